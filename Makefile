@@ -1,0 +1,90 @@
+# Everything a person or CI does here, one verb each. Needed beforehand: make, and Python 3.11, 3.12
+# or 3.13 with venv. Each verb makes what it needs, once, in $(VENV), from constraints.txt.
+#
+#   make demo        fit, detect and explain the bundled recording; writes ./report.html
+#   make test        the whole suite
+#   make lint        ruff: rules and layout
+#   make types       mypy --strict over src
+#   make docs        write docs/settings.md and the file map, and check what the documents say
+#   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
+#   make bench-small the same programs at tiny sizes; measures nothing, writes nothing
+#   make clean       remove what these verbs made
+#
+# Variables, given as `make test PYTHON=python3.12`:
+#   PYTHON    the interpreter that makes the environment
+#   PIP_ARGS  further arguments for pip. A machine without a GPU saves gigabytes with
+#             PIP_ARGS="--extra-index-url ADDRESS", the address of PyTorch's CPU builds
+#   VENV      the environment's folder
+#   THREADS   threads of one tensor operation in the tests
+#   ARGS      further arguments for pytest (make test) or for imdiffusion demo (make demo)
+
+VENV ?= .venv
+PIP_ARGS ?=
+ARGS ?=
+# The tests' tensors are small: a second thread gains nothing on them, and costs tenfold in waiting
+# as soon as anything else wants the second core.
+THREADS ?= 1
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c constraints.txt $(PIP_ARGS)
+USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
+ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
+BENCHMARKS := $(filter-out benchmarks/ledger.py,$(sort $(wildcard benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs bench bench-small clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:
+	@sed -n '4,11s/^# \{0,3\}//p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/imdiffusion demo $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/file_map.py
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_docs.py
+
+bench: $(VENV)/.installed-dev
+	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+bench-small: $(VENV)/.installed-dev
+	set -e; for script in $(BENCHMARKS); do echo "== $$script --small"; $(BIN)/python $$script --small; done
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis report.html
+
+# -- the environment: the library for `demo`, everything else for the rest
+
+$(BIN)/python:
+	@"$(PYTHON)" -c '$(USABLE)' 2>/dev/null || { \
+	  echo "Found no Python 3.11, 3.12 or 3.13 with venv (PYTHON=$(PYTHON))." >&2; \
+	  echo "On Debian or Ubuntu: apt-get install python3 python3-venv" >&2; \
+	  echo "Or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "== making $(VENV) with $$($(PYTHON) --version), $$(command -v $(PYTHON))"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
+	@echo "== installing the library with the versions of constraints.txt (once; torch is large)"
+	$(PIP) setuptools
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "== installing the tools for tests, lint and types (once)"
+	$(PIP) -e '.[test,lint]'
+	@touch $@

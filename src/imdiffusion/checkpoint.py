@@ -1,0 +1,167 @@
+"""Files of a model and of an interrupted training: JSON and safetensors, never pickle.
+
+A model is a folder:
+    config.json          preset, seed and every setting
+    manifest.json        format, sha256 of the other files, and each entity's fitted state
+    weights.safetensors  tensors named "<entity number>/<parameter>"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from imdiffusion.data.atomic import atomic_folder, atomic_path
+from imdiffusion.errors import ModelError
+
+FORMAT = 1
+CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"
+
+
+def write_model(
+    folder: Path, config: dict[str, Any], entities: list[dict[str, Any]], weights: dict[str, Tensor]
+) -> None:
+    """Write a model folder under a temporary name, fsync it and move it to its place.
+
+    Raises OutputError where that is impossible; an existing model is replaced only at the end.
+    """
+    with atomic_folder(folder) as draft:
+        _write_json(draft / CONFIG, {"format": FORMAT, **config})
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in weights.items()}, draft / WEIGHTS
+        )
+        manifest = {
+            "format": FORMAT,
+            "files": {name: _sha256(draft / name) for name in (CONFIG, WEIGHTS)},
+            "entities": entities,
+        }
+        _write_json(draft / MANIFEST, {**manifest, "sha256": _sha256_of(manifest)})
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
+    """Config, entities and weights of a model folder, each checked against its sha256.
+
+    Raises ModelError naming the file that is missing, altered, unreadable or of a newer format.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model folder at {folder}", remedy="Fit one: imdiffusion fit DATA --model FOLDER."
+        )
+    manifest = _read_json(folder, MANIFEST)
+    _check_format(folder / MANIFEST, manifest)
+    stated = manifest.pop("sha256", None)
+    if stated != _sha256_of(manifest):
+        raise _altered(folder / MANIFEST)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise _missing(folder / name)
+        if _sha256(folder / name) != manifest["files"].get(name):
+            raise _altered(folder / name)
+    config = _read_json(folder, CONFIG)
+    _check_format(folder / CONFIG, config)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{folder / WEIGHTS} cannot be read: {error}", remedy="Restore it, or fit again."
+        ) from error
+    return config, manifest["entities"], weights
+
+
+def write_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors and JSON facts as one safetensors file, atomically."""
+    with atomic_path(path) as draft:
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            draft,
+            metadata={"facts": json.dumps(facts)},
+        )
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `write_state` wrote, or None if there is no such file.
+
+    Raises ModelError for a file that is there but cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the resume state {path} cannot be read: {error}",
+            remedy="Delete it to start the training anew.",
+        ) from error
+    return tensors, facts
+
+
+def fingerprint(facts: dict[str, Any], *arrays: Any) -> str:
+    """sha256 over JSON facts and the bytes of arrays: the same training, or another."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in arrays:
+        digest.update(memoryview(array).cast("B"))
+    return digest.hexdigest()
+
+
+def flat_weights(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
+    """The module's state under "<prefix>/<name>"."""
+    return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _altered(path) from error
+    if not isinstance(content, dict):
+        raise _altered(path)
+    return content
+
+
+def _check_format(path: Path, content: dict[str, Any]) -> None:
+    found = content.get("format")
+    if not isinstance(found, int):
+        raise _altered(path)
+    if found > FORMAT:
+        raise ModelError(
+            f"{path} has format {found}; this version reads formats up to {FORMAT}",
+            remedy="Upgrade with: pip install -U imdiffusion.",
+        )
+
+
+def _missing(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} is missing from the model folder", remedy="Restore it, or fit again."
+    )
+
+
+def _altered(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} was altered after it was saved, or is damaged: its sha256 does not match",
+        remedy="Restore the original, or fit again.",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,60 @@
+"""`imdiffusion config`: what can be set, what is set, and whether a file is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imdiffusion.cli.options import AsJson, Config, Overrides, Preset
+from imdiffusion.cli.terminal import Terminal
+
+app = typer.Typer(help="Show, check and describe settings.", no_args_is_help=True)
+
+
+@app.command(epilog="imdiffusion config schema > imdiffusion.schema.json")
+def schema(ctx: typer.Context) -> None:
+    """Print the JSON Schema of the settings, with the value of each in every preset."""
+    from imdiffusion.presets import schema as document
+
+    terminal: Terminal = ctx.obj
+    terminal.emit_json(document())
+
+
+@app.command(epilog="imdiffusion config check imdiffusion.toml")
+def check(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of settings.")],
+) -> None:
+    """Check a TOML file of settings; exit code 4 if `fit` would refuse it."""
+    from imdiffusion.cli.keywords import read_config
+
+    given = read_config(file)
+    own = [name for name in given if name != "preset"]
+    terminal: Terminal = ctx.obj
+    terminal.emit(
+        f"{file} is right: preset {given.get('preset', 'fast')}"
+        + (f", with its own {', '.join(own)}" if own else "")
+    )
+
+
+@app.command(epilog="imdiffusion config show --set window=50 > imdiffusion.toml")
+def show(
+    ctx: typer.Context,
+    preset: Preset = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print every setting that would be used, with its meaning, as a TOML file for --config."""
+    from imdiffusion.cli.keywords import check, keywords, toml
+
+    given = keywords(config, overrides, preset=preset)
+    settings = check(given)
+    face = {name: given[name] for name in ("preset", "seed", "device")}
+    terminal: Terminal = ctx.obj
+    if as_json:
+        terminal.emit_json({**face, **settings.to_dict()})
+    else:
+        terminal.emit(toml(settings, face))

@@ -1,0 +1,101 @@
+"""`imdiffusion fit`: learn what is normal and save it as a model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imdiffusion.cli.options import Config, Files, Model, Overrides, Preset, Seed, TrainDevice, span
+from imdiffusion.cli.reading import Reading, reads_files
+from imdiffusion.cli.terminal import Step, Terminal, resumable
+
+EXAMPLES = """imdiffusion fit train.csv --model m/
+
+imdiffusion fit host-a.parquet host-b.parquet --model m/ --set window=50 --set max_steps=4000"""
+
+
+@reads_files
+def fit(
+    ctx: typer.Context,
+    files: Files,
+    model: Model,
+    preset: Preset = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    device: TrainDevice = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="START..END",
+            help="Leave a bad span (times or rows, end exclusive) out of training; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted identical fit.")
+    ] = True,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+) -> None:
+    """Learn from normal data and save a model. Ctrl-C is safe: the same command continues."""
+    from imdiffusion.cli.keywords import keywords
+    from imdiffusion.cli.outputs import check_model_output
+
+    terminal: Terminal = ctx.obj
+    given = keywords(config, overrides, preset=preset, seed=seed, device=device)
+    spans = [span(text) for text in exclude or ()]
+    state = resume_folder(model)
+    check_model_output(model)
+    train = reading.frames(files)
+    if not resume and state.exists():
+        shutil.rmtree(state)
+
+    from imdiffusion import ImDiffusion
+
+    detector = ImDiffusion(**given)
+    how = f"The state is kept in {state}: the same command continues from there."
+    with resumable(how), terminal.progress() as show:
+        detector.fit(
+            train, exclude=spans, checkpoint=state, on_progress=_watched(terminal, state, show)
+        )
+    detector.save(model)
+    shutil.rmtree(state, ignore_errors=True)
+    terminal.notice(_summary(detector, model))
+
+
+def resume_folder(model: Path) -> Path:
+    """Where an interrupted fit of `model` keeps its state: beside it."""
+    named = model if model.name not in ("", "..") else model.resolve()
+    return named.with_name(named.name + ".resume")
+
+
+def _watched(
+    terminal: Terminal, state: Path, show: Callable[[Step], None] | None
+) -> Callable[[Step], None]:
+    """`show`, and one line when a fit goes on from a saved step or cannot."""
+    interrupted = any(state.rglob("*.safetensors"))
+    last: dict[str, int] = {}
+
+    def watch(step: Step) -> None:
+        if interrupted and step.phase.startswith("fit") and step.phase not in last:
+            if step.done > 1:
+                terminal.notice(f"Continuing the interrupted fit at step {step.done - 1:,}.")
+            elif not last:
+                terminal.notice(f"{state} is of another fit (data or settings): starting anew.")
+        last[step.phase] = step.done
+        if show is not None:
+            show(step)
+
+    return watch
+
+
+def _summary(detector: Any, folder: Path) -> str:
+    entities = f"{len(detector.entities_)} entities, " if len(detector.entities_) > 1 else ""
+    return (
+        f"{folder}: {entities}{len(detector.channels_)} channels, "
+        f"{detector.num_parameters_:,} parameters."
+    )

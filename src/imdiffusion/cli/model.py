@@ -1,0 +1,91 @@
+"""`imdiffusion model`: look into a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imdiffusion.cli.options import AsJson
+from imdiffusion.cli.terminal import Terminal
+
+app = typer.Typer(help="Look into a saved model.", no_args_is_help=True)
+
+
+@app.callback()
+def _model() -> None:
+    """Look into a saved model."""
+
+
+@app.command(epilog="imdiffusion model show m/ --json")
+def show(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the saved model.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a model's files against their sha256 and show what it was fitted with and on."""
+    from imdiffusion.checkpoint import read_model
+
+    config, entities, weights = read_model(folder)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    document: dict[str, Any] = {
+        "model": str(folder),
+        "sha256": "ok",
+        "bytes": sum((folder / name).stat().st_size for name in names),
+        "files": names,
+        "tensors": len(weights),
+        "config": config,
+        "entities": [
+            {
+                "name": entity["name"],
+                "channels": entity["channels"],
+                "thresholds": entity["thresholds"],
+                "period_ns": entity["period_ns"],
+                "history": entity["history"],
+            }
+            for entity in entities
+        ],
+    }
+    terminal: Terminal = ctx.obj
+    if as_json:
+        terminal.emit_json(document)
+        return
+    terminal.emit_table(("model", str(folder)), _facts(document))
+    terminal.emit("")
+    terminal.emit_table(
+        ("entity", "channels", "thresholds", "row", "trained", "names"), _entities(entities)
+    )
+    terminal.emit("")
+    terminal.emit_table(("setting", "value"), _settings(config))
+
+
+def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
+    size = f"{document['bytes'] / 1e6:.2f} MB in {len(document['files'])} files"
+    return [("sha256 of each file", "matches"), ("size", size)]
+
+
+def _entities(entities: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    from imdiffusion.report.wording import duration
+
+    rows: list[tuple[str, ...]] = []
+    for entity in entities:
+        history, period = entity["history"], entity["period_ns"]
+        steps = history["step"][-1] if history["step"] else 0
+        settled = "" if history["converged"] else ", not settled"
+        rows.append(
+            (
+                entity["name"] or "(one, unnamed)",
+                str(len(entity["channels"])),
+                " ".join(f"{value:.4g}" for value in entity["thresholds"]),
+                "–" if period is None else f"every {duration(period / 1e9)}",
+                f"{steps:,} steps in {duration(history['seconds'])}{settled}",
+                ", ".join(entity["channels"]),
+            )
+        )
+    return rows
+
+
+def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
+    flat = {**config, **config["settings"]} if isinstance(config.get("settings"), dict) else config
+    return [(name, str(value)) for name, value in flat.items() if name != "settings"]

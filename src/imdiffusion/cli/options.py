@@ -1,0 +1,76 @@
+"""Options that several verbs share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from imdiffusion.errors import UsageError
+
+READING = "Reading files"
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="CSV (.csv, .csv.gz), Parquet or JSON lines; several files are several entities.",
+        metavar="FILES...",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    Path, typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False)
+]
+DeviceName = Literal["auto", "cpu", "cuda"]
+TrainDevice = Annotated[
+    DeviceName | None, typer.Option("--device", help="Where to train.", show_default="auto")
+]
+Device = Annotated[DeviceName, typer.Option(help="Where the network is computed.")]
+IgnoreExtra = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-extra",
+        help="Leave out channels the model does not know, instead of refusing them.",
+        rich_help_panel=READING,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting; repeat for more (`imdiffusion config show` lists them).",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="TOML file of settings; --set and the other options win over it.",
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Row of settings to start from.", show_default="fast"),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of all randomness.", show_default="0")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def span(text: str) -> tuple[str | int, str | int]:
+    """`START..END` as a pair of ISO times, or of row positions where both are whole numbers.
+
+    Raises UsageError if it is neither.
+    """
+    start, dots, end = (part.strip() for part in text.partition(".."))
+    if not (dots and start and end):
+        raise UsageError(
+            f"--exclude {text!r} is not START..END",
+            remedy="For instance 2026-01-05T10:00Z..2026-01-05T11:30Z, or rows: 1200..1500.",
+        )
+    if start.isdigit() and end.isdigit():
+        return int(start), int(end)
+    return start, end

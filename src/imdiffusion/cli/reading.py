@@ -1,0 +1,120 @@
+"""The files of a command line, read into frames."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from imdiffusion.cli.options import READING
+from imdiffusion.errors import DataError
+
+if TYPE_CHECKING:
+    from imdiffusion.data.frame import Frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How files are read: every field is an option of each verb that `reads_files`."""
+
+    timestamp: Annotated[
+        str, typer.Option(metavar="COL", help="Column of the timestamps.", rich_help_panel=READING)
+    ] = "timestamp"
+    layout: Annotated[
+        Literal["auto", "wide", "long"],
+        typer.Option(
+            help="One column a channel, or one row a channel and time.", rich_help_panel=READING
+        ),
+    ] = "auto"
+    entity_column: Annotated[
+        str,
+        typer.Option(
+            metavar="COL", help="Column that tells entities apart.", rich_help_panel=READING
+        ),
+    ] = "entity"
+    unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns"],
+        typer.Option(help="Unit of timestamps given as numbers.", rich_help_panel=READING),
+    ] = "auto"
+    ignore_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COL",
+            help="Leave out a column that is not a channel; repeat for more.",
+            show_default=False,
+            rich_help_panel=READING,
+        ),
+    ] = None
+    sort: Annotated[
+        bool,
+        typer.Option(
+            "--sort", help="Sort rows by timestamp, instead of refusing.", rich_help_panel=READING
+        ),
+    ] = False
+
+    def frames(self, files: Sequence[Path]) -> Frame | dict[str, Frame]:
+        """One frame for one file without entities, else a dict of frames by entity.
+
+        Of several files, one without an entity column is the entity of its name. Raises
+        DataError for unusable data, or if two files hold the same entity.
+        """
+        from imdiffusion.data.files import FileOptions, read
+
+        options = FileOptions(
+            timestamp=self.timestamp,
+            layout=self.layout,
+            entity_column=self.entity_column,
+            unit=self.unit,
+            ignore_columns=tuple(self.ignore_column or ()),
+            sort=self.sort,
+        )
+        if len(files) == 1:
+            return read(files[0], options)
+        frames: dict[str, Frame] = {}
+        source: dict[str, Path] = {}
+        for path in files:
+            found = read(path, options)
+            if not isinstance(found, dict):
+                found = {stem(path): replace(found, entity=stem(path))}
+            for entity, frame in found.items():
+                if entity in frames:
+                    raise DataError(
+                        f"{source[entity]} and {path} both hold the entity {entity!r}",
+                        remedy="Rename one of the files, or give an entity one file.",
+                    )
+                frames[entity], source[entity] = frame, path
+        return frames
+
+
+def stem(path: Path) -> str:
+    """The name of a file without folder and suffixes: "disk.csv.gz" is "disk"."""
+    name = path.name
+    for suffix in (".gz", ".csv", ".parquet", ".jsonl", ".ndjson"):
+        name = name.removesuffix(suffix)
+    return name or path.name
+
+
+def reads_files(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give `verb` the options of `Reading`; it receives them as its argument `reading`."""
+    own, shared = inspect.signature(verb).parameters, inspect.signature(Reading).parameters
+    hints = get_type_hints(verb, include_extras=True) | get_type_hints(Reading, include_extras=True)
+
+    @wraps(verb)
+    def joined(**given: Any) -> None:
+        reading = Reading(**{name: given.pop(name) for name in shared})
+        verb(**given, reading=reading)
+
+    parameters = {name: own[name] for name in own if name != "reading"} | dict(shared)
+    joined.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in parameters.items()
+        ]
+    )
+    joined.__annotations__ = {name: hints[name] for name in parameters}
+    return joined

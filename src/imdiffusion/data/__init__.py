@@ -1,0 +1,1 @@
+"""Data in and out: frames, files, scaling, windows. Imports neither torch nor a detector."""

@@ -1,0 +1,230 @@
+"""Read series from files, whole or in pieces: CSV, Parquet, JSON lines; wide or long.
+
+The parts: `layout` (what the columns are for), one file a form (`csv_source`, `parquet_source`,
+`json_source`), `long_layout` (the pivot), `writing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imdiffusion.data.columns import numbers_of_series
+from imdiffusion.data.frame import Frame, frame_of_columns
+from imdiffusion.data.layout import (
+    CHANNEL,
+    VALUE,
+    FileOptions,
+    Layout,
+    Source,
+    layout_of,
+    open_source,
+)
+from imdiffusion.data.long_layout import LongRows, check_long, codes_of, long_pieces, pivot
+from imdiffusion.data.place import Place
+from imdiffusion.data.timestamps import Times, mixed_zones, parse_times
+from imdiffusion.data.writing import write_table
+from imdiffusion.errors import UsageError
+
+__all__ = ["FileOptions", "read", "read_pieces", "write_table"]
+
+_DEFAULT = FileOptions()
+
+
+def read(path: str | Path, options: FileOptions = _DEFAULT) -> Frame | dict[str, Frame]:
+    """Read a file: a frame, or a frame for each entity where there is an entity column.
+
+    Suffixes .csv, .parquet, .jsonl and .ndjson; .gz after all but .parquet. In CSV, empty fields,
+    NaN, nan, NA, N/A, null and None are missing. A long file becomes wide: its channels in the
+    order in which they first appear. The frame's `rows` are None: after sorting or pivoting, a
+    row of the frame is "the caller's row". Raises DataError for whatever cannot be used, naming
+    the file, row, column and remedy.
+    """
+    source = open_source(path)
+    layout = layout_of(source, options)
+    place = Place(str(path), line_of=source.line_of)
+    tables = list(source.tables(layout.columns, layout.text))
+    table = pa.concat_tables(tables, promote_options="permissive")
+    times = _times(table, layout, options.unit, place)
+    if layout.entity is None:
+        return _frame(table, times, layout, options, place)
+    codes, names = codes_of(table[layout.entity], place, layout.entity)
+    order = np.argsort(codes, kind="stable")
+    frames = {}
+    for name, rows in zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
+        own = None if times is None else replace(times, values=times.values[rows])
+        frame = _frame(table.take(rows), own, layout, options, place.chosen(rows))
+        frames[name] = replace(frame, entity=name)
+    return frames
+
+
+def read_pieces(
+    path: str | Path, *, rows: int = 65536, options: FileOptions = _DEFAULT
+) -> Iterator[Frame]:
+    """Read a file of one entity as frames of `rows` rows (the last may be shorter).
+
+    Memory does not grow with the file, except with `sort`. The pieces together are what `read`
+    gives: types, channels and the checks of order go across the borders. `rows` of each is None.
+    A long file has to be in the order of time. Raises DataError as `read` does, some of it only
+    when the piece is reached; UsageError for a file of several entities.
+    """
+    if rows < 1:
+        raise UsageError(f"pieces of {rows} rows", remedy="Ask for at least one row.")
+    source = open_source(path)
+    layout = layout_of(source, options)
+    place = Place(str(path), line_of=source.line_of)
+    channels: list[str] = []
+    if layout.long or layout.entity is not None:
+        channels, entity = _names_in(source, layout, place)
+    else:
+        entity = None
+    if options.sort:
+        pieces = _slices(read(path, options), rows)
+    elif layout.long:
+        pieces = _long_pieces(source, layout, options, place, rows=rows, channels=channels)
+    else:
+        pieces = _wide_pieces(source, layout, options, place, rows=rows)
+    return (replace(piece, entity=entity) for piece in pieces)
+
+
+def _times(table: pa.Table, layout: Layout, unit: str, place: Place) -> Times | None:
+    if layout.timestamp is None:
+        return None
+    return parse_times(table[layout.timestamp], place=place, name=layout.timestamp, unit=unit)
+
+
+def _frame(
+    table: pa.Table, times: Times | None, layout: Layout, options: FileOptions, place: Place
+) -> Frame:
+    if not layout.long:
+        return frame_of_columns(
+            nw.from_native(table, eager_only=True),
+            layout.channels,
+            times,
+            time_name=options.timestamp,
+            sort=options.sort,
+            place=place,
+        )
+    codes, channels = codes_of(table[CHANNEL], place, CHANNEL)
+    rows = _long_rows(table, times, codes, place)
+    if not options.sort:
+        check_long(rows, channels, place=place, name=options.timestamp)
+    frame = pivot(rows, channels, place=place, keep_last=options.sort)
+    return replace(frame, zone=None if times is None else times.frame_zone)
+
+
+def _long_rows(
+    table: pa.Table, times: Times | None, codes: NDArray[np.int64], place: Place
+) -> LongRows:
+    assert times is not None, "a long layout has timestamps"  # noqa: S101
+    series: nw.Series[Any] = nw.from_native(table[VALUE], series_only=True)
+    return LongRows(times.values, codes, numbers_of_series(series, VALUE, place))
+
+
+def _wide_pieces(
+    source: Source, layout: Layout, options: FileOptions, place: Place, *, rows: int
+) -> Iterator[Frame]:
+    previous: np.datetime64 | None = None
+    clock = _Clock(layout, options.unit)
+    for table in _rebatched(source.tables(layout.columns, layout.text), rows):
+        times = clock.read(table, place)
+        frame = frame_of_columns(
+            nw.from_native(table, eager_only=True),
+            layout.channels,
+            times,
+            time_name=options.timestamp,
+            place=place,
+            previous=previous,
+        )
+        previous = None if frame.timestamps is None else frame.timestamps[-1]
+        place = place.shifted(len(frame))
+        yield frame
+
+
+def _long_pieces(
+    source: Source,
+    layout: Layout,
+    options: FileOptions,
+    place: Place,
+    *,
+    rows: int,
+    channels: list[str],
+) -> Iterator[Frame]:
+    clock = _Clock(layout, options.unit)
+
+    def chunks() -> Iterator[LongRows]:
+        start = place
+        for table in source.tables(layout.columns, layout.text):
+            times = clock.read(table, start)
+            codes, names = codes_of(table[CHANNEL], start, CHANNEL)
+            number = np.array([channels.index(name) for name in names])
+            yield _long_rows(table, times, number[codes], start)
+            start = start.shifted(len(table))
+
+    for piece in long_pieces(chunks(), rows, channels, place=place, name=options.timestamp):
+        yield replace(piece, zone=None if clock.zone == "UTC" else clock.zone)
+
+
+class _Clock:
+    """Reads the timestamps of piece after piece: unit and zone of the first hold for all."""
+
+    def __init__(self, layout: Layout, unit: str) -> None:
+        self.layout, self.unit = layout, unit
+        self.zone: str | None = None
+        self._started = False
+
+    def read(self, table: pa.Table, place: Place) -> Times | None:
+        times = _times(table, self.layout, self.unit, place)
+        if times is None:
+            return None
+        if self._started and times.zone != self.zone:
+            raise mixed_zones(self.zone, times.zone, "before", place, 0, self.layout.timestamp)
+        self.unit, self.zone, self._started = times.unit, times.zone, True
+        return times
+
+
+def _names_in(source: Source, layout: Layout, place: Place) -> tuple[list[str], str | None]:
+    """Channels of a long file and the one entity, from a first look at those columns alone."""
+    found: dict[str, dict[str, None]] = {CHANNEL: {}, layout.entity or "": {}}
+    columns = [name for name in (layout.entity, CHANNEL if layout.long else None) if name]
+    for table in source.tables(columns, columns):
+        for name in columns:
+            _, names = codes_of(table[name], place, name)
+            found[name] |= dict.fromkeys(names)
+        place = place.shifted(len(table))
+        if len(found[layout.entity or ""]) > 1:
+            raise UsageError(
+                f"{source.path} holds several entities, and is read in pieces only for one",
+                remedy="Read it whole with imdiffusion.read: that gives a frame for each entity.",
+            )
+    return list(found[CHANNEL]), next(iter(found[layout.entity or ""]), None)
+
+
+def _rebatched(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` rows; the last may have fewer."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += len(table)
+        if count < rows:
+            continue
+        whole = pa.concat_tables(held, promote_options="permissive")
+        for start in range(0, count - count % rows, rows):
+            yield whole.slice(start, rows)
+        held, count = [whole.slice(count - count % rows)], count % rows
+    if count:
+        yield pa.concat_tables(held, promote_options="permissive")
+
+
+def _slices(found: Frame | dict[str, Frame], rows: int) -> Iterator[Frame]:
+    frame = next(iter(found.values())) if isinstance(found, dict) else found
+    for start in range(0, len(frame), rows):
+        yield replace(frame.slice(start, start + rows), rows=None)

@@ -1,0 +1,295 @@
+"""`Frame`: the one form in which a multivariate time series travels, and the way into it.
+
+This is the one place that knows numpy, pandas, polars and pyarrow (through narwhals). A frame
+shares memory with the caller's array where it can: nobody writes into one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.columns import (
+    Floats,
+    check_channels,
+    check_finite,
+    check_ignored,
+    check_rows,
+    chosen_columns,
+    matrix_of_array,
+    no_numbers,
+    numbers_of_series,
+)
+from imdiffusion.data.grid import spread, walk
+from imdiffusion.data.place import Place
+from imdiffusion.data.tables import kind_of, table_like, table_of, times_column
+from imdiffusion.data.timestamps import (
+    Instants,
+    Times,
+    check_order,
+    duration_text,
+    parse_times,
+    sorted_rows,
+)
+from imdiffusion.errors import DataWarning, UsageError
+
+__all__ = ["Frame", "concat", "frame_from", "frame_of_columns", "regularize", "table_like"]
+
+_ANYWHERE = Place()
+_TEXT_TYPES = (nw.String, nw.Categorical, nw.Enum)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A series of T rows and K channels of one entity; rows are in the order of time.
+
+    values      float32 or float64 (T, K), NaN where not observed, never infinite
+    observed    bool (T, K)
+    timestamps  datetime64[ns] (T,) in UTC, strictly increasing; None = positions only
+    channels    K names
+    entity      whose series it is, or None
+    kind        the caller's own kind: numpy, pandas, polars or pyarrow
+    rows        int64 (T,) the caller's row of each row, -1 = put in for a gap; None = 0, 1, 2, ...
+    zone        zone in which timestamps were given; None = UTC or none
+    """
+
+    values: Floats
+    observed: NDArray[np.bool_]
+    timestamps: Instants | None
+    channels: tuple[str, ...]
+    entity: str | None = None
+    kind: str = "numpy"
+    rows: NDArray[np.int64] | None = None
+    zone: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def length(self) -> int:
+        """T, the number of rows."""
+        return int(self.values.shape[0])
+
+    @property
+    def width(self) -> int:
+        """K, the number of channels."""
+        return int(self.values.shape[1])
+
+    @property
+    def period(self) -> np.timedelta64 | None:
+        """Median time between neighbours, in ns; None without two timestamps."""
+        if self.timestamps is None or len(self.timestamps) < 2:
+            return None
+        median = np.median(np.diff(self.timestamps.view(np.int64)))
+        return np.timedelta64(max(1, round(float(median))), "ns")
+
+    def select(self, channels: Sequence[str]) -> Frame:
+        """These channels in this order; one the frame does not have is there, never observed."""
+        if tuple(channels) == self.channels:
+            return self
+        place = {name: k for k, name in enumerate(self.channels)}
+        values = np.full((self.length, len(channels)), np.nan, dtype=self.values.dtype)
+        observed = np.zeros(values.shape, dtype=np.bool_)
+        for k, name in enumerate(channels):
+            if name in place:
+                values[:, k] = self.values[:, place[name]]
+                observed[:, k] = self.observed[:, place[name]]
+        return replace(self, values=values, observed=observed, channels=tuple(channels))
+
+    def slice(self, start: int, stop: int | None = None) -> Frame:
+        """Rows start to stop, without a copy; `rows` still count in the caller's rows."""
+        cut = slice(start, stop)
+        rows = np.arange(self.length, dtype=np.int64) if self.rows is None else self.rows
+        return replace(
+            self,
+            values=self.values[cut],
+            observed=self.observed[cut],
+            timestamps=None if self.timestamps is None else self.timestamps[cut],
+            rows=rows[cut],
+        )
+
+    def time_of(self, index: int) -> np.datetime64 | int:
+        """Timestamp of row `index`, or the index itself where there are no timestamps."""
+        return index if self.timestamps is None else self.timestamps[index]
+
+
+def frame_from(
+    x: Any,
+    *,
+    timestamp: str | None = "timestamp",
+    channels: Sequence[str] | None = None,
+    ignore_columns: Sequence[str] = (),
+    sort: bool = False,
+    entity: str | None = None,
+) -> Frame:
+    """Make a frame of an array (T, K) or (T,), or of a pandas, polars or pyarrow table or series.
+
+    float32 and float64 stay what they are; integers, booleans, decimals become float64; null and
+    NaN count as missing. `timestamp` names the column of timestamps, which may be absent; a pandas
+    index of datetimes serves as well. `channels` are the names for an array's columns, or the
+    columns to take of a table. `sort` sorts by time and keeps the last of rows with one timestamp;
+    `rows` then counts sorted rows.
+
+    Raises DataError for what cannot be read, naming row (counted from 1), column and remedy;
+    UsageError for a path, a dict or wrong names.
+    """
+    if isinstance(x, Frame):
+        given: Frame = x if channels is None else x.select(channels)
+        return given if entity is None else replace(given, entity=entity)
+    table = table_of(x)
+    if table is None:
+        return _frame_of_array(x, channels, entity)
+    check_rows(len(table))
+    found = times_column(table, timestamp)
+    check_ignored(ignore_columns, table.columns)
+    left_out = {*ignore_columns, *([] if found is None else [found[0]])}
+    names = chosen_columns(table.columns, channels, left_out)
+    times = None if found is None else parse_times(found[1], place=_ANYWHERE, name=found[0])
+    frame = frame_of_columns(table, names, times, time_name=timestamp or "", sort=sort)
+    return replace(frame, entity=entity, kind=kind_of(table))
+
+
+def frame_of_columns(
+    table: nw.DataFrame[Any],
+    names: Sequence[str],
+    times: Times | None,
+    *,
+    time_name: str = "timestamp",
+    sort: bool = False,
+    place: Place = _ANYWHERE,
+    previous: np.datetime64 | None = None,
+) -> Frame:
+    """A frame of the named columns and of parsed timestamps; what `frame_from` and files share.
+
+    `previous` is the last timestamp before this piece. Raises DataError.
+    """
+    channels = tuple(str(name) for name in names)
+    check_channels(channels, place)
+    schema = table.schema
+    if all(schema[name] in _TEXT_TYPES for name in names):
+        raise no_numbers(place, channels)
+    single = all(schema[name] == nw.Float32 for name in names)
+    values: Floats = np.empty((len(table), len(names)), np.float32 if single else np.float64)
+    for k, name in enumerate(names):
+        values[:, k] = numbers_of_series(table.get_column(name), channels[k], place)
+    observed = check_finite(values, channels, place)
+    if times is None:
+        return Frame(values, observed, None, channels, kind="pyarrow")
+    instants = times.values
+    order = sorted_rows(instants, place=place) if sort else None
+    if order is not None:
+        values, observed, instants = values[order], observed[order], instants[order]
+    elif not sort:
+        check_order(instants, place=place, name=time_name, previous=previous)
+    return Frame(values, observed, instants, channels, kind="pyarrow", zone=times.frame_zone)
+
+
+def concat(frames: Sequence[Frame]) -> Frame:
+    """Join slices or pieces with the same channels, one after the other.
+
+    `rows` are joined too; pieces without `rows` are counted through.
+    """
+    first = frames[0]
+    if any(frame.channels != first.channels for frame in frames):
+        raise UsageError("frames of different channels", remedy="Use Frame.select first.")
+    times = [frame.timestamps for frame in frames if frame.timestamps is not None]
+    rows = [frame.rows for frame in frames if frame.rows is not None]
+    return replace(
+        first,
+        values=np.concatenate([frame.values for frame in frames]),
+        observed=np.concatenate([frame.observed for frame in frames]),
+        timestamps=np.concatenate(times) if len(times) == len(frames) else None,
+        rows=np.concatenate(rows) if len(rows) == len(frames) else None,
+    )
+
+
+def regularize(
+    frame: Frame,
+    *,
+    max_gap_rows: int = 10_000,
+    period: np.timedelta64 | None = None,
+    after: np.datetime64 | None = None,
+) -> Frame:
+    """Give the rows an even rhythm: jitter snaps to the period, gaps become unobserved rows.
+
+    Every row takes the nearest slot of a grid of `period` (default: the median) that follows the
+    rows, so that drift never becomes a gap; the caller's rows all stay, with the timestamps they
+    had. Empty slots become unobserved rows with `rows` = -1, at most `max_gap_rows` a gap. `after`
+    is the timestamp of the row before the first: a gap between the two is filled as well.
+
+    A frame without timestamps or gaps comes back as the same object, and so does one without a
+    rhythm: more than half of the steps are not the median one, or more rows would be put in than
+    there are (and than `max_gap_rows`). Warns with DataWarning of gaps, or of the lack of a rhythm.
+    """
+    given = period is not None
+    period = frame.period if period is None else period
+    if frame.timestamps is None or period is None:
+        return frame
+    instants = frame.timestamps.view(np.int64)
+    if after is not None:
+        start = after.astype("datetime64[ns]").view(np.int64)
+        instants = np.concatenate([np.array([start]), instants])
+    if len(instants) < 2:
+        return frame
+    period = period.astype("timedelta64[ns]")
+    walked = walk(np.diff(instants) / float(period.view(np.int64)))
+    missing = walked.steps - 1
+    if not missing.any():
+        return frame
+    put_in = np.minimum(missing, max_gap_rows)
+    total, whose = int(put_in.sum()), f" of {frame.entity!r}" if frame.entity else ""
+    arrhythmic = walked.odd > len(missing) / 2 and not given
+    if arrhythmic or total > max(len(frame), max_gap_rows):
+        warnings.warn(
+            f"the timestamps{whose} have no regular rhythm (median period "
+            f"{duration_text(period)}): rows are taken one after the other, gaps are not filled",
+            DataWarning,
+            stacklevel=2,
+        )
+        return frame
+    cut = int((missing > max_gap_rows).sum())
+    warnings.warn(
+        f"{np.count_nonzero(missing)} gaps in the timestamps{whose}: {total} rows without "
+        f"observations were put in (period {duration_text(period)})"
+        + (f"; {cut} gaps are longer and were cut to {max_gap_rows} rows" if cut else ""),
+        DataWarning,
+        stacklevel=2,
+    )
+    source, times = spread(instants, put_in, skip=0 if after is None else 1)
+    return _spread_frame(frame, source, times)
+
+
+def _spread_frame(frame: Frame, source: NDArray[np.int64], times: NDArray[np.int64]) -> Frame:
+    """The frame with row source[i] of it at row i, or nothing where that is -1."""
+    given = source >= 0
+    values = np.full((len(source), frame.width), np.nan, dtype=frame.values.dtype)
+    values[given] = frame.values
+    observed = np.zeros(values.shape, dtype=np.bool_)
+    observed[given] = frame.observed
+    rows = source if frame.rows is None else np.where(given, frame.rows[source], -1)
+    return replace(
+        frame,
+        values=values,
+        observed=observed,
+        timestamps=times.view("datetime64[ns]"),
+        rows=rows,
+    )
+
+
+def _frame_of_array(x: Any, channels: Sequence[str] | None, entity: str | None) -> Frame:
+    values = matrix_of_array(x, _ANYWHERE)
+    names = tuple(channels) if channels else tuple(f"c{k}" for k in range(values.shape[1]))
+    if len(names) != values.shape[1]:
+        raise UsageError(
+            f"{len(names)} channel names for {values.shape[1]} columns",
+            remedy="Give as many names as there are columns.",
+        )
+    check_channels(names, _ANYWHERE)
+    check_rows(len(values))
+    return Frame(values, check_finite(values, names, _ANYWHERE), None, names, entity)

@@ -1,0 +1,163 @@
+"""How a file lays out its series: wide (a column a channel) or long (a row a channel and time)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from imdiffusion.data.columns import check_ignored, no_numbers
+from imdiffusion.data.csv_source import CsvSource
+from imdiffusion.data.json_source import JsonSource
+from imdiffusion.data.parquet_source import ParquetSource
+from imdiffusion.data.place import Place
+from imdiffusion.errors import DataError, UsageError
+
+CHANNEL, VALUE = "channel", "value"
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How to read a file.
+
+    timestamp       the column of timestamps; a wide file may lack the usual "timestamp"
+    layout          "wide", "long" (entity, timestamp, channel, value), or "auto": by the columns
+    entity_column   the column that tells entities apart, where there is one
+    unit            of timestamps given as numbers: s, ms, us, ns, or "auto": by their magnitude
+    ignore_columns  columns that are no channels
+    sort            sort rows by time, and keep the last of rows with one timestamp
+    """
+
+    timestamp: str = "timestamp"
+    layout: Literal["auto", "wide", "long"] = "auto"
+    entity_column: str = "entity"
+    unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    ignore_columns: tuple[str, ...] = ()
+    sort: bool = False
+
+
+class Source(Protocol):
+    """A file whose rows come as Arrow tables."""
+
+    path: Path
+    columns: tuple[str, ...]
+
+    def tables(self, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+        """All rows in order, some at a time; columns in `text` may hold text, others numbers."""
+        ...
+
+    def line_of(self, row: int) -> int | None:
+        """Line of the file where a row stands, both counted as people do and as code does."""
+        ...
+
+
+_FORMATS: dict[str, Callable[[Path], Source]] = {
+    ".csv": CsvSource,
+    ".csv.gz": CsvSource,
+    ".parquet": ParquetSource,
+    ".jsonl": JsonSource,
+    ".ndjson": JsonSource,
+    ".jsonl.gz": JsonSource,
+    ".ndjson.gz": JsonSource,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What each column of a file is for."""
+
+    long: bool
+    timestamp: str | None
+    entity: str | None
+    channels: tuple[str, ...]  # columns of numbers; of a long file its one column of values
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Columns that are not numbers to begin with."""
+        names = (self.entity, self.timestamp, CHANNEL if self.long else None)
+        return tuple(name for name in names if name is not None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return (*self.text, *self.channels)
+
+
+def open_source(path: str | Path) -> Source:
+    """Open a file by its suffix; raises DataError if it is absent, empty, or of no known form."""
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a file", remedy="Name a file in it.")
+    form = next((form for suffix, form in _FORMATS.items() if _ends(path, suffix)), None)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(
+            f"there is no file {path}"
+            if isinstance(error, FileNotFoundError)
+            else f"{path} cannot be read: {error.strerror}",
+            remedy="Check its name and the folder.",
+        ) from error
+    if form is None:
+        raise DataError(
+            f"{path} has no suffix of a known form",
+            remedy=f"Give a file that ends in {', '.join(_FORMATS)}.",
+        )
+    if not size:
+        raise DataError(f"{path} is empty", remedy="Give a file with a header and rows.")
+    try:
+        return form(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}",
+            remedy="Check that you may read it.",
+        ) from error
+
+
+def layout_of(source: Source, options: FileOptions) -> Layout:
+    """Find out what the columns of a file are for; raises DataError where some are missing."""
+    place = Place(str(source.path))
+    check_ignored(options.ignore_columns, source.columns, place)
+    columns = [name for name in source.columns if name not in options.ignore_columns]
+    entity = options.entity_column if options.entity_column in columns else None
+    timestamp = options.timestamp if options.timestamp in columns else None
+    if options.layout not in ("auto", "wide", "long"):
+        raise UsageError(f"unknown layout {options.layout!r}", remedy="Use auto, wide or long.")
+    known = {entity, timestamp, CHANNEL, VALUE}
+    whole = {options.timestamp, CHANNEL, VALUE}
+    if options.layout == "long" or (
+        options.layout == "auto" and whole <= set(columns) and set(columns) <= known
+    ):
+        _check_long(columns, whole, known, place)
+        return Layout(True, timestamp, entity, (VALUE,))
+    if timestamp is None and options.timestamp != "timestamp":
+        raise _no_column(options.timestamp, columns, place)
+    channels = tuple(name for name in columns if name not in (entity, timestamp))
+    if not channels:
+        raise no_numbers(place)
+    return Layout(False, timestamp, entity, channels)
+
+
+def _ends(path: Path, suffix: str) -> bool:
+    return path.name.lower().endswith(suffix)
+
+
+def _check_long(columns: list[str], whole: set[str], known: set[str | None], place: Place) -> None:
+    for name in sorted(whole - set(columns)):
+        raise _no_column(name, columns, place)
+    others = [name for name in columns if name not in known]
+    if others:
+        raise DataError(
+            place.says("a long file has no place for it", column=others[0]),
+            remedy=f"Remove it, or leave it out with --ignore-column {others[0]}.",
+        )
+
+
+def _no_column(name: str, columns: list[Any], place: Place) -> DataError:
+    return DataError(
+        place.says("there is no such column", column=name),
+        remedy=f"The columns are {', '.join(map(repr, columns))}.",
+    )

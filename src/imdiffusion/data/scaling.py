@@ -1,0 +1,86 @@
+"""Scaling, fitted on training rows alone, and compression of far values.
+
+`Scaler` takes caller's units to the units of the method and back. `compress` is what the network
+is shown of values far outside the usual range; errors are always measured on uncompressed ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+SMALLEST = 1e-100  # a smaller range is rounding; its square would underflow
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """x -> (x - centre) / scale * factor, per channel; centre and scale are float64 (K,)."""
+
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    factor: float = 1.0
+
+    @classmethod
+    def fit(
+        cls, values: Floats, observed: NDArray[np.bool_], *, kind: str, factor: float = 1.0
+    ) -> Scaler:
+        """Fit on rows (T, K), kind = "minmax" or "zscore"; only observed values count.
+
+        A channel that never moves has no range of its own: it gets the size of its value (1 for
+        zero), so that a later change is seen in proportion. A channel without any value gets 0, 1.
+        """
+        channels = values.shape[1]
+        centre, scale = np.zeros(channels), np.ones(channels)
+        for k in range(channels):  # a channel at a time: no float64 copy of the whole
+            seen = values[observed[:, k], k].astype(np.float64)
+            if seen.size == 0:
+                continue
+            low, high = float(seen.min()), float(seen.max())
+            if high - low <= max(1e-9 * max(abs(low), abs(high)), SMALLEST):
+                centre[k], scale[k] = low, abs(low) if abs(low) > SMALLEST else 1.0
+            elif kind == "minmax":
+                centre[k], scale[k] = low, high - low
+            else:
+                centre[k], scale[k] = float(seen.mean()), float(seen.std())
+        return cls(centre, scale, factor)
+
+    def forward(self, values: Floats) -> NDArray[np.float32]:
+        """Caller's units (T, K) -> scaled float32 (T, K); NaN stays NaN."""
+        scaled = (values - self.centre) * (self.factor / self.scale)
+        return scaled.astype(np.float32)
+
+    def backward(self, scaled: Floats) -> NDArray[np.float64]:
+        """Scaled (..., K) -> caller's units, float64."""
+        return np.asarray(scaled, np.float64) * (self.scale / self.factor) + self.centre
+
+
+def compress(values: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+    """Values beyond +-limit grow only logarithmically from there on; limit = 0 changes nothing.
+
+    |z| -> limit + log(1 + |z| - limit): continuous, with a continuous slope.
+    """
+    if limit == 0:
+        return values
+    size = np.abs(values)
+    far = limit + np.log1p(np.maximum(size - limit, 0))
+    return np.where(size <= limit, values, np.copysign(far, values)).astype(np.float32)
+
+
+def expand(
+    values: NDArray[np.float32], limit: float, ceiling: NDArray[np.float32] | float
+) -> NDArray[np.float32]:
+    """The inverse of `compress`; compressed magnitudes above `ceiling` count as `ceiling`.
+
+    The ceiling (one number or (K,)) is the largest magnitude in training plus a margin: an
+    exponential must not blow up what the network merely overshot.
+    """
+    if limit == 0:
+        return values
+    size = np.minimum(np.abs(values), np.maximum(ceiling, limit))
+    far = limit + np.expm1(np.maximum(size - limit, 0))
+    return np.copysign(np.where(size <= limit, size, far), values).astype(np.float32)

@@ -1,0 +1,124 @@
+"""Slice a series into overlapping windows, and stitch what comes back into one series.
+
+Scoring keeps the middle `stride` rows of each window; the first window also keeps its beginning,
+and a last window is aligned with the end, so that every row is kept exactly once. The grid starts
+at the first row and windows are a pure function of position: however the series arrives in
+pieces, the same windows come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A run of scaled rows: values float32 (n, K), zero where not observed; keys int64 (n,)."""
+
+    values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    keys: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def join(self, other: Rows) -> Rows:
+        """These rows, then those."""
+        return Rows(
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.observed, other.observed]),
+            np.concatenate([self.keys, other.keys]),
+        )
+
+    def slice(self, start: int, stop: int | None = None) -> Rows:
+        """Rows start to stop."""
+        return Rows(self.values[start:stop], self.observed[start:stop], self.keys[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """B windows: values, observed (B, L, K), keys (B, L); keep[b] = (lo, hi) rows to keep of b."""
+
+    values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    keys: NDArray[np.int64]
+    keep: list[tuple[int, int]]
+
+    def stitch(self, result: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Join the kept rows of a result (B, L, ...) into one run (n, ...)."""
+        parts = [rows[lo:hi] for rows, (lo, hi) in zip(result, self.keep, strict=True)]
+        return np.concatenate(parts)
+
+
+class RowQueue:
+    """Rows that wait until as many of another stream are ready: first in, first out."""
+
+    def __init__(self) -> None:
+        self.held: NDArray[np.float64] | None = None
+
+    def push(self, rows: NDArray[np.float64]) -> None:
+        """Add rows (n, K)."""
+        self.held = rows if self.held is None else np.concatenate([self.held, rows])
+
+    def pop(self, count: int) -> NDArray[np.float64]:
+        """Take the first `count` rows; IndexError before any came in."""
+        if self.held is None:
+            raise IndexError("rows asked for before any came in")
+        out, self.held = self.held[:count], self.held[count:]
+        return out
+
+
+def starts(rows: int, length: int, stride: int) -> NDArray[np.int64]:
+    """First rows of all windows of `length` in `rows` rows, the last one aligned with the end."""
+    if rows < length:
+        return np.zeros(0, dtype=np.int64)
+    grid = np.arange(0, rows - length + 1, stride)
+    last = rows - length
+    return grid if grid[-1] == last else np.append(grid, last)
+
+
+def window_batches(
+    pieces: Iterable[Rows], *, length: int, stride: int, batch: int, lead: int | None = None
+) -> Iterator[WindowBatch]:
+    """Cut a series that arrives in pieces into batches of at most `batch` windows.
+
+    lead: rows of a window before the `stride` rows that are kept of it; None = as many as after
+    them. The memory held is that of one piece and one window. A series of fewer rows than `length`
+    yields nothing.
+    """
+    lead = (length - stride) // 2 if lead is None else lead
+    held: Rows | None = None
+    origin = 0  # position in the series of held row 0
+    start = 0  # of the next window on the grid
+    done = 0  # rows kept so far
+    for piece in pieces:
+        held = piece if held is None else held.join(piece)
+        ready: list[tuple[int, int, int]] = []
+        while start + length <= origin + len(held):
+            stop = start + lead + stride
+            ready.append((start - origin, done - start, stop - start))
+            start, done = start + stride, stop
+        yield from _batches(held, ready, length, batch)
+        spare = min(start, origin + len(held) - length)
+        if spare > origin:
+            held, origin = held.slice(spare - origin), spare
+    if held is None or origin + len(held) < length:
+        return
+    total = origin + len(held)
+    if done < total:
+        last = total - length
+        yield from _batches(held, [(last - origin, done - last, length)], length, batch)
+
+
+def _batches(
+    held: Rows, ready: list[tuple[int, int, int]], length: int, batch: int
+) -> Iterator[WindowBatch]:
+    for first in range(0, len(ready), batch):
+        chosen = ready[first : first + batch]
+        index = np.array([at for at, _, _ in chosen])[:, None] + np.arange(length)
+        keep = [(lo, hi) for _, lo, hi in chosen]
+        yield WindowBatch(held.values[index], held.observed[index], held.keys[index], keep)

@@ -1,0 +1,260 @@
+"""`ImDiffusion`: the public face. Fit on normal data, then score, detect, impute and explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import presets
+from imdiffusion.course import OnProgress, Progress
+from imdiffusion.data.frame import Frame, concat
+from imdiffusion.data.spans import span_positions
+from imdiffusion.entity import Entity, ScoredRun
+from imdiffusion.errors import DataError
+from imdiffusion.fitting import fit_entity
+from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame
+from imdiffusion.results import Analysis, event_table, imputation_table
+from imdiffusion.scoring.event import find_events
+from imdiffusion.state import FittedState, device_of
+
+Result = TypeVar("Result")
+
+
+class ImDiffusion(FittedState):
+    """Anomaly detector for multivariate time series by diffusion imputation.
+
+    preset: "fast" (default) or "paper" (every constant of the released code). seed: same seed,
+    same machine, same scores. device: "auto", "cpu" or "cuda". Every field of
+    `presets.Settings` is a further keyword and overrides the preset (None = as in the preset).
+
+    Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
+    independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
+    missing value. Fitted attributes: `channels_`, `threshold_`, `num_parameters_`, `history_`,
+    `settings_`, `entities_`, `n_features_in_`.
+
+    The constructor only stores; `fit` validates. ConfigError for an unknown keyword.
+    """
+
+    # -- fit
+
+    def fit(
+        self,
+        x: Any,
+        y: None = None,
+        *,
+        exclude: Iterable[tuple[Any, Any]] = (),
+        timestamp: str = "timestamp",
+        ignore_columns: Sequence[str] = (),
+        sort: bool = False,
+        checkpoint: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """Fit on data that is normal for the most part; returns self.
+
+        y is ignored: labels never reach a detector. exclude: spans (start, end) of times or row
+        positions known to be bad, end exclusive. timestamp: name of the time column;
+        ignore_columns: non-numeric columns to leave out; sort: sort rows by time first.
+        checkpoint: folder for the state of an interrupted fit; the same call continues it, to
+        bit-identical weights on CPU. Raises ConfigError, DataError.
+        """
+        settings = presets.resolve(self.preset, self._overrides)
+        device = device_of(self.device)
+        source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
+        data, many = open_input(x, source)
+        spans = list(exclude)
+        fitted: dict[str | None, Entity] = {}
+        for number, (name, one) in enumerate(data.items()):
+            frame = single_frame(one, source, entity=name)
+            fitted[name] = fit_entity(
+                frame,
+                settings,
+                excluded=span_positions(frame, spans),
+                seed=self.seed,
+                device=device,
+                checkpoint=None if checkpoint is None else Path(checkpoint) / str(number),
+                on_progress=_named(on_progress, name),
+            )
+        if not fitted:
+            raise DataError("there is no entity to fit", remedy="Give at least one series.")
+        self._settings, self._entities = settings, fitted
+        self._many, self._source = many, source
+        return self
+
+    # -- score
+
+    def decision_function(
+        self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
+    ) -> Any:
+        """Score of every row, float64 (T,): higher is more anomalous, above 1 is anomalous.
+
+        NaN where a row has nothing observed. ignore_extra: pass over channels the model does not
+        know. Raises NotFittedError, DataError.
+        """
+
+        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float64]:
+            own: list[NDArray[np.bool_]] = []
+            runs = self._runs(entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)))
+            errors = np.concatenate([run.errors for run in runs], axis=1)
+            return entity.score(errors)[np.concatenate(own)]
+
+        return self._each(x, ignore_extra, one)
+
+    def predict(
+        self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
+    ) -> Any:
+        """1 where the score is above 1, else 0: int64 (T,). A row without any value is 0."""
+        score = self.decision_function(x, ignore_extra=ignore_extra, on_progress=on_progress)
+        if isinstance(score, dict):
+            return {name: (one > 1.0).astype(np.int64) for name, one in score.items()}
+        return (score > 1.0).astype(np.int64)
+
+    def step_errors(self, x: Any, *, ignore_extra: bool = False) -> Any:
+        """Unsmoothed error of every sampling step: (S, T), the last step last."""
+
+        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float32]:
+            own: list[NDArray[np.bool_]] = []
+            errors = entity.all_step_errors(
+                _rows(entity, frames, keep=lambda f: own.append(own_rows(f)))
+            )
+            mine = np.concatenate(own)
+            if errors.shape[1] == 0:
+                raise _too_short(len(mine), entity)
+            return errors[:, mine]
+
+        return self._each(x, ignore_extra, one)
+
+    def channel_scores(self, x: Any, *, ignore_extra: bool = False) -> Any:
+        """Each channel's part of the error, (T, K), smoothed as the score is; NaN: unobserved."""
+
+        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float32]:
+            own: list[NDArray[np.bool_]] = []
+            runs = self._runs(entity, frames, None, keep=lambda f: own.append(own_rows(f)))
+            scores = np.concatenate([run.channel_scores for run in runs])
+            return np.asarray(scores[np.concatenate(own)])
+
+        return self._each(x, ignore_extra, one)
+
+    # -- explain
+
+    def analyze(
+        self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
+    ) -> Any:
+        """Score, alarm, events, expected values and bands in one pass: an `Analysis`."""
+
+        def one(entity: Entity, frames: Iterator[Frame]) -> Analysis:
+            kept: list[Frame] = []
+            runs = list(self._runs(entity, frames, on_progress, keep=kept.append))
+            frame = concat(kept)
+            score = entity.score(np.concatenate([run.errors for run in runs], axis=1))
+            channel_scores = np.concatenate([run.channel_scores for run in runs])
+            expected = np.concatenate([run.expected for run in runs])
+            lower, upper = entity.band(expected)
+            settings = entity.settings
+            events = find_events(
+                score,
+                channel_scores,
+                np.where(frame.observed, frame.values, np.nan),
+                expected,
+                frame.channels,
+                merge_gap=settings.merge_gap,
+                min_length=settings.min_length,
+            )
+            return Analysis(
+                frame, score, score > 1.0, channel_scores, expected, lower, upper, events
+            )
+
+        return self._each(x, ignore_extra, one)
+
+    def detect(self, x: Any, *, ignore_extra: bool = False) -> Any:
+        """Events as a table of the caller's kind (numpy in: pyarrow out); see `event_table`."""
+        return _tables(self.analyze(x, ignore_extra=ignore_extra), event_table)
+
+    def impute(self, x: Any, *, ignore_extra: bool = False) -> Any:
+        """Expected value and band of every point as a long table; see `imputation_table`."""
+        return _tables(self.analyze(x, ignore_extra=ignore_extra), imputation_table)
+
+    # -- inside
+
+    def _each(
+        self,
+        x: Any,
+        ignore_extra: bool,
+        one: Callable[[Entity, Iterator[Frame]], Result],
+    ) -> Result | dict[Any, Result]:
+        """Apply `one` to every entity of the input; a dict comes back for a dict."""
+        self._need_fit()
+        data, many = open_input(x, self._source)
+        results = {}
+        for name, series in data.items():
+            entity = self._entity(name)
+            frames = scoring_frames(
+                series,
+                self._source,
+                entity.channels,
+                entity=name,
+                period=entity.period,
+                ignore_extra=ignore_extra,
+            )
+            results[name] = one(entity, frames)
+        return results if many else next(iter(results.values()))
+
+    def _runs(
+        self,
+        entity: Entity,
+        frames: Iterator[Frame],
+        on_progress: OnProgress | None,
+        *,
+        keep: Callable[[Frame], Any],
+    ) -> Iterator[ScoredRun]:
+        """Scored runs of a series, telling progress; DataError if it is shorter than a window."""
+        total = done = 0
+
+        def count(frame: Frame) -> None:
+            nonlocal total
+            total += len(frame.values)
+            keep(frame)
+
+        for run in entity.score_runs(_rows(entity, frames, keep=count)):
+            done += run.errors.shape[1]
+            if on_progress is not None:
+                on_progress(Progress("score", done, total))
+            yield run
+        if done == 0:
+            raise _too_short(total, entity)
+
+
+def _rows(
+    entity: Entity, frames: Iterable[Frame], *, keep: Callable[[Frame], Any]
+) -> Iterator[Any]:
+    """Scaled rows of frames that follow each other; `keep` sees each frame first."""
+    origin = 0
+    for frame in frames:
+        keep(frame)
+        yield entity.rows(frame, origin=origin)
+        origin += len(frame.values)
+
+
+def _too_short(rows: int, entity: Entity) -> DataError:
+    length = entity.settings.window
+    return DataError(
+        f"the data to score has {rows} rows, fewer than a window ({length} rows)",
+        remedy="Give more rows.",
+    )
+
+
+def _tables(found: Any, make: Callable[[Sequence[Analysis], str], Any]) -> Any:
+    """One table of the caller's kind for one analysis, a dict of tables for a dict."""
+    if isinstance(found, dict):
+        return {name: make([one], one.frame.kind) for name, one in found.items()}
+    return make([found], found.frame.kind)
+
+
+def _named(on_progress: OnProgress | None, entity: str | None) -> OnProgress | None:
+    """The callback, told which entity the progress is of."""
+    if on_progress is None or entity is None:
+        return on_progress
+    return lambda p: on_progress(Progress(f"{p.phase} {entity}", p.done, p.total, p.info))

@@ -1,0 +1,1 @@
+"""One file a network; `registry.TABLES["denoisers"]` names them."""

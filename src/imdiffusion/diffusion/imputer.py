@@ -1,0 +1,94 @@
+"""The imputer: a sampler under every mask, with the targets joined to one window.
+
+Imputation, forecasting and reconstruction are this same class under three masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from imdiffusion import registry
+from imdiffusion.diffusion.loss import Denoiser, shown
+from imdiffusion.diffusion.noise import counter_normal
+from imdiffusion.diffusion.schedule import Schedule
+
+
+class Imputer:
+    """Imputes windows step by step.
+
+    masks: bool (M, L, K), True = visible; `mask_id` m is that of masks[m] in a table of
+    `mask_ids` identities (the network's embedding has one row each).
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        masks: Tensor,
+        *,
+        sampler: str = "ddpm",
+        steps: int = 50,
+        start: float = 1.0,
+        estimate: str = "x0",
+        conditioning: str = "unconditional",
+        mask_ids: int = 2,
+    ) -> None:
+        self.denoiser = denoiser
+        self.schedule = schedule
+        self.masks = masks
+        self.sampler = registry.load("samplers", sampler)
+        self.steps, self.start = steps, start
+        self.estimate = estimate
+        self.conditioning = conditioning
+        self.mask_ids = mask_ids
+
+    def covered(self) -> Tensor:
+        """Which points of a window are a target under some mask: bool (L, K)."""
+        return (~self.masks).any(0)
+
+    @torch.no_grad()
+    def __call__(self, x0: Tensor, observed: Tensor, keys: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield (t, estimate (B, L, K)) for every step, from noisy to clean.
+
+        x0 (B, L, K): zero where not observed; observed: bool (B, L, K); keys: int64 (B, L), one
+        for each row's entity and timestamp: all randomness hangs on them. Points that no mask
+        hides are NaN in the estimate.
+        """
+        masks, (batch, length, channels) = len(self.masks), x0.shape
+        strategic = self.masks[:, None].expand(-1, batch, -1, -1).reshape(-1, length, channels)
+        x0 = x0.repeat(masks, 1, 1)
+        visible = strategic & observed.repeat(masks, 1, 1)
+        mask_id = torch.arange(masks, device=x0.device).repeat_interleave(batch) % self.mask_ids
+
+        def noise(stream: int) -> Tensor:
+            # One stream a mask: two estimates of a point must not share their noise.
+            return torch.cat(
+                [counter_normal(keys, channels, stream=stream * 64 + m) for m in range(masks)]
+            )
+
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            step = torch.full((len(x_t),), t, device=x_t.device)
+            seen = shown(x0, x_t, visible, self.conditioning)
+            return self.denoiser(seen, step, visible, mask_id)
+
+        weight = (~self.masks).float()
+        weight = weight / weight.sum(0)  # 0/0 = NaN where no mask hides the point
+        for t, estimate in self.sampler(
+            denoise,
+            x0,
+            visible,
+            self.schedule,
+            noise=noise,
+            steps=self.steps,
+            start=self.start,
+            estimate=self.estimate,
+        ):
+            yield (
+                t,
+                torch.einsum(
+                    "mblk,mlk->blk", estimate.view(masks, batch, length, channels), weight
+                ),
+            )

@@ -1,0 +1,70 @@
+"""Randomness that depends on what it is for, and on nothing else.
+
+Two tools. `counter_normal` hashes a key (entity and timestamp of a row), a channel and a stream
+into a normal number: the noise of a point is the same whatever window, batch, order or shard it
+is computed in. `private_rng` lends torch's own generator, seeded, to code that takes none
+(initialisation, dropout) and hands it back untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """The same 64 bits read as a signed number, which is what torch has."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def seed_from(*parts: str | int) -> int:
+    """A non-negative 63-bit seed from any words and numbers; stable over machines and versions."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 (torch's own keeps the sign)."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014); int64 wraps like uint64."""
+    z = (z ^ _shift(z, 30)) * _MIX_1
+    z = (z ^ _shift(z, 27)) * _MIX_2
+    return z ^ _shift(z, 31)
+
+
+def counter_normal(keys: Tensor, channels: int, *, stream: int) -> Tensor:
+    """Standard normal numbers (..., K), float32, a pure function of key, channel and stream.
+
+    keys: int64 (...), one a row. Largest possible magnitude: about 5.9.
+    """
+    index = torch.arange(1, channels + 1, device=keys.device) * _GOLDEN
+    row = _mix(keys + _signed((stream * 0xD1B54A32D192ED03) & ((1 << 64) - 1)))
+    bits = _mix(row.unsqueeze(-1) + index)
+    scale = 1.0 / (1 << 24)
+    radius = (_shift(bits, 40).float() + 0.5) * scale
+    angle = (bits & 0xFFFFFF).float() * (2.0 * math.pi * scale)
+    return (-2.0 * radius.log()).sqrt() * angle.cos()
+
+
+@contextmanager
+def private_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside, torch's default generators are seeded; outside, they are as they were before."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.random.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,290 @@
+"""One fitted entity: scaler, network, calibration. It turns rows into scored runs.
+
+    rows -> scaled rows -> windows -> estimates -> errors -> centred mean -> ensemble -> score
+
+Everything streams: a series may arrive in pieces, and what is held does not grow with its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from imdiffusion import masks, registry
+from imdiffusion.course import History
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.scaling import Scaler, compress, expand
+from imdiffusion.data.windows import RowQueue, Rows, window_batches
+from imdiffusion.diffusion.imputer import Imputer
+from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
+from imdiffusion.settings import Settings
+
+Floats = NDArray[np.float32]
+
+MASK_IDS = 2  # rows of the mask embedding [code]
+BATCH_TOKENS = 60_000  # windows scored at once are chosen so that this many points are in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """A run of n rows: seen (n, K) scaled, estimates (n, S, K) scaled, target bool (n, K)."""
+
+    seen: Floats
+    estimates: Floats
+    target: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units."""
+
+    errors: Floats
+    channel_scores: Floats
+    expected: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the held-out rows say: error scale (K,), residual band (2, K), thresholds."""
+
+    error_scale: Floats
+    band: Floats
+    thresholds: list[float]
+
+
+class Entity:
+    """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
+
+    Its network is untrained and its calibration neutral until one of them has filled them in.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        channels: tuple[str, ...],
+        settings: Settings,
+        scaler: Scaler,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.name, self.channels, self.settings = name, channels, settings
+        self.scaler = scaler
+        self.ceiling = np.full(len(channels), np.inf, np.float32)
+        self.seed, self.device = seed, device
+        self.period: np.timedelta64 | None = None
+        self.history = History()
+        self.calibration = Calibration(
+            np.ones(len(channels), np.float32), np.zeros((2, len(channels)), np.float32), []
+        )
+        with private_rng(seed_from(seed, "weights", name or "")):
+            self.network = _network(settings, len(channels)).to(device)
+        self.imputer = self._imputer()
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters of the network."""
+        return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+
+    def _imputer(self) -> Imputer:
+        settings = self.settings
+        visible = masks.draw(
+            settings.mask,
+            settings.window,
+            len(self.channels),
+            settings,
+            bands=settings.bands,
+            generator=np.random.default_rng(seed_from(self.seed, "scoring masks")),
+        )
+        make = registry.load("schedules", settings.schedule)
+        schedule = make(
+            settings.diffusion_steps, beta_start=settings.beta_start, beta_end=settings.beta_end
+        )
+        return Imputer(
+            self.network,
+            schedule.to(self.device),
+            torch.from_numpy(visible).to(self.device),
+            sampler=settings.sampler,
+            steps=settings.sampling_steps,
+            start=settings.sampling_start,
+            estimate=settings.estimate,
+            conditioning=settings.conditioning,
+            mask_ids=MASK_IDS,
+        )
+
+    # -- rows
+
+    def rows(self, frame: Frame, *, origin: int = 0) -> Rows:
+        """Scaled rows of a frame whose channels are in the model's order.
+
+        origin: position of its first row, which keys the noise where there are no timestamps.
+        """
+        scaled = self.scaler.forward(np.where(frame.observed, frame.values, np.nan))
+        values = np.where(frame.observed, scaled, np.float32(0.0))
+        if frame.timestamps is None:
+            time = np.arange(origin, origin + len(frame.values), dtype=np.int64)
+        else:
+            time = frame.timestamps.astype("datetime64[ns]").astype(np.int64)
+        # An odd factor spreads neighbouring times over all 64 bits; the entity shifts them.
+        key = (time * -7046029254386353131) ^ seed_from(self.seed, "noise", self.name or "")
+        return Rows(values, frame.observed, key)
+
+    def shown(self, rows: Rows) -> Rows:
+        """The same rows as the network sees them: far values compressed."""
+        return Rows(compress(rows.values, self.settings.compress), rows.observed, rows.keys)
+
+    # -- estimates and errors
+
+    @property
+    def chosen_steps(self) -> list[int]:
+        """Positions in the reverse process that the ensemble reads, ascending; the last is last."""
+        settings = self.settings
+        last = settings.sampling_steps - 1
+        chosen = range(last, -1, -settings.ensemble_every)[: settings.ensemble_steps]
+        return sorted(chosen)
+
+    def estimates(self, pieces: Iterable[Rows], steps: list[int]) -> Iterator[Estimates]:
+        """Impute a series and yield its estimates at these steps, in consecutive runs."""
+        settings = self.settings
+        covered = self.imputer.covered().cpu().numpy()
+        points = settings.window * len(self.channels) * len(self.imputer.masks)
+        batch = max(1, min(64, BATCH_TOKENS * settings.patch_length // points))
+        stride, lead = settings.stride, None
+        if settings.mask in registry.PARTIAL_MASKS:  # its targets lie at the end of a window
+            stride = min(stride, settings.horizon)
+            lead = settings.window - stride
+        for windows in window_batches(
+            pieces, length=settings.window, stride=stride, batch=batch, lead=lead
+        ):
+            x0 = torch.from_numpy(compress(windows.values, settings.compress)).to(self.device)
+            observed = torch.from_numpy(windows.observed).to(self.device)
+            keys = torch.from_numpy(windows.keys).to(self.device)
+            kept: list[Floats] = []
+            for position, (_, estimate) in enumerate(self.imputer(x0, observed, keys)):
+                if position in steps:
+                    kept.append(expand(estimate.cpu().numpy(), settings.compress, self.ceiling))
+            yield Estimates(
+                windows.stitch(windows.values),
+                windows.stitch(np.stack(kept, axis=2)),
+                windows.stitch(windows.observed & covered),
+            )
+
+    def errors(self, run: Estimates, scale: Floats) -> Floats:
+        """Errors of points (n, S, K)."""
+        return point_error(
+            run.seen[:, None], run.estimates, run.target[:, None], scale, kind=self.settings.error
+        )
+
+    def score_runs(self, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
+        """Score a series that arrives in pieces; runs come out in order and cover every row."""
+        steps = len(self.chosen_steps)
+        scale, waiting = self.calibration.error_scale, RowQueue()
+
+        def raw() -> Iterator[Floats]:
+            for run in self.estimates(pieces, self.chosen_steps):
+                errors = self.errors(run, scale)
+                waiting.push(self.scaler.backward(run.estimates[:, -1]))
+                reduced = reduce_channels(errors, kind=self.settings.reduce)
+                yield np.concatenate([reduced, errors.mean(axis=1)], axis=1)
+
+        for run in centred_mean(raw(), self.settings.smooth):
+            yield ScoredRun(run[:, :steps].T, run[:, steps:], waiting.pop(len(run)))
+
+    def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
+        """Unsmoothed errors of *every* step of the reverse process: (S, T), the last step last."""
+        scale = self.calibration.error_scale
+        steps = list(range(self.settings.sampling_steps))
+        runs = [
+            reduce_channels(self.errors(run, scale), kind=self.settings.reduce)
+            for run in self.estimates(pieces, steps)
+        ]
+        return np.concatenate(runs).T if runs else np.empty((len(steps), 0), np.float32)
+
+    def score(self, errors: Floats) -> NDArray[np.float64]:
+        """Ensemble of errors (S, T) -> score (T,), above 1 = anomalous."""
+        settings = self.settings
+        ensemble = registry.load("ensembles", settings.ensemble)
+        score: NDArray[np.float64] = ensemble(
+            self.calibration.thresholds, settings.xi, settings.anomaly_share
+        ).score(errors)
+        return score
+
+    def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Lower and upper bounds (n, K) around expected values, both in the caller's units."""
+        unit = self.scaler.scale / self.scaler.factor
+        low, high = self.calibration.band.astype(np.float64) * unit
+        return expected + low, expected + high
+
+    # -- saved state
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fitted state as JSON facts; the weights are apart."""
+        return {
+            "name": self.name,
+            "channels": list(self.channels),
+            "centre": self.scaler.centre.tolist(),
+            "scale": self.scaler.scale.tolist(),
+            "ceiling": self.ceiling.tolist(),
+            "error_scale": self.calibration.error_scale.tolist(),
+            "band": self.calibration.band.tolist(),
+            "thresholds": self.calibration.thresholds,
+            "period_ns": None
+            if self.period is None
+            else int(self.period / np.timedelta64(1, "ns")),
+            "history": self.history.to_dict(),
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        facts: dict[str, Any],
+        weights: dict[str, Tensor],
+        settings: Settings,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> Entity:
+        """The entity that `to_dict` and its weights describe."""
+        scaler = Scaler(np.array(facts["centre"]), np.array(facts["scale"]), settings.scale_factor)
+        entity = cls(
+            facts["name"], tuple(facts["channels"]), settings, scaler, seed=seed, device=device
+        )
+        entity.ceiling = np.array(facts["ceiling"], np.float32)
+        entity.network.load_state_dict(weights)
+        entity.network.eval()
+        entity.calibration = Calibration(
+            np.array(facts["error_scale"], np.float32),
+            np.array(facts["band"], np.float32),
+            facts["thresholds"],
+        )
+        if facts["period_ns"] is not None:
+            entity.period = np.timedelta64(facts["period_ns"], "ns")
+        entity.history = History(**facts["history"])
+        return entity
+
+
+def _network(settings: Settings, channels: int) -> nn.Module:
+    network: nn.Module = registry.load("denoisers", settings.denoiser)(
+        settings.window,
+        channels,
+        patch_length=settings.patch_length,
+        width=settings.width,
+        layers=settings.layers,
+        heads=settings.heads,
+        feedforward=settings.feedforward,
+        dropout=settings.dropout,
+        step_embedding=settings.step_embedding,
+        time_embedding=settings.time_embedding,
+        channel_embedding=settings.channel_embedding,
+        conditioning=settings.conditioning,
+        attention=settings.attention,
+        mask_ids=MASK_IDS,
+    )
+    return network

@@ -1,0 +1,151 @@
+"""Fit one entity: split, scale, train, and calibrate on the rows that were held out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imdiffusion import registry
+from imdiffusion.course import OnProgress
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.scaling import Scaler
+from imdiffusion.data.windows import Rows
+from imdiffusion.entity import Calibration, Entity, Floats
+from imdiffusion.errors import DataError, DataWarning
+from imdiffusion.settings import Settings
+from imdiffusion.training import Trainer
+
+# A channel that is imputed better than this (in scaled units of one) is not trusted further:
+# dividing by a vanishing error would turn rounding into anomalies.
+ERROR_FLOOR = 0.05
+BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
+
+
+def fit_entity(
+    frame: Frame,
+    settings: Settings,
+    *,
+    excluded: NDArray[np.bool_],
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Entity:
+    """Fit one entity on a frame; rows with `excluded` (T,) True count as unobserved.
+
+    Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
+    DataWarning where a channel is constant or empty and where there are too few rows to hold out.
+    """
+    observed = frame.observed & ~excluded[:, None]
+    where = f" of entity {frame.entity!r}" if frame.entity else ""
+    if not observed.any():
+        raise DataError(
+            f"no value{where} is observed in the training data",
+            remedy="Give rows with values, or exclude fewer of them.",
+        )
+    total = len(frame.values)
+    split = _split(total, settings, where)
+    scaler = Scaler.fit(
+        frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
+    )
+    _note_channels(frame, observed[:split], where)
+    entity = Entity(frame.entity, frame.channels, settings, scaler, seed=seed, device=device)
+    entity.period = frame.period
+    rows = entity.rows(Frame(frame.values, observed, frame.timestamps, frame.channels))
+    train = entity.shown(rows.slice(0, split))
+    held = rows.slice(split) if split < total else rows
+    # What the network overshoots beyond anything trained on is not to be expanded further.
+    entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
+    entity.history = Trainer(
+        entity.imputer,
+        entity.network,
+        train,
+        entity.shown(held),
+        settings,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    ).fit()
+    calibrate(entity, held)
+    return entity
+
+
+def _split(total: int, settings: Settings, where: str) -> int:
+    """The row where the held-out tail begins; `total` where there are too few rows for one."""
+    length = settings.window
+    if total < length:
+        raise DataError(
+            f"the training data{where} has {total} rows, fewer than a window ({length} rows)",
+            remedy="Give more rows, or set a shorter window.",
+        )
+    split = total - max(round(settings.holdout * total), length)
+    if split >= length:
+        return split
+    warnings.warn(
+        f"{total} rows{where} are fewer than two windows ({2 * length} rows): training uses all "
+        "of them and the threshold is calibrated in-sample, which makes it too low",
+        DataWarning,
+        stacklevel=2,
+    )
+    return total
+
+
+def calibrate(entity: Entity, held: Rows) -> None:
+    """Fit error scale, band and thresholds on held-out normal rows."""
+    settings = entity.settings
+    runs = list(entity.estimates([held], entity.chosen_steps))
+    seen = np.concatenate([run.seen for run in runs])
+    estimates = np.concatenate([run.estimates for run in runs])
+    target = np.concatenate([run.target for run in runs])
+    residual = np.where(target[:, None], seen[:, None] - estimates, np.nan).astype(np.float64)
+    scale = np.ones(len(entity.channels), np.float32)
+    if settings.error_scale == "holdout":
+        scale = _root_mean_square(residual, floor=ERROR_FLOOR * settings.scale_factor)
+    entity.calibration = Calibration(scale, _band(residual[:, -1]), [])
+    errors = np.concatenate([run.errors for run in entity.score_runs([held])], axis=1)
+    ensemble = registry.load("ensembles", settings.ensemble).fit(
+        errors,
+        rule=registry.load("thresholds", settings.threshold),
+        alarm_rate=settings.alarm_rate,
+        xi=settings.xi,
+        anomaly_share=settings.anomaly_share,
+    )
+    entity.calibration = Calibration(scale, entity.calibration.band, ensemble.thresholds)
+
+
+def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:
+    """Say which channels never move in training, and which have no value at all."""
+    values = frame.values[: len(observed)]
+    empty = ~observed.any(axis=0)
+    low = np.where(observed, values, np.inf).min(axis=0)
+    high = np.where(observed, values, -np.inf).max(axis=0)
+    for flags, what in ((~empty & (low == high), "constant"), (empty, "without any value")):
+        names = [name for name, flag in zip(frame.channels, flags, strict=True) if flag]
+        if names:
+            plural = "channels are" if len(names) > 1 else "channel is"
+            warnings.warn(
+                f"{len(names)} {plural} {what} in the training data{where}: {', '.join(names)}",
+                DataWarning,
+                stacklevel=3,
+            )
+
+
+def _root_mean_square(residual: NDArray[np.float64], *, floor: float) -> Floats:
+    """Of residuals (n, S, K) per channel (K,), at least `floor`; the median where there is none."""
+    known = ~np.isnan(residual)
+    count = known.sum(axis=(0, 1))
+    power = np.where(known, np.square(residual), 0.0).sum(axis=(0, 1))
+    root = np.sqrt(power / np.maximum(count, 1))
+    usual = float(np.median(root[count > 0])) if (count > 0).any() else 1.0
+    return np.maximum(np.where(count > 0, root, usual), floor).astype(np.float32)
+
+
+def _band(residual: NDArray[np.float64]) -> Floats:
+    """Quantiles `BAND` of the residuals (n, K) per channel: (2, K); 0 where there is none."""
+    known = np.where(np.isnan(residual).all(axis=0), 0.0, residual)
+    return np.nanquantile(known, BAND, axis=0).astype(np.float32)

@@ -1,0 +1,177 @@
+"""From whatever a caller hands over to frames on a regular grid in the model's channel order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.files import FileOptions, read, read_pieces
+from imdiffusion.data.frame import Frame, concat, frame_from, regularize
+from imdiffusion.errors import DataError, DataWarning, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How rows are read: name of the time column, columns to leave out, whether to sort."""
+
+    timestamp: str = "timestamp"
+    ignore_columns: tuple[str, ...] = ()
+    sort: bool = False
+
+    @property
+    def file_options(self) -> FileOptions:
+        """The same for files."""
+        return FileOptions(
+            timestamp=self.timestamp, ignore_columns=self.ignore_columns, sort=self.sort
+        )
+
+
+def open_input(x: Any, source: Source) -> tuple[dict[str | None, Any], bool]:
+    """The series of an input by entity, and whether they came as a dict.
+
+    A path to a file of several entities counts as a dict. Raises DataError.
+    """
+    if isinstance(x, str | Path):
+        pieces = _pieces(Path(x), source)
+        x = read(Path(x), source.file_options) if pieces is None else pieces
+    if isinstance(x, Mapping):
+        if not x:
+            raise DataError("the dict of series is empty", remedy="Give at least one entity.")
+        return {str(name): series for name, series in x.items()}, True
+    return {getattr(x, "entity", None): x}, False
+
+
+class _Pieces(Iterator[Frame]):
+    """Frames of one file, read as they are asked for."""
+
+    def __init__(self, first: Frame, rest: Iterator[Frame]) -> None:
+        self.entity = first.entity
+        self._frames = chain([first], rest)
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+
+def _pieces(path: Path, source: Source) -> _Pieces | None:
+    """The file as pieces, or None if it holds several entities and must be read whole."""
+    pieces = read_pieces(path, options=source.file_options)
+    try:
+        return _Pieces(next(pieces), pieces)
+    except UsageError:
+        return None
+
+
+def single_frame(x: Any, source: Source, *, entity: str | None) -> Frame:
+    """The whole series as one frame on a regular grid, for fitting."""
+    frame = concat(list(x)) if isinstance(x, _Pieces) else _frame(x, source)
+    return regularize(replace(frame, entity=entity if entity is not None else frame.entity))
+
+
+def scoring_frames(
+    x: Any,
+    source: Source,
+    channels: Sequence[str],
+    *,
+    entity: str | None,
+    period: np.timedelta64 | None,
+    ignore_extra: bool,
+) -> Iterator[Frame]:
+    """The series as consecutive frames on a regular grid, channels in the model's order.
+
+    Raises DataError for unknown channels unless `ignore_extra`. Says with DataWarning which
+    channels are missing or reordered, and when rows come at another period than in training.
+    """
+    pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
+    last: Frame | None = None
+    for piece in pieces:
+        matched = _match(piece, channels, ignore_extra=ignore_extra, loud=last is None)
+        if entity is not None:
+            matched = replace(matched, entity=entity)
+        if last is None:
+            frame = regularize(matched)
+            _compare_period(frame, period)
+        else:  # a gap may lie on the border: let the last row of the piece before see it
+            frame = regularize(concat([last, matched])).slice(1, None)
+        last = matched.slice(len(matched.values) - 1, None)
+        yield frame
+
+
+def _frame(x: Any, source: Source) -> Frame:
+    if isinstance(x, Frame):
+        return x
+    return frame_from(
+        x, timestamp=source.timestamp, ignore_columns=source.ignore_columns, sort=source.sort
+    )
+
+
+def _match(frame: Frame, channels: Sequence[str], *, ignore_extra: bool, loud: bool) -> Frame:
+    """The frame with the model's channels in the model's order."""
+    if frame.channels == tuple(channels):
+        return frame
+    if frame.kind == "numpy":
+        if len(frame.channels) != len(channels):
+            raise DataError(
+                f"the array has {len(frame.channels)} columns, the model {len(channels)} channels",
+                remedy="Give the columns of the training data, or a table with column names.",
+            )
+        return replace(frame, channels=tuple(channels))
+    known = [name for name in frame.channels if name in set(channels)]
+    extra = [name for name in frame.channels if name not in set(channels)]
+    if not known:
+        raise DataError(
+            f"none of the model's channels is in the data; it has {_some(frame.channels)}",
+            remedy=f"The model knows {_some(channels)}.",
+        )
+    if extra and not ignore_extra:
+        raise DataError(
+            f"the data has channels the model does not know: {_some(extra)}",
+            remedy="Leave them out, or pass over them with --ignore-extra (ignore_extra=True).",
+        )
+    missing = [name for name in channels if name not in set(known)]
+    if loud and missing:
+        warnings.warn(
+            f"{len(missing)} of {len(channels)} channels are missing and count as unobserved: "
+            f"{_some(missing)}",
+            DataWarning,
+            stacklevel=2,
+        )
+    elif loud and known != [name for name in channels if name in set(known)]:
+        warnings.warn(
+            "channels are in another order than in training; they were put back in order",
+            DataWarning,
+            stacklevel=2,
+        )
+    return frame.select(channels)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def _compare_period(frame: Frame, trained: np.timedelta64 | None) -> None:
+    now = frame.period
+    if now is None or trained is None or int(trained.astype("timedelta64[ns]").astype(int)) == 0:
+        return
+    ratio = now / trained
+    if not 0.9 < ratio < 1.1:
+        seconds = [float(p / np.timedelta64(1, "ns")) / 1e9 for p in (now, trained)]
+        warnings.warn(
+            f"rows come every {seconds[0]:g} s, but every {seconds[1]:g} s in training",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def own_rows(frame: Frame) -> NDArray[np.bool_]:
+    """Which rows are the caller's, and not put in for a gap: bool (T,)."""
+    if frame.rows is None:
+        return np.ones(len(frame.values), dtype=bool)
+    return np.asarray(frame.rows >= 0)

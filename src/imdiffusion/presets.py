@@ -1,0 +1,106 @@
+"""Presets: one row of settings each. To add one, add a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from imdiffusion import registry
+from imdiffusion.errors import ConfigError
+from imdiffusion.settings import Scalar, Settings, check_names
+
+__all__ = ["PRESETS", "Scalar", "Settings", "check_names", "preset", "resolve", "schema"]
+
+PAPER = Settings()
+
+PRESETS: dict[str, Settings] = {
+    # Every constant of the released code.
+    "paper": PAPER,
+    # Chosen by measurement on 2 CPU cores: docs/log.md has the trials.
+    "fast": replace(
+        PAPER,
+        scale="zscore",
+        scale_factor=1.0,
+        compress=3.0,
+        train_stride=1,
+        train_mask="channel",
+        mask="channel",
+        mask_groups=2,
+        sampler="ddim",
+        sampling_steps=6,
+        patch_length=10,
+        layers=3,
+        dropout=0.0,
+        batch_size=32,
+        lr_schedule="cosine",
+        max_epochs=0,
+        max_steps=2000,
+        validate_every=250,
+        patience=0,
+        estimate="x0",
+        error="squared",
+        error_scale="holdout",
+        reduce="mean",
+        ensemble="mean",
+        ensemble_steps=3,
+        ensemble_every=1,
+        smooth=30,
+    ),
+}
+
+
+def preset(name: str) -> Settings:
+    """The row of settings called `name`; ConfigError with the nearest names if there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}", remedy=registry.nearest(name, PRESETS))
+    return PRESETS[name]
+
+
+def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
+    """The preset's settings with `overrides` put over them; a value of None changes nothing.
+
+    Raises ConfigError for an unknown preset or key, a wrong type, or a value out of range.
+    """
+    check_names(overrides)
+    kinds = {item.name: str(item.type) for item in fields(Settings)}
+    given = {
+        key: float(value) if kinds[key] == "float" and type(value) is int else value
+        for key, value in overrides.items()
+        if value is not None
+    }
+    return replace(preset(name), **given)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the flat settings table, with the value in each preset."""
+    json_type = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
+    properties: dict[str, Any] = {}
+    for item in fields(Settings):
+        meta = item.metadata
+        entry: dict[str, Any] = {
+            "type": json_type[str(item.type)],
+            "description": meta["meaning"],
+            "default": getattr(PRESETS["fast"], item.name),
+            "presets": {name: getattr(row, item.name) for name, row in PRESETS.items()},
+        }
+        choices = meta["choices"] or (registry.names(meta["table"]) if meta["table"] else ())
+        if choices:
+            entry["enum"] = list(choices)
+        if meta["low"] is not None:
+            entry["minimum"] = meta["low"]
+        if meta["high"] is not None:
+            entry["maximum"] = meta["high"]
+        properties[item.name] = entry
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "imdiffusion settings",
+        "type": "object",
+        "properties": {
+            "preset": {"type": "string", "enum": list(PRESETS), "default": "fast"},
+            "seed": {"type": "integer", "default": 0, "minimum": 0},
+            "device": {"type": "string", "default": "auto"},
+            **properties,
+        },
+        "additionalProperties": False,
+    }

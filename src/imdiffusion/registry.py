@@ -1,0 +1,89 @@
+"""Every choice that is made by name, as tables of "module:attribute" strings.
+
+A table member loads on first use, so listing the names imports nothing. A package adds a member
+without touching this file through an entry point in the group `imdiffusion.<table>`, for instance
+
+    [project.entry-points."imdiffusion.masks"]
+    diagonal = "my_package.masks:diagonal"
+
+The contract suite (`imdiffusion.testing`) runs over every member of every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from imdiffusion.errors import ConfigError
+
+TABLES: dict[str, dict[str, str]] = {
+    "masks": {
+        "grating": "imdiffusion.masks:grating",
+        "channel_grating": "imdiffusion.masks:channel_grating",
+        "channel": "imdiffusion.masks:channel",
+        "random": "imdiffusion.masks:random",
+        "block": "imdiffusion.masks:block",
+        "mixed": "imdiffusion.masks:mixed",
+        "forecast": "imdiffusion.masks:forecast",
+        "reconstruction": "imdiffusion.masks:reconstruction",
+    },
+    "schedules": {
+        "quadratic": "imdiffusion.diffusion.schedule:quadratic",
+        "linear": "imdiffusion.diffusion.schedule:linear",
+        "cosine": "imdiffusion.diffusion.schedule:cosine",
+    },
+    "samplers": {
+        "ddpm": "imdiffusion.diffusion.sampler:ddpm",
+        "ddim": "imdiffusion.diffusion.sampler:ddim",
+    },
+    "denoisers": {
+        "imtransformer": "imdiffusion.diffusion.denoisers.imtransformer:ImTransformer",
+    },
+    "ensembles": {
+        "mean": "imdiffusion.scoring.vote:MeanEnsemble",
+        "threshold": "imdiffusion.scoring.vote:ThresholdVote",
+        "rank": "imdiffusion.scoring.vote:RankVote",
+    },
+    "thresholds": {
+        "quantile": "imdiffusion.scoring.threshold:quantile",
+        "pot": "imdiffusion.scoring.threshold:peaks_over_threshold",
+    },
+}
+
+# Masks whose targets do not cover the window: their uncovered points get no score.
+PARTIAL_MASKS = frozenset({"forecast"})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known names most like `name`, as a phrase for an error's remedy."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(repr(c) for c in close)}?"
+    return f"Known: {', '.join(names)}."
+
+
+@cache
+def _members(table: str) -> dict[str, str]:
+    members = dict(TABLES[table])
+    for point in entry_points(group=f"imdiffusion.{table}"):
+        members.setdefault(point.name, point.value)
+    return members
+
+
+def names(table: str) -> tuple[str, ...]:
+    """The names of a table's members, built-in ones first."""
+    return tuple(_members(table))
+
+
+def load(table: str, name: str) -> Any:
+    """The object behind `name`; ConfigError with the nearest names if there is none."""
+    members = _members(table)
+    if name not in members:
+        raise ConfigError(f"unknown {table[:-1]} {name!r}", remedy=nearest(name, members))
+    module, _, attribute = members[name].partition(":")
+    return getattr(import_module(module), attribute)

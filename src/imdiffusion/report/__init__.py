@@ -1,0 +1,1 @@
+"""What a person looks at: the offline page (uPlot is vendored beside it) and the figures."""

@@ -1,0 +1,184 @@
+"""The part of the page that is plain HTML and can be read without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imdiffusion.report import wording
+from imdiffusion.report.truth import Axis, Found, Known
+
+if TYPE_CHECKING:
+    from imdiffusion.results import Analysis
+
+MOST_CHANNELS = 5  # rows of an event card; the charts beside it show the others
+ENOUGH_SHARE = 0.9  # and fewer where these explain this much of the event
+
+
+def time_tag(x: float, temporal: bool, *, short: bool = False) -> str:
+    """A `<time>` element, or plain text for a row position; `short` leaves the date away."""
+    if not temporal:
+        return wording.moment(round(x))
+    stamp = np.datetime64(round(x * 1000), "ms")
+    text = wording.moment(stamp)
+    return f'<time datetime="{wording.iso(stamp)}">{text[11:] if short else text}</time>'
+
+
+def span_tags(start: float, end: float, temporal: bool) -> str:
+    """Start – end, without the second date where it is the same day."""
+    same_day = temporal and int(start // 86400) == int(end // 86400)
+    return f"{time_tag(start, temporal)} – {time_tag(end, temporal, short=same_day)}"
+
+
+def length(span: float, temporal: bool) -> str:
+    """A duration, or a number of rows."""
+    return wording.duration(span) if temporal else f"{wording.count(round(span))} rows"
+
+
+def period_line(analyses: Sequence[Analysis]) -> str:
+    """First to last moment of all analyses, and how long that is."""
+    axes = [Axis(analysis.frame) for analysis in analyses]
+    temporal = axes[0].temporal
+    start = min(axis.origin for axis in axes)
+    end = max(axis.x(len(axis.frame.values)) for axis in axes)
+    zone = " UTC" if temporal else ""
+    return f"{span_tags(start, end, temporal)}{zone} · {length(end - start, temporal)}"
+
+
+def key_figures(
+    analyses: Sequence[Analysis], events: Sequence[Found], faults: Sequence[Known]
+) -> str:
+    """The few numbers that a reader wants first, as a definition list."""
+    rows = sum(len(analysis.score) for analysis in analyses)
+    alarms = sum(int(np.sum(analysis.alarm)) for analysis in analyses)
+    cells = sum(analysis.frame.observed.size for analysis in analyses)
+    missing = 1 - sum(int(np.sum(analysis.frame.observed)) for analysis in analyses) / max(1, cells)
+    widths = sorted({len(analysis.frame.channels) for analysis in analyses})
+    channels = "–".join(wording.count(width) for width in (widths[:1] + widths[1:][-1:]))
+    figures = [(wording.count(len(events)), "event" if len(events) == 1 else "events")]
+    if faults:
+        met = sum(bool(known.met) for known in faults)
+        figures.append((f"{met} of {len(faults)}", "known faults met by an event"))
+    figures.append((wording.share(alarms / max(1, rows)), "of rows in alarm"))
+    figures.append((f"{wording.count(rows)} × {channels}", "rows × channels"))
+    if len(analyses) > 1:
+        figures.append((wording.count(len(analyses)), "entities"))
+    figures.append((wording.share(missing) if missing else "none", "missing"))
+    return definitions((label, value) for value, label in figures)
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> str:
+    """`<div><dt><dd></div>` for each (term, text), escaped."""
+    return "\n".join(
+        f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in pairs
+    )
+
+
+def about_list(about: Mapping[str, str]) -> str:
+    """What the caller says about the model, as a definition list; nothing for an empty one."""
+    if not about:
+        return ""
+    return f'<dl class="about">\n{definitions((str(k), str(v)) for k, v in about.items())}\n</dl>'
+
+
+def event_card(
+    found: Found, analyses: Sequence[Analysis], faults: Sequence[Known], temporal: bool
+) -> str:
+    """One event: when, how strong, which channels, what was seen against expected."""
+    event = found.event
+    entity = analyses[found.entity].frame.entity
+    met = ", ".join(dict.fromkeys(known.fault.kind for known in faults if found in known.met))
+    notes = ""
+    if len(analyses) > 1:
+        notes += f'<span class="where">{escape(str(entity))}</span> '
+    if met:
+        notes += f'<span class="truth">during known fault: {escape(met)}</span>'
+    return (
+        f'<li class="card" id="event-{found.number}" data-event="{found.number - 1}">\n'
+        f'<h3><button type="button" class="open"><span class="nth">{found.number}</span>'
+        f" {span_tags(found.start, found.end, temporal)}</button></h3>\n"
+        f'<p class="facts"><span>{length(found.end - found.start, temporal)}</span> '
+        f'<span>peak score <strong class="peak">{wording.number(event.score)}</strong></span>'
+        f"{' ' + notes if notes else ''}</p>\n{channel_table(found)}</li>"
+    )
+
+
+def channel_table(found: Found) -> str:
+    """The channels that make most of an event, as a table."""
+    event = found.event
+    rows: list[str] = []
+    told = 0.0
+    for channel, part, seen, expected in zip(
+        event.channels, event.shares, event.seen, event.expected, strict=True
+    ):
+        if len(rows) == MOST_CHANNELS or told >= ENOUGH_SHARE or not part > 0:
+            break
+        told += part
+        rows.append(
+            f'<tr><th scope="row">{breakable(channel)}</th>'
+            f'<td class="part"><meter min="0" max="1" value="{part:.3f}"></meter> '
+            f"<span>{wording.share(part)}</span></td>"
+            f"<td>{wording.number(seen)}</td><td>{wording.number(expected)}</td></tr>"
+        )
+    others = len(event.channels) - len(rows)
+    rest = f"; {wording.share(1 - told)} in {others} others" if others and told < 0.995 else ""
+    return (
+        f'<table><caption class="hidden">Channels of event {found.number} at its peak{rest}'
+        '</caption>\n<thead><tr><th scope="col">Channel</th><th scope="col">Share</th>'
+        '<th scope="col">Seen</th><th scope="col">Expected</th></tr></thead>\n<tbody>'
+        + "\n".join(rows)
+        + "</tbody></table>\n"
+    )
+
+
+def breakable(name: str) -> str:
+    """A name, escaped, that may be wrapped after its punctuation."""
+    return "<wbr>".join(escape(part) for part in re.findall(r".+?(?:[_./:-]+|$)", name, re.DOTALL))
+
+
+def event_list(
+    found: Sequence[Found], analyses: Sequence[Analysis], faults: Sequence[Known], temporal: bool
+) -> str:
+    """All event cards, or a sentence where there is none."""
+    if not found:
+        return '<p class="none">No row scored above the threshold in this period.</p>'
+    cards = "\n".join(event_card(one, analyses, faults, temporal) for one in found)
+    return f'<ol class="cards">\n{cards}\n</ol>'
+
+
+def fault_table(faults: Sequence[Known], temporal: bool, *, entities: bool) -> str:
+    """Known faults with the event that met each and how late; nothing where none is known."""
+    if not faults:
+        return ""
+    rows = []
+    for known in faults:
+        fault = known.fault
+        links = ", ".join(
+            f'<a href="#event-{one.number}">event {one.number}</a>' for one in known.met
+        )
+        result = f"{links}" if links else '<span class="missed">no event</span>'
+        late = wording.NOTHING
+        if known.met:
+            late = length(known.delay, temporal) if known.delay else "at once"
+        detail = fault.description and f'<span class="detail">{escape(fault.description)}</span>'
+        where = f"<td>{escape(fault.entity or 'all')}</td>" if entities else ""
+        rows.append(
+            f'<tr><th scope="row">{escape(fault.kind)}{detail}</th>{where}'
+            f"<td>{span_tags(known.start, known.end, temporal)}</td>"
+            f"<td>{result}</td><td>{late}</td></tr>"
+        )
+    met = sum(bool(known.met) for known in faults)
+    where = '<th scope="col">Entity</th>' if entities else ""
+    return (
+        f'<details class="faults" id="faults"><summary>Known faults <span class="quiet">'
+        f"{met} of {len(faults)} met by an event</span></summary>\n"
+        f'<div class="scroll"><table>\n<thead><tr><th scope="col">Fault</th>{where}'
+        '<th scope="col">When</th><th scope="col">Met by</th>'
+        '<th scope="col">After</th></tr></thead>\n<tbody>'
+        + "\n".join(rows)
+        + "</tbody></table></div></details>"
+    )

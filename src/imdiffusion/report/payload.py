@@ -1,0 +1,100 @@
+"""The page's data: quantised, gzipped and base64 text that page/decode.js reads back.
+
+A series is cut into blocks of `BLOCK` rows. Each block has its own low end and step, so that
+a spike costs detail in its own block only, and a value is `low + code * step`; the code
+`MISSING` stands for NaN. Codes are stored as differences, high bytes before low bytes,
+because gzip makes more of them so. The band is stored as its reach below and above expected,
+which is smoother than its edges are.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1024
+MISSING = 65535
+FINE = 65534  # levels of a seen series, whose values a person reads off
+COARSE = 4094  # levels of expected and of its band: a third smaller, still 20 steps a pixel
+
+Series = NDArray[np.floating[Any]]
+
+
+def quantise(
+    values: Series, levels: int = FINE, grain: NDArray[np.float64] | float = 0.0
+) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
+    """Codes (T,), and low end and step of each block (ceil(T / BLOCK),).
+
+    The error of a value is at most half its block's step, which is the block's range divided
+    by `levels` (at most 65534), but no finer than `grain` (for all blocks or for each). What is
+    not finite becomes `MISSING`.
+    """
+    rows = len(values)
+    blocks = -(-rows // BLOCK)
+    padded = np.full(blocks * BLOCK, np.nan)
+    padded[:rows] = values
+    table = padded.reshape(blocks, BLOCK)
+    known = np.isfinite(table)
+    low = np.where(known, table, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known, table, -np.inf).max(axis=1, initial=-np.inf)
+    empty = ~known.any(axis=1)
+    low[empty] = high[empty] = 0.0
+    # in this order a range beyond float64 cannot overflow
+    step = np.maximum(high / levels - low / levels, grain)
+    divisor = np.where(step > 0, step, 1.0)[:, None]
+    # halves, for the same reason; a code is a rounded count of steps above the low end
+    above = np.where(known, table / 2 - low[:, None] / 2, 0.0)
+    codes = np.minimum(np.rint(above / divisor * 2), levels)
+    codes[~known] = MISSING
+    return codes.astype(np.uint16).ravel()[:rows], low, step
+
+
+def restore(
+    codes: NDArray[np.uint16], low: NDArray[np.float64], step: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The values (T,) that the page shows for `codes`: the inverse of `quantise`."""
+    block = np.arange(len(codes)) // BLOCK
+    values: NDArray[np.float64] = low[block] + codes * step[block]
+    values[codes == MISSING] = np.nan
+    return values
+
+
+def packed(seen: Series, expected: Series, lower: Series, upper: Series) -> str:
+    """One channel's blob from four series (T,).
+
+    Layout before gzip, little-endian: u32 rows, u32 series (4: seen, expected, reach below it,
+    reach above it); then of each series its blocks' lows and steps (f64); then of each series
+    the high bytes and the low bytes of the codes' differences. The edges of the band come back
+    within one step of expected and half a step of their own.
+    """
+    middle = quantise(expected, COARSE)
+    grain = middle[2]  # a reach need not be finer than what it is counted from
+    parts = [
+        quantise(seen, FINE),
+        middle,
+        quantise(expected - lower, COARSE, grain),
+        quantise(upper - expected, COARSE, grain),
+    ]
+    ends: list[bytes] = []
+    planes: list[bytes] = []
+    for codes, low, step in parts:
+        change = np.diff(codes, prepend=np.uint16(0)).astype("<u2")
+        ends += [low.astype("<f8").tobytes(), step.astype("<f8").tobytes()]
+        planes += [(change >> shift).astype(np.uint8).tobytes() for shift in (8, 0)]
+    return _text(b"".join([struct.pack("<II", len(seen), len(parts)), *ends, *planes]))
+
+
+def packed_timeline(x: NDArray[np.float64], score: Series) -> str:
+    """An entity's blob: u32 rows, u32 zero, differences of `x` (f64, T), scores (f32, T)."""
+    change = np.diff(x, prepend=x[:1])
+    head = struct.pack("<II", len(x), 0)
+    return _text(head + change.astype("<f8").tobytes() + score.astype("<f4").tobytes())
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode("ascii")

@@ -1,0 +1,101 @@
+"""What a detector found in one entity, and the tables it is handed out as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame, table_like
+from imdiffusion.scoring.event import Event
+
+SECOND = np.timedelta64(1, "s")
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything about one scored series of T rows and K channels.
+
+    frame: the rows on a regular grid, channels in the model's order (rows put in for gaps
+    included; `frame.rows` leads back to the caller's). score (T,): above 1 = anomalous, NaN where
+    nothing was observed. alarm: bool (T,). channel_scores (T, K): each channel's part of the
+    error, NaN where not observed. expected, lower, upper (T, K): in the caller's units.
+    """
+
+    frame: Frame
+    score: NDArray[np.float64]
+    alarm: NDArray[np.bool_]
+    channel_scores: NDArray[np.float32]
+    expected: NDArray[np.floating]
+    lower: NDArray[np.floating]
+    upper: NDArray[np.floating]
+    events: list[Event]
+
+
+def event_table(analyses: Sequence[Analysis], kind: str) -> Any:
+    """One row an event, as a table of the caller's kind.
+
+    Columns: entity (only where one has a name), start, end (exclusive), peak, duration (seconds;
+    rows where there are no timestamps), score, and the lists channels, shares, expected, seen,
+    the most responsible channel first.
+    """
+    rows = [(a, e) for a in analyses for e in a.events]
+    timed = any(a.frame.timestamps is not None for a in analyses)
+    columns: dict[str, Any] = {}
+    if any(a.frame.entity is not None for a in analyses):
+        columns["entity"] = [a.frame.entity for a, _ in rows]
+    for name in ("start", "end", "peak"):
+        times = [moment(a.frame, getattr(e, name)) for a, e in rows]
+        columns[name] = np.array(times, dtype="datetime64[ns]" if timed else np.int64)
+    columns["duration"] = np.array([duration(a.frame, e) for a, e in rows], dtype=np.float64)
+    columns["score"] = np.array([e.score for _, e in rows], dtype=np.float64)
+    for name in ("channels", "shares", "expected", "seen"):
+        columns[name] = [list(getattr(e, name)) for _, e in rows]
+    return table_like(kind, columns)
+
+
+def moment(frame: Frame, row: int) -> np.datetime64 | int:
+    """Timestamp of a row, or its position; one row past the end is one period later."""
+    if row < len(frame.values):
+        return frame.time_of(row)
+    last = frame.time_of(len(frame.values) - 1)
+    step: Any = 1 if frame.timestamps is None else (frame.period or np.timedelta64(0, "ns"))
+    return last + step  # type: ignore[no-any-return]
+
+
+def duration(frame: Frame, event: Event) -> float:
+    """Length of an event in seconds, or in rows where there are no timestamps."""
+    length: Any = moment(frame, event.end) - moment(frame, event.start)  # type: ignore[operator]
+    return float(length if frame.timestamps is None else length / SECOND)
+
+
+def imputation_table(analyses: Sequence[Analysis], kind: str) -> Any:
+    """Long table, one row for each time and channel of the caller's own rows.
+
+    Columns: entity (only where one has a name), timestamp (or position), channel, value, expected,
+    lower, upper, observed.
+    """
+    parts: dict[str, list[Any]] = {}
+    named = any(a.frame.entity is not None for a in analyses)
+    for a in analyses:
+        frame, channels = a.frame, len(a.frame.channels)
+        own = slice(None) if frame.rows is None else frame.rows >= 0
+        index = np.arange(len(frame.values))[own]
+        time = index if frame.timestamps is None else frame.timestamps[own]
+        if named:
+            parts.setdefault("entity", []).append(np.repeat(frame.entity, len(index) * channels))
+        parts.setdefault("timestamp", []).append(np.repeat(time, channels))
+        parts.setdefault("channel", []).append(np.tile(np.array(frame.channels), len(index)))
+        values = np.where(frame.observed, frame.values, np.nan)
+        for name, column in (
+            ("value", values),
+            ("expected", a.expected),
+            ("lower", a.lower),
+            ("upper", a.upper),
+            ("observed", frame.observed),
+        ):
+            parts.setdefault(name, []).append(column[own].reshape(-1))
+    return table_like(kind, {name: np.concatenate(runs) for name, runs in parts.items()})

@@ -1,0 +1,231 @@
+"""Every setting of the detector: its meaning, its type and its range.
+
+`Settings` is the only place that lists them: the constructor's keywords, the TOML file, `--set
+key=value`, `model/config.json` and `imdiffusion config schema` are all read from it. Constants of
+the published method name their source: [code] is what the released research code does when it
+runs, [paper] is arXiv 2307.00754. The defaults are theirs: the `paper` preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from imdiffusion import registry
+from imdiffusion.errors import ConfigError
+
+TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+Scalar = str | int | float | bool
+
+
+def _setting(
+    default: Scalar,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    table: str = "",
+) -> Any:
+    return field(
+        default=default,
+        metadata={"meaning": meaning, "low": low, "high": high, "choices": choices, "table": table},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One value for every setting. Raises ConfigError for a wrong type, value or combination."""
+
+    # -- data
+    scale: str = _setting(
+        "minmax", "scaler, fitted on training rows alone", choices=("minmax", "zscore")
+    )
+    scale_factor: float = _setting(
+        20.0, "factor after scaling; 20 keeps the noise small beside the signal [code]", low=1e-6
+    )
+    compress: float = _setting(
+        0.0, "the network sees values beyond this many units logarithmically; 0 = off", low=0
+    )
+    window: int = _setting(100, "rows in a window, L [paper 5.1]", low=2, high=100_000)
+    stride: int = _setting(50, "rows between scored windows; the middle is kept [code]", low=1)
+    train_stride: int = _setting(1, "rows between training windows [code]", low=1)
+    # -- masks
+    train_mask: str = _setting("random", "mask strategy in training [code]", table="masks")
+    mask: str = _setting("grating", "mask strategy in scoring [paper 4.2]", table="masks")
+    train_bands: int = _setting(10, "bands of a grating in training [code]", low=2)
+    bands: int = _setting(4, "bands of a grating in scoring [code]", low=2)
+    visible_share: float = _setting(
+        0.3, "visible share of a random or block mask [code]", low=0.0, high=0.99
+    )
+    mask_groups: int = _setting(
+        4, "groups a channel mask hides one after another; masks a window needs", low=2
+    )
+    block_length: int = _setting(10, "rows of one block of a block mask", low=1)
+    horizon: int = _setting(10, "rows hidden at the end by the forecast mask", low=1)
+    # -- diffusion
+    schedule: str = _setting("quadratic", "noise schedule [code]", table="schedules")
+    diffusion_steps: int = _setting(50, "noise levels S [code]", low=1, high=10_000)
+    beta_start: float = _setting(1e-4, "first noise variance [code]", low=1e-9, high=0.999)
+    beta_end: float = _setting(0.5, "last noise variance [code]", low=1e-9, high=0.999)
+    conditioning: str = _setting(
+        "unconditional",
+        "visible points are shown under forward noise, or clean beside the mask [paper 4.1]",
+        choices=("unconditional", "conditional"),
+    )
+    sampler: str = _setting("ddpm", "reverse process [code]", table="samplers")
+    sampling_steps: int = _setting(50, "steps of the reverse process", low=1)
+    sampling_start: float = _setting(
+        1.0, "share of the noise levels it starts at; below 1 skips the noisiest", low=0.0, high=1.0
+    )
+    # -- denoiser
+    denoiser: str = _setting("imtransformer", "network", table="denoisers")
+    patch_length: int = _setting(1, "rows the network joins into one token; 1 = paper", low=1)
+    width: int = _setting(64, "residual channels [code]", low=1)
+    layers: int = _setting(4, "residual blocks [code]", low=1)
+    heads: int = _setting(8, "attention heads [code]", low=1)
+    feedforward: int = _setting(64, "hidden units of a transformer layer [code]", low=1)
+    dropout: float = _setting(0.1, "dropout of a transformer layer [code]", low=0.0, high=0.95)
+    step_embedding: int = _setting(128, "width of the diffusion-step embedding [code]", low=2)
+    time_embedding: int = _setting(128, "width of the time embedding [code]", low=2)
+    channel_embedding: int = _setting(16, "width of the channel embedding [code]", low=1)
+    attention: str = _setting(
+        "both",
+        "attention over time, over channels, or both",
+        choices=("both", "temporal", "spatial"),
+    )
+    # -- training
+    learning_rate: float = _setting(1e-3, "Adam's step size [code]", low=1e-9, high=10)
+    lr_schedule: str = _setting(
+        "step", "course of the learning rate", choices=("constant", "step", "cosine")
+    )
+    lr_drops: str = _setting("75,90", "epochs after which `step` multiplies the rate by .1 [code]")
+    weight_decay: float = _setting(1e-6, "Adam's L2 penalty [code]", low=0.0)
+    batch_size: int = _setting(12, "windows in a training step [code]", low=1)
+    max_epochs: int = _setting(500, "longest training in epochs; 0 = no limit [code]", low=0)
+    max_steps: int = _setting(0, "longest training in steps; 0 = no limit", low=0)
+    validate_every: int = _setting(0, "steps between held-out checks; 0 = once an epoch", low=0)
+    patience: int = _setting(5, "checks without improvement before stopping; 0 = never", low=0)
+    holdout: float = _setting(
+        0.05,
+        "share of rows at the end held out for stopping and thresholds [code]",
+        low=0.0,
+        high=0.9,
+    )
+    # -- error and score
+    estimate: str = _setting(
+        "sample",
+        "what is compared with the seen value: the sample [code] or the predicted x0",
+        choices=("sample", "x0"),
+    )
+    error: str = _setting("absolute", "error of one point", choices=("absolute", "squared"))
+    error_scale: str = _setting(
+        "none",
+        "divide a channel's error by its held-out root mean square",
+        choices=("none", "holdout"),
+    )
+    reduce: str = _setting(
+        "sum",
+        "joins channels: sum, or max (the code for SMD, GCP, PSM), or mean",
+        choices=("sum", "max", "mean"),
+    )
+    ensemble: str = _setting("threshold", "joins diffusion steps [paper 4.4]", table="ensembles")
+    ensemble_steps: int = _setting(10, "late steps that are joined [code]", low=1)
+    ensemble_every: int = _setting(3, "steps between them, counted from the end [code]", low=1)
+    xi: float = _setting(
+        0.5, "share of votes that must be exceeded; 0.5 = half", low=0.0, high=0.99
+    )
+    anomaly_share: float = _setting(
+        0.02, "share of rows the last step flags under `rank` [code]", low=1e-6, high=0.5
+    )
+    smooth: int = _setting(1, "rows of the centred mean over the errors; 1 = off", low=1)
+    threshold: str = _setting("pot", "rule for the label-free threshold", table="thresholds")
+    alarm_rate: float = _setting(0.001, "expected share of normal rows above 1", low=1e-9, high=0.5)
+    # -- events
+    merge_gap: int = _setting(5, "quiet rows inside one event", low=0)
+    min_length: int = _setting(1, "rows an event needs", low=1)
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """All settings as a flat dict, in the order of this class."""
+        return asdict(self)
+
+
+def _validate(settings: Settings) -> None:
+    for item in fields(settings):
+        _check(item.name, getattr(settings, item.name), str(item.type), item.metadata)
+    if settings.max_epochs == 0 and settings.max_steps == 0 and settings.patience == 0:
+        raise ConfigError(
+            "training would never end: max_epochs, max_steps and patience are all 0",
+            remedy="Set one of them.",
+        )
+    if settings.width % settings.heads:
+        raise ConfigError(
+            f"width = {settings.width} is not a multiple of heads = {settings.heads}",
+            remedy="Attention splits the width evenly over the heads.",
+        )
+    if settings.window % settings.patch_length:
+        raise ConfigError(
+            f"window = {settings.window} is not a multiple of patch_length = "
+            f"{settings.patch_length}",
+            remedy="A window is cut into whole patches.",
+        )
+    drops = settings.lr_drops.replace(",", " ").split()
+    if not all(drop.isdigit() for drop in drops):
+        raise ConfigError(
+            f"lr_drops = {settings.lr_drops!r} is not a list of epochs",
+            remedy='Write whole numbers with commas, for instance "75,90".',
+        )
+    if settings.lr_schedule == "cosine" and not settings.max_epochs and not settings.max_steps:
+        raise ConfigError(
+            "lr_schedule = 'cosine' needs an end: max_epochs and max_steps are both 0",
+            remedy="Set one of them, or lr_schedule = 'constant'.",
+        )
+    if settings.stride > settings.window:
+        raise ConfigError(
+            f"stride = {settings.stride} is longer than window = {settings.window}",
+            remedy="Rows between the windows would get no score.",
+        )
+    if settings.sampling_steps > settings.diffusion_steps:
+        raise ConfigError(
+            f"sampling_steps = {settings.sampling_steps} is more than diffusion_steps = "
+            f"{settings.diffusion_steps}",
+            remedy="A sampler visits each noise level at most once.",
+        )
+    if settings.beta_start > settings.beta_end:
+        raise ConfigError(
+            f"beta_start = {settings.beta_start} is above beta_end = {settings.beta_end}",
+            remedy="Noise grows with the step.",
+        )
+
+
+def _check(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
+    wanted = TYPES[kind]
+    if isinstance(value, bool) != (wanted is bool) or not isinstance(value, wanted):
+        raise ConfigError(
+            f"setting {name} = {value!r} is not of type {kind}",
+            remedy=f"It is: {meta['meaning']}.",
+        )
+    choices = meta["choices"] or (registry.names(meta["table"]) if meta["table"] else ())
+    if choices and value not in choices:
+        raise ConfigError(
+            f"setting {name} = {value!r} is none of its choices",
+            remedy=registry.nearest(value, choices),
+        )
+    low, high = meta["low"], meta["high"]
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        span = f"at least {low:g}" + ("" if high is None else f" and at most {high:g}")
+        raise ConfigError(
+            f"setting {name} = {value!r} is out of range", remedy=f"It must be {span}."
+        )
+
+
+def check_names(keys: Mapping[str, Any]) -> None:
+    """Raise ConfigError, naming the nearest settings, for a key that is not a setting."""
+    known = {item.name for item in fields(Settings)}
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"unknown setting {key!r}", remedy=registry.nearest(key, known))

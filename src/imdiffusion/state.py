@@ -1,0 +1,163 @@
+"""The fitted state of a detector: its attributes, and its way to disk and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+
+from imdiffusion import __version__
+from imdiffusion.checkpoint import flat_weights, read_model, write_model
+from imdiffusion.entity import Entity
+from imdiffusion.errors import ConfigError, DataError, NotFittedError
+from imdiffusion.inputs import Source
+from imdiffusion.parameters import Parameters
+from imdiffusion.settings import Settings
+
+Result = TypeVar("Result")
+
+
+class FittedState(Parameters):
+    """Parameters, and what `fit` or `load` found: an `Entity` for each name, and the settings."""
+
+    _entities: dict[str | None, Entity]
+    _settings: Settings
+    _source: Source
+    _many: bool
+
+    # -- save and load
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted detector to a model folder (JSON and safetensors), atomically.
+
+        Raises NotFittedError, OutputError.
+        """
+        entities = self._need_fit()
+        weights: dict[str, torch.Tensor] = {}
+        for number, entity in enumerate(entities.values()):
+            weights |= flat_weights(entity.network, str(number))
+        config = {
+            "version": __version__,
+            "preset": self.preset,
+            "seed": self.seed,
+            "many": self._many,
+            "timestamp": self._source.timestamp,
+            "ignore_columns": list(self._source.ignore_columns),
+            "sort": self._source.sort,
+            "overrides": self._overrides,
+            "settings": self._settings.to_dict(),
+        }
+        facts = [entity.to_dict() for entity in entities.values()]
+        write_model(Path(folder), config, facts, weights)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Read a model folder, checking every file. Raises ModelError, ConfigError."""
+        config, facts, weights = read_model(Path(folder))
+        detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
+        detector._settings = Settings(**config["settings"])
+        on = device_of(device)
+        detector._many = config["many"]
+        detector._source = Source(
+            timestamp=config["timestamp"],
+            ignore_columns=tuple(config["ignore_columns"]),
+            sort=config["sort"],
+        )
+        split: list[dict[str, torch.Tensor]] = [{} for _ in facts]
+        for name, tensor in weights.items():
+            number, _, parameter = name.partition("/")
+            split[int(number)][parameter] = tensor
+        detector._entities = {
+            one["name"]: Entity.restore(
+                one,
+                tensors,
+                detector._settings,
+                seed=detector.seed,
+                device=on,
+            )
+            for one, tensors in zip(facts, split, strict=True)
+        }
+        return detector
+
+    # -- fitted attributes
+
+    @property
+    def settings_(self) -> Settings:
+        """Every setting as it was resolved at `fit`."""
+        self._need_fit()
+        return self._settings
+
+    @property
+    def entities_(self) -> tuple[str | None, ...]:
+        """Names of the fitted entities; (None,) for a single unnamed one."""
+        return tuple(self._need_fit())
+
+    @property
+    def channels_(self) -> tuple[str, ...]:
+        """Channel names in the model's order (of the first entity)."""
+        return next(iter(self._need_fit().values())).channels
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of channels K."""
+        return len(self.channels_)
+
+    @property
+    def num_parameters_(self) -> int:
+        """Trainable parameters of one entity's network."""
+        return next(iter(self._need_fit().values())).num_parameters
+
+    @property
+    def threshold_(self) -> Any:
+        """The raw errors that stand for a score of 1: a list of floats, or a dict of lists."""
+        return self._per_entity(lambda entity: list(entity.calibration.thresholds))
+
+    @property
+    def history_(self) -> Any:
+        """Course of the training: step, loss, holdout_rmse, best_step, converged, seconds."""
+        return self._per_entity(lambda entity: entity.history.to_dict())
+
+    # -- inside
+
+    def _need_fit(self) -> dict[str | None, Entity]:
+        entities: dict[str | None, Entity] | None = getattr(self, "_entities", None)
+        if entities is None:
+            raise NotFittedError(
+                "this detector is not fitted", remedy="Call fit(train) first, or load a model."
+            )
+        return entities
+
+    def _per_entity(self, read: Callable[[Entity], Result]) -> Result | dict[Any, Result]:
+        entities = self._need_fit()
+        if self._many:
+            return {name: read(entity) for name, entity in entities.items()}
+        return read(next(iter(entities.values())))
+
+    def _entity(self, name: str | None) -> Entity:
+        entities = self._need_fit()
+        if name in entities:
+            return entities[name]
+        if len(entities) == 1 and (name is None or None in entities):
+            return next(iter(entities.values()))
+        known = ", ".join(repr(known) for known in entities)
+        raise DataError(
+            f"the model has no entity {name!r}", remedy=f"It knows: {known}. Fit it first."
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """The torch device behind "auto", "cpu", "cuda" or "cuda:N"; ConfigError if it is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}", remedy="Use auto, cpu or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device 'cuda' was asked for, but torch finds no CUDA GPU here",
+            remedy="Use device='auto' or 'cpu', or install a CUDA build of torch.",
+        )
+    return device

@@ -1,0 +1,274 @@
+"""Training: a resumable loop over random windows, with a held-out tail to stop it.
+
+Nothing random is carried from step to step: batch order hangs on (seed, epoch), masks, levels,
+noise and dropout on (seed, step). So a run that was killed and resumed ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imdiffusion import masks
+from imdiffusion.checkpoint import fingerprint, read_state, write_state
+from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
+from imdiffusion.data.windows import Rows, starts, window_batches
+from imdiffusion.diffusion.imputer import Imputer
+from imdiffusion.diffusion.loss import target_loss
+from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.errors import ConvergenceWarning
+from imdiffusion.settings import Settings
+
+SAVE_SECONDS = 20.0  # a kill costs at most about this much work
+STILL_FALLING = 0.02  # a last check better by this share: training ended too early
+
+
+class Trainer:
+    """Trains an imputer's denoiser on scaled, compressed rows; see `fit`."""
+
+    def __init__(
+        self,
+        imputer: Imputer,
+        network: nn.Module,
+        train: Rows,
+        held: Rows,
+        settings: Settings,
+        *,
+        seed: int,
+        device: torch.device,
+        checkpoint: Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.imputer, self.network, self.settings = imputer, network, settings
+        self.train, self.held = train, held
+        self.seed, self.device = seed, device
+        self.state_path = None if checkpoint is None else checkpoint / "training.safetensors"
+        self.on_progress = on_progress
+        first = starts(len(train), settings.window, settings.train_stride)
+        seen = np.concatenate([[0], train.observed.any(axis=1).cumsum()])
+        self.starts = first[seen[first + settings.window] > seen[first]]
+        self.values = torch.from_numpy(train.values).to(device)
+        self.observed = torch.from_numpy(train.observed).to(device)
+        self.epoch_steps = max(1, math.ceil(len(self.starts) / settings.batch_size))
+        self.total = total_steps(settings, self.epoch_steps)
+        self.check_every = settings.validate_every or self.epoch_steps
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.history = History()
+        self.best: dict[str, Tensor] = {}
+        self.step = 0
+        self.whole = True  # False while a step or a check is half written into this object
+        self.losses: list[float] = []
+
+    def fit(self) -> History:
+        """Train to the end; the network holds the best weights afterwards, in eval mode.
+
+        Continues from the checkpoint if there is one of this very training. Warns with
+        ConvergenceWarning where the held-out error was still falling at the end.
+        """
+        if self.state_path is not None:
+            self._resume(read_state(self.state_path))
+        began = saved = time.monotonic()
+        before = self.history.seconds
+        try:
+            while True:
+                if self._check_due():
+                    self._check()
+                if self._finished():
+                    break
+                self._train_step()
+                self._report()
+                self.history.seconds = before + time.monotonic() - began
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            if self.whole:  # else the last saved state is the one to continue from
+                self._save()
+            raise
+        self._save()
+        self.network.load_state_dict(self.best)
+        self.network.eval()
+        self._judge()
+        return self.history
+
+    # -- one step
+
+    def _train_step(self) -> None:
+        settings = self.settings
+        epoch, position = divmod(self.step, self.epoch_steps)
+        order = np.random.default_rng(seed_from(self.seed, "order", epoch))
+        chosen = order.permutation(self.starts)[position * settings.batch_size :][
+            : settings.batch_size
+        ]
+        index = torch.from_numpy(chosen[:, None] + np.arange(settings.window)).to(self.device)
+        x0, observed = self.values[index], self.observed[index]
+        visible, mask_id = self._masks(len(chosen), x0.shape[2])
+        generator = torch.Generator().manual_seed(seed_from(self.seed, "noise", self.step))
+        t = torch.randint(len(self.imputer.schedule), (len(chosen),), generator=generator)
+        eps = torch.randn(x0.shape, generator=generator).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step, epoch, self.total)
+        self.network.train()
+        with private_rng(seed_from(self.seed, "dropout", self.step), self.device):
+            loss = target_loss(
+                self.network,
+                self.imputer.schedule,
+                x0,
+                observed,
+                visible,
+                mask_id,
+                t.to(self.device),
+                eps,
+                conditioning=settings.conditioning,
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.whole = False
+        self.optimizer.step()
+        self.losses.append(float(loss.detach()))
+        self.step += 1
+        self.whole = True
+
+    def _masks(self, batch: int, channels: int) -> tuple[Tensor, Tensor]:
+        """One freshly drawn mask a window: visible (B, L, K) and its number (B,)."""
+        settings = self.settings
+        generator = np.random.default_rng(seed_from(self.seed, "mask", self.step))
+        visible = np.empty((batch, settings.window, channels), dtype=bool)
+        number = np.empty(batch, dtype=np.int64)
+        for b in range(batch):
+            drawn = masks.draw(
+                settings.train_mask,
+                settings.window,
+                channels,
+                settings,
+                bands=settings.train_bands,
+                generator=generator,
+            )
+            m = int(generator.integers(len(drawn)))
+            visible[b], number[b] = drawn[m], m % self.imputer.mask_ids
+        return torch.from_numpy(visible).to(self.device), torch.from_numpy(number).to(self.device)
+
+    # -- checks
+
+    def _check_due(self) -> bool:
+        """Whether this step ends with a check that was not made yet."""
+        due = self.step > 0 and (self.step % self.check_every == 0 or self.step == self.total)
+        return due and self.step not in self.history.step[-1:]
+
+    def _check(self) -> None:
+        rmse = self.holdout_rmse()
+        history = self.history
+        self.whole = False
+        if not history.holdout_rmse or rmse < min(history.holdout_rmse):
+            history.best_step = self.step
+            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        history.step.append(self.step)
+        history.loss.append(float(np.mean(self.losses)))
+        history.holdout_rmse.append(rmse)
+        self.losses = []
+        self.whole = True
+        self._report()
+
+    def holdout_rmse(self) -> float:
+        """Root mean square imputation error on the held-out rows, as in scoring, last step."""
+        settings = self.settings
+        self.network.eval()
+        squares, count = 0.0, 0
+        covered = self.imputer.covered()
+        batches = window_batches(
+            [self.held], length=settings.window, stride=settings.window, batch=16
+        )
+        for batch in batches:
+            x0 = torch.from_numpy(batch.values).to(self.device)
+            observed = torch.from_numpy(batch.observed).to(self.device)
+            keys = torch.from_numpy(batch.keys).to(self.device)
+            estimate = x0
+            for _, estimate in self.imputer(x0, observed, keys):  # noqa: B007
+                pass
+            target = observed & covered
+            squares += float((estimate - x0)[target].double().square().sum())
+            count += int(target.sum())
+        return math.sqrt(squares / count) if count else math.inf
+
+    def _finished(self) -> bool:
+        history, patience = self.history, self.settings.patience
+        if self.total and self.step >= self.total:
+            return True
+        stale = sum(step > history.best_step for step in history.step)
+        history.converged = patience > 0 and stale > patience
+        return history.converged
+
+    def _judge(self) -> None:
+        """Say whether training settled: stopped by patience, or no longer falling at the end."""
+        rmse = self.history.holdout_rmse
+        if self.history.converged:
+            return
+        self.history.converged = len(rmse) > 1 and rmse[-1] > (1 - STILL_FALLING) * min(rmse[:-1])
+        if not self.history.converged:
+            warnings.warn(
+                f"training ended after {self.step} steps while the held-out error was still "
+                f"falling (RMSE {rmse[-1]:.4g}). Raise max_steps or max_epochs.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def _report(self) -> None:
+        if self.on_progress is not None:
+            info = {"loss": self.losses[-1]} if self.losses else {}
+            if self.history.holdout_rmse:
+                info["holdout_rmse"] = self.history.holdout_rmse[-1]
+            self.on_progress(Progress("fit", self.step, self.total, info))
+
+    # -- resume
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of everything this training hangs on: another one must not be continued."""
+        facts = {"seed": self.seed, "settings": self.settings.to_dict(), "torch": torch.__version__}
+        rows = (self.train, self.held)
+        return fingerprint(facts, *(a for r in rows for a in (r.values, r.observed, r.keys)))
+
+    def _save(self) -> None:
+        if self.state_path is None:
+            return
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {f"weights/{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
+        facts = {
+            "identity": self.identity,
+            "step": self.step,
+            "losses": self.losses,
+            "history": self.history.to_dict(),
+        }
+        write_state(self.state_path, tensors, facts)
+
+    def _resume(self, state: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
+        if state is None or state[1].get("identity") != self.identity:
+            return
+        tensors, facts = state
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            kind, _, key = name.partition("/")
+            groups[kind][key] = tensor
+        self.network.load_state_dict(groups["weights"])
+        self.best = {k: v.to(self.device) for k, v in groups["best"].items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in groups["adam"].items():
+            number, _, name = key.partition("/")
+            moments.setdefault(int(number), {})[name] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": moments})
+        self.step, self.losses = facts["step"], facts["losses"]
+        self.history = History(**facts["history"])

@@ -1,0 +1,374 @@
+"""The public face, end to end at tiny size: kinds of input, missing data, files, contracts."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from test_training import TINY, series
+
+import imdiffusion.entity as entity_module
+from imdiffusion import ImDiffusion
+from imdiffusion.data.files import write_table
+from imdiffusion.errors import (
+    ConfigError,
+    ConvergenceWarning,
+    DataError,
+    DataWarning,
+    ModelError,
+    NotFittedError,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")
+SETTINGS = {**TINY, "alarm_rate": 0.01, "max_steps": 150, "learning_rate": 5e-3}
+NAMES = ["cpu", "memory", "disk"]
+START = np.datetime64("2026-01-01T00:00:00", "ns")
+
+
+def anomalous() -> np.ndarray:
+    test = series(200)
+    test[100:110, 1] += 6.0
+    return test
+
+
+def times(rows: int) -> np.ndarray:
+    return START + np.arange(rows) * np.timedelta64(60, "s")
+
+
+def table(values: np.ndarray) -> dict[str, np.ndarray]:
+    return {"timestamp": times(len(values)), **dict(zip(NAMES, values.T, strict=True))}
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ImDiffusion:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ImDiffusion(**SETTINGS).fit(pd.DataFrame(table(series())))
+
+
+@pytest.fixture(scope="module")
+def plain() -> ImDiffusion:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ImDiffusion(**SETTINGS).fit(series())
+
+
+# -- the face
+
+
+def test_scores_alarms_and_the_planted_anomaly(plain: ImDiffusion) -> None:
+    score = plain.decision_function(anomalous())
+    assert score.shape == (200,)
+    assert score.dtype == np.float64
+    assert 100 <= score.argmax() < 110
+    assert score.max() > 1
+    alarm = plain.predict(anomalous())
+    assert set(np.unique(alarm)) <= {0, 1}
+    assert np.array_equal(alarm, (score > 1).astype(int))
+    events = plain.detect(anomalous())
+    assert isinstance(events, pa.Table)
+    peak = max(events.to_pylist(), key=lambda row: row["score"])
+    assert peak["channels"][0] == "c1"
+    assert peak["start"] <= 105 < peak["end"]
+    assert sum(peak["shares"]) == pytest.approx(1.0)
+    assert peak["shares"] == sorted(peak["shares"], reverse=True)
+    assert peak["seen"][0] == pytest.approx(anomalous()[peak["peak"], 1])
+    assert abs(peak["seen"][0] - peak["expected"][0]) > 2
+
+
+def test_every_kind_of_table_gives_the_same_scores_and_its_own_kind_back(
+    fitted: ImDiffusion,
+) -> None:
+    columns = table(anomalous())
+    inputs = [pd.DataFrame(columns), pl.DataFrame(columns), pa.table(columns)]
+    scores = [fitted.decision_function(x) for x in inputs]
+    assert np.allclose(scores[0], scores[1])
+    assert np.allclose(scores[0], scores[2])
+    for x in inputs:
+        events, long = fitted.detect(x), fitted.impute(x)
+        assert type(events) is type(x)
+        assert type(long) is type(x)
+        assert len(long) == 600
+        assert list(long.columns if hasattr(long, "columns") and not isinstance(long, pa.Table)
+                    else long.column_names) == [
+            "timestamp", "channel", "value", "expected", "lower", "upper", "observed",
+        ]  # fmt: skip
+    indexed = pd.DataFrame(columns).set_index("timestamp")
+    assert np.allclose(fitted.decision_function(indexed), scores[0])
+
+
+def test_times_of_events_are_the_callers(fitted: ImDiffusion) -> None:
+    events = fitted.detect(pd.DataFrame(table(anomalous())))
+    row = events.loc[events["score"].idxmax()]
+    assert row["start"] >= pd.Timestamp("2026-01-01T01:35:00Z")
+    assert row["end"] <= pd.Timestamp("2026-01-01T02:00:00Z")
+    assert row["duration"] == (row["end"] - row["start"]).total_seconds()
+
+
+def test_scikit_learn_contract(plain: ImDiffusion) -> None:
+    detector = ImDiffusion("paper", seed=7, window=50, stride=25)
+    twin = clone(detector)
+    assert twin.get_params() == detector.get_params()
+    assert twin.get_params()["window"] == 50
+    assert twin.set_params(window=40, seed=8).get_params()["window"] == 40
+    assert twin.set_params(window=None).get_params()["window"] is None
+    assert plain.n_features_in_ == 3
+    assert plain.channels_ == ("c0", "c1", "c2")
+    assert plain.threshold_[0] > 0
+    with pytest.raises(ConfigError, match="Did you mean 'window'"):
+        ImDiffusion(windw=3)
+    with pytest.raises(ConfigError, match="unknown setting 'sedd'"):
+        detector.set_params(sedd=1)
+    with pytest.raises(ConfigError, match="out of range"):
+        ImDiffusion(window=-1).fit(series())
+    with pytest.raises(ConfigError, match="unknown preset 'fst'.*'fast'"):
+        ImDiffusion("fst").fit(series())
+    with pytest.raises(NotFittedError, match="Call fit"):
+        ImDiffusion().predict(series())
+
+
+def test_the_paper_preset_runs_with_its_own_network() -> None:
+    train = np.random.default_rng(0).normal(size=(230, 38))
+    detector = ImDiffusion("paper", max_steps=1, max_epochs=0, sampling_steps=3).fit(train)
+    assert detector.num_parameters_ == 446_817
+    assert detector.settings_.learning_rate == 1e-3
+    assert detector.step_errors(train).shape == (3, 230)
+    assert np.isfinite(detector.decision_function(train)).all()
+
+
+def test_step_errors_and_channel_scores_have_their_shapes(plain: ImDiffusion) -> None:
+    assert plain.step_errors(anomalous()).shape == (plain.settings_.sampling_steps, 200)
+    channel = plain.channel_scores(anomalous())
+    assert channel.shape == (200, 3)
+    assert channel[100:110].sum(axis=0).argmax() == 1
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "threshold", "rank"])
+@pytest.mark.parametrize("reduce", ["sum", "max", "mean"])
+def test_every_ensemble_and_reduction_finds_the_planted_anomaly(ensemble, reduce) -> None:
+    settings = {**SETTINGS, "ensemble": ensemble, "reduce": reduce, "anomaly_share": 0.05}
+    score = ImDiffusion(**settings).fit(series()).decision_function(anomalous())
+    assert 100 <= score.argmax() < 110
+    assert score.max() > 1
+
+
+def test_alarm_rate_moves_the_threshold() -> None:
+    often = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.2, "threshold": "quantile"}).fit(series())
+    rarely = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.001, "threshold": "pot"}).fit(series())
+    assert often.threshold_[0] < rarely.threshold_[0]
+    assert often.predict(series()).mean() > rarely.predict(series()).mean()
+
+
+# -- independence of how it was computed
+
+
+def test_scores_do_not_depend_on_the_batch(
+    plain: ImDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plain.decision_function(anomalous())
+    monkeypatch.setattr(entity_module, "BATCH_TOKENS", 1)
+    one_by_one = plain.decision_function(anomalous())
+    assert (np.abs(whole - one_by_one) <= 1e-4 * np.maximum(1, np.abs(whole))).all()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".jsonl"])
+def test_a_path_is_scored_like_the_table_in_it(
+    fitted: ImDiffusion, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"test{suffix}"
+    write_table(pa.table(table(anomalous())), path)
+    expected = fitted.decision_function(pa.table(table(anomalous())))
+    found = fitted.decision_function(path)
+    assert (np.abs(found - expected) <= 1e-4 * np.maximum(1, expected)).all()
+    assert np.array_equal(fitted.predict(str(path)), (expected > 1).astype(int))
+
+
+def test_pieces_with_gaps_on_their_borders_score_like_the_whole(
+    fitted: ImDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import imdiffusion.inputs as inputs
+
+    columns = pa.table(table(anomalous()))
+    gappy = pa.concat_tables([columns.slice(0, 64), columns.slice(70)])
+    path = tmp_path / "gappy.parquet"
+    write_table(gappy, path)
+    with pytest.warns(DataWarning):
+        whole = fitted.decision_function(gappy)
+    small = lambda p, options: read_pieces(p, rows=64, options=options)  # noqa: E731
+    read_pieces = inputs.read_pieces
+    monkeypatch.setattr(inputs, "read_pieces", small)
+    with pytest.warns(DataWarning):
+        pieces = fitted.decision_function(path)
+    assert len(whole) == 194
+    assert (np.abs(whole - pieces) <= 1e-4 * np.maximum(1, whole)).all()
+
+
+# -- missing data
+
+
+def test_missing_values_are_unobserved_and_never_stop_it(plain: ImDiffusion) -> None:
+    test = anomalous()
+    test[20:60:3, 0] = np.nan
+    test[150, :] = np.nan
+    score = plain.decision_function(test)
+    assert np.flatnonzero(np.isnan(score)).tolist() == [150]
+    assert plain.predict(test)[150] == 0
+    assert 100 <= np.nanargmax(score) < 110
+    long = plain.impute(test).to_pandas()
+    assert (~long["observed"]).sum() == np.isnan(test).sum()
+    assert long["expected"].notna().all()
+    assert (long["lower"] <= long["upper"]).all()
+    assert long.loc[~long["observed"], "value"].isna().all()
+
+
+def test_a_missing_value_is_imputed_from_the_rest_and_its_own_value_plays_no_part(
+    plain: ImDiffusion,
+) -> None:
+    test = series(100)
+    hidden, other = test.copy(), test.copy()
+    hidden[40:45, 0] = np.nan
+    other[40:45, 0] = 1e6
+    frame = plain.analyze(hidden).frame
+    assert not frame.observed[40:45, 0].any()
+    a = plain.impute(hidden).to_pandas()
+    assert np.isfinite(a["expected"]).all()
+    assert a["expected"].abs().max() < 100
+
+
+def test_a_whole_channel_may_be_absent(fitted: ImDiffusion) -> None:
+    columns = table(anomalous())
+    del columns["disk"]
+    with pytest.warns(DataWarning, match="1 of 3 channels are missing.*'disk'"):
+        score = fitted.decision_function(pd.DataFrame(columns))
+    assert np.isfinite(score).all()
+    assert 100 <= score.argmax() < 110
+
+
+def test_channels_in_another_order_are_put_back(fitted: ImDiffusion) -> None:
+    frame = pd.DataFrame(table(anomalous()))
+    with pytest.warns(DataWarning, match="another order"):
+        found = fitted.decision_function(frame[["disk", "timestamp", "cpu", "memory"]])
+    assert np.allclose(found, fitted.decision_function(frame))
+
+
+def test_unknown_channels_are_refused_unless_ignored(fitted: ImDiffusion) -> None:
+    frame = pd.DataFrame(table(anomalous()))
+    wider = frame.assign(gpu=1.0)
+    with pytest.raises(DataError, match=r"'gpu'.*ignore_extra"):
+        fitted.decision_function(wider)
+    found = fitted.decision_function(wider, ignore_extra=True)
+    assert np.allclose(found, fitted.decision_function(frame))
+    with pytest.raises(DataError, match="none of the model's channels"):
+        fitted.decision_function(pd.DataFrame({"x": [1.0] * 50}), ignore_extra=True)
+    with pytest.raises(DataError, match="2 columns, the model 3 channels"):
+        fitted.decision_function(anomalous()[:, :2])
+
+
+def test_gaps_in_time_become_unobserved_rows(fitted: ImDiffusion) -> None:
+    frame = pd.DataFrame(table(anomalous())).drop(index=range(30, 35))
+    with pytest.warns(DataWarning):
+        analysis = fitted.analyze(frame)
+    assert len(analysis.frame) == 200
+    assert not analysis.frame.observed[30:35].any()
+    with pytest.warns(DataWarning):
+        assert len(fitted.decision_function(frame)) == 195
+    with pytest.warns(DataWarning):
+        assert len(fitted.impute(frame)) == 195 * 3
+
+
+def test_constant_and_empty_channels_are_accepted_and_said() -> None:
+    train = np.column_stack([series(), np.full(300, 7.0), np.full(300, np.nan)])
+    with pytest.warns(DataWarning) as told:
+        detector = ImDiffusion(**SETTINGS).fit(train)
+    text = " ".join(str(w.message) for w in told)
+    assert "constant in the training data: c3" in text
+    assert "without any value in the training data: c4" in text
+    test = train[:200].copy()
+    test[100, 3] = 70.0
+    score = detector.decision_function(test)
+    assert np.isfinite(score).all()
+    assert 95 <= score.argmax() <= 105
+
+
+def test_excluded_spans_play_no_part() -> None:
+    clean, dirty = series(), series()
+    dirty[50:60] = 1e4
+    with_spans = ImDiffusion(**SETTINGS).fit(dirty, exclude=[(50, 60)])
+    absent = clean.copy()
+    absent[50:60] = np.nan
+    reference = ImDiffusion(**SETTINGS).fit(absent)
+    test = anomalous()
+    assert np.array_equal(with_spans.decision_function(test), reference.decision_function(test))
+
+
+def test_too_few_rows() -> None:
+    with pytest.raises(DataError, match="10 rows, fewer than a window"):
+        ImDiffusion(**SETTINGS).fit(series(10))
+    detector = ImDiffusion(**SETTINGS).fit(series())
+    for method in (detector.decision_function, detector.step_errors, detector.detect):
+        with pytest.raises(DataError, match="10 rows, fewer than a window"):
+            method(series(10))
+
+
+# -- several entities
+
+
+def test_a_dict_fits_independent_detectors_and_gives_a_dict_back() -> None:
+    data = {"a": series(), "b": series()[:, ::-1] * 5}
+    detector = ImDiffusion(**SETTINGS).fit(data)
+    assert detector.entities_ == ("a", "b")
+    scores = detector.decision_function({"b": data["b"], "a": data["a"]})
+    assert set(scores) == {"a", "b"}
+    alone = ImDiffusion(**SETTINGS).fit({"b": data["b"]})
+    assert np.array_equal(alone.decision_function({"b": data["b"]})["b"], scores["b"])
+    assert set(detector.threshold_) == {"a", "b"}
+    with pytest.raises(DataError, match="no entity 'c'"):
+        detector.decision_function({"c": series()})
+
+
+# -- files
+
+
+def test_saved_and_loaded_it_scores_the_same(fitted: ImDiffusion, tmp_path: Path) -> None:
+    frame = pd.DataFrame(table(anomalous()))
+    fitted.save(tmp_path / "model")
+    files = {path.name for path in (tmp_path / "model").iterdir()}
+    assert files == {"config.json", "manifest.json", "weights.safetensors"}
+    loaded = ImDiffusion.load(tmp_path / "model")
+    assert loaded.get_params() == {**fitted.get_params(), "device": "auto"}
+    assert np.array_equal(loaded.decision_function(frame), fitted.decision_function(frame))
+    assert loaded.history_ == fitted.history_
+    fitted.save(tmp_path / "model")  # replacing an older model
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "weights.safetensors"])
+def test_a_missing_or_altered_model_file_is_refused(
+    fitted: ImDiffusion, tmp_path: Path, name: str
+) -> None:
+    fitted.save(tmp_path / "m")
+    path = tmp_path / "m" / name
+    content = bytearray(path.read_bytes())
+    digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
+    content[digits[len(digits) // 2]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=f"{name} was altered"):
+        ImDiffusion.load(tmp_path / "m")
+    path.unlink()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        ImDiffusion.load(tmp_path / "m")
+
+
+def test_a_newer_format_is_refused(fitted: ImDiffusion, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m")
+    path = tmp_path / "m" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(ModelError, match=r"format 99.*Upgrade"):
+        ImDiffusion.load(tmp_path / "m")
+    with pytest.raises(ModelError, match="no model folder"):
+        ImDiffusion.load(tmp_path / "nowhere")
