@@ -63,7 +63,7 @@ bench: $(VENV)/.installed-dev
 	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 bench-small: $(VENV)/.installed-dev
-	set -e; for script in $(BENCHMARKS); do echo "== $$script --small"; $(BIN)/python $$script --small; done
+	set -e; for script in $(BENCHMARKS); do echo "== $$script --small"; $(ONE_THREAD) $(BIN)/python $$script --small; done
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis report.html

@@ -49,7 +49,6 @@ def write_series(path: Path, rows: int, block: int = 50_000) -> None:
 def main() -> None:
     """Fit a model of the default size for a few steps, then score each length."""
     small = ledger.small()
-    from imdiffusion import ImDiffusion
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

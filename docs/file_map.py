@@ -1,8 +1,8 @@
 """Brings the file map in docs/architecture.md up to date: `python docs/file_map.py`.
 
 A Python file is described by the first sentence of its docstring, a JavaScript file by its first
-line, and any other file by what the map already says. A new one that is neither gets "?", which
-the tests do not accept.
+line, a benchmark's result by its name, and any other file by what the map already says. A new one
+that is neither gets "?", which the tests do not accept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def updated(page: str) -> str:
 
 
 def _sentence(name: str) -> str:
+    if name.startswith("benchmarks/results/"):
+        return f"What {Path(name).stem}.py measured last, with machine and commit"
     if name.endswith(".js"):
         comment = re.match(r"// (.*)", (ROOT / name).read_text())
         return comment[1].rstrip(".") if comment else ""

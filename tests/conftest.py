@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = len(terminalreporter.stats.get("skipped", ()))
     if skipped:
         terminalreporter.write_line(
-            f"{skipped} tests did not run here; the reasons stand above", yellow=True, bold=True
+            f"{skipped} skipped here; the reasons stand below", yellow=True, bold=True
         )
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -84,12 +85,28 @@ def test_a_file_is_free_of_pickles_and_small(path):
             assert node.end_lineno - node.lineno < 60, f"{node.name} is long"
 
 
-def test_each_optional_dependency_is_imported_in_one_file():
-    users = defaultdict(set)
+def users() -> dict[str, set[str]]:
+    """Every package that is neither ours nor Python's, with the files that import it."""
+    found = defaultdict(set)
     for path in FILES:
         for module in imports(path):
-            users[module.split(".")[0]].add(ids(path))
-    assert {name: len(users[name]) for name in OPTIONAL} == dict.fromkeys(OPTIONAL, 1)
+            package = module.split(".")[0]
+            if package != "imdiffusion" and package not in sys.stdlib_module_names:
+                found[package].add(ids(path))
+    return found
+
+
+def test_each_optional_dependency_is_imported_in_one_file():
+    assert {name: len(users()[name]) for name in OPTIONAL} == dict.fromkeys(OPTIONAL, 1)
+
+
+def test_what_is_declared_is_imported_and_has_its_reason():
+    project = tomllib.loads((SRC.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert users().keys() - OPTIONAL == declared
+    reasons = (SRC.parent / "docs" / "architecture.md").read_text()
+    for name in declared | OPTIONAL:
+        assert re.search(rf"^\| {name}\b.*\| \w", reasons, flags=re.MULTILINE), name
 
 
 @pytest.mark.parametrize(

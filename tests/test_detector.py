@@ -126,7 +126,7 @@ def test_scikit_learn_contract(plain: ImDiffusion) -> None:
         detector.set_params(sedd=1)
     with pytest.raises(ConfigError, match="out of range"):
         ImDiffusion(window=-1).fit(series())
-    with pytest.raises(ConfigError, match="unknown preset 'fst'.*'fast'"):
+    with pytest.raises(ConfigError, match=r"unknown preset 'fst'.*'fast'"):
         ImDiffusion("fst").fit(series())
     with pytest.raises(NotFittedError, match="Call fit"):
         ImDiffusion().predict(series())

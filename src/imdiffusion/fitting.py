@@ -124,8 +124,9 @@ def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> Non
     empty = ~observed.any(axis=0)
     low = np.where(observed, values, np.inf).min(axis=0)
     high = np.where(observed, values, -np.inf).max(axis=0)
-    for flags, what in ((~empty & (low == high), "constant"), (empty, "without any value")):
-        names = [name for name, flag in zip(frame.channels, flags, strict=True) if flag]
+    constant = np.flatnonzero(~empty & (low == high))
+    for found, what in ((constant, "constant"), (np.flatnonzero(empty), "without any value")):
+        names = [frame.channels[k] for k in found]
         if names:
             plural = "channels are" if len(names) > 1 else "channel is"
             warnings.warn(

@@ -93,7 +93,7 @@ def channel(
         return grating(length, channels, bands=4)
     group = generator.permutation(_bands(channels, groups))
     visible = group[None, :] != np.arange(groups)[:, None]
-    return visible[:, None, :].repeat(length, axis=1)
+    return np.asarray(visible[:, None, :].repeat(length, axis=1))
 
 
 def random(
@@ -127,7 +127,7 @@ def block(
     runs = -(-length // block_length)
     order = generator.permutation(runs * channels)
     coarse = _rotating_share(order, visible_share).reshape(-1, runs, channels)
-    return coarse.repeat(block_length, axis=1)[:, :length]
+    return np.asarray(coarse.repeat(block_length, axis=1)[:, :length])
 
 
 def _rotating_share(order: NDArray[np.int64], share: float) -> BoolArray:

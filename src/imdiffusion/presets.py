@@ -28,14 +28,15 @@ PRESETS: dict[str, Settings] = {
         mask="channel",
         mask_groups=2,
         sampler="ddim",
-        sampling_steps=6,
+        sampling_steps=4,
+        sampling_start=0.5,
         patch_length=10,
         layers=3,
         dropout=0.0,
-        batch_size=32,
+        batch_size=16,
         lr_schedule="cosine",
         max_epochs=0,
-        max_steps=2000,
+        max_steps=1000,
         validate_every=250,
         patience=0,
         estimate="x0",
@@ -43,7 +44,7 @@ PRESETS: dict[str, Settings] = {
         error_scale="holdout",
         reduce="mean",
         ensemble="mean",
-        ensemble_steps=3,
+        ensemble_steps=2,
         ensemble_every=1,
         smooth=30,
     ),
@@ -64,7 +65,7 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     """
     check_names(overrides)
     kinds = {item.name: str(item.type) for item in fields(Settings)}
-    given = {
+    given: dict[str, Any] = {
         key: float(value) if kinds[key] == "float" and type(value) is int else value
         for key, value in overrides.items()
         if value is not None

@@ -59,17 +59,18 @@ def event_table(analyses: Sequence[Analysis], kind: str) -> Any:
 
 def moment(frame: Frame, row: int) -> np.datetime64 | int:
     """Timestamp of a row, or its position; one row past the end is one period later."""
-    if row < len(frame.values):
+    if frame.timestamps is None or row < len(frame):
         return frame.time_of(row)
-    last = frame.time_of(len(frame.values) - 1)
-    step: Any = 1 if frame.timestamps is None else (frame.period or np.timedelta64(0, "ns"))
-    return last + step  # type: ignore[no-any-return]
+    end: np.datetime64 = frame.timestamps[-1] + (frame.period or np.timedelta64(0, "ns"))
+    return end
 
 
 def duration(frame: Frame, event: Event) -> float:
     """Length of an event in seconds, or in rows where there are no timestamps."""
-    length: Any = moment(frame, event.end) - moment(frame, event.start)  # type: ignore[operator]
-    return float(length if frame.timestamps is None else length / SECOND)
+    start, end = moment(frame, event.start), moment(frame, event.end)
+    if isinstance(start, np.datetime64) and isinstance(end, np.datetime64):
+        return float((end - start) / SECOND)
+    return float(event.end - event.start)
 
 
 def imputation_table(analyses: Sequence[Analysis], kind: str) -> Any:
@@ -86,7 +87,8 @@ def imputation_table(analyses: Sequence[Analysis], kind: str) -> Any:
         index = np.arange(len(frame.values))[own]
         time = index if frame.timestamps is None else frame.timestamps[own]
         if named:
-            parts.setdefault("entity", []).append(np.repeat(frame.entity, len(index) * channels))
+            names = np.repeat(str(frame.entity), len(index) * channels)
+            parts.setdefault("entity", []).append(names)
         parts.setdefault("timestamp", []).append(np.repeat(time, channels))
         parts.setdefault("channel", []).append(np.tile(np.array(frame.channels), len(index)))
         values = np.where(frame.observed, frame.values, np.nan)

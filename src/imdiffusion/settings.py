@@ -213,7 +213,7 @@ def _check(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
     if choices and value not in choices:
         raise ConfigError(
             f"setting {name} = {value!r} is none of its choices",
-            remedy=registry.nearest(value, choices),
+            remedy=registry.nearest(str(value), choices),
         )
     low, high = meta["low"], meta["high"]
     if (low is not None and not value >= low) or (high is not None and not value <= high):

@@ -10,9 +10,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import TINY, Done, series
 
 from imdiffusion.cli import main
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on two threads, the more so on a busy machine."""
+    threads, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield
+    torch.set_num_threads(threads)
+    os.environ.pop("OMP_NUM_THREADS")
+    if variable is not None:
+        os.environ["OMP_NUM_THREADS"] = variable
 
 
 @pytest.fixture
@@ -70,8 +84,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="package")
+def model(data: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model, fitted through the command once; nobody writes into it."""
     folder = tmp_path_factory.mktemp("model") / "m"
     with pytest.raises(SystemExit) as end:

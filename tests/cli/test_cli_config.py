@@ -82,8 +82,8 @@ def test_model_show(call, model):
 
 
 def test_doctor(call, monkeypatch):
-    monkeypatch.setattr(doctor, "SCORED_ROWS", 900)
-    monkeypatch.setattr(doctor, "STEPS", 1)
+    for name, small in (("TRAINED_ROWS", 250), ("SCORED_ROWS", 300), ("STEPS", 1)):
+        monkeypatch.setattr(doctor, name, small)
     told = json.loads(call("doctor", "--json").out)
     assert told["packages"]["torch"]
     assert told["cores"] >= 1

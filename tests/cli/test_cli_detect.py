@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from imdiffusion.data.files import read
 from tiny import TINY, ended, series
 
 from imdiffusion import ImDiffusion
+from imdiffusion.data.files import read
 
 COLUMNS = ["start", "end", "peak", "duration", "score", "channels", "shares", "expected", "seen"]
 
@@ -67,7 +67,7 @@ def test_the_table_in_a_pipe_is_plain(call, model, data):
     done = call("detect", data / "new.csv", "--model", model)
     lines = done.out.splitlines()
     assert lines[0].split("  ")[0] == "start"
-    assert lines[0].endswith("channels: share, seen, expected")
+    assert lines[0].endswith("channels: share, seen (expected)")
     assert any("cpu" in line and "2026-01-06 00:03:" in line for line in lines[1:])
     assert "\x1b" not in done.out
     assert not set("│┃┏━") & set(done.out)

@@ -21,7 +21,7 @@ EAGER = "import imdiffusion.training; imdiffusion.training.SAVE_SECONDS = 0.1"
 
 def wait_for_state(folder: Path, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
-    while not list(folder.rglob("*.safetensors")):
+    while not list(folder.rglob("training.safetensors")):
         assert time.monotonic() < until, "no state was saved"
         time.sleep(0.02)
 

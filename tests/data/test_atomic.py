@@ -187,6 +187,16 @@ def test_a_failure_leaves_the_old_folder(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
+def test_a_swap_that_fails_half_way_is_undone(tmp_path):
+    target = tmp_path / "model"
+    with atomic_folder(target) as draft:
+        (draft / "manifest.json").write_text("old")
+    with pytest.raises(OutputError, match="No such file"), atomic_folder(target) as draft:
+        draft.rmdir()  # the second rename finds nothing to move
+    assert (target / "manifest.json").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
 def test_a_folder_of_other_things_is_never_replaced(tmp_path):
     target = tmp_path / "home"
     target.mkdir()

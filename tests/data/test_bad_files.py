@@ -95,6 +95,7 @@ def test_bad_csv(tmp_path, content, said, name):
         ('{"timestamp": 1, "a": 1}\n{"timestamp": "x", "a": 1}\n', "row 2 (line 2), column 'times"),
         ('{"timestamp": 1}\n', "no numeric column"),
         (b'{"a": "\xe9"}\n', "row 1 (line 1): not UTF-8"),
+        (b'{"entity": "x", "a": 1}\n{"entity": "\xe9"}\n', "row 2 (line 2): not UTF-8"),
     ],
 )
 def test_bad_json(tmp_path, content, said):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imdiffusion.data.frame import Frame, frame_from, table_like
+from imdiffusion.data.frame import Frame, frame_from
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 NAN = float("nan")
@@ -73,6 +73,13 @@ def test_other_arrays_become_floats(x, expected, kind):
 )
 def test_unusable_arrays(x, said):
     with pytest.raises(DataError, match=said):
+        frame_from(x)
+
+
+def test_an_infinity_far_down_is_named():
+    x = np.zeros((70_000, 2))
+    x[69_998, 1] = -np.inf
+    with pytest.raises(DataError, match="row 69999, column 'c1': -inf is infinite"):
         frame_from(x)
 
 
@@ -244,52 +251,3 @@ def test_the_period_is_the_median():
     assert frame.period == np.timedelta64(250, "ms")
     assert frame.slice(0, 1).period is None
     assert frame_from(np.zeros(3)).period is None
-
-
-# -- tables out
-
-RESULT = {
-    "entity": ["x", "x"],
-    "start": np.array(["2024-01-31T12", "NaT"], "datetime64[ns]"),
-    "score": np.array([1.5, np.nan], np.float32),
-    "alarm": np.array([True, False]),
-    "channels": [["a", "b"], []],
-    "shares": [(0.75, 0.25), ()],
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "native"),
-    [
-        ("numpy", pa.Table),
-        ("pyarrow", pa.Table),
-        ("pandas", pd.DataFrame),
-        ("polars", pl.DataFrame),
-    ],
-)
-def test_table_like(kind, native):
-    table = table_like(kind, RESULT)
-    assert isinstance(table, native)
-    assert list(pa.table(table).column_names) == list(RESULT)
-    cell = {"pandas": lambda: table["channels"].iloc[0]}.get(kind, lambda: pa.table(table)[
-        "channels"][0].as_py())  # fmt: skip
-    assert cell() == ["a", "b"]
-    arrow = pa.table(table)
-    assert str(arrow.schema.field("start").type.tz) == "UTC"
-    assert arrow["start"].null_count == 1
-    assert arrow["shares"].to_pylist()[0] == [0.75, 0.25]
-
-
-@pytest.mark.parametrize("kind", ["numpy", "pandas", "polars"])
-def test_an_empty_table_keeps_its_types(kind):
-    types = {"channels": pa.list_(pa.string())}
-    columns = {"start": np.array([], "datetime64[ns]"), "channels": []}
-    table = table_like(kind, columns, types=types)
-    assert len(table) == 0
-    assert list(pa.table(table).column_names) == ["start", "channels"]
-    assert pa.types.is_timestamp(pa.table(table).schema.field("start").type)
-
-
-def test_an_unknown_kind_of_table():
-    with pytest.raises(UsageError, match="unknown kind of table 'spark'"):
-        table_like("spark", {})

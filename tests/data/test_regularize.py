@@ -88,6 +88,18 @@ def test_after_a_gap_the_phase_may_be_another():
     assert (np.flatnonzero(frame.rows < 0) == np.arange(50, 60)).all()
 
 
+def test_jitter_of_the_first_row_is_no_gap():
+    offsets = np.array([-0.45, *([0.1, -0.1] * 20)])
+    frame = at(1 + np.arange(41) + offsets)
+    assert regularize(frame) is frame
+
+
+def test_another_phase_and_jitter_after_a_gap():
+    rest = 60.4 + np.arange(40) + np.tile([0, 0.25], 20)
+    frame = quietly(at([*range(50), *rest]))
+    np.testing.assert_array_equal(np.flatnonzero(frame.rows < 0), np.arange(50, 60))
+
+
 def test_two_rows_for_one_slot_both_stay():
     frame = at([0, 1, 2, 2.1, 3, 4, 5, 6, 7, 8])
     assert len(quietly(frame)) == 10

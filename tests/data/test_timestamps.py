@@ -223,6 +223,15 @@ def test_sorting_keeps_the_last_of_equal_timestamps():
     assert frame.rows is None
 
 
+def test_sorting_many_rows_is_stable():
+    seconds_ = np.random.default_rng(0).integers(0, 50, 5000)
+    table = pl.DataFrame({"timestamp": seconds_, "a": np.arange(5000.0)})
+    with pytest.warns(DataWarning, match="4950 rows share"):
+        frame = frame_from(table, sort=True)
+    last = [np.flatnonzero(seconds_ == second)[-1] for second in range(50)]
+    assert frame.values[:, 0].tolist() == last
+
+
 def test_duplicates_name_both_rows():
     table = pd.DataFrame({"timestamp": [1, 2, 2], "a": [1.0, 2.0, 2.0]})
     with pytest.raises(DataError, match=r"row 3.*duplicate timestamp 1970-01-01T00:00:02Z.*row 2"):

@@ -1,5 +1,7 @@
 """Windows: every row kept once, whatever the pieces."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_every_row_is_kept_once_in_order(
     stride = min(stride, window)
     rows = series(length)
     edges = np.unique(np.clip(np.cumsum([0, *cuts, length]), 0, length))
-    pieces = [rows.slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [rows.slice(a, b) for a, b in itertools.pairwise(edges)]
     whole, windows = kept([rows] if length else [], length=window, stride=stride, batch=batch)
     cut, windows_cut = kept(pieces, length=window, stride=stride, batch=batch)
     expected = rows.values if length >= window else rows.values[:0]

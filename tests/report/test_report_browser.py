@@ -92,7 +92,8 @@ def test_a_chart_scrolled_to_later_shows_the_window_of_the_others(told, browser)
     browser.settle()
     assert browser.wait("imdiffusion.state.figures.at(-1).chart !== null")
     assert in_step(browser) == window
-    assert browser.evaluate("imdiffusion.state.figures[0].chart === null")
+    browser.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
+    browser.wait("imdiffusion.state.figures.at(-1).chart === null")
 
 
 def test_keys_walk_through_events_and_zoom(told, browser):
@@ -167,6 +168,33 @@ def test_the_search_leaves_the_channels_that_match(told, browser):
     assert "of 38 channels" in browser.evaluate("document.getElementById('order').textContent")
 
 
+def test_cards_can_be_sorted_by_score(told, browser):
+    browser.open(told[1])
+    browser.evaluate("document.getElementById('sort').value = 'score'")
+    browser.evaluate("document.getElementById('sort').dispatchEvent(new Event('change'))")
+    shown = browser.evaluate("[...document.querySelectorAll('.card')].map(c => c.dataset.event)")
+    scores = [told[0].analysis.events[int(k)].score for k in shown]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_finger_zooms_sideways(told, browser):
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    browser.resize(390, 844)
+    browser.open(told[1])
+    browser.evaluate(f"document.querySelector('#lanes .u-over').scrollIntoView({INSTANT})")
+    browser.settle()
+    whole = in_step(browser)
+    box = browser.box("#lanes .u-over")
+    places = [box["x"] + box["width"] * part for part in (0.2, 0.3, 0.4, 0.5, 0.6)]
+    for kind, x in [("touchStart", places[0]), *(("touchMove", x) for x in places[1:])]:
+        point = {"x": x, "y": middle(box)}
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=[point])
+    browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    browser.settle()
+    lo, hi = in_step(browser)
+    assert hi - lo == pytest.approx(0.4 * (whole[1] - whole[0]), rel=0.1)
+
+
 def test_the_page_shows_the_numbers_it_was_given(told, browser):
     browser.open(told[1])
     analysis = told[0].analysis
@@ -221,6 +249,7 @@ def test_positions_and_several_entities_work_too(tmp_path, browser):
     browser.evaluate("document.querySelectorAll('#lanes button')[1].click()")
     browser.settle()
     assert browser.evaluate("imdiffusion.state.entity") == 1
+    assert browser.evaluate("document.querySelectorAll('#stack figure').length") == 20
     assert "of db" in browser.evaluate("document.getElementById('order').textContent")
     assert "row 0 – 600" in browser.evaluate("document.getElementById('window').textContent")
 

@@ -1,5 +1,7 @@
 """Errors, thresholds, votes and events against numbers worked out by hand or by scipy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_centred_mean_is_the_same_in_pieces(
     series: np.ndarray, width: int, cuts: list[int]
 ) -> None:
     edges = np.unique(np.clip(np.cumsum([0, *cuts, 37]), 0, 37))
-    pieces = [series[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [series[a:b] for a, b in itertools.pairwise(edges)]
     out = np.concatenate(list(centred_mean(pieces, width)))
     before, after = width // 2, width - 1 - width // 2
     for row in range(37):
@@ -145,7 +147,7 @@ def test_spans_cover_every_alarm_and_start_and_end_with_one(score: np.ndarray, g
         assert score[start] > 1
         assert score[end - 1] > 1
     assert inside[score > 1].all()
-    assert all(b - a > gap for (_, a), (b, _) in zip(found, found[1:], strict=False))
+    assert all(b - a > gap for (_, a), (b, _) in itertools.pairwise(found))
 
 
 def test_event_golden() -> None:

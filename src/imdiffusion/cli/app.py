@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from imdiffusion import __version__
 from imdiffusion.cli import config, demo, detect, doctor, fit, impute, model, record, report
+from imdiffusion.cli.options import flag
 from imdiffusion.cli.terminal import Interrupted, Terminal
 from imdiffusion.errors import ImDiffusionError
 
@@ -83,28 +84,34 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(
     invoke_without_command=True,
-    epilog="[bold]Start with[/bold]  imdiffusion demo   or on your own data:\n"
-    "            imdiffusion fit train.csv --model m/\n"
-    "            imdiffusion detect new.csv --model m/",
+    help="Find anomalies in multivariate time series, and say which channels caused them.\n\n"
+    "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 2 usage, 3 data, "
+    "4 model or configuration, 10 anomalies found (only with --fail-on-anomaly).",
+    epilog="Start with [bold]imdiffusion demo[/bold], or on your own data:\n"
+    "  imdiffusion fit train.csv --model m/\n"
+    "  imdiffusion detect new.csv --model m/",
 )
 def _imdiffusion(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "-q", help="Only errors on stderr.")] = False,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv says more.")
+        int,
+        flag(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Say what is done; -vv says more.",
+        ),
     ] = 0,
 ) -> None:
-    """Find anomalies in multivariate time series, and say which channels caused them.
-
-    Data goes to stdout, everything else to stderr. Exit codes: 0 done, 2 usage, 3 data,
-    4 model or configuration, 10 anomalies found (only with --fail-on-anomaly).
-    """
+    """What every verb shares."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 

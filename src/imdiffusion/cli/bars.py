@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 if TYPE_CHECKING:
     from imdiffusion.cli.terminal import Step
 
-
 MOST_BARS = 6  # of many entities only the last few are shown
 
 
-class _SpeedColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed or 0.0
-        if not speed:
-            return Text("")
-        return Text(f"{speed:,.{1 if speed < 100 else 0}f} {task.fields['unit']}/s")
-
-
 class Bars:
-    """Draws every phase the detector reports; a context manager that owns the live display."""
+    """Draws every phase the detector reports; a context manager that owns the live display.
+
+    unit: what phases other than `fit`, which counts steps, count.
+    """
 
     def __init__(self, console: Console, unit: str) -> None:
         self._unit = unit
         self._phase = ""
-        self._done = 0
         self._task: TaskID | None = None
+        self._done = self._first = 0
+        self._began = self._last = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            _SpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
             TextColumn("{task.fields[note]}", style="dim"),
             console=console,
             redirect_stdout=False,  # which is for data
@@ -67,11 +51,38 @@ class Bars:
     def show(self, step: Step) -> None:
         """Draw one report; a new phase, or the next series, gets a new bar below the old one."""
         if self._task is None or step.phase != self._phase or step.done < self._done:
-            self._phase = step.phase
-            unit = "steps" if step.phase.startswith("fit") else self._unit
-            self._task = self._progress.add_task(step.phase, total=step.total, unit=unit, note="")
-            for old in self._progress.task_ids[:-MOST_BARS]:
-                self._progress.remove_task(old)
-        self._done = step.done
-        note = "  ".join(f"{name} {value:.4g}" for name, value in step.info.items())
-        self._progress.update(self._task, completed=step.done, total=step.total or None, note=note)
+            self._task = self._add(step)
+        self._done, self._last = step.done, time.monotonic()
+        self._progress.update(
+            self._task,
+            completed=step.done,
+            total=step.total or None,
+            told=self._told(step),
+            note="  ".join(f"{name} {value:.4g}" for name, value in step.info.items()),
+        )
+
+    def _add(self, step: Step) -> TaskID:
+        # What was done since the report before took this long; a resumed fit starts above 0.
+        self._phase, self._began = step.phase, self._last
+        self._first = step.done - 1 if step.phase.startswith("fit") else 0
+        for old in self._progress.task_ids[: 1 - MOST_BARS]:
+            self._progress.remove_task(old)
+        return self._progress.add_task(step.phase, total=step.total or None, told="", note="")
+
+    def _told(self, step: Step) -> str:
+        """ "1,200/2,000  35 steps/s  0:00:23 left"."""
+        unit = "steps" if step.phase.startswith("fit") else self._unit
+        seconds = max(self._last - self._began, 1e-6)
+        speed = max(step.done - self._first, 0) / seconds
+        counted = f"{step.done:,}" + (f"/{step.total:,}" if step.total else "")
+        rate = f"{speed:,.{1 if speed < 100 else 0}f} {unit}/s"
+        if not speed or not step.total:
+            return f"{counted}  {rate}"
+        if step.done >= step.total:
+            return f"{counted}  {rate}  in {_clock(seconds)}"
+        return f"{counted}  {rate}  {_clock((step.total - step.done) / speed)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

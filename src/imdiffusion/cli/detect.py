@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imdiffusion.cli.options import AsJson, Device, Files, IgnoreExtra, Model
+from imdiffusion.cli.options import AsJson, Device, Files, IgnoreExtra, Model, flag
 from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Terminal
 
@@ -38,7 +38,7 @@ def detect(
         typer.Option(metavar="FILE", help="Also write the score of every row.", show_default=False),
     ] = None,
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with 10 if there is any event.")
+        bool, flag("--fail-on-anomaly", help="Exit with 10 if there is any event.")
     ] = False,
     device: Device = "auto",
     ignore_extra: IgnoreExtra = False,

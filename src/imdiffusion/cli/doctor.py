@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from imdiffusion import __version__
-from imdiffusion.cli.options import AsJson, Device
+from imdiffusion.cli.options import AsJson, Device, flag
 from imdiffusion.cli.terminal import Terminal
 
 EXAMPLES = "imdiffusion doctor --json"
@@ -31,8 +31,8 @@ PACKAGES = (
 )
 OPTIONAL = {"pandas": "", "polars": "", "matplotlib": "plot"}  # package -> our extra that has it
 CHANNELS = 38  # as in a machine of SMD, the usual yardstick
+TRAINED_ROWS, STEPS = 800, 12
 SCORED_ROWS = 6_000
-STEPS = 12
 
 
 def doctor(
@@ -40,7 +40,7 @@ def doctor(
     as_json: AsJson = False,
     device: Device = "auto",
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Time a small fit and detection.")
+        bool, flag("--measure/--no-measure", help="Time a small fit and detection.")
     ] = True,
 ) -> None:
     """Show versions, processors, memory, CUDA and extras, and measure the speed of `fast` here."""
@@ -100,8 +100,8 @@ def speed(device: str) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImDiffusionWarning)  # noise does not converge
         detector = ImDiffusion(device=device, max_steps=STEPS, validate_every=STEPS)
-        detector.fit(noise[:800])
-        detector.decision_function(noise[:800])  # warm up
+        detector.fit(noise[:TRAINED_ROWS])
+        detector.decision_function(noise[:TRAINED_ROWS])  # warm up
         began = time.perf_counter()
         detector.decision_function(noise)
         scored = time.perf_counter() - began

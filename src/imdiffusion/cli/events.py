@@ -62,7 +62,7 @@ def event_records(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
 def event_cells(analyses: Sequence[Analysis]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Column names and rows of the table that people read."""
     named = any(analysis.frame.entity is not None for analysis in analyses)
-    columns = ("start", "end", "lasts", "peak score", "channels: share, seen, expected")
+    columns = ("start", "end", "lasts", "peak", "channels: share, seen (expected)")
     rows = []
     for analysis in analyses:
         for event in analysis.events:
@@ -74,9 +74,11 @@ def event_cells(analyses: Sequence[Analysis]) -> tuple[tuple[str, ...], list[tup
 def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
     """Start, end, length, peak score and the channels that matter most, in words."""
     frame, length = analysis.frame, duration(analysis.frame, event)
+    start, end = (wording.moment(moment(frame, row)) for row in (event.start, event.end))
+    same_day = frame.timestamps is not None and start[:10] == end[:10]
     return (
-        wording.moment(moment(frame, event.start)),
-        wording.moment(moment(frame, event.end)),
+        start,
+        end[11:] if same_day else end,
         told_length(length, temporal=frame.timestamps is not None),
         wording.number(event.score),
         "\n".join(told_channels(event)),
@@ -84,7 +86,7 @@ def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
 
 
 def told_channels(event: Event) -> list[str]:
-    """The most responsible channels: "cpu 61%: 99.1, expected 50.2"."""
+    """The most responsible channels: "cpu 61%: 99.1 (50.2)"."""
     lines: list[str] = []
     told = 0.0
     for channel, share, seen, expected in zip(
@@ -93,7 +95,7 @@ def told_channels(event: Event) -> list[str]:
         if len(lines) == TOLD_CHANNELS or told >= TOLD_SHARE or not share > 0:
             break
         told += share
-        values = f"{wording.number(seen)}, expected {wording.number(expected)}"
+        values = f"{wording.number(seen)} ({wording.number(expected)})"
         lines.append(f"{channel} {wording.share(share)}: {values}")
     return lines
 

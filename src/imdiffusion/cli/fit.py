@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from imdiffusion.cli.options import Config, Files, Model, Overrides, Preset, Seed, TrainDevice, span
+from imdiffusion.cli.options import (
+    Config,
+    Files,
+    Model,
+    Overrides,
+    Preset,
+    Seed,
+    TrainDevice,
+    flag,
+    span,
+)
 from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Step, Terminal, resumable
 
@@ -37,7 +47,7 @@ def fit(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted identical fit.")
+        bool, flag("--resume/--no-resume", help="Continue an interrupted identical fit.")
     ] = True,
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
@@ -77,7 +87,7 @@ def _watched(
     terminal: Terminal, state: Path, show: Callable[[Step], None] | None
 ) -> Callable[[Step], None]:
     """`show`, and one line when a fit goes on from a saved step or cannot."""
-    interrupted = any(state.rglob("*.safetensors"))
+    interrupted = any(state.rglob("training.safetensors"))
     last: dict[str, int] = {}
 
     def watch(step: Step) -> None:

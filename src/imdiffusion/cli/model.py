@@ -57,12 +57,16 @@ def show(
         ("entity", "channels", "thresholds", "row", "trained", "names"), _entities(entities)
     )
     terminal.emit("")
-    terminal.emit_table(("setting", "value"), _settings(config))
+    terminal.emit_table(("setting", "value", "from"), _settings(config))
 
 
 def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
-    size = f"{document['bytes'] / 1e6:.2f} MB in {len(document['files'])} files"
-    return [("sha256 of each file", "matches"), ("size", size)]
+    from imdiffusion.report.wording import number
+
+    size = f"{number(document['bytes'])}B in {len(document['files'])} files"
+    config = document["config"]
+    known = [(name, str(config[name])) for name in ("version", "preset", "seed")]
+    return [("sha256 of each file", "matches"), ("size", size), *known]
 
 
 def _entities(entities: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -86,6 +90,9 @@ def _entities(entities: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
-    flat = {**config, **config["settings"]} if isinstance(config.get("settings"), dict) else config
-    return [(name, str(value)) for name, value in flat.items() if name != "settings"]
+def _settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
+    own = config["overrides"]
+    return [
+        (name, str(value), "set by hand" if name in own else config["preset"])
+        for name, value in config["settings"].items()
+    ]

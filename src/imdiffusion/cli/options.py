@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ Files = Annotated[
     list[Path],
     typer.Argument(
         help="CSV (.csv, .csv.gz), Parquet or JSON lines; several files are several entities.",
-        metavar="FILES...",
+        metavar="FILE",
         show_default=False,
     ),
 ]
@@ -27,9 +27,16 @@ TrainDevice = Annotated[
     DeviceName | None, typer.Option("--device", help="Where to train.", show_default="auto")
 ]
 Device = Annotated[DeviceName, typer.Option(help="Where the network is computed.")]
+
+
+def flag(*names: str, help: str, **more: Any) -> Any:
+    """An option that is there or not: the help shows no type for it to take."""
+    return typer.Option(*names, help=help, metavar="", **more)
+
+
 IgnoreExtra = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--ignore-extra",
         help="Leave out channels the model does not know, instead of refusing them.",
         rich_help_panel=READING,
@@ -57,7 +64,7 @@ Preset = Annotated[
     typer.Option(metavar="NAME", help="Row of settings to start from.", show_default="fast"),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all randomness.", show_default="0")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+AsJson = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 
 
 def span(text: str) -> tuple[str | int, str | int]:

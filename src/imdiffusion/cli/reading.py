@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from imdiffusion.cli.options import READING
+from imdiffusion.cli.options import READING, flag
 from imdiffusion.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Reading:
     ] = None
     sort: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--sort", help="Sort rows by timestamp, instead of refusing.", rich_help_panel=READING
         ),
     ] = False

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from imdiffusion.cli.options import flag
 from imdiffusion.cli.terminal import Terminal
 from imdiffusion.errors import UsageError
 
@@ -44,7 +45,7 @@ def record(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted or a shorter recording.")
+        bool, flag("--resume", help="Continue an interrupted or a shorter recording.")
     ] = False,
 ) -> None:
     """Record the metrics of this host: processor, memory, disk, network, scheduler."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -100,11 +101,9 @@ class Terminal:
         if not sys.stdout.isatty():
             self.emit("\n".join(_aligned(columns, rows)))
             return
-        table = Table(
-            header_style="bold", show_lines=any("\n" in cell for row in rows for cell in row)
-        )
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for name in columns:
-            table.add_column(name, overflow="fold")
+            table.add_column(name, overflow="fold", no_wrap=name != columns[-1])
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.out.print(table)

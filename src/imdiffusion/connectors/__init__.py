@@ -1,1 +1,1 @@
-"""Live sources, one file each: a source is iterated and yields frames. Knows no detector."""
+"""Live sources, one file each: iterate one and samples come. Knows no detector."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, OutputError
 
 __all__ = ["Parts"]
@@ -25,21 +25,8 @@ def _table(channels: tuple[str, ...], rows: list[tuple[int, np.ndarray]]) -> pa.
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file whole or not at all: temporary file, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with atomic_path(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
 
 
 class Parts:

@@ -26,7 +26,7 @@ from imdiffusion.errors import DataError
 MISSING = frozenset({"", "NaN", "nan", "NAN", "-nan", "NA", "N/A", "null", "NULL", "None"})
 _WORDS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
-_BLOCK = 4 << 20  # bytes parsed at once
+_BLOCK = 1 << 20  # bytes parsed at once; Arrow reads some 32 blocks ahead
 _SAMPLE = 100  # rows looked at to tell booleans from numbers
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as parquet
 
 from imdiffusion.errors import DataError
 
-_ROWS = 65536  # rows read at once
+_ROWS = 32768  # rows read at once
+_BUFFER = 1 << 18  # bytes of each column read at once
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -39,7 +40,8 @@ class ParquetSource:
         """The named columns, in their own types, some rows at a time."""
         stored = [self._stored[name] for name in columns]
         try:
-            with parquet.ParquetFile(self.path) as file:
+            # By default pyarrow keeps what it has read, in the end the whole file.
+            with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER) as file:
                 for batch in file.iter_batches(batch_size=_ROWS, columns=stored):
                     table = pa.Table.from_batches([batch]).select(stored)
                     yield table.rename_columns(list(columns))

@@ -2,7 +2,7 @@
 
 Accepted: ISO 8601 text with or without zone, dates and times of Arrow, and epoch numbers in s, ms,
 us or ns. Without a zone means UTC. The unit of epoch numbers follows from their magnitude unless
-it is given: below 1e11 s, below 1e14 ms, below 1e17 us, else ns.
+it is given: below 1e10 (the year 2286) s, below 1e13 ms, below 1e16 us, else ns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imdiffusion.errors import DataError, DataWarning, UsageError
 Instants = NDArray[np.datetime64]
 
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_SMALLEST = {"ns": 1e17, "us": 1e14, "ms": 1e11}  # of a magnitude, by unit
+_SMALLEST = {"ns": 1e16, "us": 1e13, "ms": 1e10}  # of a magnitude, by unit
 _ZONE = r"[T ][0-9:.,]+ ?(?P<zone>[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^(19|20)\d{6}$"  # 20240131 is a day, not the 234th of 1970

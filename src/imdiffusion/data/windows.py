@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class WindowBatch:
     keys: NDArray[np.int64]
     keep: list[tuple[int, int]]
 
-    def stitch(self, result: NDArray[np.float32]) -> NDArray[np.float32]:
+    def stitch(self, result: NDArray[Number]) -> NDArray[Number]:
         """Join the kept rows of a result (B, L, ...) into one run (n, ...)."""
         parts = [rows[lo:hi] for rows, (lo, hi) in zip(result, self.keep, strict=True)]
         return np.concatenate(parts)

@@ -64,7 +64,7 @@ def private_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
     """Inside, torch's default generators are seeded; outside, they are as they were before."""
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed(seed)
         yield

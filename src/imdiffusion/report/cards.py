@@ -120,7 +120,7 @@ def channel_table(found: Found) -> str:
         told += part
         rows.append(
             f'<tr><th scope="row">{breakable(channel)}</th>'
-            f'<td class="part"><meter min="0" max="1" value="{part:.3f}"></meter> '
+            f'<td class="part">{share_bar(part)} '
             f"<span>{wording.share(part)}</span></td>"
             f"<td>{wording.number(seen)}</td><td>{wording.number(expected)}</td></tr>"
         )
@@ -133,6 +133,12 @@ def channel_table(found: Found) -> str:
         + "\n".join(rows)
         + "</tbody></table>\n"
     )
+
+
+def share_bar(part: float) -> str:
+    """A small bar filled to `part`; the number stands beside it."""
+    filled = f'<rect width="{part:.1%}" height="100%"/>'
+    return f'<svg class="share" aria-hidden="true">{filled}</svg>'
 
 
 def breakable(name: str) -> str:

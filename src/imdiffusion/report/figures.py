@@ -47,18 +47,16 @@ def plot_score(
     for event in analysis.events:
         axes.axvspan(*_ends(analysis, event.start, event.end), color=ALARM, alpha=0.12, lw=0)
     axes.plot(x, score, color=CALM, lw=0.9)
-    axes.plot(x, np.where(score > 1, score, np.nan), color=ALARM, lw=1.1)
+    _redden_above_threshold(axes, x, score)
     axes.axhline(1.0, color=ALARM, lw=0.8, ls=(0, (4, 4)))
     top = min(CAP, float(np.nanmax(score, initial=10.0)))
     axes.set_yscale("function", functions=(_bend, _straighten))
     ticks = [tick for tick in (0, 1, 10, 100, 1000) if tick <= top]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_ylim(0, top * 1.1)
-    for fault in faults:
-        _mark_fault(axes, analysis, fault)
+    _mark_faults(axes, analysis, faults, width)
     axes.set_ylabel("score")
-    name = analysis.frame.entity
-    axes.set_title(name or "", loc="left", fontsize="medium")
+    axes.set_title(analysis.frame.entity or "", loc="left", fontsize="medium")
     _tidy(axes, analysis)
     return figure
 
@@ -131,17 +129,34 @@ def _place(axis: Axis, x: float) -> Any:
     return np.datetime64(round(x * 1e6), "us") if axis.temporal else x
 
 
-def _mark_fault(axes: Axes, analysis: Analysis, fault: Fault) -> None:
-    """A bar under the plot, with the fault's kind."""
-    if fault.entity not in (None, analysis.frame.entity):
-        return
+def _redden_above_threshold(axes: Axes, x: NDArray[Any], score: NDArray[np.float64]) -> None:
+    """The same line once more, cut off at the threshold."""
+    from matplotlib.patches import Rectangle
+
+    (line,) = axes.plot(x, score, color=ALARM, lw=0.9)
+    above = Rectangle((0, 1), 1, 10 * CAP, transform=axes.get_yaxis_transform())
+    line.set_clip_path(above)
+
+
+def _mark_faults(axes: Axes, analysis: Analysis, faults: Sequence[Fault], width: float) -> None:
+    """Bars above the plot, each with the fault's kind where there is room for it."""
     axis = Axis(analysis.frame)
-    start, end = (_place(axis, axis.at(value)) for value in (fault.start, fault.end))
-    place = axes.get_xaxis_transform()
-    axes.plot([start, end], [0.02, 0.02], transform=place, color=FAULT, lw=4, solid_capstyle="butt")
-    axes.annotate(
-        fault.kind, (start, 0.05), xycoords=place, color=FAULT, fontsize="x-small", va="bottom"
-    )
+    first, last = axis.x(0), axis.x(len(analysis.score))
+    letter = (last - first) * 0.065 / width  # x that one small letter takes, about
+    free = first
+    for fault in sorted(faults, key=lambda fault: axis.at(fault.start)):
+        if fault.entity not in (None, analysis.frame.entity):
+            continue
+        start, end = axis.at(fault.start), axis.at(fault.end)
+        ends = [_place(axis, start), _place(axis, end)]
+        place = axes.get_xaxis_transform()
+        bar: dict[str, Any] = {"transform": place, "clip_on": False, "solid_capstyle": "butt"}
+        axes.plot(ends, [1.03, 1.03], color=FAULT, lw=3, **bar)
+        if start < free:
+            continue
+        free = start + letter * (len(fault.kind) + 2)
+        small: dict[str, Any] = {"fontsize": "x-small", "va": "bottom", "annotation_clip": False}
+        axes.annotate(fault.kind, (ends[0], 1.06), xycoords=place, color=FAULT, **small)
 
 
 def _bend(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,6 +178,7 @@ def _tidy(axes: Axes, analysis: Analysis) -> None:
     if Axis(analysis.frame).temporal:
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-        locator = AutoDateLocator()
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(formatter)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Fault", "write_report"]
 
 MOST_CELLS = 5_000_000  # rows x channels of a page; about 7 bytes each, and 5 s to open at most
-SCRIPTS = ("format.js", "decode.js", "view.js", "paint.js", "charts.js", "channels.js", "page.js")
+SCRIPTS = ("format", "decode", "view", "paint", "charts", "channels", "page")  # in this order
 NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -62,7 +62,7 @@ def write_report(
     events = found_events(analyses)
     known = known_faults(faults, analyses, events)
     plans = _plans(analyses)
-    head, tail = _text("template.html").split("<!-- data -->\n")
+    head, tail = _text("page/template.html").split("<!-- data -->\n")
     words = _words(title, analyses, events, known, about, plans)
     with atomic_path(target) as draft, Path(draft).open("w", encoding="utf-8") as page:
         page.write(Template(head).substitute(words))
@@ -106,15 +106,16 @@ def _words(
 ) -> dict[str, str]:
     """What the template asks for, escaped where it comes from outside."""
     temporal = Axis(analyses[0].frame).temporal
-    style = _text("../vendor/uPlot.min.css") + "\n" + _text("page.css") + _text("chrome.css")
-    library = _text("../vendor/uPlot.iife.min.js").split("\n", 1)[1]  # less its address
-    script = library + '\n(() => {\n"use strict";\n' + "".join(map(_text, SCRIPTS)) + "})();\n"
+    style = _text("vendor/uPlot.min.css") + "\n" + _text("page/page.css") + _text("page/chrome.css")
+    library = _text("vendor/uPlot.iife.min.js").split("\n", 1)[1]  # less its address
+    own = "".join(_text(f"page/{name}.js") for name in SCRIPTS)
+    script = library + '\n(() => {\n"use strict";\n' + own + "})();\n"
     return {
         "title": escape(title),
         "policy": _policy(style, script),
         "style": style,
         "script": script,
-        "licence": escape(_text("../vendor/LICENSE-uplot.txt").strip()).replace("--", "- -"),
+        "licence": escape(_text("vendor/LICENSE-uplot.txt").strip()).replace("--", "- -"),
         "period": cards.period_line(analyses),
         "figures": cards.key_figures(analyses, events, faults),
         "about": cards.about_list(about),
@@ -177,6 +178,7 @@ def _event_facts(found: Found, analysis: Analysis) -> dict[str, Any]:
         "entity": found.entity,
         "start": found.start,
         "end": found.end,
+        "score": _plain(event.score),
         "peak": axis.x(event.peak),
         "channels": [place[channel] for channel in event.channels],
         "shares": [round(float(part), 5) for part in event.shares],
@@ -205,7 +207,5 @@ def _json(facts: dict[str, Any]) -> str:
 
 
 def _text(name: str) -> str:
-    folder = files("imdiffusion.report")
-    return folder.joinpath(*(("page/" + name).replace("page/../", "").split("/"))).read_text(
-        encoding="utf-8"
-    )
+    """A file of this room: page/... or vendor/..."""
+    return files("imdiffusion.report").joinpath(*name.split("/")).read_text(encoding="utf-8")

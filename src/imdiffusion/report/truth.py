@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imdiffusion.errors import UsageError
 
@@ -54,12 +55,13 @@ class Axis:
         stamps = self.frame.timestamps
         return 0.0 if stamps is None else stamps[0].astype("datetime64[ns]").astype(np.int64) / 1e9
 
-    def offsets(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def offsets(self) -> NDArray[np.float64]:
         """x of every row (T,) counted from `origin`: exact to the nanosecond."""
         stamps = self.frame.timestamps
         if stamps is None:
             return np.arange(len(self.frame.values), dtype=np.float64)
-        return (stamps - stamps[0]).astype("timedelta64[ns]").astype(np.float64) / 1e9
+        nanoseconds: NDArray[np.int64] = (stamps - stamps[0]).astype("timedelta64[ns]").astype(int)
+        return nanoseconds / 1e9
 
     def x(self, index: int) -> float:
         """x of one row; one past the last is where the last row ends."""

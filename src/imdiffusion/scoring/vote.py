@@ -39,7 +39,8 @@ class MeanEnsemble:
 
     def score(self, errors: Array) -> NDArray[np.float64]:
         """Errors (S, T) -> mean error / threshold (T,)."""
-        return errors.astype(np.float64).mean(axis=0) / self.thresholds[0]
+        mean: NDArray[np.float64] = errors.mean(axis=0, dtype=np.float64)
+        return mean / self.thresholds[0]
 
 
 @dataclass(frozen=True, slots=True)

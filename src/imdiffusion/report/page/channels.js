@@ -1,15 +1,14 @@
 // The stack of channels: one figure each, drawn only while it is near the screen.
 
 const CHANNEL_HEIGHT = 96;
-const BLAME = 0.05; // a channel with less of an event is not drawn in the colour of alarm
+const BLAME = 0.05; // the share of an event from which a channel is to blame for it
 const MOST_LOADED = 96; // channels whose series stay in memory
 
 class ChannelChart extends Chart {
   constructor(host, entity, channel, timeline, data, readout) {
     const { step } = facts.entities[entity];
-    const blamed = facts.events.filter(
-      (event) => event.entity === entity && event.shares[event.channels.indexOf(channel)] >= BLAME,
-    );
+    const events = facts.events.filter((event) => event.entity === entity);
+    const isBlamed = (event) => event.shares[event.channels.indexOf(channel)] >= BLAME;
     super(host, {
       height: CHANNEL_HEIGHT,
       yTicks,
@@ -26,7 +25,7 @@ class ChannelChart extends Chart {
           paintMissing(plot, data.missing, timeline.x, step);
           paintEvents(plot, entity);
         },
-        draw: (plot) => paintDepartures(plot, plot.data, blamed),
+        draw: (plot) => paintDepartures(plot, plot.data, events, isBlamed),
       },
     });
     Object.assign(this, { entity, timeline, data, readout });
@@ -62,8 +61,12 @@ class ChannelChart extends Chart {
       this.data[name].value(row),
     );
     const outside = seen > upper || seen < lower;
+    const when = document.createElement("span");
+    when.className = "when";
+    when.textContent = view.hover === null ? "at the peak: " : "";
     this.readout.replaceChildren(
-      view.hover === null ? "at the peak: seen " : "seen ",
+      when,
+      "seen ",
       bold(number(seen), outside ? "alarm" : ""),
       "  expected ",
       bold(number(expected), "expected"),
@@ -108,7 +111,7 @@ function channelData(entity, channel) {
 
 class ChannelFigure {
   constructor(entity, channel, timeline) {
-    Object.assign(this, { entity, channel, timeline, chart: null, near: false });
+    Object.assign(this, { entity, channel, timeline, chart: null, near: false, onScreen: false });
     this.name = facts.entities[entity].channels[channel];
     this.root = document.createElement("figure");
     this.root.className = "chart";
@@ -131,9 +134,10 @@ class ChannelFigure {
 
   // `part` of the event with that number, or of all alarms (null).
   showShare(part, number) {
-    const meter = document.createElement("meter");
-    meter.value = part;
-    this.part.replaceChildren(meter, " " + percent(part));
+    // a bar as event cards have from report/cards.py; numbers only, so nothing to escape
+    const filled = `<rect width="${part * 100}%" height="100%"/>`;
+    this.part.innerHTML = `<svg class="share" aria-hidden="true">${filled}</svg>`;
+    this.part.append(" " + percent(part));
     const whole = number === null ? "of all alarms" : `of event ${number}`;
     this.part.title = `${percent(part)} ${whole}`;
     this.host.setAttribute("aria-label", `${this.name}: seen against expected, ${percent(part)} ${whole}`);

@@ -9,16 +9,21 @@ const pending = new Set();
 
 const watcher = new IntersectionObserver(
   (entries) => {
-    for (const { target, isIntersecting } of entries) {
-      const { figure } = target;
-      figure.near = isIntersecting || state.figures.indexOf(figure) < KEPT;
-      if (figure.near) track(figure.draw());
-      else figure.erase();
-    }
-    settle();
+    for (const { target, isIntersecting } of entries) target.figure.onScreen = isIntersecting;
+    drawNear();
   },
   { rootMargin: "500px 0px" },
 );
+
+// Draws the figures on or near the screen and the first few, and erases the others.
+function drawNear() {
+  state.figures.forEach((figure, k) => {
+    figure.near = figure.onScreen || k < KEPT;
+    if (figure.near) track(figure.draw());
+    else figure.erase();
+  });
+  settle();
+}
 
 // `state.drawn` is when everything near the screen was drawn for the first time.
 function track(promise) {
@@ -73,8 +78,9 @@ function chooseEntity(index) {
   state.overview.timeline = state.timelines[index];
   for (const figure of state.figures) {
     watcher.unobserve(figure.root);
-    figure.near = false;
+    figure.near = figure.onScreen = false;
     figure.erase();
+    figure.root.remove();
   }
   state.figures = facts.entities[index].channels.map(
     (name, channel) => new ChannelFigure(index, channel, state.timelines[index]),
@@ -98,10 +104,7 @@ function orderChannels() {
     figure.showShare(shares[figure.channel], event ? state.event + 1 : null);
   }
   $("stack").append(...state.figures.map((figure) => figure.root));
-  for (const figure of state.figures.slice(0, KEPT)) {
-    figure.near = true;
-    track(figure.draw());
-  }
+  drawNear();
   search();
 }
 
@@ -152,6 +155,14 @@ function showCard(card) {
   if (box.left < frame.left || box.right > frame.right) list.scrollLeft += box.left - frame.left - 20;
 }
 
+// Cards by time or by score; their numbers, and the way of the arrow keys, stay those of time.
+function sortCards() {
+  const { events } = facts;
+  const order = cards.map((card, k) => k);
+  if ($("sort").value === "score") order.sort((a, b) => events[b].score - events[a].score);
+  document.querySelector(".cards")?.append(...order.map((k) => cards[k]));
+}
+
 function clearEvent() {
   state.event = null;
   markEvent();
@@ -185,7 +196,7 @@ const KEYS = {
 function listenToPage() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input")) {
+    if (event.target.closest("input, select")) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
@@ -208,6 +219,7 @@ function listenToPage() {
   $("wider").addEventListener("click", () => zoom(2));
   $("reset").addEventListener("click", reset);
   $("search").addEventListener("input", search);
+  $("sort").addEventListener("change", sortCards);
   $("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(null));
   addEventListener("beforeprint", () => {

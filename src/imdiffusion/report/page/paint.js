@@ -102,15 +102,20 @@ function paintFaults(plot, faults, named) {
   }
 }
 
-// Inside events to which this channel contributes, what was seen outside the band is drawn once
-// more in the colour of alarm.
-function paintDepartures(plot, [xs, lower, upper, , seen], events) {
+// Inside events, what was seen outside the band is drawn once more in the colour of alarm: all of
+// it in the channels to blame, in others only what is outside by half the band's width or more.
+function paintDepartures(plot, [xs, lower, upper, , seen], events, isBlamed) {
   const { ctx, bbox } = plot;
   const slack = (2 * (xs[xs.length - 1] - xs[0])) / xs.length;
   const spans = events.filter((event) => event.end >= view.lo && event.start <= view.hi);
   if (!spans.length) return;
-  const inEvent = (x) => spans.some((event) => x >= event.start - slack && x < event.end + slack);
-  const out = (i) => seen[i] !== null && upper[i] !== null && (seen[i] > upper[i] || seen[i] < lower[i]);
+  const out = (i) => {
+    if (seen[i] === null || upper[i] === null) return false;
+    const beyond = Math.max(seen[i] - upper[i], lower[i] - seen[i]);
+    if (!(beyond > 0)) return false;
+    const event = spans.find(({ start, end }) => xs[i] >= start - slack && xs[i] < end + slack);
+    return event !== undefined && (isBlamed(event) || beyond >= (upper[i] - lower[i]) / 2);
+  };
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -118,7 +123,6 @@ function paintDepartures(plot, [xs, lower, upper, , seen], events) {
   ctx.beginPath();
   for (let i = 1; i < xs.length; i++) {
     if (seen[i] === null || seen[i - 1] === null || !(out(i) || out(i - 1))) continue;
-    if (!inEvent(xs[i]) && !inEvent(xs[i - 1])) continue;
     ctx.moveTo(plot.valToPos(xs[i - 1], "x", true), plot.valToPos(seen[i - 1], "y", true));
     ctx.lineTo(plot.valToPos(xs[i], "x", true), plot.valToPos(seen[i], "y", true));
   }
