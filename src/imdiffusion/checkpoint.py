@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from imdiffusion.data.atomic import atomic_folder, atomic_path
@@ -34,9 +34,7 @@ def write_model(
     """
     with atomic_folder(folder) as draft:
         _write_json(draft / CONFIG, {"format": FORMAT, **config})
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in weights.items()}, draft / WEIGHTS
-        )
+        _write_tensors(draft / WEIGHTS, weights, {})
         manifest = {
             "format": FORMAT,
             "files": {name: _sha256(draft / name) for name in (CONFIG, WEIGHTS)},
@@ -78,11 +76,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict
 def write_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and JSON facts as one safetensors file, atomically."""
     with atomic_path(path) as draft:
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            draft,
-            metadata={"facts": json.dumps(facts)},
-        )
+        _write_tensors(draft, tensors, {"facts": json.dumps(facts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -115,6 +109,12 @@ def fingerprint(facts: dict[str, Any], *arrays: Any) -> str:
 def flat_weights(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
     """The module's state under "<prefix>/<name>"."""
     return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file through Python, so that a full disk is an OSError as elsewhere."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(save(on_cpu, metadata or None))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -89,18 +89,19 @@ def scoring_frames(
     channels are missing or reordered, and when rows come at another period than in training.
     """
     pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
-    last: Frame | None = None
+    first: Frame | None = None
+    last: np.datetime64 | None = None
     for piece in pieces:
-        matched = _match(piece, channels, ignore_extra=ignore_extra, loud=last is None)
+        matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
         if entity is not None:
             matched = replace(matched, entity=entity)
-        if last is None:
-            frame = regularize(matched)
-            _compare_period(frame, period)
-        else:  # a gap may lie on the border: let the last row of the piece before see it
-            frame = regularize(concat([last, matched])).slice(1, None)
-        last = matched.slice(len(matched.values) - 1, None)
-        yield frame
+        if first is None:
+            first = matched
+            _compare_period(matched, period)
+            yield regularize(matched)
+        else:  # one rhythm for all pieces, and a gap may lie on their border
+            yield regularize(matched, period=first.period, after=last)
+        last = None if matched.timestamps is None else matched.timestamps[-1]
 
 
 def _frame(x: Any, source: Source) -> Frame:

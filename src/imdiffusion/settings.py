@@ -48,12 +48,12 @@ class Settings:
     compress: float = _setting(
         0.0, "the network sees values beyond this many units logarithmically; 0 = off", low=0
     )
-    window: int = _setting(100, "rows in a window, L [paper 5.1]", low=2, high=100_000)
+    window: int = _setting(100, "rows in a window, L [paper]", low=2, high=100_000)
     stride: int = _setting(50, "rows between scored windows; the middle is kept [code]", low=1)
     train_stride: int = _setting(1, "rows between training windows [code]", low=1)
     # -- masks
     train_mask: str = _setting("random", "mask strategy in training [code]", table="masks")
-    mask: str = _setting("grating", "mask strategy in scoring [paper 4.2]", table="masks")
+    mask: str = _setting("grating", "mask strategy in scoring [paper]", table="masks")
     train_bands: int = _setting(10, "bands of a grating in training [code]", low=2)
     bands: int = _setting(4, "bands of a grating in scoring [code]", low=2)
     visible_share: float = _setting(
@@ -71,7 +71,7 @@ class Settings:
     beta_end: float = _setting(0.5, "last noise variance [code]", low=1e-9, high=0.999)
     conditioning: str = _setting(
         "unconditional",
-        "visible points are shown under forward noise, or clean beside the mask [paper 4.1]",
+        "visible points are shown under forward noise, or clean beside the mask [paper]",
         choices=("unconditional", "conditional"),
     )
     sampler: str = _setting("ddpm", "reverse process [code]", table="samplers")
@@ -130,7 +130,7 @@ class Settings:
         "joins channels: sum, or max (the code for SMD, GCP, PSM), or mean",
         choices=("sum", "max", "mean"),
     )
-    ensemble: str = _setting("threshold", "joins diffusion steps [paper 4.4]", table="ensembles")
+    ensemble: str = _setting("threshold", "joins diffusion steps [paper]", table="ensembles")
     ensemble_steps: int = _setting(10, "late steps that are joined [code]", low=1)
     ensemble_every: int = _setting(3, "steps between them, counted from the end [code]", low=1)
     xi: float = _setting(

@@ -55,6 +55,12 @@ def demo(
     terminal.emit_table(*_faults(known))
     terminal.emit("")
     terminal.emit(_counts(analysis, events, known))
+    smooth = detector.settings_.smooth
+    if smooth > 1:
+        terminal.notice(
+            f"A score is the mean over {smooth} rows around its own: events begin up to "
+            f"{smooth // 2} rows early here, and would be known as much later live."
+        )
     facts = {**_facts(real), **about(detector)}
     write_report(out, [analysis], title=real.about["title"], faults=faults, about=facts)
     terminal.notice(f"Open {out} in a browser to look closer.")
@@ -126,11 +132,18 @@ def _faults(known: Sequence[Known]) -> tuple[tuple[str, ...], list[tuple[str, ..
 
 
 def _counts(analysis: Analysis, events: Sequence[Found], known: Sequence[Known]) -> str:
+    """How many faults were found, and how often there was an alarm without a fault."""
+    import numpy as np
+
+    from imdiffusion.report.truth import Axis
+
     found = sum(bool(one.met) for one in known)
-    true = {event.number for one in known for event in one.met}
-    false = len(events) - len(true)
-    share = float(analysis.alarm.mean())
+    false = len(events) - len({event.number for one in known for event in one.met})
+    axis = Axis(analysis.frame)
+    x = axis.origin + axis.offsets()
+    calm = np.all([(x < one.start) | (x >= one.end) for one in known], axis=0)
     return (
         f"Faults found: {found} of {len(known)}. Events: {len(events)}, of which {false} met no "
-        f"fault. Rows in alarm: {share:.1%}."
+        f"fault. Rows in alarm: {analysis.alarm.mean():.1%}; of the rows outside the faults "
+        f"{analysis.alarm[calm].mean():.1%}."
     )

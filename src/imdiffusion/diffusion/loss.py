@@ -35,7 +35,7 @@ def target_loss(
     *,
     conditioning: str = "unconditional",
 ) -> Tensor:
-    """Mean over targets of (eps - predicted eps)^2 (paper eq. 8); a scalar.
+    """Mean over targets of (eps - predicted eps)^2 (Ho et al. 2020, eq. 14); a scalar.
 
     x0, observed, visible, eps: (B, L, K); mask_id, t: (B,). Unobserved points are neither
     visible nor targets. A batch without any target has a loss of zero.

@@ -52,7 +52,7 @@ def ddpm(
     start: float = 1.0,
     estimate: str = "x0",
 ) -> Iterator[tuple[int, Tensor]]:
-    """Ancestral sampling (paper eq. 5, 6); fewer steps than levels are respaced.
+    """Ancestral sampling (Ho et al. 2020, algorithm 2); fewer steps than levels are respaced.
 
     The forward noise on visible points is one Markov path, drawn once and kept [code].
     """

@@ -17,7 +17,7 @@ class Schedule:
     """Noise levels of S steps: `beta`, `alpha = 1 - beta`, `alpha_bar = cumprod(alpha)`.
 
     Each is float32 (S,). Step t takes x0 to sqrt(alpha_bar[t]) x0 + sqrt(1 - alpha_bar[t]) eps
-    (paper eq. 2).
+    (Ho et al. 2020, eq. 4).
     """
 
     beta: Tensor
