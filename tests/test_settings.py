@@ -12,7 +12,7 @@ from imdiffusion.settings import Settings
 
 
 def test_paper_constants() -> None:
-    # The published ones, written down here a second time on purpose (paper section 5.1, and what
+    # The published ones, written down here a second time on purpose (the paper, and what
     # the released code does when it runs).
     paper = PRESETS["paper"].to_dict()
     expected = {

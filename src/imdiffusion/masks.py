@@ -2,8 +2,8 @@
 
 A strategy is a function `(length, channels, *, generator, **options) -> bool (M, L, K)`, True =
 visible. The targets of all M masks together cover the window, so every point is imputed from
-others at least once (the paper's grating masking), unless the registry marks the mask as partial. Options
-a strategy does not know are ignored: all of them get the same settings.
+others at least once (the paper's idea), unless the registry marks the mask as partial. Options a
+strategy does not know are ignored: all of them get the same settings.
 
 `MaskOptions` picks the options out of the detector's settings.
 """
@@ -66,8 +66,8 @@ def _bands(size: int, bands: int) -> NDArray[np.int64]:
 def grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> BoolArray:
     """Two complementary gratings along time: every second of `bands` equal bands is hidden.
 
-    Mask 0 hides bands 0, 2, 4 …, mask 1 the others (the paper's grating masking). A window of a single row
-    cannot be cut: its two masks hide all of it.
+    Mask 0 hides bands 0, 2, 4 …, mask 1 the others (the paper's grating masking). A window of a
+    single row cannot be cut: its two masks hide all of it.
     """
     odd = _bands(length, bands) % 2 == 1
     if not odd.any():

@@ -1,4 +1,4 @@
-"""Ensembles over diffusion steps: errors (S, T) -> score (T,), above 1 = anomalous (paper 4.4).
+"""Ensembles over diffusion steps: errors (S, T) -> score (T,), above 1 = anomalous.
 
 An ensemble is a class with
     fit(errors, *, rule, alarm_rate, xi, anomaly_share) -> ensemble   from held-out errors (S, n)

@@ -1,4 +1,4 @@
-"""ImTransformer: attention over time, then over channels, in gated residual blocks (paper 4.3).
+"""ImTransformer: attention over time, then over channels, in gated residual blocks.
 
 Tokens are kept as (B, K, N, C): N = L / patch_length tokens along time, C the width. With
 patch_length = 1 this is the paper's network; longer patches join rows into one token, which
