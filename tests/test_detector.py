@@ -128,6 +128,8 @@ def test_scikit_learn_contract(plain: ImDiffusion) -> None:
         ImDiffusion(window=-1).fit(series())
     with pytest.raises(ConfigError, match=r"unknown preset 'fst'.*'fast'"):
         ImDiffusion("fst").fit(series())
+    with pytest.raises(ConfigError, match="seed = -1 is not a whole number"):
+        ImDiffusion(seed=-1).fit(series())
     with pytest.raises(NotFittedError, match="Call fit"):
         ImDiffusion().predict(series())
 
@@ -165,6 +167,12 @@ def test_alarm_rate_moves_the_threshold() -> None:
 
 
 # -- independence of how it was computed
+
+
+def test_kept_errors_do_not_keep_the_channels_in_memory(plain: ImDiffusion) -> None:
+    entity = plain._need_fit()[None]
+    run = next(entity.score_runs([entity.rows(plain.analyze(series(100)).frame)]))
+    assert run.errors.flags.owndata
 
 
 def test_scores_do_not_depend_on_the_batch(

@@ -14,7 +14,7 @@ from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.data.spans import span_positions
 from imdiffusion.entity import Entity, ScoredRun
-from imdiffusion.errors import DataError
+from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.fitting import fit_entity
 from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame
 from imdiffusion.results import Analysis, event_table, imputation_table
@@ -62,6 +62,10 @@ class ImDiffusion(FittedState):
         bit-identical weights on CPU. Raises ConfigError, DataError.
         """
         settings = presets.resolve(self.preset, self._overrides)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(
+                f"seed = {self.seed!r} is not a whole number from 0", remedy="For instance seed=0."
+            )
         device = device_of(self.device)
         source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
         data, many = open_input(x, source)

@@ -195,7 +195,9 @@ class Entity:
                 yield np.concatenate([reduced, errors.mean(axis=1)], axis=1)
 
         for run in centred_mean(raw(), self.settings.smooth):
-            yield ScoredRun(run[:, :steps].T, run[:, steps:], waiting.pop(len(run)))
+            # A copy: a caller who keeps the errors alone must not keep the channels with them.
+            errors = np.ascontiguousarray(run[:, :steps].T)
+            yield ScoredRun(errors, run[:, steps:], waiting.pop(len(run)))
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Unsmoothed errors of *every* step of the reverse process: (S, T), the last step last."""

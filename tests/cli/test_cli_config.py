@@ -82,7 +82,7 @@ def test_model_show(call, model):
 
 
 def test_doctor(call, monkeypatch):
-    for name, small in (("TRAINED_ROWS", 250), ("SCORED_ROWS", 300), ("STEPS", 1)):
+    for name, small in (("TRAINED_ROWS", 250), ("SCORED_ROWS", 300), ("STEPS", 2)):
         monkeypatch.setattr(doctor, name, small)
     told = json.loads(call("doctor", "--json").out)
     assert told["packages"]["torch"]

@@ -30,7 +30,7 @@ def test_regular_frames_come_back_as_they_are():
 
 
 def test_a_gap_becomes_unobserved_rows():
-    with pytest.warns(DataWarning, match=r"1 gaps .* 2 rows without .*\(period 1 s\)"):
+    with pytest.warns(DataWarning, match=r"1 gap .* 2 rows without .*\(period 1 s\)"):
         frame = regularize(at([0, 1, 2, 5, 6, 7, 8]))
     np.testing.assert_array_equal(frame.rows, [0, 1, 2, -1, -1, 3, 4, 5, 6])
     np.testing.assert_array_equal(frame.values[:, 0], [0, 1, 2, np.nan, np.nan, 3, 4, 5, 6])

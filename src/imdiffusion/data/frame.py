@@ -254,9 +254,11 @@ def regularize(
         )
         return frame
     cut = int((missing > max_gap_rows).sum())
+    gaps = np.count_nonzero(missing)
     warnings.warn(
-        f"{np.count_nonzero(missing)} gaps in the timestamps{whose}: {total} rows without "
-        f"observations were put in (period {duration_text(period)})"
+        f"{gaps} gap{'s' if gaps > 1 else ''} in the timestamps{whose}: {total} "
+        f"row{'s' if total > 1 else ''} without observations put in "
+        f"(period {duration_text(period)})"
         + (f"; {cut} gaps are longer and were cut to {max_gap_rows} rows" if cut else ""),
         DataWarning,
         stacklevel=2,
