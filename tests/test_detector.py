@@ -136,7 +136,7 @@ def test_scikit_learn_contract(plain: ImDiffusion) -> None:
 
 def test_the_paper_preset_runs_with_its_own_network() -> None:
     train = np.random.default_rng(0).normal(size=(230, 38))
-    detector = ImDiffusion("paper", max_steps=1, max_epochs=0, sampling_steps=3).fit(train)
+    detector = ImDiffusion("paper", max_steps=1, sampling_steps=3, ensemble_steps=1).fit(train)
     assert detector.num_parameters_ == 446_817
     assert detector.settings_.learning_rate == 1e-3
     assert detector.step_errors(train).shape == (3, 230)
@@ -323,6 +323,55 @@ def test_too_few_rows() -> None:
             method(series(10))
 
 
+# -- values that no network was made for
+
+
+@pytest.mark.parametrize("size", [1e9, 1e11, 1e40])
+def test_one_huge_value_neither_hides_nor_invents_anomalies(size: float) -> None:
+    detector = ImDiffusion(**{**SETTINGS, "smooth": 10}).fit(series())
+    test = anomalous()
+    spiked = test.copy()
+    spiked[30, 0] = size
+    a, b = detector.decision_function(test), detector.decision_function(spiked)
+    assert np.isfinite(b).all()
+    assert b[30] > 1
+    assert np.allclose(a[70:], b[70:], rtol=1e-4)  # beyond its window and the mean
+
+
+def test_a_channel_without_training_values_is_passed_over() -> None:
+    train = np.column_stack([series(), np.full(300, np.nan)])
+    with pytest.warns(DataWarning, match="without any value"):
+        detector = ImDiffusion(**SETTINGS).fit(train)
+    test = np.column_stack([anomalous(), np.full(200, 5000.0)])
+    with pytest.warns(DataWarning, match="passed over: c3"):
+        score = detector.decision_function(test)
+    test[:, 3] = np.nan
+    assert np.allclose(score, detector.decision_function(test))
+    long = detector.impute(test).to_pandas()
+    assert (long["lower"] < long["upper"]).all()
+
+
+@pytest.mark.parametrize(("span", "part"), [((0, 285), "training"), ((280, 300), "held-out")])
+def test_excluding_a_whole_part_is_refused_before_the_training(span, part) -> None:
+    steps: list[int] = []
+    with pytest.raises(DataError, match=f"no value is observed in the .* {part} rows"):
+        ImDiffusion(**SETTINGS).fit(
+            series(), exclude=[span], on_progress=lambda p: steps.append(p.done)
+        )
+    assert not steps
+
+
+def test_huge_units_can_be_fitted_and_saved(tmp_path: Path) -> None:
+    big = series() * np.array([1e200, 1.0, 1e-50])
+    detector = ImDiffusion(**SETTINGS).fit(big)
+    detector.save(tmp_path / "m")
+    assert np.allclose(
+        detector.decision_function(big), ImDiffusion(**SETTINGS).fit(series()).decision_function(
+            series()
+        ), rtol=0.05,
+    )  # fmt: skip
+
+
 # -- several entities
 
 
@@ -335,6 +384,10 @@ def test_a_dict_fits_independent_detectors_and_gives_a_dict_back() -> None:
     alone = ImDiffusion(**SETTINGS).fit({"b": data["b"]})
     assert np.array_equal(alone.decision_function({"b": data["b"]})["b"], scores["b"])
     assert set(detector.threshold_) == {"a", "b"}
+    numbered = ImDiffusion(**SETTINGS).fit({1: series()})
+    assert set(numbered.decision_function({1: series()})) == {1}
+    with pytest.raises(DataError, match="same name"):
+        detector.fit({1: series(), "1": series()})
     with pytest.raises(DataError, match="no entity 'c'"):
         detector.decision_function({"c": series()})
 
@@ -353,6 +406,16 @@ def test_saved_and_loaded_it_scores_the_same(fitted: ImDiffusion, tmp_path: Path
     assert loaded.history_ == fitted.history_
     fitted.save(tmp_path / "model")  # replacing an older model
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_is_saved_is_what_was_fitted(tmp_path: Path) -> None:
+    detector = ImDiffusion(**SETTINGS).fit(series())
+    score = detector.decision_function(anomalous())
+    detector.set_params(seed=7, preset="paper", window=40)
+    detector.save(tmp_path / "m")
+    loaded = ImDiffusion.load(tmp_path / "m")
+    assert (loaded.seed, loaded.preset) == (0, "fast")
+    assert np.array_equal(loaded.decision_function(anomalous()), score)
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", "weights.safetensors"])

@@ -60,6 +60,7 @@ def test_every_setting_refuses_what_it_cannot_be(item) -> None:
         ({"window": 105, "patch_length": 10}, "not a multiple of patch_length"),
         ({"stride": 200}, "longer than window"),
         ({"sampling_steps": 60}, "more than diffusion_steps"),
+        ({"ensemble_steps": 3, "ensemble_every": 2}, "more than sampling_steps"),
         ({"beta_start": 0.6}, "above beta_end"),
         ({"max_steps": 0, "max_epochs": 0, "lr_schedule": "constant"}, "never end"),
         ({"max_steps": 0, "max_epochs": 0, "patience": 3}, "needs an end"),

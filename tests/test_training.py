@@ -144,15 +144,31 @@ def test_patience_stops_early_and_keeps_the_best() -> None:
     assert len(history["step"]) - 1 - best == 3  # more than `patience` checks without improvement
 
 
-def test_ending_too_early_is_said() -> None:
-    settings = {**TINY, "max_steps": 20, "validate_every": 10, "learning_rate": 3e-3}
+@pytest.mark.parametrize(("steps", "every"), [(20, 20), (40, 10), (400, 50)])
+def test_ending_too_early_is_said(steps: int, every: int) -> None:
+    settings = {**TINY, "max_steps": steps, "validate_every": every, "learning_rate": 3e-3}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        detector = ImDiffusion(**settings).fit(series())
+        history = ImDiffusion(**settings).fit(series()).history_
     told = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
-    assert bool(told) == (not detector.history_["converged"])
-    rmse = detector.history_["holdout_rmse"]
-    assert bool(told) == (not rmse[-1] > 0.98 * rmse[0])
+    rmse = history["holdout_rmse"]
+    half = len(rmse) // 2
+    settled = half > 0 and min(rmse[half:]) >= 0.98 * min(rmse[:half])
+    assert history["converged"] == settled
+    assert bool(told) == (not settled)
+
+
+def test_progress_is_logged_for_library_users(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="imdiffusion"):
+        ImDiffusion(**TINY).fit(series())
+    assert "held-out RMSE" in caplog.text
+    assert "thresholds" in caplog.text
+
+
+def test_a_large_holdout_leaves_a_window_to_train_on() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        ImDiffusion(**{**TINY, "holdout": 0.9}).fit(series(50))
 
 
 def test_no_training_window_overlaps_the_held_out_tail() -> None:

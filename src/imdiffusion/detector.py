@@ -57,7 +57,8 @@ class ImDiffusion(FittedState):
 
         y is ignored: labels never reach a detector. exclude: spans (start, end) of times or row
         positions known to be bad, end exclusive. timestamp: name of the time column;
-        ignore_columns: non-numeric columns to leave out; sort: sort rows by time first.
+        ignore_columns: non-numeric columns to leave out; sort: sort rows by time first, here and
+        whenever this detector reads rows; scores are then of the sorted rows.
         checkpoint: folder for the state of an interrupted fit; the same call continues it, to
         bit-identical weights on CPU. Raises ConfigError, DataError.
         """
@@ -71,7 +72,8 @@ class ImDiffusion(FittedState):
         data, many = open_input(x, source)
         spans = list(exclude)
         fitted: dict[str | None, Entity] = {}
-        for number, (name, one) in enumerate(data.items()):
+        for number, (key, one) in enumerate(data.items()):
+            name = None if key is None else str(key)
             frame = single_frame(one, source, entity=name)
             fitted[name] = fit_entity(
                 frame,
@@ -86,6 +88,7 @@ class ImDiffusion(FittedState):
             raise DataError("there is no entity to fit", remedy="Give at least one series.")
         self._settings, self._entities = settings, fitted
         self._many, self._source = many, source
+        self._fitted_as = (self.preset, self.seed, dict(self._overrides))
         return self
 
     # -- score
@@ -193,7 +196,8 @@ class ImDiffusion(FittedState):
         self._need_fit()
         data, many = open_input(x, self._source)
         results = {}
-        for name, series in data.items():
+        for key, series in data.items():
+            name = None if key is None else str(key)
             entity = self._entity(name)
             frames = scoring_frames(
                 series,
@@ -203,7 +207,7 @@ class ImDiffusion(FittedState):
                 period=entity.period,
                 ignore_extra=ignore_extra,
             )
-            results[name] = one(entity, frames)
+            results[key] = one(entity, frames)
         return results if many else next(iter(results.values()))
 
     def _runs(

@@ -7,6 +7,7 @@ Everything streams: a series may arrive in pieces, and what is held does not gro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, window_batches
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.errors import DataWarning
 from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
 from imdiffusion.settings import Settings
 
@@ -126,15 +128,24 @@ class Entity:
 
         origin: position of its first row, which keys the noise where there are no timestamps.
         """
-        scaled = self.scaler.forward(np.where(frame.observed, frame.values, np.nan))
-        values = np.where(frame.observed, scaled, np.float32(0.0))
+        observed = frame.observed & self.scaler.known
+        if observed.sum() < frame.observed.sum():
+            unknown = np.flatnonzero(frame.observed.any(axis=0) & ~self.scaler.known)
+            warnings.warn(
+                "channels that had no value in training are passed over: "
+                + ", ".join(self.channels[k] for k in unknown),
+                DataWarning,
+                stacklevel=2,
+            )
+        scaled = self.scaler.forward(np.where(observed, frame.values, np.nan))
+        values = np.where(observed, scaled, np.float32(0.0))
         if frame.timestamps is None:
             time = np.arange(origin, origin + len(frame.values), dtype=np.int64)
         else:
             time = frame.timestamps.astype("datetime64[ns]").astype(np.int64)
         # An odd factor spreads neighbouring times over all 64 bits; the entity shifts them.
         key = (time * -7046029254386353131) ^ seed_from(self.seed, "noise", self.name or "")
-        return Rows(values, frame.observed, key)
+        return Rows(values, observed, key)
 
     def shown(self, rows: Rows) -> Rows:
         """The same rows as the network sees them: far values compressed."""
@@ -233,6 +244,7 @@ class Entity:
             "channels": list(self.channels),
             "centre": self.scaler.centre.tolist(),
             "scale": self.scaler.scale.tolist(),
+            "known": self.scaler.known.tolist(),
             "ceiling": self.ceiling.tolist(),
             "error_scale": self.calibration.error_scale.tolist(),
             "band": self.calibration.band.tolist(),
@@ -254,7 +266,12 @@ class Entity:
         device: torch.device,
     ) -> Entity:
         """The entity that `to_dict` and its weights describe."""
-        scaler = Scaler(np.array(facts["centre"]), np.array(facts["scale"]), settings.scale_factor)
+        scaler = Scaler(
+            np.array(facts["centre"]),
+            np.array(facts["scale"]),
+            np.array(facts["known"], dtype=bool),
+            settings.scale_factor,
+        )
         entity = cls(
             facts["name"], tuple(facts["channels"]), settings, scaler, seed=seed, device=device
         )

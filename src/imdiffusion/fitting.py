@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from imdiffusion.errors import DataError, DataWarning
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
+log = logging.getLogger(__name__)
+
 # A channel that is imputed better than this (in scaled units of one) is not trusted further:
 # dividing by a vanishing error would turn rounding into anomalies.
 ERROR_FLOOR = 0.05
+NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
 
@@ -42,13 +46,15 @@ def fit_entity(
     """
     observed = frame.observed & ~excluded[:, None]
     where = f" of entity {frame.entity!r}" if frame.entity else ""
-    if not observed.any():
-        raise DataError(
-            f"no value{where} is observed in the training data",
-            remedy="Give rows with values, or exclude fewer of them.",
-        )
     total = len(frame.values)
     split = _split(total, settings, where)
+    for part, name in ((observed[:split], "training"), (observed[split:], "held-out")):
+        if len(part) and not part.any():
+            raise DataError(
+                f"no value{where} is observed in the {len(part)} {name} rows",
+                remedy="Give rows with values, or exclude fewer of them.",
+            )
+    log.info("fit%s: %d rows to train on, %d held out", where, split, total - split)
     scaler = Scaler.fit(
         frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
     )
@@ -83,9 +89,9 @@ def _split(total: int, settings: Settings, where: str) -> int:
             f"the training data{where} has {total} rows, fewer than a window ({length} rows)",
             remedy="Give more rows, or set a shorter window.",
         )
-    split = total - max(round(settings.holdout * total), length)
-    if split >= length:
-        return split
+    if total >= 2 * length:
+        held = max(round(settings.holdout * total), length)
+        return max(total - held, length)
     warnings.warn(
         f"{total} rows{where} are fewer than two windows ({2 * length} rows): training uses all "
         "of them and the threshold is calibrated in-sample, which makes it too low",
@@ -106,7 +112,8 @@ def calibrate(entity: Entity, held: Rows) -> None:
     scale = np.ones(len(entity.channels), np.float32)
     if settings.error_scale == "holdout":
         scale = _root_mean_square(residual, floor=ERROR_FLOOR * settings.scale_factor)
-    entity.calibration = Calibration(scale, _band(residual[:, -1]), [])
+    band = _band(residual[:, -1], settings.scale_factor)
+    entity.calibration = Calibration(scale, band, [])
     errors = np.concatenate([run.errors for run in entity.score_runs([held])], axis=1)
     ensemble = registry.load("ensembles", settings.ensemble).fit(
         errors,
@@ -115,7 +122,8 @@ def calibrate(entity: Entity, held: Rows) -> None:
         xi=settings.xi,
         anomaly_share=settings.anomaly_share,
     )
-    entity.calibration = Calibration(scale, entity.calibration.band, ensemble.thresholds)
+    entity.calibration = Calibration(scale, band, ensemble.thresholds)
+    log.info("calibrated on %d rows: thresholds %s", len(seen), ensemble.thresholds)
 
 
 def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:
@@ -146,7 +154,12 @@ def _root_mean_square(residual: NDArray[np.float64], *, floor: float) -> Floats:
     return np.maximum(np.where(count > 0, root, usual), floor).astype(np.float32)
 
 
-def _band(residual: NDArray[np.float64]) -> Floats:
-    """Quantiles `BAND` of the residuals (n, K) per channel: (2, K); 0 where there is none."""
-    known = np.where(np.isnan(residual).all(axis=0), 0.0, residual)
-    return np.nanquantile(known, BAND, axis=0).astype(np.float32)
+def _band(residual: NDArray[np.float64], factor: float) -> Floats:
+    """Quantiles `BAND` of the residuals (n, K) per channel: (2, K), in scaled units.
+
+    A channel without residuals gets those of a standard normal: as wide as its own spread.
+    """
+    known = ~np.isnan(residual).all(axis=0)
+    band = np.array(NORMAL_BAND)[:, None].repeat(residual.shape[1], axis=1) * factor
+    band[:, known] = np.nanquantile(residual[:, known], BAND, axis=0)
+    return band.astype(np.float32)

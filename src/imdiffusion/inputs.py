@@ -33,7 +33,7 @@ class Source:
         )
 
 
-def open_input(x: Any, source: Source) -> tuple[dict[str | None, Any], bool]:
+def open_input(x: Any, source: Source) -> tuple[dict[Any, Any], bool]:
     """The series of an input by entity, and whether they came as a dict.
 
     A path to a file of several entities counts as a dict. Raises DataError.
@@ -44,7 +44,9 @@ def open_input(x: Any, source: Source) -> tuple[dict[str | None, Any], bool]:
     if isinstance(x, Mapping):
         if not x:
             raise DataError("the dict of series is empty", remedy="Give at least one entity.")
-        return {str(name): series for name, series in x.items()}, True
+        if len({str(name) for name in x}) < len(x):
+            raise DataError("two entities have the same name", remedy="Name each differently.")
+        return dict(x), True
     return {getattr(x, "entity", None): x}, False
 
 
@@ -91,6 +93,7 @@ def scoring_frames(
     pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
     first: Frame | None = None
     last: np.datetime64 | None = None
+    rhythm = True  # decided once, on the first piece
     for piece in pieces:
         matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
         if entity is not None:
@@ -98,10 +101,21 @@ def scoring_frames(
         if first is None:
             first = matched
             _compare_period(matched, period)
-            yield regularize(matched)
-        else:  # one rhythm for all pieces, and a gap may lie on their border
+            even = regularize(matched)
+            rhythm = even is not matched or _is_even(matched)
+            yield even
+        elif rhythm:  # one period for all pieces, and a gap may lie on their border
             yield regularize(matched, period=first.period, after=last)
+        else:
+            yield matched
         last = None if matched.timestamps is None else matched.timestamps[-1]
+
+
+def _is_even(frame: Frame) -> bool:
+    """Whether no step between neighbours is nearer to another number of periods than to one."""
+    if frame.timestamps is None or frame.period is None:
+        return True
+    return bool((np.diff(frame.timestamps) < 1.5 * frame.period).all())
 
 
 def _frame(x: Any, source: Source) -> Frame:

@@ -195,6 +195,13 @@ def _validate(settings: Settings) -> None:
             f"{settings.diffusion_steps}",
             remedy="A sampler visits each noise level at most once.",
         )
+    if (settings.ensemble_steps - 1) * settings.ensemble_every >= settings.sampling_steps:
+        raise ConfigError(
+            f"ensemble_steps = {settings.ensemble_steps}, ensemble_every = "
+            f"{settings.ensemble_every} apart, are more than sampling_steps = "
+            f"{settings.sampling_steps} has",
+            remedy="Join fewer steps, or take more of them.",
+        )
     if settings.beta_start > settings.beta_end:
         raise ConfigError(
             f"beta_start = {settings.beta_start} is above beta_end = {settings.beta_end}",

@@ -26,6 +26,7 @@ class FittedState(Parameters):
     _settings: Settings
     _source: Source
     _many: bool
+    _fitted_as: tuple[str, int, dict[str, Any]]  # preset, seed, overrides when `fit` was called
 
     # -- save and load
 
@@ -40,13 +41,13 @@ class FittedState(Parameters):
             weights |= flat_weights(entity.network, str(number))
         config = {
             "version": __version__,
-            "preset": self.preset,
-            "seed": self.seed,
+            "preset": self._fitted_as[0],
+            "seed": self._fitted_as[1],
             "many": self._many,
             "timestamp": self._source.timestamp,
             "ignore_columns": list(self._source.ignore_columns),
             "sort": self._source.sort,
-            "overrides": self._overrides,
+            "overrides": self._fitted_as[2],
             "settings": self._settings.to_dict(),
         }
         facts = [entity.to_dict() for entity in entities.values()]
@@ -60,6 +61,7 @@ class FittedState(Parameters):
         detector._settings = Settings(**config["settings"])
         on = device_of(device)
         detector._many = config["many"]
+        detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
         detector._source = Source(
             timestamp=config["timestamp"],
             ignore_columns=tuple(config["ignore_columns"]),

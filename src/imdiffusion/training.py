@@ -6,6 +6,7 @@ noise and dropout on (seed, step). So a run that was killed and resumed ends in 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -27,8 +28,10 @@ from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.settings import Settings
 
+log = logging.getLogger(__name__)
+
 SAVE_SECONDS = 20.0  # a kill costs at most about this much work
-STILL_FALLING = 0.02  # a last check better by this share: training ended too early
+STILL_FALLING = 0.02  # a second half better by this share: training ended too early
 
 
 class Trainer:
@@ -65,7 +68,7 @@ class Trainer:
         )
         self.history = History()
         self.best: dict[str, Tensor] = {}
-        self.step = 0
+        self.step, self.epoch, self.order = 0, -1, self.starts
         self.whole = True  # False while a step or a check is half written into this object
         self.losses: list[float] = []
 
@@ -106,10 +109,11 @@ class Trainer:
     def _train_step(self) -> None:
         settings = self.settings
         epoch, position = divmod(self.step, self.epoch_steps)
-        order = np.random.default_rng(seed_from(self.seed, "order", epoch))
-        chosen = order.permutation(self.starts)[position * settings.batch_size :][
-            : settings.batch_size
-        ]
+        if epoch != self.epoch:
+            order = np.random.default_rng(seed_from(self.seed, "order", epoch))
+            self.epoch, self.order = epoch, order.permutation(self.starts)
+        first = position * settings.batch_size
+        chosen = self.order[first : first + settings.batch_size]
         index = torch.from_numpy(chosen[:, None] + np.arange(settings.window)).to(self.device)
         x0, observed = self.values[index], self.observed[index]
         visible, mask_id = self._masks(len(chosen), x0.shape[2])
@@ -175,6 +179,7 @@ class Trainer:
         history.step.append(self.step)
         history.loss.append(float(np.mean(self.losses)))
         history.holdout_rmse.append(rmse)
+        log.info("step %d: loss %.4g, held-out RMSE %.4g", self.step, history.loss[-1], rmse)
         self.losses = []
         self.whole = True
         self._report()
@@ -213,14 +218,19 @@ class Trainer:
         rmse = self.history.holdout_rmse
         if self.history.converged:
             return
-        self.history.converged = len(rmse) > 1 and rmse[-1] > (1 - STILL_FALLING) * min(rmse[:-1])
-        if not self.history.converged:
-            warnings.warn(
-                f"training ended after {self.step} steps while the held-out error was still "
-                f"falling (RMSE {rmse[-1]:.4g}). Raise max_steps or max_epochs.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        half = len(rmse) // 2
+        if half == 0:
+            why = "one check of the held-out error cannot show that it settled"
+        elif min(rmse[half:]) < (1 - STILL_FALLING) * min(rmse[:half]):
+            why = f"the held-out error still fell in the second half, to an RMSE of {min(rmse):.4g}"
+        else:
+            self.history.converged = True
+            return
+        warnings.warn(
+            f"training ended after {self.step} steps: {why}. Raise max_steps or max_epochs.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
     def _report(self) -> None:
         if self.on_progress is not None:
@@ -271,4 +281,5 @@ class Trainer:
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**whole, "state": moments})
         self.step, self.losses = facts["step"], facts["losses"]
+        log.info("continuing at step %d from %s", self.step, self.state_path)
         self.history = History(**facts["history"])

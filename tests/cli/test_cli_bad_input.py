@@ -257,3 +257,13 @@ def test_accepted_and_said_in_detect(call, model, tmp_path, change, words):
     warned = [line for line in done.err.splitlines() if line.startswith("warning: ")]
     assert any(all(word in line for word in words) for line in warned), done.err
     assert json.loads(done.out)["summary"]["rows"] == len(change(series(300, seed=3)))
+
+
+@pytest.mark.parametrize("option", ["--out", "--scores"])
+def test_an_input_is_never_replaced(call, model, data, tmp_path, option):
+    path = tmp_path / "new.csv"
+    path.write_bytes((data / "new.csv").read_bytes())
+    done = call("detect", path, "--model", model, option, path)
+    assert done.code == 2
+    assert "is an input" in done.err
+    assert path.read_bytes() == (data / "new.csv").read_bytes()

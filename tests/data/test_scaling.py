@@ -29,6 +29,7 @@ def test_channels_that_never_move_have_a_finite_scale() -> None:
     values = np.array([[0.0, 7.0, np.nan, 1e9], [0.0, 7.0, np.nan, 1e9 + 1e-7]])
     scaler = Scaler.fit(values, seen(values), kind="zscore")
     assert scaler.scale.tolist() == [1.0, 7.0, 1.0, 1e9]
+    assert scaler.known.tolist() == [True, True, False, True]
     later = scaler.forward(np.array([[1.0, 14.0, 3.0, 2e9]]))
     assert later.tolist() == [[1.0, 1.0, 3.0, 1.0]]
 

@@ -62,6 +62,13 @@ def test_centred_mean_is_the_same_in_pieces(
                 assert out[row, k] == pytest.approx(np.nanmean(around), rel=1e-4, abs=1e-4)
 
 
+def test_centred_mean_forgets_a_huge_value() -> None:
+    series_ = np.ones((100, 1), np.float32)
+    series_[20] = 1e20
+    out = np.concatenate(list(centred_mean([series_], 10)))
+    assert out[40:].tolist() == [[1.0]] * 60
+
+
 def test_quantile_golden() -> None:
     scores = np.arange(1, 101, dtype=float)
     assert quantile(scores, alarm_rate=0.05) == 96.0

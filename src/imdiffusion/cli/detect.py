@@ -51,7 +51,7 @@ def detect(
     terminal: Terminal = ctx.obj
     for path in (out, scores):
         if path is not None:
-            check_output(path)
+            check_output(path, inputs=files)
     detector = load(model, device)
     frames = matched(detector, reading.frames(files), files)
     with terminal.progress() as show:

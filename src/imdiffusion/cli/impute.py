@@ -38,7 +38,7 @@ def impute(
     from imdiffusion.cli.scoring import analyses_of, load, matched
 
     terminal: Terminal = ctx.obj
-    check_output(out)
+    check_output(out, inputs=files)
     detector = load(model, device)
     frames = matched(detector, reading.frames(files), files)
 

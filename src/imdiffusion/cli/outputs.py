@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from imdiffusion.data.atomic import check_writable
@@ -10,16 +11,23 @@ from imdiffusion.errors import OutputError, UsageError
 TABLES = (".csv", ".csv.gz", ".parquet", ".jsonl", ".ndjson")
 
 
-def check_output(path: Path, suffixes: tuple[str, ...] = TABLES) -> None:
+def check_output(
+    path: Path, suffixes: tuple[str, ...] = TABLES, *, inputs: Sequence[Path] = ()
+) -> None:
     """Raise before the work if the file `path` cannot be written after it.
 
-    Raises UsageError for a suffix that is not one of `suffixes`, OutputError for a folder in its
+    Raises UsageError for a suffix that is not one of `suffixes` and for one of the `inputs`, which
+    would be replaced; OutputError for a folder in its
     place or a folder around it that is missing or cannot be written to.
     """
     if not path.name.lower().endswith(suffixes):
         raise UsageError(
             f"{path} does not end in {' or '.join(suffixes)}",
             remedy="The suffix chooses the format.",
+        )
+    if path.resolve() in [one.resolve() for one in inputs]:
+        raise UsageError(
+            f"{path} is an input and would be replaced", remedy="Write to another file."
         )
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder", remedy="Name a file in it.")

@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 
+FARTHEST = 1e9
 SMALLEST = 1e-100  # a smaller range is rounding; its square would underflow
 
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """x -> (x - centre) / scale * factor, per channel; centre and scale are float64 (K,)."""
+    """x -> (x - centre) / scale * factor, per channel; centre and scale are float64 (K,).
+
+    known (K,): whether the channel had any value to fit on.
+    """
 
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
+    known: NDArray[np.bool_]
     factor: float = 1.0
 
     @classmethod
@@ -46,13 +51,17 @@ class Scaler:
             elif kind == "minmax":
                 centre[k], scale[k] = low, high - low
             else:
-                centre[k], scale[k] = float(seen.mean()), float(seen.std())
-        return cls(centre, scale, factor)
+                unit = (seen - low) / (high - low)  # the square of a huge value would overflow
+                centre[k], scale[k] = float(seen.mean()), float(unit.std()) * (high - low)
+        return cls(centre, scale, np.asarray(observed.any(axis=0)), factor)
 
     def forward(self, values: Floats) -> NDArray[np.float32]:
-        """Caller's units (T, K) -> scaled float32 (T, K); NaN stays NaN."""
+        """Caller's units (T, K) -> scaled float32 (T, K); NaN stays NaN.
+
+        Beyond +-FARTHEST it is cut: as anomalous as can be, and its square still a float32.
+        """
         scaled = (values - self.centre) * (self.factor / self.scale)
-        return scaled.astype(np.float32)
+        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
 
     def backward(self, scaled: Floats) -> NDArray[np.float64]:
         """Scaled (..., K) -> caller's units, float64."""

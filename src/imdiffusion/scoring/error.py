@@ -69,12 +69,17 @@ def centred_mean(runs: Iterable[Floats], width: int) -> Iterator[Floats]:
 
 
 def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floats:
-    """Means for rows start to stop of `held`."""
+    """Means for rows start to stop of `held`.
+
+    Each is a sum of its own: a running sum would carry the rounding of one huge value to all
+    rows after it.
+    """
     known = ~np.isnan(held)
-    zero = np.zeros((1, *held.shape[1:]))
-    total = np.concatenate([zero, np.cumsum(np.where(known, held, 0.0), axis=0, dtype=np.float64)])
-    count = np.concatenate([zero, np.cumsum(known, axis=0)])
-    row = np.arange(start, stop)
-    low, high = np.maximum(row - before, 0), np.minimum(row + after + 1, len(held))
-    mean = (total[high] - total[low]) / np.maximum(count[high] - count[low], 1)
-    return np.where(known[start:stop], np.maximum(mean, 0.0), np.nan).astype(np.float32)
+    width = before + 1 + after
+    margin = ((before, after), *[(0, 0)] * (held.ndim - 1))
+    values = np.pad(np.where(known, held, 0.0).astype(np.float64), margin)
+    counts = np.pad(known.astype(np.float64), margin)
+    total = sum(values[start + d : stop + d] for d in range(width))
+    count = sum(counts[start + d : stop + d] for d in range(width))
+    mean = total / np.maximum(count, 1)
+    return np.where(known[start:stop], mean, np.nan).astype(np.float32)

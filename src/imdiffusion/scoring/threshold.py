@@ -53,7 +53,7 @@ def peaks_over_threshold(scores: NDArray[np.floating], *, alarm_rate: float) -> 
     excess = known[-peaks:] - level
     mean = excess.mean()
     rank = np.arange(peaks, 0, -1)
-    weighted = float(((rank - 0.35) / peaks * excess).mean())
+    weighted = float(((rank - 0.65) / peaks * excess).mean())
     if mean <= 0 or mean <= 2 * weighted:
         return quantile(known, alarm_rate=alarm_rate)
     shape = float(np.clip(2.0 - mean / (mean - 2 * weighted), *SHAPE_RANGE))

@@ -108,5 +108,5 @@ class RankVote:
 def _votes_to_score(flags: NDArray[np.bool_], mean: Array, xi: float) -> NDArray[np.float64]:
     """Flags (S, T) and mean ratios (T,) -> score (T,), above 1 where votes exceed xi S."""
     votes = flags.sum(axis=0) + _TIE * mean / (1.0 + mean)
-    needed = np.floor(xi * len(flags)) + 0.5
+    needed = np.floor(xi * len(flags) + 1e-9) + 0.5
     return np.where(np.isnan(mean), np.nan, votes / needed)
