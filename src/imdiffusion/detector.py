@@ -13,11 +13,12 @@ from imdiffusion import presets
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.data.spans import span_positions
-from imdiffusion.entity import Entity, ScoredRun
+from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.fitting import fit_entity
 from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame
 from imdiffusion.results import Analysis, event_table, imputation_table
+from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.event import find_events
 from imdiffusion.state import FittedState, device_of
 

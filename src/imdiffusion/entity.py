@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,40 +24,12 @@ from imdiffusion.data.windows import RowQueue, Rows, window_batches
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import DataWarning
+from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
 from imdiffusion.settings import Settings
 
-Floats = NDArray[np.float32]
-
 MASK_IDS = 2  # rows of the mask embedding [code]
 BATCH_TOKENS = 60_000  # windows scored at once are chosen so that this many points are in flight
-
-
-@dataclass(frozen=True, slots=True)
-class Estimates:
-    """A run of n rows: seen (n, K) scaled, estimates (n, S, K) scaled, target bool (n, K)."""
-
-    seen: Floats
-    estimates: Floats
-    target: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRun:
-    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units."""
-
-    errors: Floats
-    channel_scores: Floats
-    expected: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the held-out rows say: error scale (K,), residual band (2, K), thresholds."""
-
-    error_scale: Floats
-    band: Floats
-    thresholds: list[float]
 
 
 class Entity:

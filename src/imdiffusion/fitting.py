@@ -15,8 +15,9 @@ from imdiffusion.course import OnProgress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import Rows
-from imdiffusion.entity import Calibration, Entity, Floats
+from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning
+from imdiffusion.runs import Calibration, Floats
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 

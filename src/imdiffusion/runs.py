@@ -1,0 +1,37 @@
+"""What passes between the stages of an entity: estimates, scored runs, and its calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """A run of n rows: seen (n, K) scaled, estimates (n, S, K) scaled, target bool (n, K)."""
+
+    seen: Floats
+    estimates: Floats
+    target: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units."""
+
+    errors: Floats
+    channel_scores: Floats
+    expected: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the held-out rows say: error scale (K,), residual band (2, K), thresholds."""
+
+    error_scale: Floats
+    band: Floats
+    thresholds: list[float]
