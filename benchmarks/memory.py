@@ -1,7 +1,8 @@
 """Peak memory and time of scoring a Parquet file of 10^4, 10^5 and 10^6 rows x 38 channels.
 
 Each length is scored in a process of its own from the same saved model; the peak is the resident
-set the kernel reports for it. Goal: the peak does not grow with the length.
+set the kernel reports for it. Goal: the peak does not grow with the length. The model is `fast` but
+for one sampling step instead of four: as much memory at a time, in a quarter of the time.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
         train = Path(folder) / "train.parquet"
         write_series(train, 2_000)
         start = time.perf_counter()
-        detector = ImDiffusion(max_steps=5, validate_every=5)
+        detector = ImDiffusion(max_steps=5, validate_every=5, sampling_steps=1, ensemble_steps=1)
         detector.fit(train).save(Path(folder) / "model")
         print(f"a model of the default size after {time.perf_counter() - start:.0f} s")
         for exponent in (3, 4) if small else (4, 5, 6):

@@ -207,9 +207,7 @@ def test_pieces_with_gaps_on_their_borders_score_like_the_whole(
     write_table(gappy, path)
     with pytest.warns(DataWarning):
         whole = fitted.decision_function(gappy)
-    small = lambda p, options: read_pieces(p, rows=64, options=options)  # noqa: E731
-    read_pieces = inputs.read_pieces
-    monkeypatch.setattr(inputs, "read_pieces", small)
+    monkeypatch.setattr(inputs, "PIECE_ROWS", 64)
     with pytest.warns(DataWarning):
         pieces = fitted.decision_function(path)
     assert len(whole) == 194

@@ -16,6 +16,8 @@ from imdiffusion.data.files import FileOptions, read, read_pieces
 from imdiffusion.data.frame import Frame, concat, frame_from, regularize
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
+PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -63,7 +65,7 @@ class _Pieces(Iterator[Frame]):
 
 def _pieces(path: Path, source: Source) -> _Pieces | None:
     """The file as pieces, or None if it holds several entities and must be read whole."""
-    pieces = read_pieces(path, options=source.file_options)
+    pieces = read_pieces(path, rows=PIECE_ROWS, options=source.file_options)
     try:
         return _Pieces(next(pieces), pieces)
     except UsageError:
