@@ -29,7 +29,7 @@ from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
-BATCH_TOKENS = 60_000  # windows scored at once are chosen so that this many points are in flight
+BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
 class Entity:
