@@ -36,6 +36,8 @@ def updated(page: str) -> str:
 
 
 def _sentence(name: str) -> str:
+    if name.startswith("docs/results/runs/"):
+        return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
     if name.startswith("benchmarks/results/"):
         return f"What {Path(name).stem}.py measured last, with machine and commit"
     if name.endswith(".js"):

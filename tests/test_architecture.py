@@ -29,11 +29,14 @@ STRANGERS = {
     "masks": {"torch"},
     "diffusion": {"imdiffusion.data"},
     "scoring": {"torch"},
+    "baselines": {"torch"},
     "connectors": {"torch", "imdiffusion.detector"},
     "report": {"torch"},
 }
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-OPTIONAL = {"matplotlib"}
+OPTIONAL = {"matplotlib", "aeon", "sklearn", "scipy", "pyod"}
+# Scripts that another environment's Python runs; what they import is not ours to install.
+ELSEWHERE = SRC / "imdiffusion" / "bench" / "peers" / "workers"
 
 
 def room(module: str) -> str:
@@ -89,6 +92,8 @@ def users() -> dict[str, set[str]]:
     """Every package that is neither ours nor Python's, with the files that import it."""
     found = defaultdict(set)
     for path in FILES:
+        if path.is_relative_to(ELSEWHERE):
+            continue
         for module in imports(path):
             package = module.split(".")[0]
             if package != "imdiffusion" and package not in sys.stdlib_module_names:

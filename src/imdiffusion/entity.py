@@ -164,32 +164,39 @@ class Entity:
             run.seen[:, None], run.estimates, run.target[:, None], scale, kind=self.settings.error
         )
 
-    def score_runs(self, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
-        """Score a series that arrives in pieces; runs come out in order and cover every row."""
-        steps = len(self.chosen_steps)
-        scale, waiting = self.calibration.error_scale, RowQueue()
+    def score_runs(
+        self, pieces: Iterable[Rows], *, every_step: bool = False
+    ) -> Iterator[ScoredRun]:
+        """Score a series that arrives in pieces; runs come out in order and cover every row.
+
+        every_step: also hand out the errors of all steps, not of the ensemble's alone.
+        """
+        chosen = self.chosen_steps
+        steps = list(range(self.settings.sampling_steps)) if every_step else chosen
+        picked = [steps.index(step) for step in chosen]
+        scale, expected, all_errors = self.calibration.error_scale, RowQueue(), RowQueue()
 
         def raw() -> Iterator[Floats]:
-            for run in self.estimates(pieces, self.chosen_steps):
+            for run in self.estimates(pieces, steps):
                 errors = self.errors(run, scale)
-                waiting.push(self.scaler.backward(run.estimates[:, -1]))
+                expected.push(self.scaler.backward(run.estimates[:, -1]))
                 reduced = reduce_channels(errors, kind=self.settings.reduce)
-                yield np.concatenate([reduced, errors.mean(axis=1)], axis=1)
+                if every_step:
+                    all_errors.push(reduced.astype(np.float64))
+                yield np.concatenate([reduced[:, picked], errors[:, picked].mean(axis=1)], axis=1)
 
         for run in centred_mean(raw(), self.settings.smooth):
             # A copy: a caller who keeps the errors alone must not keep the channels with them.
-            errors = np.ascontiguousarray(run[:, :steps].T)
-            yield ScoredRun(errors, run[:, steps:], waiting.pop(len(run)))
+            errors = np.ascontiguousarray(run[:, : len(chosen)].T)
+            each = all_errors.pop(len(run)).T.astype(np.float32) if every_step else None
+            yield ScoredRun(errors, run[:, len(chosen) :], expected.pop(len(run)), each)
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Unsmoothed errors of *every* step of the reverse process: (S, T), the last step last."""
-        scale = self.calibration.error_scale
-        steps = list(range(self.settings.sampling_steps))
-        runs = [
-            reduce_channels(self.errors(run, scale), kind=self.settings.reduce)
-            for run in self.estimates(pieces, steps)
-        ]
-        return np.concatenate(runs).T if runs else np.empty((len(steps), 0), np.float32)
+        runs = [run.step_errors for run in self.score_runs(pieces, every_step=True)]
+        found = [each for each in runs if each is not None]
+        empty = np.empty((self.settings.sampling_steps, 0), np.float32)
+        return np.concatenate(found, axis=1) if found else empty
 
     def score(self, errors: Floats) -> NDArray[np.float64]:
         """Ensemble of errors (S, T) -> score (T,), above 1 = anomalous."""

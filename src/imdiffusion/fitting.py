@@ -16,7 +16,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
-from imdiffusion.errors import DataError, DataWarning
+from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
@@ -26,6 +26,15 @@ log = logging.getLogger(__name__)
 # A channel that is imputed better than this (in scaled units of one) is not trusted further:
 # dividing by a vanishing error would turn rounding into anomalies.
 ERROR_FLOOR = 0.05
+# What scoring alone reads: these may change without a new fit. (The held-out checks of a training
+# impute under `mask` and `sampler` too; they choose which of its weights are kept.)
+SCORING_SETTINGS = frozenset(
+    (
+        *("stride", "mask", "bands", "sampler", "sampling_steps", "sampling_start", "estimate"),
+        *("error", "error_scale", "reduce", "ensemble", "ensemble_steps", "ensemble_every", "xi"),
+        *("anomaly_share", "smooth", "threshold", "alarm_rate", "merge_gap", "min_length"),
+    )
+)
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
@@ -62,9 +71,8 @@ def fit_entity(
     _note_channels(frame, observed[:split], where)
     entity = Entity(frame.entity, frame.channels, settings, scaler, seed=seed, device=device)
     entity.period = frame.period
-    rows = entity.rows(Frame(frame.values, observed, frame.timestamps, frame.channels))
-    train = entity.shown(rows.slice(0, split))
-    held = rows.slice(split) if split < total else rows
+    rows = _seen_rows(entity, frame, observed)
+    train, held = entity.shown(rows.slice(0, split)), _held(rows, split)
     # What the network overshoots beyond anything trained on is not to be expanded further.
     entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
     entity.history = Trainer(
@@ -80,6 +88,42 @@ def fit_entity(
     ).fit()
     calibrate(entity, held)
     return entity
+
+
+def recalibrate(
+    entity: Entity, frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]
+) -> Entity:
+    """A copy of a fitted entity that scores under other settings, calibrated anew.
+
+    frame and excluded: what it was fitted on. settings: may differ in what scoring alone reads
+    (`SCORING_SETTINGS`); ConfigError names any other that differs, for it needs a fit of its own.
+    """
+    before, after = entity.settings.to_dict(), settings.to_dict()
+    wrong = [key for key in after if before[key] != after[key] and key not in SCORING_SETTINGS]
+    if wrong:
+        raise ConfigError(
+            f"the network was trained under other settings: {', '.join(wrong)}",
+            remedy="Fit again to change them.",
+        )
+    copy = Entity.restore(
+        entity.to_dict(),
+        entity.network.state_dict(),
+        settings,
+        seed=entity.seed,
+        device=entity.device,
+    )
+    split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
+    observed = frame.observed & ~excluded[:, None]
+    calibrate(copy, _held(_seen_rows(copy, frame, observed), split))
+    return copy
+
+
+def _seen_rows(entity: Entity, frame: Frame, observed: NDArray[np.bool_]) -> Rows:
+    return entity.rows(Frame(frame.values, observed, frame.timestamps, frame.channels))
+
+
+def _held(rows: Rows, split: int) -> Rows:
+    return rows.slice(split) if split < len(rows) else rows
 
 
 def _split(total: int, settings: Settings, where: str) -> int:
@@ -152,7 +196,8 @@ def _root_mean_square(residual: NDArray[np.float64], *, floor: float) -> Floats:
     power = np.where(known, np.square(residual), 0.0).sum(axis=(0, 1))
     root = np.sqrt(power / np.maximum(count, 1))
     usual = float(np.median(root[count > 0])) if (count > 0).any() else 1.0
-    return np.maximum(np.where(count > 0, root, usual), floor).astype(np.float32)
+    scale: Floats = np.maximum(np.where(count > 0, root, usual), floor).astype(np.float32)
+    return scale
 
 
 def _band(residual: NDArray[np.float64], factor: float) -> Floats:

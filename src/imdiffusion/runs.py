@@ -21,11 +21,16 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units."""
+    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
+
+    `errors` are those of the ensemble's steps, smoothed; `step_errors`, where they were asked for,
+    those of every step, unsmoothed.
+    """
 
     errors: Floats
     channel_scores: Floats
     expected: NDArray[np.float64]
+    step_errors: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

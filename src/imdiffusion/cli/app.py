@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from imdiffusion import __version__
-from imdiffusion.cli import config, demo, detect, doctor, fit, impute, model, record, report
+from imdiffusion.cli import bench, config, demo, detect, doctor, fit, impute, model, record, report
 from imdiffusion.cli.options import flag
 from imdiffusion.cli.terminal import Interrupted, Terminal
 from imdiffusion.errors import ImDiffusionError
@@ -127,5 +127,6 @@ for module, panel in (
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, rich_help_panel=panel, epilog=module.EXAMPLES)(getattr(module, name))
+app.add_typer(bench.app, name="bench", rich_help_panel="Look inside")
 app.add_typer(model.app, name="model", rich_help_panel="Look inside")
 app.add_typer(config.app, name="config", rich_help_panel="Look inside")

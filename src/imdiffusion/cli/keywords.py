@@ -39,6 +39,13 @@ def keywords(
     return given
 
 
+def assignments(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """The settings of `--set KEY=VALUE` pairs. Raises UsageError, ConfigError."""
+    given = dict(_parsed(pair) for pair in pairs or ())
+    _check_keys(given)
+    return given
+
+
 def check(given: Mapping[str, Any]) -> Settings:
     """The settings that the keywords `given` resolve to; ConfigError if they do not."""
     _check_keys(given)

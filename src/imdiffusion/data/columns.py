@@ -79,7 +79,7 @@ def matrix_of_array(x: Any, place: Place) -> Floats:
     Raises DataError for another number of axes, and for values that are not numbers.
     """
     if isinstance(x, np.ma.MaskedArray):
-        x = np.where(np.ma.getmaskarray(x), np.nan, x.data.astype(np.float64))
+        x = np.ma.filled(x.astype(np.float64), np.nan)
     try:
         array = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -92,4 +92,5 @@ def expand(
         return values
     size = np.minimum(np.abs(values), np.maximum(ceiling, limit))
     far = limit + np.expm1(np.maximum(size - limit, 0))
-    return np.copysign(np.where(size <= limit, size, far), values).astype(np.float32)
+    expanded: NDArray[np.float32] = np.copysign(np.where(size <= limit, size, far), values)
+    return expanded.astype(np.float32)

@@ -26,7 +26,8 @@ def _finite(scores: NDArray[np.floating]) -> NDArray[np.float64]:
             "no held-out row has a score, so no threshold can be fitted",
             remedy="Give training data whose last rows have observed values.",
         )
-    return known
+    finite: NDArray[np.float64] = known
+    return finite
 
 
 def quantile(scores: NDArray[np.floating], *, alarm_rate: float) -> float:

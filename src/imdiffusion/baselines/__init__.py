@@ -1,0 +1,86 @@
+"""Plain detectors to measure against: nothing here is diffusion, and all of it is cheap.
+
+A baseline is fitted on scaled rows, `fit(x (T,K) float64, NaN = missing) -> self`, and scores rows,
+`decision_function(x) -> float64 (T,)`: higher is worse, NaN where a row has no observation at all.
+Where it has a natural share for each channel it also has `channel_scores(x) -> (T, K)`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.errors import ConfigError
+from imdiffusion.registry import nearest
+
+Floats = NDArray[np.float64]
+
+
+class Baseline(Protocol):
+    """What every member of the table can do; constructor keywords are stored and nothing else."""
+
+    def fit(self, x: Floats) -> Baseline:
+        """Learn from training rows (T, K), NaN = missing; what was learned ends in an underscore.
+
+        Raises DataError for rows it cannot learn from.
+        """
+
+    def decision_function(self, x: Floats) -> Floats:
+        """One score for each row of x (T, K): higher is worse, NaN where nothing was observed."""
+
+
+_SIMPLE = "imdiffusion.baselines.simple"
+_LINEAR = "imdiffusion.baselines.linear"
+_LEARNED = "imdiffusion.baselines.learned"
+_PYOD = "imdiffusion.baselines.pyod"
+
+# name -> ("module:attribute", keywords)
+BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "random": (f"{_SIMPLE}:Random", {}),
+    "squared_difference": (f"{_SIMPLE}:SquaredDifference", {}),
+    "moving_variance": (f"{_SIMPLE}:MovingVariance", {}),
+    "zscore": (f"{_SIMPLE}:ZScore", {}),
+    "zscore_30": (f"{_SIMPLE}:ZScore", {"smooth": 30}),
+    "pca": (f"{_LINEAR}:Pca", {}),
+    "pca_30": (f"{_LINEAR}:Pca", {"smooth": 30}),
+    "mahalanobis": (f"{_LINEAR}:Mahalanobis", {}),
+    "mahalanobis_30": (f"{_LINEAR}:Mahalanobis", {"smooth": 30}),
+    "kmeans": (f"{_LEARNED}:KMeansWindows", {}),
+    "isolation_forest": (f"{_LEARNED}:IsolationForestRows", {}),
+    "standardised_mean": ("imdiffusion.baselines.joined:StandardisedMean", {}),
+    "lstm_ad": (f"{_PYOD}:LstmAd", {}),
+    "matrix_profile": (f"{_PYOD}:MatrixProfileRows", {}),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all baselines, in the order of the tables."""
+    return tuple(BASELINES)
+
+
+def make(name: str, *, seed: int = 0) -> Baseline:
+    """A fresh, unfitted baseline; `seed` goes to those that draw anything.
+
+    Raises ConfigError with the nearest names if there is none called `name`.
+    """
+    kind, keywords = _kind(name)
+    chance = {"seed": seed} if drawn(name) else {}
+    return cast(Baseline, kind(**keywords, **chance))
+
+
+def drawn(name: str) -> bool:
+    """Whether a baseline draws anything: its scores then hang on the seed. Raises ConfigError."""
+    return "seed" in inspect.signature(_kind(name)[0]).parameters
+
+
+def _kind(name: str) -> tuple[Any, Mapping[str, Any]]:
+    if name not in BASELINES:
+        raise ConfigError(f"unknown baseline {name!r}", remedy=nearest(name, BASELINES))
+    target, keywords = BASELINES[name]
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute), keywords

@@ -1,0 +1,131 @@
+"""Linear baselines: the residual of principal components, and the Mahalanobis distance.
+
+Both scores are quadratic forms z' Q z of the centred row. A missing value takes what makes the
+form smallest, so it adds nothing; for the Mahalanobis distance that is exactly the distance of
+the observed channels under their own covariance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.baselines.rows import checked_rows, fitted, smoothed, unobserved
+from imdiffusion.errors import DataError
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-9
+
+
+class _Quadratic:
+    """z' form_ z about centre_, then the mean over `smooth` rows."""
+
+    smooth = 1
+    centre_: Floats
+    form_: Floats
+
+    def _filled(self, x: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """The centred rows (T, K), missing values filled in; and which rows have nothing."""
+        fitted(self, "form_")
+        rows = checked_rows(x, channels=len(self.centre_))
+        return least_filled(rows - self.centre_, self.form_), unobserved(rows)
+
+    def decision_function(self, x: Floats) -> Floats:
+        """The form's value for each row of x (T, K), averaged over `smooth` rows."""
+        z, none = self._filled(x)
+        score = np.maximum(np.einsum("tk,tk->t", z @ self.form_, z), 0.0)
+        return smoothed(np.where(none, np.nan, score), self.smooth)
+
+
+class Pca(_Quadratic):
+    """Squared reconstruction error outside the leading components that hold `keep` of variance."""
+
+    def __init__(self, keep: float = 0.9, smooth: int = 1) -> None:
+        self.keep = keep
+        self.smooth = smooth
+
+    def fit(self, x: Floats) -> Pca:
+        """Learn centre and components of x (T, K); DataError with fewer than 2 rows."""
+        self.centre_, covariance = moments(checked_rows(x, least=2))
+        values, vectors = np.linalg.eigh(covariance)
+        values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+        total = values.sum()
+        share = np.cumsum(values) / total if total > 0 else np.ones_like(values)
+        # Never all of them, or there is nothing outside; a tie with `keep` counts as reached.
+        reached = int(np.searchsorted(share, self.keep - _ROUNDING)) + 1
+        kept = vectors[:, : min(reached, len(values) - 1)]
+        self.components_ = kept.T
+        self.form_ = np.eye(len(values)) - kept @ kept.T
+        return self
+
+    def channel_scores(self, x: Floats) -> Floats:
+        """Each channel's squared reconstruction error (T, K); they add up to the row's score."""
+        z, _ = self._filled(x)
+        error = np.square(z @ self.form_)
+        return smoothed(np.where(np.isnan(x), np.nan, error), self.smooth)
+
+
+class Mahalanobis(_Quadratic):
+    """(x - mean)' P (x - mean), P the inverse of the training covariance plus `ridge` times I."""
+
+    def __init__(self, ridge: float = 1e-3, smooth: int = 1) -> None:
+        self.ridge = ridge
+        self.smooth = smooth
+
+    def fit(self, x: Floats) -> Mahalanobis:
+        """Learn mean and covariance of x (T, K); DataError with fewer than 2 rows."""
+        self.centre_, covariance = moments(checked_rows(x, least=2))
+        inverse = np.linalg.inv(covariance + self.ridge * np.eye(len(covariance)))
+        self.form_ = np.asarray(inverse, np.float64)
+        return self
+
+    def channel_scores(self, x: Floats) -> Floats:
+        """Squared standardised residual of each channel given the others, (T, K).
+
+        (P z)_k / sqrt(P_kk): under a Gaussian the error of predicting channel k from the others,
+        in units of that prediction's spread.
+        """
+        z, _ = self._filled(x)
+        residual = np.square(z @ self.form_) / np.diag(self.form_)
+        return smoothed(np.where(np.isnan(x), np.nan, residual), self.smooth)
+
+
+def moments(x: Floats) -> tuple[Floats, Floats]:
+    """Mean (K,) and covariance (K, K) of rows (T, K); of a pair, over the rows that have both.
+
+    Pairs over different rows need not make a covariance: negative eigenvalues become 0.
+    Raises DataError where nothing is observed.
+    """
+    known = ~np.isnan(x)
+    if not known.any():
+        raise DataError(
+            "a baseline was handed training rows without a single observation",
+            remedy="Give a training part with observed values.",
+        )
+    weight = known.astype(np.float64)
+    filled = np.where(known, x, 0.0)
+    mean = filled.sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    apart = np.where(known, x - mean, 0.0)
+    covariance = (apart.T @ apart) / np.maximum(weight.T @ weight, 1)
+    if not known.all():
+        values, vectors = np.linalg.eigh(covariance)
+        covariance = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return mean, covariance
+
+
+def least_filled(z: Floats, form: Floats) -> Floats:
+    """z (T, K) with every NaN replaced by what makes z' form z smallest; form is (K, K), PSD."""
+    missing = np.isnan(z)
+    filled = np.where(missing, 0.0, z)
+    holed = np.flatnonzero(missing.any(axis=1))
+    if not holed.size:
+        return filled
+    patterns, which = np.unique(missing[holed], axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        rows = holed[which.ravel() == number]
+        m, o = np.flatnonzero(pattern), np.flatnonzero(~pattern)
+        # The pseudo-inverse: a form of principal components is singular, and any minimum will do.
+        fill = -np.linalg.pinv(form[np.ix_(m, m)], hermitian=True) @ form[np.ix_(m, o)]
+        filled[np.ix_(rows, m)] = filled[np.ix_(rows, o)] @ fill.T
+    return filled

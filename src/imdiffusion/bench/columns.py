@@ -1,0 +1,121 @@
+"""How a metric stands in a table: its title, which way is better, how its values are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+NOTHING = "–"
+
+TITLES = {
+    "vus_pr": "VUS-PR",
+    "vus_roc": "VUS-ROC",
+    "auc_pr": "AUC-PR",
+    "r_auc_pr": "R-AUC-PR",
+    "r_auc_roc": "R-AUC-ROC",
+    "precision": "P",
+    "recall": "R",
+    "f1": "F1",
+    "event_precision": "event P",
+    "event_recall": "event R",
+    "event_f1": "event F1",
+    "composite_f1": "composite F1",
+    "false_events": "false events",
+    "affiliation_precision": "affiliation P",
+    "affiliation_recall": "affiliation R",
+    "affiliation_f1": "affiliation F1",
+    "add": "ADD (rows)",
+    "add_last": "ADD, last step (rows)",
+    "f1_last": "F1, last step",
+    "add_fixed": "ADD, fixed share (rows)",
+    "f1_fixed": "F1, fixed share",
+    "detected": "segments found",
+    "false_alarms_per_1000": "false alarms per 1,000",
+    "alarm_share_normal": "normal rows in alarm",
+    "delay_at_1_a_day": "delay at 1 false event a day (rows)",
+    "hit_top1": "top channel right",
+    "hit_100": "HitRate@100%",
+    "hit_150": "HitRate@150%",
+}
+# Delays and false alarms: less is better. Everything else: more is better, or neither.
+LOWER_IS_BETTER = frozenset(
+    {
+        "add",
+        "add_last",
+        "add_fixed",
+        "false_events",
+        "false_alarms_per_1000",
+        "alarm_share_normal",
+        "delay_at_1_a_day",
+    }
+)
+NEITHER = frozenset({"share", "xi"})  # what was chosen, not how well it went
+# Counts of rows or events; the other metrics lie between 0 and 1.
+COUNTS = LOWER_IS_BETTER - {"alarm_share_normal"} | {"xi"}
+
+# What each section of a page and each heading of a table begins with, in this order.
+PROTOCOLS = {
+    "label_free": "Thresholds come from training data alone; labels are read once, to measure.",
+    "oracle": "The threshold is the best one for the labels of the test part: no user has those.",
+    "paper": "The paper's own: point-adjusted, threshold and votes chosen on the labels of the "
+    "test part. Uniform noise scores high here: read every number beside the random row.",
+}
+# The columns of a page, as far as the runs have them; the first one sorts and ranks.
+HEADLINE = {
+    "label_free": ("vus_pr", "auc_pr", "r_auc_pr", "event_f1", "false_alarms_per_1000", "add"),
+    "oracle": ("f1", "event_f1", "add"),
+    "paper": ("f1", "precision", "recall", "r_auc_pr", "add"),
+}
+
+
+def title(metric: str) -> str:
+    """The heading of a metric: "vus_pr" is "VUS-PR"; one without a title keeps its own name."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def arrow(metric: str) -> str:
+    """Which way is better: "↓" for less, "↑" for more, "" where neither is."""
+    if metric in NEITHER:
+        return ""
+    return "↓" if metric in LOWER_IS_BETTER else "↑"
+
+
+def heading(metric: str) -> str:
+    """Title and arrow: "VUS-PR ↑"."""
+    return f"{title(metric)} {arrow(metric)}".rstrip()
+
+
+def value(metric: str, number: float) -> str:
+    """A value as tables write it: three decimals between 0 and 1, else one; NaN is a dash."""
+    if not math.isfinite(number):
+        return NOTHING
+    if metric in COUNTS or abs(number) >= 10:
+        return f"{number:,.1f}"
+    return f"{number:.3f}"
+
+
+def mean_and_std(metric: str, mean: float, std: float) -> str:
+    """ "0.412 ± 0.013"; the mean alone where there is no spread to tell."""
+    text = value(metric, mean)
+    return f"{text} ± {value(metric, std)}" if math.isfinite(mean) and math.isfinite(std) else text
+
+
+def amount(number: float) -> str:
+    """Seconds, rows a second, MiB: three significant digits, thousands separated; NaN is a dash."""
+    if not math.isfinite(number):
+        return NOTHING
+    if number == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(number)))
+    return f"{round(number, digits):,.{min(3, max(0, digits))}f}"
+
+
+def numbers(seeds: Iterable[int]) -> str:
+    """Seeds in short: (0, 1, 2, 5) is "0–2, 5"."""
+    spans: list[list[int]] = []
+    for seed in sorted(seeds):
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)

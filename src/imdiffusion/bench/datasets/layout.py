@@ -1,0 +1,129 @@
+"""Write a data set as a folder that appears whole: Parquet, index.json, SHA256SUMS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+from imdiffusion.bench.datasets.checksums import SUMS, sha256_of
+from imdiffusion.bench.datasets.folder import CAUSES, INDEX, LABEL, TEST, TRAIN
+from imdiffusion.data.atomic import atomic_folder
+from imdiffusion.errors import DataError, OutputError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entity: train float32 (T, K), test float32 (T', K), label (T',), 0 or 1.
+
+    causes: the text of its segments and their channels, byte for byte, or None.
+    """
+
+    entity: str
+    train: NDArray[np.float32]
+    test: NDArray[np.float32]
+    label: NDArray[np.generic]
+    causes: bytes | None = None
+
+
+def write_layout(
+    root: Path,
+    name: str,
+    channels: Sequence[str],
+    parts: Iterable[Part],
+    about: Mapping[str, Any],
+) -> Path:
+    """Write `root/name` and return it; `about` is put into its index.json.
+
+    Raises OutputError if something stands there already or it cannot be written; DataError if the
+    parts cannot be used. Either way nothing half-written is left.
+    """
+    check_free(root, name)
+    target = Path(root) / name
+    with atomic_folder(target, marker=INDEX) as draft:
+        entities = []
+        for part in parts:
+            _check(part, name)
+            folder = draft / part.entity
+            folder.mkdir()
+            train = _table(part.train, channels)
+            test = _table(part.test, channels)
+            test = test.append_column(LABEL, pa.array(part.label.astype(np.int8)))
+            parquet.write_table(train, folder / TRAIN, compression="zstd")
+            parquet.write_table(test, folder / TEST, compression="zstd")
+            if part.causes is not None:
+                (folder / CAUSES).write_bytes(part.causes)
+            entities.append(_entry(part))
+        index = {"dataset": name, **about, "columns": list(channels), "entities": entities}
+        (draft / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        (draft / SUMS).write_text("".join(_lines(draft)), encoding="utf-8")
+    return target
+
+
+def check_free(root: Path, name: str) -> None:
+    """Make `root`, and raise OutputError if there is something under `root/name` already."""
+    target = Path(root) / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {error.strerror}", remedy="Name another folder."
+        ) from error
+    if taken:
+        raise OutputError(
+            f"{target} is there already", remedy="Move it away first, or name another folder."
+        )
+
+
+def _check(part: Part, name: str) -> None:
+    where = f"{name} {part.entity}"
+    for text, values in (("train", part.train), ("test", part.test)):
+        if not len(values):
+            raise DataError(f"{where}: the {text} part has no rows", remedy="Copy it again.")
+    if part.test.shape[1] != part.train.shape[1]:
+        raise DataError(
+            f"{where}: train has {part.train.shape[1]} columns, test {part.test.shape[1]}",
+            remedy="Copy both again from one source.",
+        )
+    if part.label.shape != (len(part.test),):
+        raise DataError(
+            f"{where}: {len(part.label)} labels for {len(part.test)} test rows",
+            remedy="Copy both again from one source.",
+        )
+    wrong = np.flatnonzero(~np.isin(part.label, (0, 1)))
+    if len(wrong):
+        raise DataError(
+            f"{where}: the label of test row {wrong[0] + 1} is {part.label[wrong[0]]}",
+            remedy="Labels are 0 (normal) or 1 (anomalous).",
+        )
+
+
+def _table(values: NDArray[np.float32], channels: Sequence[str]) -> pa.Table:
+    """A column a channel; what is missing stays NaN, which reads back as not observed."""
+    columns = {name: np.ascontiguousarray(values[:, k]) for k, name in enumerate(channels)}
+    return pa.table(columns)
+
+
+def _entry(part: Part) -> dict[str, Any]:
+    label = part.label.astype(np.int8)
+    return {
+        "name": part.entity,
+        "train_rows": len(part.train),
+        "features": part.train.shape[1],
+        "test_rows": len(part.test),
+        "anomaly_rows": int(label.sum()),
+        "anomaly_segments": int((np.diff(label, prepend=0) == 1).sum()),
+    }
+
+
+def _lines(folder: Path) -> Iterator[str]:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        yield f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"

@@ -1,0 +1,175 @@
+"""Import the official files of a public data set from one's own copy: PSM, SMD, SWaT, WADI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imdiffusion.bench.datasets.checksums import sha256_of
+from imdiffusion.bench.datasets.known import DATASETS
+from imdiffusion.bench.datasets.layout import Part, check_free, write_layout
+from imdiffusion.bench.datasets.sheets import open_bare, open_sheet
+from imdiffusion.bench.datasets.sources import Official, find
+from imdiffusion.bench.datasets.water import read_swat, read_wadi
+from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.registry import nearest
+
+_MINUTES = "timestamp_(min)"
+
+
+def import_official(
+    name: str, source: Path, root: Path, *, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Convert the official files in the folder `source` to `root/name`, and return that folder.
+
+    Values are as published, as float32; labels become a last column. `index.json` names home,
+    licence and the SHA-256 of every file that was read; `about` adds to it.
+
+    Raises ConfigError with the nearest names for a set that has no importer; DataError for files
+    that are missing, or not what they should be; OutputError if `root/name` is there already or
+    cannot be written. Nothing half-written is left.
+    """
+    if name not in OFFICIAL:
+        raise ConfigError(f"no importer for the data set {name!r}", remedy=nearest(name, OFFICIAL))
+    source = Path(source)
+    if not source.is_dir():
+        raise DataError(
+            f"there is no folder {source}",
+            remedy=f"Name the folder with the official files of {name}.",
+        )
+    check_free(root, name)
+    official = OFFICIAL[name](source)
+    known = DATASETS[name]
+    facts = {
+        "home": known.home,
+        "licence": known.licence,
+        "period_s": known.period_s,
+        "segment_end": known.segment_end,
+        "source_files": {
+            str(path.relative_to(source)): _digits_of(path) for path in official.files
+        },
+        **(about or {}),
+    }
+    return write_layout(root, name, official.channels, official.parts, facts)
+
+
+def read_psm(source: Path) -> Official:
+    """PSM: train.csv, test.csv, test_label.csv; the minutes must agree, and are dropped.
+
+    Empty fields stay missing. Raises DataError.
+    """
+    paths = [find(source, (file,), "PSM") for file in ("train.csv", "test.csv", "test_label.csv")]
+    train, test, label = (open_sheet(path, (_MINUTES,)) for path in paths)
+    if "label" not in label.header:
+        raise DataError(f"{label.path} has no column 'label'", remedy="Copy it again.")
+    channels = tuple(name for name in train.header if name and name != _MINUTES)
+    lacking = [name for name in channels if name not in test.header]
+    if lacking or len(test.header) != len(train.header):
+        raise DataError(
+            f"{test.path} does not have the columns of {train.path.name}",
+            remedy="Copy both again from one source.",
+        )
+    if test.texts(_MINUTES) != label.texts(_MINUTES):
+        raise DataError(
+            f"{label.path} is not about the rows of {test.path.name}: their minutes differ",
+            remedy="Copy both again from one source.",
+        )
+    truth = label.numbers(["label"])[:, 0]
+    part = Part("psm", train.numbers(channels), test.numbers(channels), truth)
+    return Official(channels, iter([part]), paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """The files of one machine of SMD; causes may be absent."""
+
+    name: str
+    train: Path
+    test: Path
+    label: Path
+    causes: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        found = [self.train, self.test, self.label]
+        return found if self.causes is None else [*found, self.causes]
+
+
+def read_smd(source: Path) -> Official:
+    """SMD: {train,test,test_label,interpretation_label}/machine-*.txt, the machines that are there.
+
+    `source` is ServerMachineDataset or the folder that holds it. Raises DataError, also for a
+    machine of which only a part is there.
+    """
+    inner = source / "ServerMachineDataset"
+    top = inner if inner.is_dir() else source
+    kinds = ("train", "test", "test_label")
+    names = {path.stem for kind in kinds for path in (top / kind).glob("machine-*.txt")}
+    if not names:
+        raise DataError(
+            f"{source} holds no train/machine-*.txt",
+            remedy="Name the folder ServerMachineDataset of SMD's repository.",
+        )
+    machines = []
+    for name in sorted(names, key=_by_number):
+        paths = [top / kind / f"{name}.txt" for kind in kinds]
+        for path in paths:
+            if not path.is_file():
+                raise DataError(
+                    f"SMD {name} is not whole: there is no {path}",
+                    remedy="Copy that file too, or take the machine's other files away.",
+                )
+        causes = top / "interpretation_label" / f"{name}.txt"
+        train, test, label = paths
+        present = causes if causes.is_file() else None
+        machines.append(_Machine(name, train, test, label, present))
+    channels = open_bare(machines[0].train).header
+    files = [path for machine in machines for path in machine.files]
+    return Official(channels, _machine_parts(machines, channels), files)
+
+
+def _machine_parts(machines: list[_Machine], channels: tuple[str, ...]) -> Iterator[Part]:
+    for machine in machines:
+        train, test = open_bare(machine.train), open_bare(machine.test)
+        for sheet in (train, test):
+            if sheet.header != channels:
+                raise DataError(
+                    f"{sheet.path} has {len(sheet.header)} columns, not {len(channels)}",
+                    remedy="Copy it again.",
+                )
+        label = open_bare(machine.label).numbers(["f00"])[:, 0]
+        text = None if machine.causes is None else _bytes_of(machine.causes)
+        yield Part(machine.name, train.numbers(channels), test.numbers(channels), label, text)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", remedy="Copy it again."
+        ) from error
+
+
+def _digits_of(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", remedy="Copy it again."
+        ) from error
+
+
+def _by_number(name: str) -> tuple[list[int], str]:
+    """machine-3-10 comes after machine-3-2."""
+    return [int(part) for part in name.split("-") if part.isdigit()], name
+
+
+OFFICIAL: dict[str, Callable[[Path], Official]] = {
+    "PSM": read_psm,
+    "SMD": read_smd,
+    "SWaT": read_swat,
+    "WADI": read_wadi,
+}

@@ -1,0 +1,47 @@
+"""Where official files lie in one's own copy, and what is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imdiffusion.bench.datasets.layout import Part
+from imdiffusion.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """What an importer found: K channels, the parts (read one after the other), and the files."""
+
+    channels: tuple[str, ...]
+    parts: Iterator[Part]
+    files: list[Path]
+
+
+def find(source: Path, names: Sequence[str], dataset: str) -> Path:
+    """The file in `source` or its subfolders with the first of these names; case does not matter.
+
+    Raises DataError if there is none, or if there are several of one name.
+    """
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for name in names:
+        found = [path for path in files if path.name.lower() == name.lower()]
+        if len(found) > 1:
+            raise DataError(
+                f"{dataset}: {source} holds {name} twice, as {found[0]} and {found[1]}",
+                remedy="Name the folder with one of them.",
+            )
+        if found:
+            return found[0]
+    stems = {Path(name).stem.lower() for name in names}
+    sheets = [path for path in files if path.suffix == ".xlsx" and path.stem.lower() in stems]
+    if sheets:
+        raise DataError(
+            f"{dataset}: {sheets[0]} is a spreadsheet",
+            remedy=f"Open it, and save it beside as {sheets[0].stem}.csv.",
+        )
+    raise DataError(
+        f"{dataset}: there is no {' or '.join(names)} in {source}",
+        remedy="Name the folder with the official files.",
+    )

@@ -1,0 +1,244 @@
+"""One group of runs: one entity, one seed, the variants that share a fit. Frames in, records out.
+
+Labels come last: a detector is fitted and scores before `Truth.label` is ever called.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from imdiffusion import presets
+from imdiffusion.bench import provenance
+from imdiffusion.bench.ensembles import ensemble_curve
+from imdiffusion.bench.plan import Variant
+from imdiffusion.bench.protocols import evaluate
+from imdiffusion.bench.record import SCHEMA, Record, run_id
+from imdiffusion.bench.rows import CalibratedRow, DiffusionRow, Row, drawn, make, settings_of
+from imdiffusion.bench.split import Scores, Split
+from imdiffusion.course import OnProgress
+from imdiffusion.errors import ImDiffusionWarning
+from imdiffusion.fitting import SCORING_SETTINGS
+from imdiffusion.settings import Scalar
+
+Settings = dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that share data, seed and fit: `variants` differ in their scoring alone."""
+
+    plan: str
+    dataset: str
+    entity: str
+    seed: int
+    variants: tuple[Variant, ...]
+
+    def ids(self) -> dict[str, Variant]:
+        """The id of each variant's run."""
+        return {asked_id(self.dataset, self.entity, one, self.seed): one for one in self.variants}
+
+
+def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
+    """What stands for one run: the same question has the same id in every plan."""
+    return run_id(
+        dataset=dataset,
+        entity=entity,
+        variant=variant.name,
+        row=variant.row,
+        seed=seed,
+        settings=settings_of(variant.row, variant.settings),
+    )
+
+
+def fit_key(variant: Variant) -> str:
+    """Variants of one key share a fit: row and training settings agree."""
+    settings = settings_of(variant.row, variant.settings)
+    if variant.row not in presets.PRESETS:
+        return run_id(row=variant.row, settings=settings)
+    training = {key: value for key, value in settings.items() if key not in SCORING_SETTINGS}
+    return run_id(settings=training)
+
+
+def measure(
+    group: Group,
+    load: Callable[[], Split],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    work: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Record]:
+    """Fit once, score and judge every variant; one record each, failures among them.
+
+    work: folder for the states of fits that were cut off, so that the same call continues them.
+    """
+    frame = _Frame(group, device, threads)
+    try:
+        split = load()
+    except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+        for variant in group.variants:
+            yield frame.failed(variant, "load", error)
+        return
+    fitted: _Fit | None = None
+    for variant in group.variants:
+        started = _Attempt(frame, variant)
+        checkpoint = None if work is None else work / fit_key(variant)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", ImDiffusionWarning)
+                provenance.forget_peak_memory()
+                fitted, row = started.fit(
+                    split, fitted, checkpoint=checkpoint, on_progress=on_progress
+                )
+                scores = started.score(row, split)
+            told = list(dict.fromkeys(str(one.message) for one in caught))
+            yield started.judged(scores, split, told)
+        except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+            yield frame.failed(variant, started.stage, error)
+        if checkpoint is not None and fitted is not None:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """The first fit of a group, which the other variants borrow."""
+
+    row: Row
+    seconds: float
+
+
+class _Attempt:
+    """One variant on its way through fit, score and evaluate; `stage` says how far it came."""
+
+    def __init__(self, frame: _Frame, variant: Variant) -> None:
+        self.frame, self.variant = frame, variant
+        self.stage, self.shared = "fit", False
+        self.seconds: dict[str, float] = {}
+        self.memory = 0.0
+
+    def fit(
+        self,
+        split: Split,
+        fitted: _Fit | None,
+        *,
+        checkpoint: Path | None,
+        on_progress: OnProgress | None,
+    ) -> tuple[_Fit, Row]:
+        group, variant = self.frame.group, self.variant
+        row = make(
+            variant.row,
+            settings_of(variant.row, variant.settings),
+            seed=group.seed,
+            device=self.frame.device,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+        )
+        began = time.perf_counter()
+        if fitted is None:
+            fitted = _Fit(row.fit(split.train), time.perf_counter() - began)
+            self.seconds["fit"] = fitted.seconds
+        else:
+            if not isinstance(row, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
+                raise TypeError(f"{variant.row} cannot borrow a fit")
+            row.like(fitted.row, split.train)
+            self.shared = True
+            self.seconds["fit"] = fitted.seconds + time.perf_counter() - began
+        return fitted, row
+
+    def score(self, row: Row, split: Split) -> Scores:
+        self.stage = "score"
+        began = time.perf_counter()
+        scores = row.score(split.test)
+        self.seconds["score"] = time.perf_counter() - began
+        self.memory = provenance.peak_memory_mib()
+        if isinstance(row, CalibratedRow) and hasattr(row.detector, "memory_mib_"):
+            self.memory = row.detector.memory_mib_  # it ran in a process of its own
+        return scores
+
+    def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
+        self.stage = "evaluate"
+        began = time.perf_counter()
+        where = f"{split.dataset} {split.entity}"
+        metrics = evaluate(scores, split.truth, period_s=split.period_s, where=where)
+        label = split.truth.label()
+        extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
+        self.seconds["evaluate"] = time.perf_counter() - began
+        return {
+            **self.frame.head(self.variant),
+            "status": "ok",
+            "rows": {"train": len(split.train.values), "test": len(split.test.values)},
+            "channels": split.test.values.shape[1],
+            "anomalous_share": float(label.mean()),
+            "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
+            "memory_mib": self.memory,
+            "fit_shared": self.shared,
+            "warnings": told,
+            "metrics": metrics,
+            "extra": extra,
+        }
+
+
+class _Frame:
+    """What all records of a group share."""
+
+    def __init__(self, group: Group, device: str, threads: int) -> None:
+        self.group, self.threads = group, threads
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device
+
+    def head(self, variant: Variant) -> Record:
+        group = self.group
+        return {
+            "schema": SCHEMA,
+            "id": asked_id(group.dataset, group.entity, variant, group.seed),
+            "plan": group.plan,
+            "dataset": group.dataset,
+            "entity": group.entity,
+            "variant": variant.name,
+            "row": variant.row,
+            "seed": group.seed,
+            "drawn": drawn(variant.row),
+            "settings": settings_of(variant.row, variant.settings),
+            **_machine(self.device),
+            "device": self.device,
+            "threads": self.threads,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def failed(self, variant: Variant, stage: str, error: Exception | Mapping[str, str]) -> Record:
+        what = (
+            {"type": type(error).__name__, "message": str(error)}
+            if isinstance(error, Exception)
+            else dict(error)
+        )
+        return {**self.head(variant), "status": "failed", "stage": stage, "error": what}
+
+
+@cache
+def _machine(device: str) -> dict[str, Any]:
+    return {
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "host": provenance.host(device),
+    }
+
+
+def failure(
+    group: Group, variant: Variant, stage: str, why: str, *, device: str, threads: int
+) -> Record:
+    """The record of a run that ended without saying why itself, such as a killed process."""
+    return _Frame(group, device, threads).failed(
+        variant, stage, {"type": "ProcessDied", "message": why}
+    )

@@ -1,0 +1,55 @@
+"""Runs of rows, and what all families of metrics check and rank alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.errors import DataError
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+NAN = float("nan")
+
+
+class Quality(NamedTuple):
+    """Precision is NaN where nothing was predicted; F1 is 0 where nothing was found."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def quality(precision: float, recall: float) -> Quality:
+    """With the harmonic mean; at recall 0 it is 0 whatever the precision, NaN too."""
+    if recall == 0.0:
+        return Quality(precision, 0.0, 0.0)
+    return Quality(precision, recall, 2.0 * precision * recall / (precision + recall))
+
+
+def segments(flags: Flags) -> NDArray[np.int64]:
+    """Maximal runs of True in flags (T,), as rows [start, end) of an int64 array (n, 2)."""
+    edges = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+
+
+def check_lengths(label: Flags, other: NDArray[np.generic]) -> None:
+    """DataError unless both are (T,) alike and the label marks an anomaly."""
+    if label.ndim != 1 or label.shape != other.shape:
+        raise DataError(
+            f"the label has shape {label.shape}, what is measured against it {other.shape}",
+            remedy="Give both one value a row.",
+        )
+    if not label.any():
+        raise DataError(
+            "the label marks no anomaly: no metric is defined",
+            remedy="Leave this series out, or give its labels.",
+        )
+
+
+def no_score_lowest(score: Floats) -> Floats:
+    """The score (T,) with -inf in place of NaN: no score ranks below every score."""
+    values = np.asarray(score, np.float64)
+    return np.where(np.isnan(values), -np.inf, values)

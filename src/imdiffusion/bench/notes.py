@@ -1,0 +1,166 @@
+"""What must be said below a table: who is in it, what is missing, what the marks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imdiffusion.bench.columns import NOTHING, numbers, title, value
+from imdiffusion.bench.significance import Comparison
+from imdiffusion.bench.summary import Block, Row
+from imdiffusion.errors import DataError
+
+MOST_NAMED = 5  # entities, failures or missing runs named in a note; more are counted
+INCOMPLETE = "†"
+CAP_WORDS = {
+    "max_steps": "{:,} steps",
+    "max_epochs": "{:,} epochs",
+    "steps": "{:,} steps",
+    "epochs": "{:,} epochs",
+}
+
+
+def check_random(block: Block, protocol: str) -> None:
+    """DataError for point-adjusted numbers without a row of random scores beside them."""
+    measured = any(row.measures[name].by_entity for row in block.rows for name in row.measures)
+    if protocol == "paper" and measured and not block.has_random:
+        raise DataError(
+            f"the point-adjusted numbers of {block.dataset} stand without a random row",
+            remedy="Add the variant `random` to the plan: noise alone scores high here.",
+        )
+
+
+def notes(block: Block, metrics: Sequence[str], comparison: Comparison) -> list[str]:
+    """Plain sentences, one a line, about one table whose first metric is compared."""
+    lines = [_who(block)]
+    lines += _gaps(block)
+    lines += _undefined(block, metrics)
+    lines += _shorter(block, metrics)
+    lines.append(
+        "A random row is in the table." if block.has_random else "No random row is in the table."
+    )
+    caps = [f"{row.variant} {cap}" for row in block.rows if (cap := cap_words(row))]
+    if caps:
+        lines.append(f"Cap on training: {'; '.join(caps)}.")
+    lines.append(_test(metrics[0], comparison))
+    return lines
+
+
+def cap_words(row: Row) -> str:
+    """The caps of a row in words: "500 steps"; nothing where training has no cap."""
+    return " or ".join(CAP_WORDS[key].format(cap) for key, cap in row.caps.items())
+
+
+def p_words(p: float) -> str:
+    """A p as "p = 0.031", or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _who(block: Block) -> str:
+    entities = (
+        ", ".join(block.entities) if len(block.entities) <= MOST_NAMED else f"{len(block.entities)}"
+    )
+    spread = "; ± is the standard deviation over seeds" if len(block.seeds) > 1 else ""
+    return f"Entities: {entities}. Seeds: {numbers(block.seeds)}{spread}."
+
+
+def _gaps(block: Block) -> list[str]:
+    lines = []
+    for row in block.rows:
+        asked = row.ok + len(row.failed) + len(row.missing)
+        if row.missing:
+            named = _some([f"{entity} seed {seed}" for entity, seed in row.missing])
+            lines.append(f"Missing: {len(row.missing)} of {asked} runs of {row.variant} ({named}).")
+        if row.failed:
+            lines.append(
+                f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
+            )
+    return lines
+
+
+def _why(row: Row) -> str:
+    """The reasons of a row's failures, each once, with the runs it ended."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for one in row.failed:
+        reason = f"{one.stage}, {_short(one.error)}"
+        found.setdefault(reason, {}).setdefault(one.entity, []).append(one.seed)
+    return "; ".join(
+        f"{reason} ({_some([f'{entity} seed {numbers(seeds)}' for entity, seeds in runs.items()])})"
+        for reason, runs in found.items()
+    )
+
+
+def _short(text: str, most: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _some(named: list[str]) -> str:
+    more = len(named) - MOST_NAMED
+    return "; ".join(named[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _undefined(block: Block, metrics: Sequence[str]) -> list[str]:
+    lines, found = [], []
+    for metric in metrics:
+        rows = [row for row in block.rows if row.measures[metric].undefined]
+        if rows and not block.reference(metric):
+            lines.append(f"Not defined in any run: {title(metric)}.")
+            continue
+        found += [
+            f"{title(metric)} in {row.measures[metric].undefined} of {row.ok} runs of {row.variant}"
+            for row in rows
+        ]
+    return lines + ([f"Not defined, and in no mean: {'; '.join(found)}."] if found else [])
+
+
+def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
+    """Rows that cover fewer entities: not ranked; and everybody's mean where all can be."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        ranked = block.comparable(metric)
+        whole = len(block.reference(metric))
+        for row in block.rows:
+            covered = len(row.measures[metric].by_entity)
+            if covered and row not in ranked:
+                found.setdefault(f"{row.variant} ({covered} of {whole})", []).append(title(metric))
+    if not found:
+        return []
+    told = "; ".join(f"{who} in {', '.join(which)}" for who, which in found.items())
+    lines = [f"{INCOMPLETE} over fewer entities, not ranked: {told}."]
+    shared, means = block.common(metrics[0])
+    if shared and len(shared) < len(block.reference(metrics[0])):
+        each = "; ".join(f"{name} {value(metrics[0], mean)}" for name, mean in means.items())
+        lines.append(f"{title(metrics[0])} on the {len(shared)} entities that all have: {each}.")
+    return lines
+
+
+def _test(metric: str, comparison: Comparison) -> str:
+    if comparison.note:
+        return f"{title(metric)}: {comparison.note}."
+    text = (
+        f"≈ marks what does not differ from the best in {title(metric)}: Wilcoxon's signed-rank "
+        f"test over {comparison.entities} entities, Holm's correction over "
+        f"{len(comparison.pairs)} pairs, level {comparison.level:g}."
+    )
+    if comparison.friedman is not None:
+        text += f" Friedman's test over all: {p_words(comparison.friedman[1])}."
+    if comparison.critical_difference is not None:
+        text += (
+            f" Nemenyi's critical difference of mean ranks: {comparison.critical_difference:.2f}."
+        )
+    return text
+
+
+def mark(row: Row, block: Block, metric: str, comparison: Comparison) -> str:
+    """The row's place: "best"; "≈", does not differ from it; "", does; "†", covers fewer entities.
+
+    A dash where there is no test, or no value.
+    """
+    ranked = block.comparable(metric)
+    if row not in ranked:
+        return INCOMPLETE if row.measures[metric].by_entity else NOTHING
+    if row is ranked[0]:
+        return "best"
+    if comparison.note:
+        return NOTHING
+    return "≈" if row.variant in comparison.like(ranked[0].variant) else ""

@@ -1,0 +1,1 @@
+"""What runs in the environments of peers: scripts that import nothing of this package."""

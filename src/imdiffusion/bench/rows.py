@@ -1,0 +1,203 @@
+"""What stands in a row of a table: presets, baselines and peers behind one face.
+
+A row is fitted on a frame and scores a frame. Every row gets the same scaler (fitted on the same
+training rows), the same held-out tail and the same rule for its label-free threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import baselines, presets, registry
+from imdiffusion.bench import peers
+from imdiffusion.bench.seeds import SeedMean
+from imdiffusion.bench.split import Scores
+from imdiffusion.course import OnProgress
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.scaling import Scaler
+from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.settings import Scalar, Settings
+
+# Of rows that are no diffusion model: the held-out tail and the threshold are those of `fast`.
+SHARED_SETTINGS = ("holdout", "threshold", "alarm_rate")
+
+
+class Row(Protocol):
+    """A detector in the benchmark."""
+
+    def fit(self, train: Frame) -> Self:
+        """Fit on normal rows."""
+
+    def score(self, test: Frame) -> Scores:
+        """Score the rows of another frame."""
+
+
+# "seeds4:fast" is the mean score of four networks of that preset, fitted from different seeds.
+SEEDS = {f"seeds4:{preset}": (preset, 4) for preset in presets.PRESETS}
+
+
+def names() -> tuple[str, ...]:
+    """Every row by name: presets, means over seeds, baselines, peers."""
+    return (*presets.PRESETS, *SEEDS, *baselines.names(), *peers.names())
+
+
+def drawn(row: str) -> bool:
+    """Whether the seed changes what this row says."""
+    return row not in baselines.names() or baselines.drawn(row)
+
+
+def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """All settings of a row with `given` put over them; ConfigError for an unknown row or key."""
+    if row in presets.PRESETS or row in SEEDS:
+        return presets.resolve(SEEDS[row][0] if row in SEEDS else row, given).to_dict()
+    if row not in names():
+        raise ConfigError(f"unknown row {row!r}", remedy=registry.nearest(row, names()))
+    shared = presets.preset("fast").to_dict()
+    known = {key: shared[key] for key in SHARED_SETTINGS}
+    if row in peers.names():
+        known |= peers.SETTINGS
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"row {row!r} has no setting {key!r}", remedy=registry.nearest(key, known)
+            )
+    settings = {**known, **given}
+    presets.resolve("fast", {key: settings[key] for key in SHARED_SETTINGS})
+    return settings
+
+
+class DiffusionRow:
+    """A preset of this library with its settings; `like` borrows the fit of another one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        seed: int,
+        device: str,
+        checkpoint: Any = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.settings, self.seed, self.device = settings, seed, device
+        self.checkpoint, self.on_progress = checkpoint, on_progress
+
+    def fit(self, train: Frame) -> Self:
+        """Train and calibrate."""
+        from imdiffusion.fitting import fit_entity
+        from imdiffusion.state import device_of
+
+        self.entity_ = fit_entity(
+            train,
+            self.settings,
+            excluded=np.zeros(len(train.values), bool),
+            seed=self.seed,
+            device=device_of(self.device),
+            checkpoint=self.checkpoint,
+            on_progress=self.on_progress,
+        )
+        return self
+
+    def like(self, fitted: DiffusionRow, train: Frame) -> Self:
+        """Take over the network of a row that differs in its scoring alone, and calibrate."""
+        from imdiffusion.fitting import recalibrate
+
+        excluded = np.zeros(len(train.values), bool)
+        self.entity_ = recalibrate(fitted.entity_, train, self.settings, excluded=excluded)
+        return self
+
+    def score(self, test: Frame) -> Scores:
+        """One pass: score, errors of every step, and each channel's part."""
+        entity = self.entity_
+        runs = list(entity.score_runs([entity.rows(test)], every_step=True))
+        if not runs:
+            raise DataError(
+                f"the test part has {len(test.values)} rows, fewer than a window "
+                f"({self.settings.window} rows)",
+                remedy="Leave this entity out, or set a shorter window.",
+            )
+        return Scores(
+            entity.score(np.concatenate([run.errors for run in runs], axis=1)),
+            np.concatenate([run.step_errors for run in runs if run.step_errors is not None], 1),
+            np.concatenate([run.channel_scores for run in runs]),
+        )
+
+
+class CalibratedRow:
+    """A baseline or a peer: fitted on scaled rows, its threshold from the held-out tail."""
+
+    def __init__(self, detector: Any, settings: Mapping[str, Scalar]) -> None:
+        self.detector, self.settings = detector, settings
+
+    def fit(self, train: Frame) -> Self:
+        """Fit scaler and detector on all but the held-out tail."""
+        share = float(self.settings["holdout"])
+        split = len(train.values) - max(1, round(share * len(train.values)))
+        if split < 2:
+            raise DataError(
+                f"the training part has {len(train.values)} rows", remedy="Give more rows."
+            )
+        observed = train.observed[:split]
+        self.scaler_ = Scaler.fit(train.values[:split], observed, kind="zscore")
+        scaled = self._scaled(train)
+        self.detector.fit(scaled[:split])
+        self._train, self._split = scaled, split
+        return self
+
+    def score(self, test: Frame) -> Scores:
+        """Score, divided by the threshold, so that above 1 is an alarm."""
+        rule = registry.load("thresholds", str(self.settings["threshold"]))
+        scaled = self._scaled(test)
+        score = np.asarray(self.detector.decision_function(scaled), np.float64)
+        held = self._held_scores()
+        level = rule(held, alarm_rate=float(self.settings["alarm_rate"]))
+        parts = getattr(self.detector, "channel_scores", None)
+        channels = None if parts is None else np.asarray(parts(scaled), np.float32)
+        return Scores(_over(score, level), None, channels)
+
+    def _held_scores(self) -> NDArray[np.float64]:
+        """Scores of the held-out tail, with the rows before it as the context it has in life."""
+        return np.asarray(self.detector.decision_function(self._train), np.float64)[self._split :]
+
+    def _scaled(self, frame: Frame) -> NDArray[np.float64]:
+        scaled = self.scaler_.forward(np.where(frame.observed, frame.values, np.nan))
+        scaled[:, ~self.scaler_.known] = np.nan
+        return scaled.astype(np.float64)
+
+
+def _over(score: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Scores in units of their threshold; one at or below zero is moved, not divided."""
+    return score / level if level > 0 else score - level + 1.0
+
+
+def make(
+    row: str,
+    settings: Mapping[str, Scalar],
+    *,
+    seed: int,
+    device: str = "cpu",
+    checkpoint: Any = None,
+    on_progress: OnProgress | None = None,
+) -> Row:
+    """The row of this name with settings as `settings_of` gave them. Raises ConfigError."""
+    if row in SEEDS:
+        preset, count = SEEDS[row]
+        return SeedMean(
+            lambda one: make(preset, settings, seed=one, device=device, on_progress=on_progress),
+            count=count,
+            seed=seed,
+        )
+    if row in presets.PRESETS:
+        return DiffusionRow(
+            Settings(**settings),  # type: ignore[arg-type]
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+        )
+    if row in peers.names():
+        return CalibratedRow(peers.make(row, seed=seed, settings=settings), settings)
+    return CalibratedRow(baselines.make(row, seed=seed), settings)

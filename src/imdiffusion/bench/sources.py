@@ -1,0 +1,47 @@
+"""A data set by name: of a folder, concatenated, or generated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from imdiffusion.bench.split import Split
+from imdiffusion.errors import DataError
+
+CONCATENATED = "-concatenated"
+GENERATED = "generated"
+
+
+class Source(Protocol):
+    """A data set: entities by name, loaded one at a time."""
+
+    @property
+    def name(self) -> str:
+        """As `open_source` takes it."""
+
+    def entities(self) -> list[str]:
+        """Names in order."""
+
+    def load(self, entity: str) -> Split:
+        """One entity."""
+
+
+def open_source(name: str, root: Path | None) -> Source:
+    """The data set of this name.
+
+    "SMD" is a folder under root, "SMAP-concatenated" all its entities as one series, and
+    "generated:coupling=0.8,noise=0.1" comes from the generator. Raises ConfigError, DataError.
+    """
+    if name.partition(":")[0] == GENERATED:
+        from imdiffusion.bench.generator import open_generated
+
+        return open_generated(name)
+    from imdiffusion.bench.datasets import open_dataset
+
+    if root is None:
+        raise DataError(
+            f"data set {name} needs the folder of the benchmark data",
+            remedy="Name it with --data or in IMDIFFUSION_DATA.",
+        )
+    plain = name.removesuffix(CONCATENATED)
+    return open_dataset(plain, root, concatenated=plain != name)

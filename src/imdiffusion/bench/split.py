@@ -1,0 +1,91 @@
+"""What the benchmark passes around: a series in two parts, its truth behind a door, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The channels (positions from 0) that caused the anomaly in rows start to end (exclusive)."""
+
+    start: int
+    end: int
+    channels: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Labels that nobody holds until they are asked for: reading happens inside the call.
+
+    A detector is handed frames, never this. So a truth whose `label` raises still fits and scores.
+    """
+
+    label: Callable[[], NDArray[np.bool_]]
+    causes: Callable[[], list[Cause]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One entity: `train` and `test` share channels; truth is about the rows of `test`.
+
+    period_s: seconds between rows, None where the source does not say.
+    """
+
+    dataset: str
+    entity: str
+    train: Frame
+    test: Frame
+    truth: Truth
+    period_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a detector says about T rows.
+
+    score           float64 (T,), above 1 = alarm at its label-free threshold, NaN = no score
+    step_errors     float32 (S, T), one error for each diffusion step, the last step last; or None
+    channel_scores  float32 (T, K), each channel's part of the error; or None
+    """
+
+    score: NDArray[np.float64]
+    step_errors: NDArray[np.float32] | None = None
+    channel_scores: NDArray[np.float32] | None = None
+
+
+def check_label(label: NDArray[np.generic], rows: int, where: str) -> NDArray[np.bool_]:
+    """The label as bool (T,); DataError unless it has `rows` values, all 0 or 1, not all alike 0.
+
+    where: "SMD machine-1-1", for the message.
+    """
+    if label.shape != (rows,):
+        raise DataError(
+            f"the label of {where} has shape {label.shape}, the test part has {rows} rows",
+            remedy="Give one label a test row.",
+        )
+    numbers = np.asarray(label, np.float64)
+    other = numbers[(numbers != 0) & (numbers != 1)]
+    if other.size:
+        raise DataError(
+            f"the label of {where} has the value {other[0]:g}",
+            remedy="Labels are 0 (normal) or 1 (anomalous).",
+        )
+    if not numbers.any():
+        raise DataError(
+            f"the label of {where} marks no anomaly: no metric of ranking is defined",
+            remedy="Leave this entity out, or give its labels.",
+        )
+    if numbers.all():
+        raise DataError(
+            f"the label of {where} marks every row as an anomaly: no metric is defined",
+            remedy="Leave this entity out, or give its labels.",
+        )
+    return numbers.astype(bool)

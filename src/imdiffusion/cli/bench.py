@@ -1,0 +1,297 @@
+"""`imdiffusion bench`: measure detectors on labelled data, and make tables of what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imdiffusion.cli.options import DeviceName, flag
+from imdiffusion.cli.terminal import Terminal, resumable
+from imdiffusion.errors import UsageError
+
+if TYPE_CHECKING:
+    from imdiffusion.bench.plan import Plan
+
+app = typer.Typer(
+    help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
+)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        envvar="IMDIFFUSION_DATA",
+        help="Folder that holds SMD, GCP, ASD, MSL, SMAP, ...",
+        show_default=False,
+    ),
+]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUNS", help="JSON lines written by `bench run`.", show_default=False),
+]
+
+
+def _listed(*names: str, help: str) -> Any:
+    return typer.Option(*names, metavar="A,B,...", help=help, show_default=False)
+
+
+PlanName = Annotated[
+    str | None,
+    typer.Argument(metavar="[PLAN]", help="A plan by name (`bench plans`).", show_default=False),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE", help="JSON lines, one a run; appended to.")
+]
+Sets = Annotated[str | None, _listed("--sets", help="Data sets, instead of the plan's.")]
+Entities = Annotated[str | None, _listed("--entities", help="Only these of their entities.")]
+Rows = Annotated[str | None, _listed("--rows", help="Detectors, instead of the plan's.")]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="0-5", help="Seeds, instead of the plan's.", show_default="")
+]
+Every = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of every row.", show_default=False),
+]
+Shard = Annotated[str, typer.Option(metavar="I/N", help="The I-th of N parts.")]
+Jobs = Annotated[int, typer.Option(help="Runs at the same time, also on one GPU.")]
+Threads = Annotated[int | None, typer.Option(help="Of one run.", show_default="cores / jobs")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Stop after so long; the same call continues.", show_default="")
+]
+Again = Annotated[bool, flag("--retry-failed", help="Measure runs that failed once more.")]
+Where = Annotated[DeviceName, typer.Option(help="Where networks are computed.")]
+
+
+@app.command(epilog="imdiffusion bench run one_liners --data data/ --out runs.jsonl --jobs 2")
+def run(
+    ctx: typer.Context,
+    plan: PlanName = None,
+    out: Out = Path("runs.jsonl"),
+    data: Data = None,
+    sets: Sets = None,
+    entities: Entities = None,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    overrides: Every = None,
+    shard: Shard = "1/1",
+    device: Where = "auto",
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    minutes: Minutes = None,
+    retry_failed: Again = False,
+) -> None:
+    """Measure what is not in the file yet. Ctrl-C is safe: the same command continues."""
+    from imdiffusion.bench.runner import bench, check_root
+    from imdiffusion.cli.bench_watch import watching
+
+    terminal: Terminal = ctx.obj
+    check_root(data)
+    asked = _plan(plan, sets, entities, rows, seeds, overrides)
+    how = f"{out} keeps what was measured: the same command continues."
+    with resumable(how), watching(terminal) as watch:
+        state = bench(
+            asked,
+            out,
+            root=data,
+            shard=_shard(shard),
+            device=device,
+            jobs=jobs,
+            threads=threads,
+            minutes=minutes,
+            retry_failed=retry_failed,
+            watch=watch,
+        )
+    told = f"{out}: {state.done} measured, {state.found} were there, {state.failed} failed"
+    terminal.notice(told + (f", {state.left} left." if state.left else "."))
+
+
+@app.command(epilog="imdiffusion bench tables runs.jsonl --protocol label_free > tables.md")
+def tables(
+    ctx: typer.Context,
+    runs: Runs,
+    protocol: Annotated[
+        str, typer.Option(help="One of label_free, oracle and paper: a table has one.")
+    ] = "label_free",
+) -> None:
+    """Print tables in Markdown: means over entities, spread over seeds, significance."""
+    from imdiffusion.bench.record import read
+    from imdiffusion.bench.tables import headline_tables
+
+    terminal: Terminal = ctx.obj
+    terminal.emit(headline_tables(list(read(runs)), protocol=protocol))
+
+
+@app.command(epilog="imdiffusion bench paper runs.jsonl")
+def paper(ctx: typer.Context, runs: Runs) -> None:
+    """Print the paper's table: its protocol, beside the published figures."""
+    from imdiffusion.bench.record import read
+    from imdiffusion.bench.tables import paper_table
+
+    terminal: Terminal = ctx.obj
+    terminal.emit(paper_table(list(read(runs))))
+
+
+@app.command(epilog="imdiffusion bench page runs.jsonl --out bench.html")
+def page(
+    ctx: typer.Context,
+    runs: Runs,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="HTML file to write.")],
+    title: Annotated[str, typer.Option(help="Its heading.")] = "Benchmark",
+) -> None:
+    """Write one offline HTML page of tables and plots."""
+    from imdiffusion.bench.page import write_page
+    from imdiffusion.bench.record import read
+
+    write_page(list(read(runs)), out, title=title)
+    terminal: Terminal = ctx.obj
+    terminal.notice(f"{out} written.")
+
+
+@app.command(epilog="imdiffusion bench study gratings runs.jsonl --plot gratings.svg")
+def study(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A study by name.")],
+    runs: Runs,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="SVG file to write.")
+    ] = None,
+) -> None:
+    """Print a study's table, and draw its plot; `bench run study:NAME` measures it."""
+    from imdiffusion.bench.record import read
+    from imdiffusion.bench.studies import study as named
+    from imdiffusion.data.atomic import atomic_path
+
+    terminal: Terminal = ctx.obj
+    asked, records = named(name), list(read(runs))
+    terminal.emit(asked.table(records))
+    if plot is not None:
+        with atomic_path(plot) as path:
+            path.write_text(asked.plot(records), encoding="utf-8")
+
+
+@app.command(epilog="imdiffusion bench plans")
+def plans(ctx: typer.Context) -> None:
+    """List the plans: what each of them measures."""
+    from imdiffusion.bench.plans import PLANS, plan
+    from imdiffusion.bench.sources import GENERATED
+    from imdiffusion.bench.studies import STUDIES
+
+    terminal: Terminal = ctx.obj
+    rows = []
+    for name in (*PLANS, *(f"study:{one}" for one in STUDIES)):
+        asked = plan(name)
+        some = "named" if asked.entities else "all"
+        generated = sum(one.startswith(GENERATED) for one in asked.datasets)
+        sets = f"{generated} generated" if generated else ", ".join(asked.datasets)
+        rows.append([name, sets, some, str(len(asked.variants)), str(len(asked.seeds))])
+    terminal.emit_table(["plan", "data sets", "entities", "variants", "seeds"], rows)
+
+
+@app.command("import", epilog="imdiffusion bench import PSM RANSynCoders/data --data data/")
+def import_(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SET", help="PSM, SMD, SWaT or WADI.")],
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the official files.")],
+    data: Data = None,
+) -> None:
+    """Convert your own copy of a data set's official files into the benchmark's layout."""
+    from imdiffusion.bench.datasets import import_official
+
+    terminal: Terminal = ctx.obj
+    terminal.notice(f"{import_official(name, source, _root(data))} written.")
+
+
+@app.command(epilog="imdiffusion bench fetch SMD --data data/")
+def fetch(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SET", help="SMD or PSM.")],
+    data: Data = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="URL", help="A mirror, instead of the official home.")
+    ] = None,
+    limit_mib: Annotated[int, typer.Option(help="Stop above this size.")] = 2048,
+) -> None:
+    """Download a data set from its official public home and convert it; resumes."""
+    from imdiffusion.bench.datasets import fetch as download
+
+    terminal: Terminal = ctx.obj
+    with resumable("The same command continues."), terminal.progress("bytes") as show:
+        folder = download(name, _root(data), base=base, limit_mib=limit_mib, on_progress=show)
+    terminal.notice(f"{folder} written.")
+
+
+@app.command(epilog="imdiffusion bench check --data data/")
+def check(ctx: typer.Context, data: Data = None) -> None:
+    """Verify the checksums of every data set in the folder."""
+    from imdiffusion.bench.datasets import available
+    from imdiffusion.bench.datasets import check as verify
+
+    terminal: Terminal = ctx.obj
+    root = _root(data)
+    rows = [[name, str(verify(root, name))] for name in available(root)]
+    terminal.emit_table(["data set", "files verified"], rows)
+
+
+def _root(data: Path | None) -> Path:
+    if data is None:
+        raise UsageError(
+            "no data folder is named", remedy="Give --data FOLDER or set IMDIFFUSION_DATA."
+        )
+    return data
+
+
+def _plan(
+    name: str | None,
+    sets: str | None,
+    entities: str | None,
+    rows: str | None,
+    seeds: str | None,
+    overrides: list[str] | None,
+) -> Plan:
+    """The named plan, with what the options say instead."""
+    from imdiffusion.bench.plan import Plan, Variant
+    from imdiffusion.bench.plans import plan as named
+    from imdiffusion.cli.keywords import assignments
+
+    if name is None and not (sets and rows):
+        raise UsageError(
+            "nothing to measure is named", remedy="Give a plan, or both --sets and --rows."
+        )
+    asked = Plan("own", (), ()) if name is None else named(name)
+    given = assignments(overrides)
+    variants = asked.variants if rows is None else tuple(Variant(r, r) for r in _words(rows))
+    if given:
+        more = ", ".join(f"{key}={value}" for key, value in given.items())
+        variants = tuple(
+            Variant(f"{one.name}, {more}", one.row, {**one.settings, **given}) for one in variants
+        )
+    datasets = asked.datasets if sets is None else tuple(_words(sets))
+    chosen = dict(asked.entities)
+    if entities is not None:
+        chosen = dict.fromkeys(datasets, tuple(_words(entities)))
+    return Plan(asked.name, datasets, variants, _seeds(seeds) or asked.seeds, chosen, asked.own)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    """ "0-2,7" -> (0, 1, 2, 7)."""
+    found: list[int] = []
+    for word in _words(text or ""):
+        first, _, last = word.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise UsageError(f"--seeds {text} is no list of seeds", remedy="For instance 0-2,7.")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not part.isdigit() or not parts.isdigit():
+        raise UsageError(f"--shard {text} is no part", remedy="Write I/N, for instance 1/4.")
+    return int(part), int(parts)

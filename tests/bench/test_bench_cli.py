@@ -1,0 +1,146 @@
+"""`imdiffusion bench`, as a user calls it: from data to tables and a page."""
+
+import re
+import signal
+
+import pytest
+from tiny_data import write_set
+
+from imdiffusion.bench.plans import PLANS
+from imdiffusion.cli import main
+
+ROWS = "random,zscore,moving_variance"
+
+
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """The command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("IMDIFFUSION_DATA", raising=False)
+
+    def call(*words):
+        before = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                main(["bench", *map(str, words)])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return (end.value.code or 0, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A data folder, and the runs of three rows on its two entities, a spoilt third among them."""
+    folder = tmp_path_factory.mktemp("bench")
+    root = write_set(folder, entities=("machine-1-1", "machine-1-2", "spoilt"))
+    (root / "SMD" / "spoilt" / "test.parquet").write_bytes(b"PAR1 cut short")
+    out = folder / "runs.jsonl"
+    words = ["bench", "run", "--sets", "SMD", "--rows", ROWS, "--seeds", "0-1", "--data", root]
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in (*words, "--out", out, "--threads", 1, "--device", "cpu")])
+    signal.signal(signal.SIGTERM, before)
+    assert not end.value.code
+    return root, out
+
+
+def test_a_second_call_measures_nothing_and_says_so(call, measured):
+    root, out = measured
+    words = ("run", "--sets", "SMD", "--rows", ROWS, "--seeds", "0-1", "--data", root)
+    code, told, err = call(*words, "--out", out)
+    assert code == 0
+    assert told == ""
+    assert "0 measured, 12 were there, 0 failed." in err
+
+
+def test_tables_name_their_protocol_and_what_is_missing(call, measured):
+    code, out, err = call("tables", measured[1])
+    assert (code, err) == (0, "")
+    assert "label_free" in out
+    assert "oracle" not in out
+    for row in ROWS.split(","):
+        assert re.search(rf"^\| {row} ", out, re.MULTILINE)
+    assert "spoilt" in out  # its failure is told, with its reason
+    assert "parquet" in out.lower()
+
+
+def test_every_protocol_has_tables_of_its_own(call, measured):
+    for protocol in ("oracle", "paper"):
+        code, out, _ = call("tables", measured[1], "--protocol", protocol)
+        assert code == 0
+        assert protocol in out
+        assert "label_free" not in out
+    code, _, err = call("tables", measured[1], "--protocol", "papers")
+    assert code == 4
+    assert "'paper'" in err
+
+
+def test_a_page_is_written(call, measured, tmp_path):
+    page = tmp_path / "bench.html"
+    code, out, err = call("page", measured[1], "--out", page, "--title", "Two machines")
+    assert (code, out) == (0, "")
+    assert str(page) in err
+    text = page.read_text()
+    assert "Two machines" in text
+    assert "//" not in text.replace("http://www.w3.org/", "")
+
+
+def test_plans_are_listed(call):
+    code, out, _ = call("plans")
+    assert code == 0
+    for name in (*PLANS, "study:gratings"):
+        assert re.search(rf"^{name} ", out, re.MULTILINE)
+
+
+def test_a_study_prints_its_table_and_draws(call, tmp_path):
+    runs, plot = tmp_path / "runs.jsonl", tmp_path / "plot.svg"
+    rows = ("--rows", "random", "--seeds", "0")
+    code, _, err = call("run", "study:imbalance", *rows, "--out", runs, "--threads", 1)
+    assert code == 0, err
+    code, out, _ = call("study", "imbalance", runs, "--plot", plot)
+    assert code == 0
+    numbers = re.search(r"^\| random \|(.*)\|$", out, re.MULTILINE)[1].split("|")
+    assert float(numbers[-1]) == pytest.approx(0.3, abs=0.05)  # 30 % anomalous: random ranks so
+    assert plot.read_text().startswith("<svg")
+    code, _, err = call("study", "gratings", runs, "--plot", tmp_path / "none.svg")
+    assert code == 3
+    assert "no run of the study 'gratings'" in err
+    assert not (tmp_path / "none.svg").exists()
+
+
+def test_checksums_are_verified(call, measured):
+    root, _ = measured
+    code, out, _ = call("check", "--data", root)
+    assert code == 0
+    assert re.search(r"^SMD +0$", out, re.MULTILINE)  # no list of checksums is there
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("run",), 2, "nothing to measure is named"),
+        (("run", "one_linears"), 4, "Did you mean 'one_liners'"),
+        (("run", "one_liners", "--data", "nowhere"), 3, "nowhere does not exist"),
+        (("run", "one_liners"), 3, "IMDIFFUSION_DATA"),
+        (("run", "small", "--shard", "3"), 2, "--shard 3"),
+        (("run", "small", "--seeds", "x"), 2, "--seeds x"),
+        (("run", "small", "--set", "windw=5"), 4, "unknown setting 'windw'"),
+        (("run", "--sets", "generated", "--rows", "fst"), 4, "unknown row 'fst'"),
+        (("tables", "nothing.jsonl"), 3, "nothing.jsonl does not exist"),
+        (("study", "gratngs", "nothing.jsonl"), 4, "Did you mean 'gratings'"),
+        (("import", "PSM", "nowhere"), 2, "IMDIFFUSION_DATA"),
+        (("import", "PSN", ".", "--data", "d"), 4, "PSM"),
+        (("fetch", "SWaT", "--data", "d"), 3, "iTrust"),
+        (("check",), 2, "IMDIFFUSION_DATA"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(call, tmp_path, monkeypatch, words, code, told):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = call(*words)
+    assert (found, out) == (code, ""), err
+    assert told in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert {path.name for path in tmp_path.iterdir()} <= {"d"}

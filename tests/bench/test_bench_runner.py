@@ -1,0 +1,342 @@
+"""The runner: what a plan asks for, measured once each, whatever dies on the way."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from tiny_data import write_entity, write_set
+
+from imdiffusion.bench import record
+from imdiffusion.bench.measure import Group, fit_key, measure
+from imdiffusion.bench.plan import Plan, Variant
+from imdiffusion.bench.plans import PAPER_OWN, PLANS, plan
+from imdiffusion.bench.rows import names, settings_of
+from imdiffusion.bench.runner import bench, groups_of, work_folder
+from imdiffusion.bench.split import Split, Truth
+from imdiffusion.data.frame import frame_from
+from imdiffusion.errors import ConfigError, DataError, UsageError
+
+TINY = {
+    "window": 20,
+    "stride": 10,
+    "patch_length": 5,
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+    "step_embedding": 8,
+    "time_embedding": 8,
+    "channel_embedding": 4,
+    "feedforward": 8,
+    "max_steps": 6,
+    "validate_every": 3,
+    "patience": 0,
+    "batch_size": 4,
+}
+FAST = Variant("fast, tiny", "fast", TINY)
+ZSCORE = Variant("zscore", "zscore")
+ROWS = (Variant("isolation_forest", "isolation_forest"), Variant("random", "random"))
+
+
+def split(label=None, rows=300):
+    def raising():
+        raise AssertionError("somebody read the labels")
+
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(2, rows, 3))
+    test[100:120] += 8
+    truth = Truth(raising) if label is None else Truth(lambda: label)
+    return Split("made", "one", frame_from(train), frame_from(test), truth)
+
+
+def label_of(rows=300):
+    label = np.zeros(rows, bool)
+    label[100:120] = True
+    return label
+
+
+def group(*variants):
+    return Group("p", "made", "one", 0, variants)
+
+
+@pytest.mark.parametrize("variant", [FAST, Variant("paper, tiny", "paper", TINY), *ROWS, ZSCORE])
+def test_labels_are_out_of_reach_until_fit_and_score_are_over(variant):
+    (found,) = measure(group(variant), split)
+    assert found["status"] == "failed"
+    assert found["stage"] == "evaluate"  # so fit and score went through without a label
+    assert found["error"] == {
+        "type": "AssertionError",
+        "message": "somebody read the labels",
+    }
+    assert "metrics" not in found
+
+
+def test_scores_are_the_same_whatever_the_labels_say():
+    one, other = (
+        next(iter(measure(group(FAST), lambda truth=truth: split(truth))))
+        for truth in (label_of(), np.roll(label_of(), 90))
+    )
+    assert one["metrics"] != other["metrics"]
+    assert one["extra"]["step_correlation"] == other["extra"]["step_correlation"]
+
+
+def test_variants_that_differ_in_scoring_share_a_fit_and_score_as_if_they_did_not():
+    blocks = Variant("3 bands", "fast", {**TINY, "smooth": 5, "mask": "grating", "bands": 3})
+    assert fit_key(FAST) == fit_key(blocks)
+    assert fit_key(FAST) != fit_key(Variant("wide", "fast", {**TINY, "width": 16}))
+    first, second = measure(group(FAST, blocks), lambda: split(label_of()))
+    assert (first["fit_shared"], second["fit_shared"]) == (False, True)
+    assert second["settings"]["smooth"] == 5
+    assert first["metrics"]["label_free"]["auc_pr"] != second["metrics"]["label_free"]["auc_pr"]
+    again, alone = measure(group(FAST, FAST), lambda: split(label_of()))
+    assert alone["metrics"] == again["metrics"] == first["metrics"]
+
+
+def test_a_planted_anomaly_is_found_and_random_is_at_its_floor():
+    zscore, random = (
+        measure(group(ROWS[0]), lambda: split(label_of())),
+        measure(group(ROWS[1]), lambda: split(label_of())),
+    )
+    share = label_of().mean()
+    assert next(zscore)["metrics"]["label_free"]["auc_pr"] > 0.95
+    assert abs(next(random)["metrics"]["label_free"]["auc_pr"] - share) < 0.08
+
+
+def test_a_run_says_all_that_its_number_hangs_on():
+    (found,) = measure(group(FAST), lambda: split(label_of()))
+    assert found["settings"]["max_steps"] == 6
+    assert found["versions"]["torch"]
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["host"]["cores"] >= 1
+    assert found["device"] == "cpu"
+    assert found["rows"] == {"train": 300, "test": 300}
+    assert found["channels"] == 3
+    assert found["anomalous_share"] == pytest.approx(20 / 300)
+    assert found["seconds"]["fit"] > 0
+    assert found["seconds"]["score"] > 0
+    assert found["memory_mib"] > 30
+    assert set(found["metrics"]) == {"label_free", "oracle", "paper"}
+
+
+def test_a_plan_is_measured_once_and_resumes(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    asked = Plan("p", ("SMD",), ROWS, seeds=(0, 1))
+    first = bench(asked, out, root=root, jobs=2, threads=1, device="cpu")
+    assert (first.asked, first.found, first.done, first.failed) == (8, 0, 8, 0)
+    lines = out.read_text().splitlines()
+    again = bench(asked, out, root=root, threads=1, device="cpu")
+    assert (again.found, again.done) == (8, 0)
+    assert out.read_text().splitlines() == lines
+    # A line that a kill tore off is measured again, the others are not.
+    out.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
+    healed = bench(asked, out, root=root, threads=1, device="cpu")
+    assert (healed.found, healed.done) == (7, 1)
+    kept = {one["id"]: one for one in record.read([out])}
+    torn = json.loads(lines[-1])
+    assert len(kept) == 8
+    assert kept[torn["id"]]["metrics"] == torn["metrics"]
+
+
+def test_what_no_seed_changes_is_measured_once(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    asked = Plan("p", ("SMD",), (ZSCORE, *ROWS), seeds=(3, 4))
+    assert bench(asked, out, root=root, threads=1, device="cpu").asked == 10
+    seeds = [(one["variant"], one["drawn"], one["seed"]) for one in record.read([out])]
+    assert seeds.count(("zscore", False, 3)) == 2
+    assert ("zscore", False, 4) not in seeds
+    assert seeds.count(("random", True, 4)) == 2
+
+
+def test_shards_are_disjoint_and_together_everything(tmp_path):
+    root = write_set(tmp_path)
+    asked = Plan("p", ("SMD",), ROWS, seeds=(0, 1))
+    ids = []
+    for part in (1, 2, 3):
+        out = tmp_path / f"{part}.jsonl"
+        bench(asked, out, root=root, shard=(part, 3), threads=1, device="cpu")
+        ids += [one["id"] for one in record.read([out])]
+    assert len(ids) == len(set(ids)) == 8
+
+
+def test_bad_entities_fail_alone_and_say_why(tmp_path):
+    rng = np.random.default_rng(1)
+    train, test = rng.normal(size=(2, 300, 3)).astype(np.float32)
+    good = np.zeros(300, np.int8)
+    good[5:9] = 1
+    root = write_set(tmp_path, entities=("good",))
+    (root / "SMD" / "index.json").unlink()
+    write_entity(root / "SMD" / "other-values", train, test, np.where(good, 7, 0).astype(np.int8))
+    write_entity(root / "SMD" / "no-anomaly", train, test, np.zeros(300, np.int8))
+    write_entity(root / "SMD" / "short", train[:9], test[:9], good[:9])
+    write_entity(root / "SMD" / "no-split", train, test, good)
+    (root / "SMD" / "no-split" / "test.parquet").unlink()
+    (root / "SMD" / "torn").mkdir()
+    (root / "SMD" / "torn" / "train.parquet").write_bytes(b"PAR1 not really")
+    (root / "SMD" / "torn" / "test.parquet").write_bytes(b"PAR1 not really")
+    out = tmp_path / "runs.jsonl"
+    state = bench(Plan("p", ("SMD",), (FAST,)), out, root=root, threads=1, device="cpu")
+    found = {one["entity"]: one for one in record.read([out])}
+    assert (state.done, state.failed) == (1, 5)
+    assert found["good"]["status"] == "ok"
+    stages = {name: one.get("stage") for name, one in found.items()}
+    assert stages == {
+        "good": None,
+        "other-values": "evaluate",
+        "no-anomaly": "evaluate",
+        "short": "fit",
+        "no-split": "load",
+        "torn": "load",
+    }
+    for name, words in {
+        "other-values": "value 7",
+        "no-anomaly": "no anomaly",
+        "short": "fewer than a window",
+        "no-split": "test.parquet",
+    }.items():
+        assert words in found[name]["error"]["message"], found[name]["error"]
+        assert "metrics" not in found[name]
+
+
+def test_a_worker_that_is_killed_is_a_failure_and_the_rest_goes_on(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    slow = Variant("slow", "fast", {**TINY, "max_steps": 100_000})
+    killed = []
+
+    def kill(state, _):
+        if not killed and any(": fit" in doing for doing in state.doing.values()):
+            for child in psutil.Process().children():
+                if "imdiffusion.bench.worker" in child.cmdline():
+                    killed.append(child.pid)
+                    child.kill()
+
+    asked = Plan("p", ("SMD",), (slow, ZSCORE), entities={"SMD": ("machine-1-1",)})
+    state = bench(asked, out, root=root, threads=1, device="cpu", watch=kill)
+    assert (state.done, state.failed) == (1, 1)
+    found = {one["variant"]: one for one in record.read([out])}
+    assert found["slow"]["stage"] == "process"
+    assert "SIGKILL" in found["slow"]["error"]["message"]
+    assert found["zscore"]["status"] == "ok"
+    # Failures are not asked for again unless they are.
+    assert bench(asked, out, root=root, device="cpu").found == 2
+    asked = Plan("p", ("SMD",), (ZSCORE,), entities={"SMD": ("machine-1-1",)})
+    assert bench(asked, out, root=root, device="cpu", retry_failed=True).found == 1
+
+
+def test_a_call_interrupted_mid_fit_goes_on_where_it_was(tmp_path):
+    root, out = write_set(tmp_path, entities=("machine-1-1",)), tmp_path / "runs.jsonl"
+    # 400 steps of some milliseconds: reports come twice a second, so some fall inside the fit.
+    asked = Plan("p", ("SMD",), (Variant("long", "fast", {**TINY, "max_steps": 400}),))
+    seen = []
+
+    def steps(state):
+        for doing in state.doing.values():
+            if ": fit " in doing:
+                seen.append(int(doing.rpartition(" ")[2].partition("/")[0].replace(",", "")))
+
+    def interrupt(state, _):
+        steps(state)
+        if seen and seen[-1] > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(asked, out, root=root, threads=1, device="cpu", watch=interrupt)
+    assert not out.exists()
+    assert list(work_folder(out).rglob("training.safetensors"))
+    stopped = seen[-1]
+    seen.clear()
+    state = bench(asked, out, root=root, threads=1, device="cpu", watch=lambda s, _: steps(s))
+    assert state.done == 1
+    assert seen
+    assert seen[0] >= stopped
+    assert not work_folder(out).exists()
+
+
+def test_a_worker_does_not_outlive_a_caller_that_was_killed(tmp_path):
+    root = write_set(tmp_path, entities=("machine-1-1",))
+    command = [sys.executable, "-m", "imdiffusion.cli", "bench", "run", "--sets", "SMD"]
+    command += ["--rows", "fast", "--data", str(root), "--out", str(tmp_path / "runs.jsonl")]
+    for key, value in {**TINY, "max_steps": 100_000}.items():
+        command += ["--set", f"{key}={value}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    worker = psutil.Process(process.pid)
+    while not (children := worker.children()):
+        time.sleep(0.1)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
+def test_time_that_is_up_leaves_the_rest_for_the_next_call(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    slow = Variant("slow", "fast", {**TINY, "max_steps": 100_000})
+    asked = Plan("p", ("SMD",), (slow,))
+    state = bench(asked, out, root=root, threads=1, device="cpu", minutes=0.05)
+    assert (state.done, state.failed, state.left) == (0, 0, 2)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_is_of_known_rows_and_valid_settings(name):
+    asked = plan(name)
+    assert asked.name == name
+    assert asked.variants
+    for dataset in asked.datasets:
+        for variant in asked.variants:
+            one = asked.resolved(variant, dataset)
+            assert settings_of(one.row, one.settings)
+            assert one.row in names()
+    assert len({one.name for one in asked.variants}) == len(asked.variants)
+    keys = [settings_of(one.row, one.settings) | {"row": one.row} for one in asked.variants]
+    assert all(keys.count(key) == 1 for key in keys), "two variants are the same"
+
+
+def test_the_papers_own_settings_reach_only_its_rows():
+    asked = plan("paper_three")
+    paper, random = asked.variants
+    assert asked.resolved(paper, "SMD").settings["reduce"] == PAPER_OWN["SMD"]["reduce"] == "max"
+    assert "reduce" not in asked.resolved(paper, "MSL").settings
+    assert asked.resolved(random, "SMD") == random
+
+
+def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    fine = Plan("p", ("SMD",), ROWS)
+    with pytest.raises(ConfigError, match="unknown row 'zscor'"):
+        bench(Plan("p", ("SMD",), (Variant("x", "zscor"),)), out, root=root)
+    with pytest.raises(UsageError, match="no entity 'machine-9'"):
+        groups_of(Plan("p", ("SMD",), ROWS, entities={"SMD": ("machine-9",)}), root)
+    with pytest.raises(UsageError, match="shard 4/3"):
+        bench(fine, out, root=root, shard=(4, 3))
+    with pytest.raises(UsageError, match="jobs"):
+        bench(fine, out, root=root, jobs=0)
+    with pytest.raises(DataError, match="needs the folder"):
+        bench(fine, out)
+    with pytest.raises(ConfigError, match="no setting 'window'"):
+        settings_of("zscore", {"window": 5})
+    with pytest.raises(ConfigError, match="alarm_rate"):
+        settings_of("zscore", {"alarm_rate": 7.0})
+    assert not out.exists()
+
+
+def test_records_survive_a_torn_line_and_refuse_another_schema(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    line = {"schema": record.SCHEMA, "id": "a", "value": float("nan")}
+    record.append(path, line)
+    with path.open("a") as file:
+        file.write('{"schema": 1, "id": "torn')
+    record.append(path, {**line, "id": "b"})
+    record.append(path, {**line, "id": "a", "value": 2.0})
+    found = list(record.read([path]))
+    assert [one["id"] for one in found] == ["b", "a"]
+    assert [one["value"] for one in found] == [None, 2.0]
+    with path.open("a") as file:
+        file.write('{"schema": 99, "id": "c"}\n')
+    with pytest.raises(DataError, match="line 5: not a run of schema"):
+        list(record.read([path]))
+    with pytest.raises(DataError, match="does not exist"):
+        list(record.read([tmp_path / "none.jsonl"]))
