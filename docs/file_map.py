@@ -38,6 +38,9 @@ def updated(page: str) -> str:
 def _sentence(name: str) -> str:
     if name.startswith("docs/results/runs/"):
         return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
+    if re.match(r"docs/(results|studies)/\w+\.(md|html|svg)$", name):
+        kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
+        return f"The {kind} of `{Path(name).stem}`, written by docs/results.py"
     if name.startswith("benchmarks/results/"):
         return f"What {Path(name).stem}.py measured last, with machine and commit"
     if name.endswith(".js"):

@@ -1,10 +1,10 @@
 """The benchmark: data sets, metrics, protocols, the runner and its tables.
 
-    from imdiffusion.bench import Plan, Variant, bench, markdown, read
+    from imdiffusion.bench import Plan, Variant, bench, headline_tables, read
 
     asked = Plan("mine", ("SMD",), (Variant("fast", "fast"), Variant("random", "random")))
     bench(asked, Path("runs.jsonl"), root=Path("data"))
-    print(markdown(list(read([Path("runs.jsonl")])), protocol="label_free"))
+    print(headline_tables(read([Path("runs.jsonl")]), protocol="label_free"))
 
 `imdiffusion bench` is the same on the command line.
 """
@@ -20,7 +20,7 @@ _LAZY = {
     "fetch": "imdiffusion.bench.datasets",
     "generate": "imdiffusion.bench.generator",
     "import_official": "imdiffusion.bench.datasets",
-    "markdown": "imdiffusion.bench.tables",
+    "headline_tables": "imdiffusion.bench.tables",
     "open_source": "imdiffusion.bench.sources",
     "paper_table": "imdiffusion.bench.tables",
     "Plan": "imdiffusion.bench.plan",
