@@ -89,6 +89,7 @@ class Entity:
             start=settings.sampling_start,
             estimate=settings.estimate,
             conditioning=settings.conditioning,
+            prediction=settings.prediction,
             mask_ids=MASK_IDS,
         )
 

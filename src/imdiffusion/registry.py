@@ -42,6 +42,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "denoisers": {
         "imtransformer": "imdiffusion.diffusion.denoisers.imtransformer:ImTransformer",
+        "mixer": "imdiffusion.diffusion.denoisers.mixer:Mixer",
     },
     "ensembles": {
         "mean": "imdiffusion.scoring.vote:MeanEnsemble",

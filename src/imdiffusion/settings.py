@@ -74,6 +74,16 @@ class Settings:
         "visible points are shown under forward noise, or clean beside the mask [paper]",
         choices=("unconditional", "conditional"),
     )
+    prediction: str = _setting(
+        "eps",
+        "what the network predicts: the noise [code] or the clean window",
+        choices=("eps", "x0"),
+    )
+    train_levels: str = _setting(
+        "all",
+        "noise levels it is trained on: all [code], or only those that the sampler visits",
+        choices=("all", "visited"),
+    )
     sampler: str = _setting("ddpm", "reverse process [code]", table="samplers")
     sampling_steps: int = _setting(50, "steps of the reverse process", low=1)
     sampling_start: float = _setting(
@@ -84,12 +94,16 @@ class Settings:
     patch_length: int = _setting(1, "rows the network joins into one token; 1 = paper", low=1)
     width: int = _setting(64, "residual channels [code]", low=1)
     layers: int = _setting(4, "residual blocks [code]", low=1)
-    heads: int = _setting(8, "attention heads [code]", low=1)
+    heads: int = _setting(8, "attention heads of imtransformer [code]", low=1)
     feedforward: int = _setting(64, "hidden units of a transformer layer [code]", low=1)
     dropout: float = _setting(0.1, "dropout of a transformer layer [code]", low=0.0, high=0.95)
     step_embedding: int = _setting(128, "width of the diffusion-step embedding [code]", low=2)
-    time_embedding: int = _setting(128, "width of the time embedding [code]", low=2)
-    channel_embedding: int = _setting(16, "width of the channel embedding [code]", low=1)
+    time_embedding: int = _setting(
+        128, "width of the time embedding of imtransformer [code]", low=2
+    )
+    channel_embedding: int = _setting(
+        16, "width of the channel embedding of imtransformer [code]", low=1
+    )
     attention: str = _setting(
         "both",
         "attention over time, over channels, or both",
@@ -172,6 +186,11 @@ def _validate(settings: Settings) -> None:
             f"window = {settings.window} is not a multiple of patch_length = "
             f"{settings.patch_length}",
             remedy="A window is cut into whole patches.",
+        )
+    if settings.denoiser == "mixer" and settings.attention != "both":
+        raise ConfigError(
+            f"attention = {settings.attention!r} asks the mixer to leave out what it has not",
+            remedy="It has no attention: leave attention at 'both', or use denoiser imtransformer.",
         )
     drops = settings.lr_drops.replace(",", " ").split()
     if not all(drop.isdigit() for drop in drops):

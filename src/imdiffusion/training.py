@@ -60,6 +60,8 @@ class Trainer:
         self.starts = first[seen[first + settings.window] > seen[first]]
         self.values = torch.from_numpy(train.values).to(device)
         self.observed = torch.from_numpy(train.observed).to(device)
+        visited = settings.train_levels == "visited"
+        self.levels = torch.tensor(imputer.visited() if visited else range(len(imputer.schedule)))
         self.epoch_steps = max(1, math.ceil(len(self.starts) / settings.batch_size))
         self.total = total_steps(settings, self.epoch_steps)
         self.check_every = settings.validate_every or self.epoch_steps
@@ -118,7 +120,7 @@ class Trainer:
         x0, observed = self.values[index], self.observed[index]
         visible, mask_id = self._masks(len(chosen), x0.shape[2])
         generator = torch.Generator().manual_seed(seed_from(self.seed, "noise", self.step))
-        t = torch.randint(len(self.imputer.schedule), (len(chosen),), generator=generator)
+        t = self.levels[torch.randint(len(self.levels), (len(chosen),), generator=generator)]
         eps = torch.randn(x0.shape, generator=generator).to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, epoch, self.total)
@@ -134,6 +136,7 @@ class Trainer:
                 t.to(self.device),
                 eps,
                 conditioning=settings.conditioning,
+                prediction=settings.prediction,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from torch import Tensor
 from imdiffusion import registry
 from imdiffusion.diffusion.loss import Denoiser, shown
 from imdiffusion.diffusion.noise import counter_normal
+from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Schedule
 
 
@@ -34,6 +35,7 @@ class Imputer:
         start: float = 1.0,
         estimate: str = "x0",
         conditioning: str = "unconditional",
+        prediction: str = "eps",
         mask_ids: int = 2,
     ) -> None:
         self.denoiser = denoiser
@@ -43,7 +45,12 @@ class Imputer:
         self.steps, self.start = steps, start
         self.estimate = estimate
         self.conditioning = conditioning
+        self.prediction = prediction
         self.mask_ids = mask_ids
+
+    def visited(self) -> list[int]:
+        """The noise levels that scoring looks at, the noisiest first."""
+        return timesteps(len(self.schedule), self.steps, self.start)
 
     def covered(self) -> Tensor:
         """Which points of a window are a target under some mask: bool (L, K)."""
@@ -72,7 +79,11 @@ class Imputer:
         def denoise(x_t: Tensor, t: int) -> Tensor:
             step = torch.full((len(x_t),), t, device=x_t.device)
             seen = shown(x0, x_t, visible, self.conditioning)
-            return self.denoiser(seen, step, visible, mask_id)
+            predicted = self.denoiser(seen, step, visible, mask_id)
+            if self.prediction == "eps":
+                return predicted
+            level = self.schedule.alpha_bar[t]
+            return (x_t - level.sqrt() * predicted) / (1 - level).sqrt()
 
         weight = (~self.masks).float()
         weight = weight / weight.sum(0)  # 0/0 = NaN where no mask hides the point
