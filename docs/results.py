@@ -70,12 +70,12 @@ def _file(name: str) -> str:
 
 
 def write_results() -> None:
-    """One Markdown and one HTML page for each entry of PAGES whose runs are there."""
+    """One Markdown and one HTML page for each entry of PAGES whose first plan was measured."""
     for name, (title, plans, parts) in PAGES.items():
         there = tuple(one for one in plans if one in PLANS and (RUNS / _file(one)).exists())
+        if plans[0] not in there:
+            continue  # the others only stand beside it
         records = runs(*there)
-        if not records:
-            continue
         body = "\n\n".join(part(records).strip() for part in parts)
         text = f"# {title}\n\n{source(records, there)}\n\n{body}\n"
         (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")

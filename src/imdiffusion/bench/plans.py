@@ -131,7 +131,8 @@ def _papers_baselines(**cap: Scalar) -> tuple[Variant, ...]:
         *("tsb_ad:tran_ad", "tsb_ad:omni_anomaly", "tsb_ad:lstm_ad", "timesead:beat_gan"),
         *("timesead:mad_gan", "timesead:mtad_gat", "timesead:gdn", "timesead:mscred"),
     )
-    return tuple(Variant(f"{name}, {said}", name, cap) for name in wanted)
+    settings: dict[str, Scalar] = {**cap, "timeout_s": 1200}
+    return tuple(Variant(f"{name}, {said}", name, settings) for name in wanted)
 
 
 def plan(name: str) -> Plan:
