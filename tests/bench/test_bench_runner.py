@@ -11,7 +11,7 @@ import pytest
 from tiny_data import write_entity, write_set
 
 from imdiffusion.bench import record
-from imdiffusion.bench.measure import Group, fit_key, measure
+from imdiffusion.bench.measure import Group, asked_id, fit_key, measure
 from imdiffusion.bench.plan import Plan, Variant
 from imdiffusion.bench.plans import PAPER_OWN, PLANS, plan
 from imdiffusion.bench.rows import names, settings_of
@@ -321,6 +321,22 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="alarm_rate"):
         settings_of("zscore", {"alarm_rate": 7.0})
     assert not out.exists()
+
+
+def test_what_was_measured_is_known_again_by_later_versions():
+    """Golden ids: when this fails, every run that was ever kept would be measured again."""
+    paper = Variant("paper", "paper", {"max_steps": 5})
+    assert asked_id("SMD", "machine-1-1", ZSCORE, 0) == "47be43eb3f5c49b9"
+    assert asked_id("SMD", "machine-1-1", paper, 0) == "dd01a2b12f679221"
+    # A setting at its default is the same question as one that is not named, or not yet there.
+    named = Variant("paper", "paper", {"max_steps": 5, "window": 100})
+    assert asked_id("SMD", "machine-1-1", named, 0) == "dd01a2b12f679221"
+    others = [
+        asked_id("SMD", "machine-1-1", paper, 1),
+        asked_id("SMD", "machine-1-2", paper, 0),
+        asked_id("SMD", "machine-1-1", Variant("paper", "paper", {"max_steps": 6}), 0),
+    ]
+    assert len({"dd01a2b12f679221", *others}) == 4
 
 
 def test_records_survive_a_torn_line_and_refuse_another_schema(tmp_path):

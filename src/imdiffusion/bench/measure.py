@@ -21,7 +21,15 @@ from imdiffusion.bench.ensembles import ensemble_curve
 from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.protocols import evaluate
 from imdiffusion.bench.record import SCHEMA, Record, run_id
-from imdiffusion.bench.rows import CalibratedRow, DiffusionRow, Row, drawn, make, settings_of
+from imdiffusion.bench.rows import (
+    CalibratedRow,
+    DiffusionRow,
+    Row,
+    drawn,
+    make,
+    settings_of,
+    telling,
+)
 from imdiffusion.bench.split import Scores, Split
 from imdiffusion.course import OnProgress
 from imdiffusion.errors import ImDiffusionWarning
@@ -54,7 +62,7 @@ def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
         variant=variant.name,
         row=variant.row,
         seed=seed,
-        settings=settings_of(variant.row, variant.settings),
+        settings=telling(settings_of(variant.row, variant.settings)),
     )
 
 

@@ -3,7 +3,8 @@
 A line holds these keys; `status` says which of the last two groups it has.
 
     schema     1
-    id         16 hex digits of what was asked for: dataset, entity, form, variant, seed, settings
+    id         16 hex digits of what was asked for: dataset, entity, variant, row, seed, and the
+               settings that are not at their default
     plan       the plan it belongs to, such as "table"
     dataset, entity
     variant    name of the row in the tables

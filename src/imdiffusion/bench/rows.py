@@ -70,6 +70,15 @@ def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
     return settings
 
 
+def telling(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings that are not at their default: what tells one question from another.
+
+    A setting that is added later, with a default that changes nothing, keeps all ids.
+    """
+    default = Settings().to_dict()
+    return {key: value for key, value in settings.items() if default.get(key) != value}
+
+
 class DiffusionRow:
     """A preset of this library with its settings; `like` borrows the fit of another one."""
 

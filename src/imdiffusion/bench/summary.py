@@ -261,8 +261,9 @@ def _check_alike(runs: list[Record]) -> None:
     seen: set[tuple[str, int]] = set()
     for run in runs:
         where = f"the variant {run['variant']!r} on {run['dataset']}"
-        keys = sorted({*first["settings"], *run["settings"]})
-        unlike = [key for key in keys if first["settings"].get(key) != run["settings"].get(key)]
+        # A setting that one of them does not know did not exist then, and had no say.
+        keys = sorted(first["settings"].keys() & run["settings"].keys())
+        unlike = [key for key in keys if first["settings"][key] != run["settings"][key]]
         if unlike or run["row"] != first["row"]:
             raise DataError(
                 f"{where} has runs of different {', '.join(unlike) or 'detectors'}",
