@@ -74,6 +74,17 @@ def test_a_worker_trains_once_and_scores_as_often_as_asked(call):
     np.testing.assert_array_equal(process.score(TEST[:1]), [5])
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_the_memory_of_a_worker_is_its_own(call):
+    lines = "keep = np.ones(40_000_000); return test[:, 0] + keep[: len(test)]"
+    process = call(scoring(lines))
+    before = process.memory_mib
+    process.score(TEST)
+    assert process.memory_mib > before + 250  # 40 million numbers are 305 MiB
+    process.close()
+    assert np.isnan(process.memory_mib)
+
+
 def test_a_closed_worker_is_gone_with_its_folder(call):
     process = call(FAR)
     folder, number = process._folder, process._process.pid

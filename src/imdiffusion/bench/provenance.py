@@ -74,7 +74,7 @@ def forget_peak_memory() -> bool:
 
 
 def peak_memory_mib() -> float:
-    """Peak resident memory of this process since it was last forgotten, or of its largest child."""
+    """Peak resident memory of this process, on Linux since it was last forgotten."""
     own = 0.0
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

@@ -91,4 +91,6 @@ class Peer:
         """
         fitted(self, "process_")
         rows = checked_rows(x, channels=self.channels_)
-        return np.where(unobserved(rows), np.nan, self.process_.score(carried(rows)))
+        score = self.process_.score(carried(rows))
+        self.memory_mib_ = round(self.process_.memory_mib, 1)
+        return np.where(unobserved(rows), np.nan, score)

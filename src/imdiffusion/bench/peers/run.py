@@ -8,6 +8,7 @@ a score that is short or not finite too.
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import shutil
@@ -102,6 +103,16 @@ class PeerProcess:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def memory_mib(self) -> float:
+        """Peak resident memory of the process so far; NaN once it is over, and off Linux."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return math.nan
+        peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(peaks[0]) / 1024 if peaks else math.nan
 
     def close(self) -> None:
         """End the process and remove its folder; what happens on its own with the object."""
