@@ -1,7 +1,7 @@
 """Writes docs/results/ and docs/studies/ from the runs that are there: `python docs/results.py`.
 
-Every page names the command that measures it again. What stands under "## Answer" in a study is
-written by hand and kept.
+Every page names the command that measures it again. A page of results whose runs are gone goes too.
+What stands under "## Answer" in a study is written by hand and kept, and so is its page.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from imdiffusion.bench.plans import PLANS, plan
 from imdiffusion.bench.record import Record, read
 from imdiffusion.bench.studies import STUDIES, study
 from imdiffusion.bench.tables import headline_tables, paper_table
+from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent
 RUNS, RESULTS, STUDIED = HERE / "results" / "runs", HERE / "results", HERE / "studies"
@@ -45,15 +46,16 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...]]] = {
 }
 
 
-def runs(*names: str) -> list[Record]:
-    """The runs of these plans, as far as they were measured."""
-    return list(read([path for name in names if (path := RUNS / f"{name}.jsonl").exists()]))
+def runs_of(plan: str) -> Path:
+    """The file of a plan's runs; it need not be there."""
+    return RUNS / f"{plan.replace(':', '_')}.jsonl"
 
 
 def source(records: list[Record], plans: tuple[str, ...]) -> str:
     """Where the numbers of a page come from, and how to measure them again."""
     commands = [
-        f"imdiffusion bench run {name} --out docs/results/runs/{_file(name)}" for name in plans
+        f"imdiffusion bench run {name} --out docs/results/runs/{runs_of(name).name}"
+        for name in plans
     ]
     hosts = sorted({f"{one['host']['cpu']}, {one['host']['gpu'] or 'no GPU'}" for one in records})
     commits = sorted({one["commit"] or "no checkout" for one in records})
@@ -65,20 +67,22 @@ def source(records: list[Record], plans: tuple[str, ...]) -> str:
     )
 
 
-def _file(name: str) -> str:
-    return name.replace(":", "_") + ".jsonl"
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_results() -> None:
     """One Markdown and one HTML page for each entry of PAGES whose first plan was measured."""
     for name, (title, plans, parts) in PAGES.items():
-        there = tuple(one for one in plans if one in PLANS and (RUNS / _file(one)).exists())
-        if plans[0] not in there:
-            continue  # the others only stand beside it
-        records = runs(*there)
+        there = tuple(one for one in plans if runs_of(one).exists())
+        if plans[0] not in there:  # the others only stand beside it
+            for suffix in ("md", "html"):
+                (RESULTS / f"{name}.{suffix}").unlink(missing_ok=True)
+            continue
+        records = list(read([runs_of(one) for one in there]))
         body = "\n\n".join(part(records).strip() for part in parts)
-        text = f"# {title}\n\n{source(records, there)}\n\n{body}\n"
-        (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+        _write(RESULTS / f"{name}.md", f"# {title}\n\n{source(records, there)}\n\n{body}\n")
         write_page(records, RESULTS / f"{name}.html", title=title)
 
 
@@ -87,7 +91,7 @@ def write_studies() -> None:
     STUDIED.mkdir(exist_ok=True)
     for name in STUDIES:
         path, asked = STUDIED / f"{name}.md", study(name)
-        file = RUNS / _file(asked.plan.name)
+        file = runs_of(asked.plan.name)
         if not file.exists():
             continue
         records = list(read([file]))
@@ -95,13 +99,13 @@ def write_studies() -> None:
         kept = old.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
         table = asked.table(records).strip()
         head, _, rest = table.partition("\n")
-        (STUDIED / f"{name}.svg").write_text(asked.plot(records), encoding="utf-8")
-        path.write_text(
+        _write(STUDIED / f"{name}.svg", asked.plot(records))
+        _write(
+            path,
             f"{head}\n\n{ANSWER}\n\n{kept or 'Not written yet.'}\n\n## Set-up\n\n"
             f"{len(asked.datasets)} generated data sets, {len(asked.variants)} variants, "
             f"seeds {', '.join(map(str, asked.seeds))}.\n\n"
             f"{source(records, (asked.plan.name,))}\n\n![{asked.question}]({name}.svg)\n{rest}\n",
-            encoding="utf-8",
         )
 
 

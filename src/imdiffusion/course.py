@@ -33,6 +33,7 @@ class History:
     best_step: int = 0
     converged: bool = False
     seconds: float = 0.0
+    earlier_seconds: float = 0.0  # those of them that went into calls before, which were cut off
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON facts."""

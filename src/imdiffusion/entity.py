@@ -1,6 +1,6 @@
 """One fitted entity: scaler, network, calibration. It turns rows into scored runs.
 
-    rows -> scaled rows -> windows -> estimates -> errors -> centred mean -> ensemble -> score
+    rows -> scaled rows -> windows -> estimates -> residuals -> errors -> ensemble -> score
 
 Everything streams: a series may arrive in pieces, and what is held does not grow with its length.
 """
@@ -25,7 +25,7 @@ from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
-from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
+from imdiffusion.scoring.error import Recipe, Units, residual_of, scored, smoothed_errors
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
@@ -54,8 +54,15 @@ class Entity:
         self.seed, self.device = seed, device
         self.period: np.timedelta64 | None = None
         self.history = History()
+        self.recipe = Recipe(
+            detrend=settings.widths("detrend", least=0),
+            smooth=settings.widths("smooth", least=1),
+            kind=settings.error,
+            log_gain=settings.log_gain,
+            reduce=settings.reduce,
+        )
         self.calibration = Calibration(
-            np.ones(len(channels), np.float32), np.zeros((2, len(channels)), np.float32), []
+            Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
         with private_rng(seed_from(seed, "weights", name or "")):
             self.network = _network(settings, len(channels)).to(device)
@@ -159,12 +166,6 @@ class Entity:
                 windows.stitch(windows.observed & covered),
             )
 
-    def errors(self, run: Estimates, scale: Floats) -> Floats:
-        """Errors of points (n, S, K)."""
-        return point_error(
-            run.seen[:, None], run.estimates, run.target[:, None], scale, kind=self.settings.error
-        )
-
     def score_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
     ) -> Iterator[ScoredRun]:
@@ -175,25 +176,22 @@ class Entity:
         chosen = self.chosen_steps
         steps = list(range(self.settings.sampling_steps)) if every_step else chosen
         picked = [steps.index(step) for step in chosen]
-        scale, expected, all_errors = self.calibration.error_scale, RowQueue(), RowQueue()
+        expected = RowQueue()
 
-        def raw() -> Iterator[Floats]:
+        def residuals() -> Iterator[Floats]:
             for run in self.estimates(pieces, steps):
-                errors = self.errors(run, scale)
                 expected.push(self.scaler.backward(run.estimates[:, -1]))
-                reduced = reduce_channels(errors, kind=self.settings.reduce)
-                if every_step:
-                    all_errors.push(reduced.astype(np.float64))
-                yield np.concatenate([reduced[:, picked], errors[:, picked].mean(axis=1)], axis=1)
+                yield residual_of(run.seen, run.estimates, run.target)
 
-        for run in centred_mean(raw(), self.settings.smooth):
-            # A copy: a caller who keeps the errors alone must not keep the channels with them.
-            errors = np.ascontiguousarray(run[:, : len(chosen)].T)
-            each = all_errors.pop(len(run)).T.astype(np.float32) if every_step else None
-            yield ScoredRun(errors, run[:, len(chosen) :], expected.pop(len(run)), each)
+        smoothed = smoothed_errors(residuals(), self.recipe)
+        for joined, parts in scored(smoothed, self.calibration.units, self.recipe):
+            # Copies: a caller who keeps the errors alone must not keep the channels with them.
+            errors = np.array(joined[:, picked].T, order="C")
+            each = np.array(joined.T, order="C") if every_step else None
+            yield ScoredRun(errors, parts[:, picked].mean(axis=1), expected.pop(len(joined)), each)
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
-        """Unsmoothed errors of *every* step of the reverse process: (S, T), the last step last."""
+        """Errors of *every* step of the reverse process: (S, T), the last step last."""
         runs = [run.step_errors for run in self.score_runs(pieces, every_step=True)]
         found = [each for each in runs if each is not None]
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
@@ -225,7 +223,8 @@ class Entity:
             "scale": self.scaler.scale.tolist(),
             "known": self.scaler.known.tolist(),
             "ceiling": self.ceiling.tolist(),
-            "error_scale": self.calibration.error_scale.tolist(),
+            "error_scale": self.calibration.units.scale.tolist(),
+            "view_unit": self.calibration.units.view.tolist(),
             "band": self.calibration.band.tolist(),
             "thresholds": self.calibration.thresholds,
             "period_ns": None
@@ -258,7 +257,9 @@ class Entity:
         entity.network.load_state_dict(weights)
         entity.network.eval()
         entity.calibration = Calibration(
-            np.array(facts["error_scale"], np.float32),
+            Units(
+                np.array(facts["error_scale"], np.float32), np.array(facts["view_unit"], np.float32)
+            ),
             np.array(facts["band"], np.float32),
             facts["thresholds"],
         )

@@ -14,24 +14,34 @@ from imdiffusion import registry
 from imdiffusion.course import OnProgress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
-from imdiffusion.data.windows import Rows
+from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.runs import Calibration, Floats
+from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
+from imdiffusion.scoring.units import fit_units, needs_trained_rows
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
 log = logging.getLogger(__name__)
 
-# A channel that is imputed better than this (in scaled units of one) is not trusted further:
-# dividing by a vanishing error would turn rounding into anomalies.
-ERROR_FLOOR = 0.05
+CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
 # What scoring alone reads: these may change without a new fit. (The held-out checks of a training
 # impute under `mask` and `sampler` too; they choose which of its weights are kept.)
 SCORING_SETTINGS = frozenset(
     (
         *("stride", "mask", "bands", "sampler", "sampling_steps", "sampling_start", "estimate"),
-        *("error", "error_scale", "reduce", "ensemble", "ensemble_steps", "ensemble_every", "xi"),
+        *(
+            "error",
+            "detrend",
+            "error_scale",
+            "log_gain",
+            "reduce",
+            "ensemble",
+            "ensemble_steps",
+            "ensemble_every",
+            "xi",
+        ),
         *("anomaly_share", "smooth", "threshold", "alarm_rate", "merge_gap", "min_length"),
     )
 )
@@ -86,7 +96,7 @@ def fit_entity(
         checkpoint=checkpoint,
         on_progress=on_progress,
     ).fit()
-    calibrate(entity, held)
+    calibrate(entity, rows, split)
     return entity
 
 
@@ -114,7 +124,7 @@ def recalibrate(
     )
     split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
     observed = frame.observed & ~excluded[:, None]
-    calibrate(copy, _held(_seen_rows(copy, frame, observed), split))
+    calibrate(copy, _seen_rows(copy, frame, observed), split)
     return copy
 
 
@@ -134,41 +144,43 @@ def _split(total: int, settings: Settings, where: str) -> int:
             f"the training data{where} has {total} rows, fewer than a window ({length} rows)",
             remedy="Give more rows, or set a shorter window.",
         )
-    if total >= 2 * length:
-        held = max(round(settings.holdout * total), length)
-        return max(total - held, length)
-    warnings.warn(
-        f"{total} rows{where} are fewer than two windows ({2 * length} rows): training uses all "
-        "of them and the threshold is calibrated in-sample, which makes it too low",
-        DataWarning,
-        stacklevel=2,
-    )
-    return total
+    split = held_out_from(total, length, settings.holdout)
+    if split == total:
+        warnings.warn(
+            f"{total} rows{where} are fewer than two windows ({2 * length} rows): training uses "
+            "all of them and the threshold is calibrated in-sample, which makes it too low",
+            DataWarning,
+            stacklevel=2,
+        )
+    return split
 
 
-def calibrate(entity: Entity, held: Rows) -> None:
-    """Fit error scale, band and thresholds on held-out normal rows."""
-    settings = entity.settings
-    runs = list(entity.estimates([held], entity.chosen_steps))
-    seen = np.concatenate([run.seen for run in runs])
-    estimates = np.concatenate([run.estimates for run in runs])
-    target = np.concatenate([run.target for run in runs])
-    residual = np.where(target[:, None], seen[:, None] - estimates, np.nan).astype(np.float64)
-    scale = np.ones(len(entity.channels), np.float32)
-    if settings.error_scale == "holdout":
-        scale = _root_mean_square(residual, floor=ERROR_FLOOR * settings.scale_factor)
-    band = _band(residual[:, -1], settings.scale_factor)
-    entity.calibration = Calibration(scale, band, [])
-    errors = np.concatenate([run.errors for run in entity.score_runs([held])], axis=1)
+def calibrate(entity: Entity, rows: Rows, split: int) -> None:
+    """Fit units, band and thresholds on normal rows; those from `split` on were held out.
+
+    Where none was held out, all count as such.
+    """
+    settings, recipe = entity.settings, entity.recipe
+    held = split if split < len(rows) else 0
+    trained = needs_trained_rows(settings.rules)
+    most = CALIBRATION_POINTS // len(entity.channels)
+    first = max(0, min(held, len(rows) - most)) if trained else held
+    runs = list(entity.estimates([rows.slice(first)], entity.chosen_steps))
+    residual = np.concatenate([residual_of(run.seen, run.estimates, run.target) for run in runs])
+    errors = np.concatenate(list(smoothed_errors([residual], recipe)))
+    held -= first
+    units = fit_units(errors, held, recipe, rules=settings.rules, unit=settings.scale_factor)
+    joined = [joined for joined, _ in scored([errors[held:]], units, recipe)]
     ensemble = registry.load("ensembles", settings.ensemble).fit(
-        errors,
+        np.concatenate(joined).T,
         rule=registry.load("thresholds", settings.threshold),
         alarm_rate=settings.alarm_rate,
         xi=settings.xi,
         anomaly_share=settings.anomaly_share,
     )
-    entity.calibration = Calibration(scale, band, ensemble.thresholds)
-    log.info("calibrated on %d rows: thresholds %s", len(seen), ensemble.thresholds)
+    band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
+    entity.calibration = Calibration(units, band, ensemble.thresholds)
+    log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
 
 
 def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:
@@ -187,17 +199,6 @@ def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> Non
                 DataWarning,
                 stacklevel=3,
             )
-
-
-def _root_mean_square(residual: NDArray[np.float64], *, floor: float) -> Floats:
-    """Of residuals (n, S, K) per channel (K,), at least `floor`; the median where there is none."""
-    known = ~np.isnan(residual)
-    count = known.sum(axis=(0, 1))
-    power = np.where(known, np.square(residual), 0.0).sum(axis=(0, 1))
-    root = np.sqrt(power / np.maximum(count, 1))
-    usual = float(np.median(root[count > 0])) if (count > 0).any() else 1.0
-    scale: Floats = np.maximum(np.where(count > 0, root, usual), floor).astype(np.float32)
-    return scale
 
 
 def _band(residual: NDArray[np.float64], factor: float) -> Floats:

@@ -46,7 +46,7 @@ PRESETS: dict[str, Settings] = {
         ensemble="mean",
         ensemble_steps=2,
         ensemble_every=1,
-        smooth=30,
+        smooth="30",
     ),
 }
 
@@ -66,11 +66,16 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     check_names(overrides)
     kinds = {item.name: str(item.type) for item in fields(Settings)}
     given: dict[str, Any] = {
-        key: float(value) if kinds[key] == "float" and type(value) is int else value
-        for key, value in overrides.items()
-        if value is not None
+        key: _as_kind(value, kinds[key]) for key, value in overrides.items() if value is not None
     }
     return replace(preset(name), **given)
+
+
+def _as_kind(value: Any, kind: str) -> Any:
+    """A whole number where a float, or a list of whole numbers as text, is asked for."""
+    if type(value) is int and kind in ("float", "str"):
+        return float(value) if kind == "float" else str(value)
+    return value
 
 
 def schema() -> dict[str, Any]:

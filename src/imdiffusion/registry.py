@@ -44,6 +44,12 @@ TABLES: dict[str, dict[str, str]] = {
         "imtransformer": "imdiffusion.diffusion.denoisers.imtransformer:ImTransformer",
         "mixer": "imdiffusion.diffusion.denoisers.mixer:Mixer",
     },
+    "error_scales": {
+        "none": "imdiffusion.scoring.units:none",
+        "holdout": "imdiffusion.scoring.units:holdout",
+        "spread": "imdiffusion.scoring.units:spread",
+        "peak": "imdiffusion.scoring.units:peak",
+    },
     "ensembles": {
         "mean": "imdiffusion.scoring.vote:MeanEnsemble",
         "threshold": "imdiffusion.scoring.vote:ThresholdVote",

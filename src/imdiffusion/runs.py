@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.scoring.error import Units
+
 Floats = NDArray[np.float32]
 
 
@@ -23,8 +25,7 @@ class Estimates:
 class ScoredRun:
     """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
 
-    `errors` are those of the ensemble's steps, smoothed; `step_errors`, where they were asked for,
-    those of every step, unsmoothed.
+    `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
     """
 
     errors: Floats
@@ -35,8 +36,8 @@ class ScoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the held-out rows say: error scale (K,), residual band (2, K), thresholds."""
+    """What normal rows say: units of errors, residual band (2, K), thresholds."""
 
-    error_scale: Floats
+    units: Units
     band: Floats
     thresholds: list[float]

@@ -17,6 +17,7 @@ from imdiffusion.errors import ConfigError
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
+MOST_ROWS = 100_000  # that a window or a mean may span
 
 
 def _setting(
@@ -134,10 +135,17 @@ class Settings:
         choices=("sample", "x0"),
     )
     error: str = _setting("absolute", "error of one point", choices=("absolute", "squared"))
+    detrend: str = _setting(
+        "0",
+        "rows of the centred mean that is taken from the residual first; several, as in 10,30, are "
+        "scored apart and averaged; 0 = off",
+    )
     error_scale: str = _setting(
         "none",
-        "divide a channel's error by its held-out root mean square",
-        choices=("none", "holdout"),
+        "what a channel's error is divided by; of several, as in spread,peak, the largest counts",
+    )
+    log_gain: float = _setting(
+        0.0, "g of log(1 + g error) of a channel, before channels are joined; 0 = off", low=0.0
     )
     reduce: str = _setting(
         "sum",
@@ -153,7 +161,9 @@ class Settings:
     anomaly_share: float = _setting(
         0.02, "share of rows the last step flags under `rank` [code]", low=1e-6, high=0.5
     )
-    smooth: int = _setting(1, "rows of the centred mean over the errors; 1 = off", low=1)
+    smooth: str = _setting(
+        "1", "rows of the centred mean over the errors, one or several as in 10,30; 1 = off"
+    )
     threshold: str = _setting("pot", "rule for the label-free threshold", table="thresholds")
     alarm_rate: float = _setting(0.001, "expected share of normal rows above 1", low=1e-9, high=0.5)
     # -- events
@@ -162,6 +172,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         _validate(self)
+
+    def widths(self, name: str, *, least: int) -> tuple[int, ...]:
+        """The whole numbers of a setting such as "10,30"; ConfigError for any other text."""
+        text: str = getattr(self, name)
+        words = text.replace(" ", "").split(",")
+        if not all(word.isdigit() and least <= int(word) <= MOST_ROWS for word in words):
+            raise ConfigError(
+                f"{name} = {text!r} is no list of widths",
+                remedy=f"Write whole numbers from {least} to {MOST_ROWS:,} with commas: 10,30.",
+            )
+        return tuple(int(word) for word in words)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that `error_scale` names."""
+        return tuple(self.error_scale.replace(" ", "").split(","))
 
     def to_dict(self) -> dict[str, Scalar]:
         """All settings as a flat dict, in the order of this class."""
@@ -192,12 +218,7 @@ def _validate(settings: Settings) -> None:
             f"attention = {settings.attention!r} asks the mixer to leave out what it has not",
             remedy="It has no attention: leave attention at 'both', or use denoiser imtransformer.",
         )
-    drops = settings.lr_drops.replace(",", " ").split()
-    if not all(drop.isdigit() for drop in drops):
-        raise ConfigError(
-            f"lr_drops = {settings.lr_drops!r} is not a list of epochs",
-            remedy='Write whole numbers with commas, for instance "75,90".',
-        )
+    _validate_lists(settings)
     if settings.lr_schedule == "cosine" and not settings.max_epochs and not settings.max_steps:
         raise ConfigError(
             "lr_schedule = 'cosine' needs an end: max_epochs and max_steps are both 0",
@@ -225,6 +246,24 @@ def _validate(settings: Settings) -> None:
         raise ConfigError(
             f"beta_start = {settings.beta_start} is above beta_end = {settings.beta_end}",
             remedy="Noise grows with the step.",
+        )
+
+
+def _validate_lists(settings: Settings) -> None:
+    settings.widths("detrend", least=0)
+    settings.widths("smooth", least=1)
+    known = registry.names("error_scales")
+    for rule in settings.rules:
+        if rule not in known:
+            raise ConfigError(
+                f"error_scale = {settings.error_scale!r} names {rule!r}, which is no rule",
+                remedy=registry.nearest(rule, known),
+            )
+    drops = settings.lr_drops.replace(",", " ").split()
+    if not all(drop.isdigit() for drop in drops):
+        raise ConfigError(
+            f"lr_drops = {settings.lr_drops!r} is not a list of epochs",
+            remedy='Write whole numbers with commas, for instance "75,90".',
         )
 
 

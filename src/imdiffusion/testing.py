@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imdiffusion import masks, registry
@@ -137,6 +138,31 @@ def check_threshold(name: str) -> None:
     _require(np.isclose(10 * one, ten), f"threshold {name!r} does not scale with its scores")
 
 
+def check_error_scale(name: str) -> None:
+    """Positive, finite sizes (W, M, K), a channel without values among them; one floor for all.
+
+    Errors a hundred times as large have a size a hundred times as large, or all have size one.
+    """
+    rule = registry.load("error_scales", name)
+    errors = np.random.default_rng(5).exponential(size=(600, 2, 3, 2, 4)).astype(np.float32)
+    errors[..., 3] = np.nan
+    at = f"error scale {name!r}"
+
+    def size(errors: NDArray[np.float32], *, least: float, split: int = 500) -> NDArray[np.float64]:
+        with np.errstate(all="raise"):
+            found = np.asarray(rule(errors, split, lambda times: least * times))
+        _require(found.shape == (2, 3, 4), f"{at} has shape {found.shape}, not (W, M, K)")
+        _require(np.isfinite(found).all() and (found > 0).all(), f"{at} is not positive")
+        return found
+
+    one, hundred = size(errors, least=1e-9), size(100 * errors, least=1e-9)
+    fixed = np.array_equal(one, np.ones_like(one)) and np.array_equal(one, hundred)
+    _require(fixed or np.allclose(100 * one, hundred), f"{at} does not grow with the errors")
+    _require(fixed or (size(0 * errors, least=1e-3) >= 1e-3).all(), f"{at} has no floor")
+    for split in (0, 600):
+        size(errors, least=1e-9, split=split)
+
+
 def check_ensemble(name: str) -> None:
     """Score (T,), finite and non-negative, NaN stays, and a planted outlier ranks first."""
     ensemble = registry.load("ensembles", name)
@@ -165,6 +191,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "schedules": check_schedule,
     "samplers": check_sampler,
     "denoisers": check_denoiser,
+    "error_scales": check_error_scale,
     "thresholds": check_threshold,
     "ensembles": check_ensemble,
 }

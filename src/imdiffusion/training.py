@@ -83,11 +83,12 @@ class Trainer:
         if self.state_path is not None:
             self._resume(read_state(self.state_path))
         began = saved = time.monotonic()
-        before = self.history.seconds
+        before = self.history.earlier_seconds = self.history.seconds
         try:
             while True:
                 if self._check_due():
                     self._check()
+                    self.history.seconds = before + time.monotonic() - began
                 if self._finished():
                     break
                 self._train_step()

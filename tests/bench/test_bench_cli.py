@@ -56,6 +56,30 @@ def test_a_second_call_measures_nothing_and_says_so(call, measured):
     assert "0 measured, 12 were there, 0 failed." in err
 
 
+def test_what_is_generated_needs_no_folder_of_data(call, tmp_path):
+    words = ("run", "small", "--rows", "zscore", "--data", "nowhere", "--threads", "1")
+    code, _, err = call(*words, "--out", tmp_path / "runs.jsonl")
+    assert code == 0, err
+    assert "1 measured" in err
+
+
+def test_lines_cut_by_a_kill_are_told_beside_the_tables(call, measured, tmp_path):
+    runs = tmp_path / "runs.jsonl"
+    first, *rest = measured[1].read_text().splitlines(keepends=True)
+    runs.write_text(first[:90] + "\n" + "".join(rest))
+    code, out, err = call("tables", runs)
+    assert code == 0
+    assert out.startswith("##")
+    assert err.startswith(f"warning: {runs}: 1 line was passed over")
+    assert len(err.splitlines()) == 1
+    runs.write_bytes(b"\x89PNG\r\n")
+    for words in (("tables",), ("paper",), ("study", "gratings"), ("page", "--out", runs)):
+        code, _, err = call(*words, runs)
+        assert (code, len(err.splitlines())) == (3, 1)
+        assert f"{runs}, line 1: not text" in err
+    assert runs.read_bytes() == b"\x89PNG\r\n"
+
+
 def test_tables_name_their_protocol_and_what_is_missing(call, measured):
     code, out, err = call("tables", measured[1])
     assert (code, err) == (0, "")
@@ -127,6 +151,12 @@ def test_checksums_are_verified(call, measured):
         (("run", "one_liners"), 3, "IMDIFFUSION_DATA"),
         (("run", "small", "--shard", "3"), 2, "--shard 3"),
         (("run", "small", "--seeds", "x"), 2, "--seeds x"),
+        (("run", "small", "--seeds", "5-2"), 2, "Write 2-5."),
+        (("run", "small", "--rows", ","), 2, "--rows ',' names nothing"),
+        (("run", "small", "--entities", "s2"), 2, "--entities s2: no such entity"),
+        (("run", "small", "--threads", "0"), 2, "threads = 0"),
+        (("run", "small", "--minutes", "0"), 2, "minutes = 0"),
+        (("run", "small", "--out", "."), 3, "it is a folder"),
         (("run", "small", "--set", "windw=5"), 4, "unknown setting 'windw'"),
         (("run", "--sets", "generated", "--rows", "fst"), 4, "unknown row 'fst'"),
         (("tables", "nothing.jsonl"), 3, "nothing.jsonl does not exist"),

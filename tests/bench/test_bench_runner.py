@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
+import torch
 from tiny_data import write_entity, write_set
 
 from imdiffusion.bench import record
@@ -17,8 +19,9 @@ from imdiffusion.bench.plans import PAPER_OWN, PLANS, plan
 from imdiffusion.bench.rows import names, settings_of
 from imdiffusion.bench.runner import bench, groups_of, work_folder
 from imdiffusion.bench.split import Split, Truth
+from imdiffusion.bench.worker import group_from_dict, group_to_dict
 from imdiffusion.data.frame import frame_from
-from imdiffusion.errors import ConfigError, DataError, UsageError
+from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
 
 TINY = {
     "window": 20,
@@ -89,10 +92,20 @@ def test_variants_that_differ_in_scoring_share_a_fit_and_score_as_if_they_did_no
     assert fit_key(FAST) != fit_key(Variant("wide", "fast", {**TINY, "width": 16}))
     first, second = measure(group(FAST, blocks), lambda: split(label_of()))
     assert (first["fit_shared"], second["fit_shared"]) == (False, True)
-    assert second["settings"]["smooth"] == 5
+    assert second["settings"]["bands"] == 3
     assert first["metrics"]["label_free"]["auc_pr"] != second["metrics"]["label_free"]["auc_pr"]
     again, alone = measure(group(FAST, FAST), lambda: split(label_of()))
     assert alone["metrics"] == again["metrics"] == first["metrics"]
+    # what is left to do has no say in the fit: its leader has, whose checks chose the weights
+    left = replace(group(blocks), leader=FAST)
+    (rest,) = measure(group_from_dict(group_to_dict(left)), lambda: split(label_of()))
+    assert (rest["fit_shared"], rest["fit_of"]) == (True, FAST.name)
+    assert rest["metrics"] == second["metrics"]
+
+
+def test_baselines_of_the_same_settings_stand_alone():
+    first, second = (Variant(name, "zscore") for name in ("one", "two"))
+    assert fit_key(first) != fit_key(second)
 
 
 def test_a_planted_anomaly_is_found_and_random_is_at_its_floor():
@@ -134,7 +147,8 @@ def test_a_plan_is_measured_once_and_resumes(tmp_path):
     out.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
     healed = bench(asked, out, root=root, threads=1, device="cpu")
     assert (healed.found, healed.done) == (7, 1)
-    kept = {one["id"]: one for one in record.read([out])}
+    with pytest.warns(DataWarning, match="1 line was passed over"):
+        kept = {one["id"]: one for one in record.read([out])}
     torn = json.loads(lines[-1])
     assert len(kept) == 8
     assert kept[torn["id"]]["metrics"] == torn["metrics"]
@@ -145,9 +159,11 @@ def test_what_no_seed_changes_is_measured_once(tmp_path):
     asked = Plan("p", ("SMD",), (ZSCORE, *ROWS), seeds=(3, 4))
     assert bench(asked, out, root=root, threads=1, device="cpu").asked == 10
     seeds = [(one["variant"], one["drawn"], one["seed"]) for one in record.read([out])]
-    assert seeds.count(("zscore", False, 3)) == 2
-    assert ("zscore", False, 4) not in seeds
-    assert seeds.count(("random", True, 4)) == 2
+    assert [seed for seed in seeds if seed[0] == "zscore"] == [("zscore", False, 0)] * 2
+    assert seeds.count(("random", True, 3)) == seeds.count(("random", True, 4)) == 2
+    # The same question has the same id whatever other seeds it is asked with.
+    other = bench(replace(asked, variants=(ZSCORE,), seeds=(7,)), out, root=root, device="cpu")
+    assert (other.asked, other.found) == (2, 2)
 
 
 def test_shards_are_disjoint_and_together_everything(tmp_path):
@@ -301,6 +317,43 @@ def test_the_papers_own_settings_reach_only_its_rows():
     assert asked.resolved(paper, "SMD").settings["reduce"] == PAPER_OWN["SMD"]["reduce"] == "max"
     assert "reduce" not in asked.resolved(paper, "MSL").settings
     assert asked.resolved(random, "SMD") == random
+    # One series of all entities is the same data set; what a variant sets itself wins.
+    assert asked.resolved(paper, "SMD-concatenated").settings["reduce"] == "max"
+    assert asked.resolved(paper, "MSL-concatenated") == paper
+    summed = replace(paper, settings={"reduce": "sum"})
+    assert asked.resolved(summed, "SMD-concatenated").settings["reduce"] == "sum"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is here")
+def test_a_device_that_is_not_here_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="no CUDA GPU here"):
+        bench(plan("small"), tmp_path / "runs.jsonl", device="cuda")
+    assert not any(tmp_path.iterdir())
+
+
+def test_only_the_states_of_a_calls_own_fits_are_removed(tmp_path):
+    root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
+    asked = Plan("p", ("SMD",), (FAST,), entities={"SMD": ("machine-1-1",)})
+    mine = work_folder(out) / "SMD" / "machine-1-1" / "0" / fit_key(FAST)
+    others = [
+        work_folder(out) / "SMD" / "machine-1-1" / "0" / "of another plan",
+        work_folder(out) / "SMD" / "machine-1-2" / "0" / fit_key(FAST),
+        work_folder(out) / "MSL" / "C-1" / "3" / fit_key(FAST),
+    ]
+    empty = work_folder(out) / "SMD" / "machine-1-1" / "1"
+    for folder in (mine, *others, empty):
+        folder.mkdir(parents=True)
+    for folder in (mine, *others):
+        (folder / "left").write_text("by a call that was killed")
+    bench(asked, out, root=root, threads=1, device="cpu")
+    assert not mine.exists()
+    assert all((folder / "left").exists() for folder in others)
+    # The next call has the rest of the data set, and another one data sets of its own.
+    bench(replace(asked, entities={}), out, root=root, threads=1, device="cpu")
+    assert [folder.exists() for folder in others] == [True, False, True]
+    assert not (work_folder(out) / "SMD" / "machine-1-2").exists()
+    assert bench(replace(asked, seeds=(9,)), out, root=root, minutes=1e-6, device="cpu").left == 1
+    assert others[0].exists()
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
@@ -314,6 +367,13 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
         bench(fine, out, root=root, shard=(4, 3))
     with pytest.raises(UsageError, match="jobs"):
         bench(fine, out, root=root, jobs=0)
+    with pytest.raises(UsageError, match="threads = 0"):
+        bench(fine, out, root=root, threads=0)
+    for minutes in (0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="leave no time"):
+            bench(fine, out, root=root, minutes=minutes)
+    with pytest.raises(ConfigError, match="unknown device 'gpu'"):
+        bench(fine, out, root=root, device="gpu")
     with pytest.raises(DataError, match="needs the folder"):
         bench(fine, out)
     with pytest.raises(ConfigError, match="no setting 'window'"):
@@ -337,22 +397,3 @@ def test_what_was_measured_is_known_again_by_later_versions():
         asked_id("SMD", "machine-1-1", Variant("paper", "paper", {"max_steps": 6}), 0),
     ]
     assert len({"dd01a2b12f679221", *others}) == 4
-
-
-def test_records_survive_a_torn_line_and_refuse_another_schema(tmp_path):
-    path = tmp_path / "runs.jsonl"
-    line = {"schema": record.SCHEMA, "id": "a", "value": float("nan")}
-    record.append(path, line)
-    with path.open("a") as file:
-        file.write('{"schema": 1, "id": "torn')
-    record.append(path, {**line, "id": "b"})
-    record.append(path, {**line, "id": "a", "value": 2.0})
-    found = list(record.read([path]))
-    assert [one["id"] for one in found] == ["b", "a"]
-    assert [one["value"] for one in found] == [None, 2.0]
-    with path.open("a") as file:
-        file.write('{"schema": 99, "id": "c"}\n')
-    with pytest.raises(DataError, match="line 5: not a run of schema"):
-        list(record.read([path]))
-    with pytest.raises(DataError, match="does not exist"):
-        list(record.read([tmp_path / "none.jsonl"]))

@@ -12,6 +12,7 @@ from scipy import stats
 from imdiffusion.bench.significance import (
     compare,
     critical_difference,
+    fewest_entities,
     friedman,
     holm,
     signed_rank_p,
@@ -126,10 +127,26 @@ def test_a_clear_best_differs_from_all_and_equals_do_not():
 
 
 def test_what_differs_is_judged_after_holm():
-    # each p is 2 / 2^6 = .031; the smallest of three is multiplied by 3
-    found = compare(["a", "b", "c"], np.arange(6)[:, None] + np.array([30.0, 20.0, 10.0]))
-    assert {(pair.p, pair.p_holm) for pair in found.pairs} == {(0.03125, 0.09375)}
-    assert found.like("a") == {"b", "c"}
+    # of 7: a beats b on all, 2 / 2^7, times 3; c lies between them with ranks 1 to 3 against it
+    values = np.arange(7)[:, None] + np.array([[9.0, 0.0, 4.0]] * 7)
+    values[:3, 2] = values[:3, 0] + [0.1, 0.2, 0.3]
+    found = compare(["a", "b", "c"], values)
+    p = {(pair.first, pair.second): (pair.p, pair.p_holm) for pair in found.pairs}
+    assert p["a", "b"] == (2 / 2**7, 6 / 2**7)
+    assert p["a", "c"] == (p["a", "c"][0],) * 2
+    assert p["a", "c"][0] > 0.05
+    assert found.like("a") == {"c"}
+
+
+@pytest.mark.parametrize("variants", [2, 3, 6, 12])
+def test_a_test_needs_as_many_entities_as_its_smallest_p_asks(variants):
+    least = fewest_entities(variants)
+    pairs = variants * (variants - 1) / 2
+    assert pairs * 2 / 2**least < 0.05 <= pairs * 2 / 2 ** (least - 1)
+    names = [f"v{number}" for number in range(variants)]
+    clear = np.arange(least)[:, None] / 100 + np.arange(variants)[None]
+    assert compare(names, clear).like("v0") == frozenset()
+    assert f"at least {least}" in compare(names, clear[1:]).note
 
 
 def test_lower_is_better_turns_ranks_around():

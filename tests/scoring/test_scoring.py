@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import genpareto
 
 from imdiffusion.errors import DataError
-from imdiffusion.scoring.error import centred_mean, point_error, reduce_channels
+from imdiffusion.scoring.error import reduce_channels
 from imdiffusion.scoring.event import find_events, spans
 from imdiffusion.scoring.threshold import peaks_over_threshold, quantile
 from imdiffusion.scoring.vote import MeanEnsemble, RankVote, ThresholdVote
@@ -22,16 +22,6 @@ def f32(*rows: object) -> np.ndarray:
     return np.array(rows, dtype=np.float32)
 
 
-def test_point_error_golden() -> None:
-    seen, estimate, scale = f32(1, 2, 3), f32(2, 2, 7), f32(1, 1, 2)
-    target = np.array([True, True, False])
-    absolute = point_error(seen, estimate, target, scale, kind="absolute")
-    squared = point_error(seen, estimate, np.array([True] * 3), scale, kind="squared")
-    assert absolute[:2].tolist() == [1.0, 0.0]
-    assert np.isnan(absolute[2])
-    assert squared.tolist() == [1.0, 0.0, 4.0]
-
-
 def test_reduce_golden() -> None:
     error = f32([1, 2, 6], [1, NAN, 3], [NAN, NAN, NAN])
     assert reduce_channels(error, kind="sum")[:2].tolist() == [9.0, 6.0]  # 2 of 3: mean 2, times 3
@@ -39,34 +29,6 @@ def test_reduce_golden() -> None:
     assert reduce_channels(error, kind="max")[:2].tolist() == [6.0, 3.0]
     for kind in ("sum", "mean", "max"):
         assert np.isnan(reduce_channels(error, kind=kind)[2])
-
-
-@given(
-    arrays(np.float32, (37, 2), elements=st.floats(0, 100, width=32) | st.just(NAN)),
-    st.integers(1, 12),
-    st.lists(st.integers(1, 20), max_size=6),
-)
-def test_centred_mean_is_the_same_in_pieces(
-    series: np.ndarray, width: int, cuts: list[int]
-) -> None:
-    edges = np.unique(np.clip(np.cumsum([0, *cuts, 37]), 0, 37))
-    pieces = [series[a:b] for a, b in itertools.pairwise(edges)]
-    out = np.concatenate(list(centred_mean(pieces, width)))
-    before, after = width // 2, width - 1 - width // 2
-    for row in range(37):
-        for k in range(2):
-            around = series[max(0, row - before) : row + after + 1, k]
-            if np.isnan(series[row, k]):
-                assert np.isnan(out[row, k])
-            else:
-                assert out[row, k] == pytest.approx(np.nanmean(around), rel=1e-4, abs=1e-4)
-
-
-def test_centred_mean_forgets_a_huge_value() -> None:
-    series_ = np.ones((100, 1), np.float32)
-    series_[20] = 1e20
-    out = np.concatenate(list(centred_mean([series_], 10)))
-    assert out[40:].tolist() == [[1.0]] * 60
 
 
 def test_quantile_golden() -> None:

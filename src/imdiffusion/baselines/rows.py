@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError, NotFittedError
-from imdiffusion.scoring.error import centred_mean
+from imdiffusion.scoring.smoothing import centred_mean
 
 Floats = NDArray[np.float64]
 

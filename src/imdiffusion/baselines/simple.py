@@ -88,7 +88,7 @@ class MovingVariance(_ChannelMean):
         return self
 
     def _of_channels(self, x: Floats) -> Floats:
-        # As in scoring.error.centred_mean: of an even width one row more lies before.
+        # As in scoring.smoothing.centred_mean: of an even width one row more lies before.
         before = self.width // 2
         margin = np.full((before, 1), np.nan), np.full((self.width - 1 - before, 1), np.nan)
         variance = np.empty_like(x)

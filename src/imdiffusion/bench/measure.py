@@ -41,13 +41,24 @@ Settings = dict[str, Scalar]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that share data, seed and fit: `variants` differ in their scoring alone."""
+    """Runs that share data, seed and fit: `variants` differ in their scoring alone.
+
+    leader: whose settings the fit is made under, measured here or not; None = the first variant.
+    The held-out checks of a training impute as the scoring does and choose among its weights, so
+    who fits must not hang on which runs are left to do.
+    """
 
     plan: str
     dataset: str
     entity: str
     seed: int
     variants: tuple[Variant, ...]
+    leader: Variant | None = None
+
+    @property
+    def fitted_as(self) -> Variant:
+        """The variant whose settings the fit is made under."""
+        return self.leader or self.variants[0]
 
     def ids(self) -> dict[str, Variant]:
         """The id of each variant's run."""
@@ -67,10 +78,10 @@ def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
 
 
 def fit_key(variant: Variant) -> str:
-    """Variants of one key share a fit: row and training settings agree."""
+    """Variants of one key share a fit: presets whose training settings agree; others have none."""
     settings = settings_of(variant.row, variant.settings)
     if variant.row not in presets.PRESETS:
-        return run_id(row=variant.row, settings=settings)
+        return run_id(name=variant.name, row=variant.row, settings=settings)
     training = {key: value for key, value in settings.items() if key not in SCORING_SETTINGS}
     return run_id(settings=training)
 
@@ -132,6 +143,7 @@ class _Attempt:
         self.stage, self.shared = "fit", False
         self.seconds: dict[str, float] = {}
         self.memory = 0.0
+        self.peer: dict[str, dict[str, str]] = {}
 
     def fit(
         self,
@@ -141,26 +153,40 @@ class _Attempt:
         checkpoint: Path | None,
         on_progress: OnProgress | None,
     ) -> tuple[_Fit, Row]:
-        group, variant = self.frame.group, self.variant
-        row = make(
+        leader = self.frame.group.fitted_as
+        if fitted is None:
+            row = self._row(leader, checkpoint=checkpoint, on_progress=on_progress)
+            began = time.perf_counter()
+            row.fit(split.train)
+            earlier = row.earlier_seconds if isinstance(row, DiffusionRow) else 0.0
+            fitted = _Fit(row, earlier + time.perf_counter() - began)
+        self.seconds["fit"] = fitted.seconds
+        if self.variant == leader:
+            return fitted, fitted.row
+        borrowing = self._row(self.variant)
+        if not isinstance(borrowing, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
+            raise TypeError(f"{self.variant.row} cannot borrow a fit")
+        began = time.perf_counter()
+        borrowing.like(fitted.row, split.train)
+        self.shared = True
+        self.seconds["fit"] += time.perf_counter() - began
+        return fitted, borrowing
+
+    def _row(
+        self,
+        variant: Variant,
+        *,
+        checkpoint: Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Row:
+        return make(
             variant.row,
             settings_of(variant.row, variant.settings),
-            seed=group.seed,
+            seed=self.frame.group.seed,
             device=self.frame.device,
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
-        began = time.perf_counter()
-        if fitted is None:
-            fitted = _Fit(row.fit(split.train), time.perf_counter() - began)
-            self.seconds["fit"] = fitted.seconds
-        else:
-            if not isinstance(row, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
-                raise TypeError(f"{variant.row} cannot borrow a fit")
-            row.like(fitted.row, split.train)
-            self.shared = True
-            self.seconds["fit"] = fitted.seconds + time.perf_counter() - began
-        return fitted, row
 
     def score(self, row: Row, split: Split) -> Scores:
         self.stage = "score"
@@ -169,14 +195,18 @@ class _Attempt:
         self.seconds["score"] = time.perf_counter() - began
         self.memory = provenance.peak_memory_mib()
         if isinstance(row, CalibratedRow) and hasattr(row.detector, "memory_mib_"):
-            self.memory = row.detector.memory_mib_  # it ran in a process of its own
+            # It ran in a process and an environment of its own.
+            self.memory = row.detector.memory_mib_
+            self.peer = {"peer_versions": row.detector.versions_}
         return scores
 
     def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
         self.stage = "evaluate"
         began = time.perf_counter()
         where = f"{split.dataset} {split.entity}"
-        metrics = evaluate(scores, split.truth, period_s=split.period_s, where=where)
+        metrics = evaluate(
+            scores, split.truth, period_s=split.period_s, where=where, seed=self.frame.group.seed
+        )
         label = split.truth.label()
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
         self.seconds["evaluate"] = time.perf_counter() - began
@@ -188,7 +218,9 @@ class _Attempt:
             "anomalous_share": float(label.mean()),
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
             "memory_mib": self.memory,
+            **self.peer,
             "fit_shared": self.shared,
+            "fit_of": self.frame.group.fitted_as.name,
             "warnings": told,
             "metrics": metrics,
             "extra": extra,

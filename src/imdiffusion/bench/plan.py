@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from imdiffusion.bench.sources import CONCATENATED
 from imdiffusion.settings import Scalar
 
 
@@ -25,7 +26,8 @@ class Plan:
     """Data sets x entities x variants x seeds, under one name.
 
     entities: for each data set the entities that count; a data set that is absent here: all.
-    own: for each data set settings of its own, for variants of row "paper" that do not set them.
+    own: for each data set settings of its own, for variants of row "paper" that do not set them;
+    they hold for its concatenated form too.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Plan:
 
     def resolved(self, variant: Variant, dataset: str) -> Variant:
         """The variant as this data set has it."""
-        if variant.row != "paper" or dataset not in self.own:
+        own = self.own.get(dataset) or self.own.get(dataset.removesuffix(CONCATENATED))
+        if variant.row != "paper" or not own:
             return variant
-        return Variant(variant.name, variant.row, {**self.own[dataset], **variant.settings})
+        return Variant(variant.name, variant.row, {**own, **variant.settings})

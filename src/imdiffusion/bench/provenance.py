@@ -13,11 +13,16 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("imdiffusion", "torch", "numpy", "aeon", "scikit-learn", "pyod", "scipy")
+# What computes a number of a run, or reads the data it is computed from.
+PACKAGES = ("imdiffusion", "torch", "numpy", "pyarrow", "scikit-learn", "scipy", "pyod")
 
 
 def versions() -> dict[str, str]:
-    """Python and every installed package that can change a number."""
+    """The version of Python, and of those of PACKAGES that are installed.
+
+    Other packages of this environment are not in it, nor are those of a peer's environment, which
+    the peer tells itself.
+    """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -28,19 +33,35 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with "+" where tracked files were changed; None outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12"]
+    """Commit of the checkout that tracks this file, 12 hex digits; "+" where it was changed.
+
+    None outside a checkout, also where this package is merely installed inside somebody else's,
+    such as in a virtual environment there; None without git.
+    """
+    if _git("ls-files", "--error-unmatch", "--", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--abbrev=12", "--dirty=+", "--match=")
+
+
+def _git(*words: str) -> str | None:
+    """What git says in the folder of this file; None where it fails, says nothing or is absent."""
     try:
         done = subprocess.run(
-            [*git, "--dirty=+", "--match="], capture_output=True, text=True, check=False
+            ["git", "-C", str(Path(__file__).parent), *words],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         return None
-    return done.stdout.strip() or None
+    return (done.stdout.strip() or None) if done.returncode == 0 else None
 
 
 def host(device: str) -> dict[str, Any]:
-    """Processor, cores, memory, and the GPU where one is used."""
+    """Name of the processor, cores this process may use, memory in GiB; the GPU of `device`.
+
+    gpu: its name where `device` is "cuda" or "cuda:N", otherwise None.
+    """
     gpu = None
     if device.startswith("cuda"):
         import torch
@@ -74,7 +95,7 @@ def forget_peak_memory() -> bool:
 
 
 def peak_memory_mib() -> float:
-    """Peak resident memory of this process, on Linux since it was last forgotten."""
+    """Peak resident memory of this process in MiB; on Linux since it was last forgotten."""
     own = 0.0
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

@@ -5,45 +5,57 @@ A line holds these keys; `status` says which of the last two groups it has.
     schema     1
     id         16 hex digits of what was asked for: dataset, entity, variant, row, seed, and the
                settings that are not at their default
-    plan       the plan it belongs to, such as "table"
+    plan       the plan it belongs to, such as "paper"
     dataset, entity
     variant    name of the row in the tables
     row        the detector behind it: "fast", "paper", "mahalanobis", ...
     seed       int
-    drawn      whether the seed changes the numbers; where not, one seed is all that is measured
+    drawn      whether the seed changes the numbers; where not, it is asked once, with seed 0
     settings   the detector's settings, all of them, resolved
-    versions   {"imdiffusion", "python", "numpy", "torch", ...}
+    versions   {"python", "imdiffusion", "numpy", "torch", ...}: `provenance.PACKAGES`
     commit     of the checkout, with "+" where it was changed; null outside one
-    host       {"cpu", "cores", "memory_gib", "gpu"}
+    host       {"cpu", "cores", "memory_gib", "gpu" (its name, or null where none is used)}
     device     "cpu" or "cuda"
     threads    of one tensor operation
-    date       ISO 8601, UTC
+    date       ISO 8601, UTC, to the second
     status     "ok" or "failed"
 
-    ok:        rows (train, test), channels, anomalous_share,
-               seconds {"fit", "score", "evaluate"}, memory_mib (peak of the process; of the whole
-               process, so the largest of what it ran so far), fit_shared (bool: the fit was done by
-               another variant with the same training settings; its seconds are that fit's)
+    ok:        rows {"train", "test"}, channels, anomalous_share (of the test rows)
+               seconds {"fit", "score", "evaluate"}
+               memory_mib: peak resident memory, on Linux since this variant began, elsewhere of
+               all that the process ever did; of a peer, that of its own process
+               peer_versions {package: version}: of a peer's environment, only where there is one
+               fit_shared: true where the fit was done under another variant, `fit_of`, with the
+               same training settings; seconds["fit"] is then that fit's with this calibration
+               warnings [text, ...]: what the library said about the data
                metrics {protocol: {metric: float or null}}, protocols never mixed
-               extra: what `ensembles.ensemble_curve` says, where there are diffusion steps
-               warnings: what the library said about the data
-    failed:    stage ("load", "fit", "score", "evaluate"), error {"type", "message"}
+               extra: what `ensembles.ensemble_curve` says; {} without diffusion steps
+    failed:    stage: "load", "fit", "score" or "evaluate"; "process" where the worker died
+               error {"type", "message"}; the type of "process" is "ProcessDied"
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from imdiffusion.errors import DataError
+from imdiffusion.data.atomic import check_writable
+from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 
 SCHEMA = 1
 Record = dict[str, Any]
+NAMES = ("id", "plan", "dataset", "entity", "variant", "row")  # text in every line
+ENDS = {"ok": ("rows", "seconds", "metrics"), "failed": ("stage", "error")}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems
 
 
 def run_id(**asked: Any) -> str:
@@ -70,29 +82,158 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only call that appends to `path`, which need not exist; its folder is made.
+
+    Held by an advisory lock on "<name>.lock" beside it, which a kill releases; where the file
+    system has no locks, by nothing. Raises UsageError where another call holds it, OutputError
+    where `path` cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            if not target.is_file():
+                raise OutputError(
+                    f"cannot write {path}: it is {'a folder' if target.is_dir() else 'no file'}",
+                    remedy="Name a file; it need not exist.",
+                )
+            target.open("ab").close()
+        check_writable(target)
+        held, lock = _locked(target.with_name(target.name + ".lock"), path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}",
+            remedy="Name a file in a folder that you may write to.",
+        ) from error
+    with held:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, path: Path) -> tuple[IO[str], Path]:
+    """The lock file, open and locked; UsageError where another call holds it."""
+    while True:
+        file = lock.open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, lock):
+                return file, lock
+        except BlockingIOError:
+            file.close()
+            raise UsageError(
+                f"another call is writing to {path}",
+                remedy="Wait for it, or give each shard an --out of its own: tables and pages "
+                "read several files.",
+            ) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return file, lock
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(file: IO[str], lock: Path) -> bool:
+    """Whether the open file is still the one at this path: who held it before removes it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
+    except FileNotFoundError:
+        return False
+
+
 def read(paths: Iterable[Path]) -> Iterator[Record]:
     """The runs of these files, the latest line of an id alone; a torn line is passed over.
 
-    A torn line is one that ends a file or stands where a kill cut it. Raises DataError for a line
-    of another schema and for a file that does not exist.
+    A torn line ends a file or stands where a kill cut it: its run is asked for again. Of those
+    that do not end a file a DataWarning says how many there are. Raises DataError, naming file
+    and line, for what is no run of this schema, and for a file that cannot be read.
     """
     latest: dict[str, Record] = {}
     for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} does not exist", remedy="Run `imdiffusion bench run` first.")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # cut by a kill: its run is asked for again
-            if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-                raise DataError(
-                    f"{path}, line {number}: not a run of schema {SCHEMA}",
-                    remedy="Read it with the version that wrote it, or leave it out.",
-                )
+        for record in _runs_of(path):
             latest.pop(record["id"], None)
             latest[record["id"]] = record
     yield from latest.values()
+
+
+def _runs_of(path: Path) -> list[Record]:
+    """The runs of one file, line by line."""
+    found: list[Record] = []
+    torn: list[int] = []
+    foreign = 0  # first line that no kill can have made out of one of ours
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{where}: not text", remedy="Name files that `imdiffusion bench run` wrote."
+            ) from None
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError:  # no JSON, or a number of thousands of digits
+            if line.endswith(b"\n"):
+                torn.append(number)
+            if not text.startswith(("{", "\0")):
+                foreign = foreign or number
+            continue
+        found.append(_checked(record, where))
+    if foreign and not found:
+        raise DataError(
+            f"{path}, line {foreign}: not a run, and no other line is one",
+            remedy="Name files that `imdiffusion bench run` wrote.",
+        )
+    if torn:
+        lines = "1 line was" if len(torn) == 1 else f"{len(torn)} lines were"
+        warnings.warn(
+            f"{path}: {lines} passed over, cut off by a kill (the first is line {torn[0]}); their "
+            "runs are asked for again",
+            DataWarning,
+            stacklevel=4,
+        )
+    return found
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist", remedy="Run `imdiffusion bench run` first."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", remedy="Name files, not folders."
+        ) from error
+
+
+def _checked(record: Any, where: str) -> Record:
+    """The record, if it has what every reader of records takes for granted."""
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise DataError(
+            f"{where}: not a run of schema {SCHEMA}",
+            remedy="Read it with the version that wrote it, or leave it out.",
+        )
+    odd = [name for name in NAMES if not isinstance(record.get(name), str)]
+    odd += [] if isinstance(record.get("seed"), int) else ["seed"]
+    status = record.get("status")
+    ends = ENDS.get(status) if isinstance(status, str) else None
+    odd += ["status"] if ends is None else [name for name in ends if name not in record]
+    if odd:
+        raise DataError(
+            f"{where}: a run without a proper {' and '.join(repr(name) for name in odd)}",
+            remedy="Remove the line: the next `imdiffusion bench run` measures it again.",
+        )
+    return record
 
 
 def _finite(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """What stands in a row of a table: presets, baselines and peers behind one face.
 
-A row is fitted on a frame and scores a frame. Every row gets the same scaler (fitted on the same
-training rows), the same held-out tail and the same rule for its label-free threshold.
+A row is fitted on a frame and scores a frame. Every row gets the same held-out tail and the same
+rule for its label-free threshold, and z-scores of the same training rows; only `paper` has the
+min-max scale of the released code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from imdiffusion.bench.split import Scores
 from imdiffusion.course import OnProgress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
+from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.settings import Scalar, Settings
 
@@ -110,6 +112,11 @@ class DiffusionRow:
         )
         return self
 
+    @property
+    def earlier_seconds(self) -> float:
+        """Seconds of the training that went into calls before, which were cut off."""
+        return self.entity_.history.earlier_seconds
+
     def like(self, fitted: DiffusionRow, train: Frame) -> Self:
         """Take over the network of a row that differs in its scoring alone, and calibrate."""
         from imdiffusion.fitting import recalibrate
@@ -142,9 +149,9 @@ class CalibratedRow:
         self.detector, self.settings = detector, settings
 
     def fit(self, train: Frame) -> Self:
-        """Fit scaler and detector on all but the held-out tail."""
-        share = float(self.settings["holdout"])
-        split = len(train.values) - max(1, round(share * len(train.values)))
+        """Fit scaler and detector on all but the held-out tail, then the threshold on that."""
+        window = presets.preset("fast").window
+        split = held_out_from(len(train.values), window, float(self.settings["holdout"]))
         if split < 2:
             raise DataError(
                 f"the training part has {len(train.values)} rows", remedy="Give more rows."
@@ -153,23 +160,22 @@ class CalibratedRow:
         self.scaler_ = Scaler.fit(train.values[:split], observed, kind="zscore")
         scaled = self._scaled(train)
         self.detector.fit(scaled[:split])
-        self._train, self._split = scaled, split
+        # The tail has the rows before it as the context that it has in life.
+        score = np.asarray(self.detector.decision_function(scaled), np.float64)
+        rule = registry.load("thresholds", str(self.settings["threshold"]))
+        self.level_ = rule(
+            score[split:] if split < len(score) else score,
+            alarm_rate=float(self.settings["alarm_rate"]),
+        )
         return self
 
     def score(self, test: Frame) -> Scores:
         """Score, divided by the threshold, so that above 1 is an alarm."""
-        rule = registry.load("thresholds", str(self.settings["threshold"]))
         scaled = self._scaled(test)
         score = np.asarray(self.detector.decision_function(scaled), np.float64)
-        held = self._held_scores()
-        level = rule(held, alarm_rate=float(self.settings["alarm_rate"]))
         parts = getattr(self.detector, "channel_scores", None)
         channels = None if parts is None else np.asarray(parts(scaled), np.float32)
-        return Scores(_over(score, level), None, channels)
-
-    def _held_scores(self) -> NDArray[np.float64]:
-        """Scores of the held-out tail, with the rows before it as the context it has in life."""
-        return np.asarray(self.detector.decision_function(self._train), np.float64)[self._split :]
+        return Scores(_over(score, self.level_), None, channels)
 
     def _scaled(self, frame: Frame) -> NDArray[np.float64]:
         scaled = self.scaler_.forward(np.where(frame.observed, frame.values, np.nan))

@@ -6,50 +6,23 @@ a fit that was cut off continues from its last saved step.
 
 from __future__ import annotations
 
-import queue
 import shutil
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from imdiffusion.bench import record
-from imdiffusion.bench.link import Link
-from imdiffusion.bench.measure import Group, failure, fit_key
+from imdiffusion.bench.measure import Group, fit_key
 from imdiffusion.bench.plan import Plan
-from imdiffusion.bench.record import Record
 from imdiffusion.bench.rows import drawn
-from imdiffusion.bench.sources import open_source
+from imdiffusion.bench.shift import Shift, State, Watch
+from imdiffusion.bench.sources import needs_folder, open_source
+from imdiffusion.bench.worker import states_of
 from imdiffusion.errors import DataError, UsageError
+from imdiffusion.state import device_of
 
-
-@dataclass(slots=True)
-class State:
-    """How far a call is: runs asked for, found done, done now, failed now; seconds so far."""
-
-    asked: int = 0
-    found: int = 0
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    doing: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def left(self) -> int:
-        """Runs still to do."""
-        return self.asked - self.found - self.done - self.failed
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the speed so far; None before the first run."""
-        now = self.done + self.failed
-        return self.seconds / now * self.left if now else None
-
-
-Watch = Callable[[State, Record | None], None]
+UNDRAWN_SEED = 0  # of what no seed changes: one question has one id, whatever seeds a call has
 
 
 def groups_of(plan: Plan, root: Path | None) -> list[Group]:
@@ -58,12 +31,14 @@ def groups_of(plan: Plan, root: Path | None) -> list[Group]:
     Raises DataError, ConfigError; UsageError where an entity is asked for that no set has.
     """
     chosen = [
-        (dataset, entity) for dataset in plan.datasets for entity in _entities(plan, dataset, root)
+        (dataset, entity)
+        for dataset in dict.fromkeys(plan.datasets)
+        for entity in _entities(plan, dataset, root)
     ]
     # Seeds outermost: a run that is cut off has whole tables of its first seeds.
     return [
         group
-        for place, seed in enumerate(plan.seeds)
+        for place, seed in enumerate(dict.fromkeys(plan.seeds))
         for dataset, entity in chosen
         for group in _by_fit(plan, dataset, entity, seed, first=place == 0)
     ]
@@ -78,19 +53,19 @@ def _entities(plan: Plan, dataset: str, root: Path | None) -> Sequence[str]:
                 f"{dataset} has no entity {entity!r}",
                 remedy=f"It has {len(known)}, from {known[0]} to {known[-1]}.",
             )
-    return wanted or known
+    return list(dict.fromkeys(wanted or known))
 
 
 def _by_fit(plan: Plan, dataset: str, entity: str, seed: int, *, first: bool) -> Iterator[Group]:
-    """Groups of one entity and seed; what no seed changes is measured with the first alone."""
+    """Groups of one entity and seed; what no seed changes comes once, beside the first seed."""
     sharing = defaultdict(list)
     for variant in plan.variants:
-        if not first and not drawn(variant.row):
-            continue
-        one = plan.resolved(variant, dataset)
-        sharing[fit_key(one)].append(one)
+        if first or drawn(variant.row):
+            one = plan.resolved(variant, dataset)
+            sharing[fit_key(one)].append(one)
     for variants in sharing.values():
-        yield Group(plan.name, dataset, entity, seed, tuple(variants))
+        own = seed if drawn(variants[0].row) else UNDRAWN_SEED
+        yield Group(plan.name, dataset, entity, own, tuple(variants), leader=variants[0])
 
 
 def measured(path: Path, *, retry_failed: bool) -> set[str]:
@@ -119,22 +94,41 @@ def bench(
     root: folder of the data sets. shard: (i, n), the i-th of n parts of the groups, from 1.
     jobs: worker processes, several also on one GPU. threads: of one worker, None = cores / jobs.
     minutes: stop in order after so long; the next call continues. retry_failed: failed runs too.
-    Raises UsageError, DataError, ConfigError before anything is measured.
+
+    Before anything is measured it raises UsageError, also where another call writes to `out`;
+    OutputError where `out` cannot be written; DataError for data that is not there or an `out`
+    that holds something else; ConfigError for an unknown row or setting, or a device that is not
+    here.
     """
     part, parts = shard
     if not 1 <= part <= parts:
         raise UsageError(f"shard {part}/{parts} is no part", remedy="Write i/n with 1 <= i <= n.")
-    if jobs < 1:
-        raise UsageError(f"jobs = {jobs} is less than one", remedy="For instance 1.")
+    for name, count in (("jobs", jobs), ("threads", threads)):
+        if count is not None and count < 1:
+            raise UsageError(f"{name} = {count} is less than one", remedy="For instance 1.")
+    if minutes is not None and not minutes > 0:
+        raise UsageError(f"minutes = {minutes:g} leave no time", remedy="Give more than 0.")
+    device_of(device)
     groups = groups_of(plan, root)[part - 1 :: parts]
-    known = measured(out, retry_failed=retry_failed)
-    state = State(asked=sum(len(group.variants) for group in groups))
-    todo = list(_without(groups, known))
-    state.found = state.asked - sum(len(group.variants) for group in todo)
-    if todo:
-        _Shift(todo, out, state, watch, root, device, jobs, threads).work(minutes)
-    if state.left == 0:
-        shutil.rmtree(work_folder(out), ignore_errors=True)
+    with record.alone(out):
+        known = measured(out, retry_failed=retry_failed)
+        state = State(asked=sum(len(group.ids()) for group in groups))
+        todo = list(_without(groups, known))
+        state.found = state.asked - sum(len(group.variants) for group in todo)
+        if todo:
+            Shift(
+                todo,
+                out,
+                state,
+                work=work_folder(out),
+                root=root,
+                device=device,
+                jobs=jobs,
+                threads=threads,
+                watch=watch,
+            ).work(minutes)
+        if state.left == 0:
+            _forget(work_folder(out), groups)
     return state
 
 
@@ -148,119 +142,25 @@ def _without(groups: Iterable[Group], known: set[str]) -> Iterator[Group]:
     for group in groups:
         left = tuple(one for id_, one in group.ids().items() if id_ not in known)
         if left:
-            yield Group(group.plan, group.dataset, group.entity, group.seed, left)
+            yield replace(group, variants=left)
 
 
-class _Shift:
-    """Workers at their groups until all are done, time is up, or Ctrl-C."""
-
-    def __init__(
-        self,
-        todo: list[Group],
-        out: Path,
-        state: State,
-        watch: Watch | None,
-        root: Path | None,
-        device: str,
-        jobs: int,
-        threads: int | None,
-    ) -> None:
-        self.out, self.state, self.watch = out, state, watch
-        self.device, self.jobs = device, min(jobs, len(todo))
-        self.threads = threads or max(1, _cores() // self.jobs)
-        self.waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
-        for group in todo:
-            self.waiting.put(group)
-        self.told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self.links = [Link(root, device, self.threads, work_folder(out)) for _ in range(self.jobs)]
-        self.stopping = False
-
-    def work(self, minutes: float | None) -> None:
-        began = time.monotonic()
-        deadline = None if minutes is None else began + 60 * minutes
-        crew = [
-            threading.Thread(target=self._serve, args=(number,), daemon=True)
-            for number in range(self.jobs)
-        ]
-        for thread in crew:
-            thread.start()
-        busy = self.jobs
-        try:
-            while busy:
-                if deadline is not None and time.monotonic() > deadline:
-                    break
-                try:
-                    number, what = self.told.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                self.state.seconds = time.monotonic() - began
-                busy -= self._heed(number, what)
-        finally:
-            self.stopping = True
-            for link in self.links:
-                link.stop()
-            for thread in crew:
-                thread.join()
-            for link in self.links:
-                link.close()
-
-    def _heed(self, number: int, what: Any) -> int:
-        """Take one message; 1 where a worker has nothing left to do."""
-        state, kept = self.state, None
-        if what is None:
-            state.doing.pop(number, None)
-            return 1
-        if isinstance(what, BaseException):
-            raise what
-        if isinstance(what, str):
-            state.doing[number] = what
-        else:
-            record.append(self.out, what)
-            kept = what
-            if what["status"] == "ok":
-                state.done += 1
-            else:
-                state.failed += 1
-        if self.watch is not None:
-            self.watch(state, kept)
-        return 0
-
-    def _serve(self, number: int) -> None:
-        """One thread: hand groups to one worker process and pass on what it answers."""
-        link = self.links[number]
-        try:
-            while not self.stopping:
-                try:
-                    group = self.waiting.get_nowait()
-                except queue.Empty:
-                    break
-                left = group.ids()
-                for message in link.measure(group):
-                    if isinstance(message, str):
-                        self.told.put((number, message))
-                    else:
-                        left.pop(message["id"], None)
-                        self.told.put((number, message))
-                for variant in left.values() if not self.stopping else ():
-                    self.told.put((number, self._died(group, variant, link.last_words)))
-        except Exception as error:  # noqa: BLE001 - the caller's thread raises it
-            self.told.put((number, error))
-            return
-        self.told.put((number, None))
-
-    def _died(self, group: Group, variant: Any, why: str) -> Record:
-        return failure(group, variant, "process", why, device=self.device, threads=self.threads)
+def _forget(work: Path, groups: Iterable[Group]) -> None:
+    """Remove the states of these groups' fits; those of other plans and shards stay."""
+    for group in groups if work.is_dir() else ():
+        folder = states_of(work, group)
+        for key in {fit_key(variant) for variant in group.variants}:
+            shutil.rmtree(folder / key, ignore_errors=True)
+        while folder.is_relative_to(work):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+            folder = folder.parent
 
 
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-def check_root(root: Path | None) -> None:
-    """DataError unless root is a folder, or none is needed."""
-    if root is not None and not root.is_dir():
+def check_root(root: Path | None, plan: Plan) -> None:
+    """DataError where the plan needs a folder of data sets, and `root` is named and is none."""
+    needed = any(needs_folder(dataset) for dataset in plan.datasets)
+    if needed and root is not None and not root.is_dir():
         raise DataError(
             f"the data folder {root} does not exist",
             remedy="Name the folder that holds SMD, GCP, ... with --data or IMDIFFUSION_DATA.",

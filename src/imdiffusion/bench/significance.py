@@ -7,6 +7,7 @@ difference of Nemenyi 1963 for all, as Demšar (JMLR 7, 2006) recommends for sev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError, MissingExtraError
-
-FEWEST_ENTITIES = 6  # below, no outcome of a signed-rank test reaches 5 %: 2 / 2^5 = .0625
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +34,9 @@ class Comparison:
     """Variants on the same entities, in the order they were given.
 
     mean_ranks           1 = best on every entity; ties share their ranks
-    friedman             (statistic, p); None below three variants or six entities
+    friedman             (statistic, p); None below three variants, and where there is no test
     critical_difference  mean ranks further apart than this differ (Nemenyi); None as above
-    pairs                empty below six entities
+    pairs                empty where there is no test
     note                 why there is no test, or ""
     """
 
@@ -83,7 +82,7 @@ def compare(
 ) -> Comparison:
     """Compare variants by `values` (E entities, V variants), all finite.
 
-    With fewer than six entities there are mean ranks but no p: `note` says so.
+    With fewer than `fewest_entities` there are mean ranks but no p: `note` says so.
     Raises DataError for other shapes and for values that are missing; MissingExtraError
     without scipy.
     """
@@ -97,7 +96,7 @@ def compare(
     entities, count = values.shape
     ranks = _ranks(values if lower_is_better else -values)
     mean_ranks = dict(zip(names, ranks.mean(axis=0).tolist(), strict=True)) if entities else {}
-    note = _note(entities, count)
+    note = _note(entities, count, level)
     if note:
         return Comparison(tuple(names), entities, level, mean_ranks, None, None, (), note)
     return Comparison(
@@ -160,11 +159,24 @@ def critical_difference(variants: int, entities: int, *, level: float = 0.05) ->
     return float(q * np.sqrt(variants * (variants + 1) / (6 * entities)))
 
 
-def _note(entities: int, variants: int) -> str:
+def fewest_entities(variants: int, *, level: float = 0.05) -> int:
+    """Entities below which no outcome is significant at the level.
+
+    The smallest p of a signed-rank test is 2 / 2^entities; Holm multiplies it by the pairs.
+    """
+    pairs = variants * (variants - 1) // 2
+    return 1 + math.floor(math.log2(pairs / level)) + 1
+
+
+def _note(entities: int, variants: int, level: float) -> str:
     if variants < 2:
         return "one variant: nothing to compare" if variants else "no variant to compare"
-    if entities < FEWEST_ENTITIES:
-        return f"too few entities for a test ({entities}, at least {FEWEST_ENTITIES} are needed)"
+    least = fewest_entities(variants, level=level)
+    if entities < least:
+        return (
+            f"too few entities for a test of {variants} variants "
+            f"({entities}, at least {least} are needed)"
+        )
     return ""
 
 

@@ -26,13 +26,18 @@ class Source(Protocol):
         """One entity."""
 
 
+def needs_folder(name: str) -> bool:
+    """Whether the data set of this name lies in the folder of the benchmark data."""
+    return name.partition(":")[0] != GENERATED
+
+
 def open_source(name: str, root: Path | None) -> Source:
     """The data set of this name.
 
     "SMD" is a folder under root, "SMAP-concatenated" all its entities as one series, and
     "generated:coupling=0.8,noise=0.1" comes from the generator. Raises ConfigError, DataError.
     """
-    if name.partition(":")[0] == GENERATED:
+    if not needs_folder(name):
         from imdiffusion.bench.generator import open_generated
 
         return open_generated(name)

@@ -1,8 +1,10 @@
-"""A process that measures groups: JSON lines in, JSON lines out. `runner.py` talks to it.
+"""A process that measures groups: JSON lines in, JSON lines out. `link.py` talks to it.
 
     in   {"group": {...}, "root": "...", "device": "cpu", "threads": 1, "work": "..."}
-    out  {"record": {...}}, {"progress": {...}}, and {"end": true} after each group
+    out  {"progress": {...}}, at once and as it goes on; {"record": {...}}; and {"end": true}
+         after each group
 
+Variants are measured in their order: if it dies, the first one without a record was in progress.
 It has a process to itself so that one run's memory is its own and its death is only its own.
 """
 
@@ -31,17 +33,24 @@ def group_to_dict(group: Group) -> dict[str, Any]:
         "dataset": group.dataset,
         "entity": group.entity,
         "seed": group.seed,
-        "variants": [
-            {"name": one.name, "row": one.row, "settings": dict(one.settings)}
-            for one in group.variants
-        ],
+        "variants": [_variant_to_dict(one) for one in group.variants],
+        "leader": _variant_to_dict(group.fitted_as),
     }
+
+
+def _variant_to_dict(variant: Variant) -> dict[str, Any]:
+    return {"name": variant.name, "row": variant.row, "settings": dict(variant.settings)}
 
 
 def group_from_dict(facts: dict[str, Any]) -> Group:
     """The group that `group_to_dict` described."""
     variants = tuple(Variant(**one) for one in facts["variants"])
-    return Group(**{**facts, "variants": variants})
+    return Group(**{**facts, "variants": variants, "leader": Variant(**facts["leader"])})
+
+
+def states_of(work: Path, group: Group) -> Path:
+    """The folder of the states of this group's fit, among those of other variants."""
+    return work / group.dataset / group.entity / str(group.seed)
 
 
 def main() -> None:
@@ -52,6 +61,8 @@ def main() -> None:
     held: dict[tuple[str, str, str], Split] = {}
     for line in sys.stdin:
         order = json.loads(line)
+        # The runner must know whether a group was begun: what died before has tried nothing.
+        _say(answers, {"progress": {"phase": "load", "done": 0, "total": 0}})
         _serve(order, answers, held)
         _say(answers, {"end": True})
 
@@ -80,13 +91,13 @@ def _serve(order: dict[str, Any], answers: TextIO, held: dict[tuple[str, str, st
                 answers, {"progress": {"phase": step.phase, "done": step.done, "total": step.total}}
             )
 
-    work = None if order["work"] is None else Path(order["work"]) / place[1] / place[2]
+    work = None if order["work"] is None else states_of(Path(order["work"]), group)
     for record in measure(
         group,
         load,
         device=order["device"],
         threads=threads,
-        work=None if work is None else work / str(group.seed),
+        work=work,
         on_progress=show,
     ):
         _say(answers, {"record": record})

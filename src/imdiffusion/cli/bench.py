@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imdiffusion.cli.options import DeviceName, flag
 from imdiffusion.cli.terminal import Terminal, resumable
 from imdiffusion.errors import UsageError
-
-if TYPE_CHECKING:
-    from imdiffusion.bench.plan import Plan
 
 app = typer.Typer(
     help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
@@ -45,21 +42,40 @@ PlanName = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", metavar="FILE", help="JSON lines, one a run; appended to.")
 ]
-Sets = Annotated[str | None, _listed("--sets", help="Data sets, instead of the plan's.")]
-Entities = Annotated[str | None, _listed("--entities", help="Only these of their entities.")]
+Sets = Annotated[
+    str | None,
+    _listed(
+        "--sets",
+        help="Data sets, instead of the plan's; dials such as noise=0.2,channels=3 stay with the "
+        "generated:... before them.",
+    ),
+]
+Entities = Annotated[
+    str | None,
+    _listed("--entities", help="Only these: SET/ENTITY, or ENTITY of every set that has it."),
+]
 Rows = Annotated[str | None, _listed("--rows", help="Detectors, instead of the plan's.")]
 Seeds = Annotated[
-    str | None, typer.Option(metavar="0-5", help="Seeds, instead of the plan's.", show_default="")
+    str | None,
+    typer.Option(metavar="0-5", help="Seeds, instead of the plan's.", show_default=False),
 ]
 Every = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of every row.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of every row that knows it; repeat for more.",
+        show_default=False,
+    ),
 ]
 Shard = Annotated[str, typer.Option(metavar="I/N", help="The I-th of N parts.")]
 Jobs = Annotated[int, typer.Option(help="Runs at the same time, also on one GPU.")]
-Threads = Annotated[int | None, typer.Option(help="Of one run.", show_default="cores / jobs")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of one run.", show_default="cores / jobs")
+]
 Minutes = Annotated[
-    float | None, typer.Option(help="Stop after so long; the same call continues.", show_default="")
+    float | None,
+    typer.Option(help="Stop after so long; the same call continues.", show_default=False),
 ]
 Again = Annotated[bool, flag("--retry-failed", help="Measure runs that failed once more.")]
 Where = Annotated[DeviceName, typer.Option(help="Where networks are computed.")]
@@ -84,12 +100,12 @@ def run(
     retry_failed: Again = False,
 ) -> None:
     """Measure what is not in the file yet. Ctrl-C is safe: the same command continues."""
-    from imdiffusion.bench.runner import bench, check_root
+    from imdiffusion.bench.runner import bench
+    from imdiffusion.cli.bench_plan import asked_plan
     from imdiffusion.cli.bench_watch import watching
 
     terminal: Terminal = ctx.obj
-    check_root(data)
-    asked = _plan(plan, sets, entities, rows, seeds, overrides)
+    asked = asked_plan(plan, sets, entities, rows, seeds, overrides, root=data)
     how = f"{out} keeps what was measured: the same command continues."
     with resumable(how), watching(terminal) as watch:
         state = bench(
@@ -243,55 +259,8 @@ def _root(data: Path | None) -> Path:
     return data
 
 
-def _plan(
-    name: str | None,
-    sets: str | None,
-    entities: str | None,
-    rows: str | None,
-    seeds: str | None,
-    overrides: list[str] | None,
-) -> Plan:
-    """The named plan, with what the options say instead."""
-    from imdiffusion.bench.plan import Plan, Variant
-    from imdiffusion.bench.plans import plan as named
-    from imdiffusion.cli.keywords import assignments
-
-    if name is None and not (sets and rows):
-        raise UsageError(
-            "nothing to measure is named", remedy="Give a plan, or both --sets and --rows."
-        )
-    asked = Plan("own", (), ()) if name is None else named(name)
-    given = assignments(overrides)
-    variants = asked.variants if rows is None else tuple(Variant(r, r) for r in _words(rows))
-    if given:
-        more = ", ".join(f"{key}={value}" for key, value in given.items())
-        variants = tuple(
-            Variant(f"{one.name}, {more}", one.row, {**one.settings, **given}) for one in variants
-        )
-    datasets = asked.datasets if sets is None else tuple(_words(sets))
-    chosen = dict(asked.entities)
-    if entities is not None:
-        chosen = dict.fromkeys(datasets, tuple(_words(entities)))
-    return Plan(asked.name, datasets, variants, _seeds(seeds) or asked.seeds, chosen, asked.own)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    """ "0-2,7" -> (0, 1, 2, 7)."""
-    found: list[int] = []
-    for word in _words(text or ""):
-        first, _, last = word.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
-            raise UsageError(f"--seeds {text} is no list of seeds", remedy="For instance 0-2,7.")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
-
-
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
-    if not part.isdigit() or not parts.isdigit():
+    if not part.isdecimal() or not parts.isdecimal():
         raise UsageError(f"--shard {text} is no part", remedy="Write I/N, for instance 1/4.")
     return int(part), int(parts)

@@ -13,7 +13,7 @@ from imdiffusion.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from imdiffusion.bench.record import Record
-    from imdiffusion.bench.runner import State, Watch
+    from imdiffusion.bench.shift import State, Watch
 
 
 @contextmanager

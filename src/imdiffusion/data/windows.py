@@ -75,6 +75,17 @@ class RowQueue:
         return out
 
 
+def held_out_from(total: int, length: int, share: float) -> int:
+    """The row where the held-out tail of a training series begins: (rows, window, share) -> row.
+
+    The tail is that share of the rows and at least a window; `total` (no tail) where there are
+    fewer rows than two windows.
+    """
+    if total < 2 * length:
+        return total
+    return max(total - max(round(share * total), length), length)
+
+
 def starts(rows: int, length: int, stride: int) -> NDArray[np.int64]:
     """First rows of all windows of `length` in `rows` rows, the last one aligned with the end."""
     if rows < length:

@@ -1,29 +1,170 @@
-"""From estimates to one error a row: the error of a point, its scale, its sum over channels.
+"""From residuals to one error a row: what has drifted is taken away, the rest is measured.
 
-Also the centred mean over time, for series that arrive in runs.
+    residual -> less its own slow part -> error -> centred mean -> in units of normal
+             -> logarithm -> mean over scales of time -> joined over channels -> largest view
+
+Each arrow can be switched off, and is in `paper`. Arrays have the axes n (rows), V (views: kinds of
+unit), W (widths of the slow part), M (widths of the mean), S (diffusion steps), K (channels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.scoring.smoothing import CentredMean
+
 Floats = NDArray[np.float32]
 
 
-def point_error(
-    seen: Floats, estimate: Floats, target: NDArray[np.bool_], scale: Floats, *, kind: str
-) -> Floats:
-    """Error (..., K) of estimates (..., K), divided by `scale` (K,); NaN where not a target.
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How residuals become errors.
 
-    kind = "absolute" (the released code) or "squared" (of the scaled error).
+    detrend    rows of the centred mean that is taken from the residual first, one or several,
+               each scored apart; 0 = none
+    smooth     rows of the centred mean over the errors, one or several; 1 = none
+    kind       "absolute" (the released code) or "squared"
+    log_gain   g of log(1 + g error) of each channel; 0 = the error itself
+    reduce     how channels are joined: "sum", "mean" or "max"
     """
-    error = np.abs(estimate - seen) / scale
-    if kind == "squared":
-        error = np.square(error)
-    return np.where(target, error, np.float32(np.nan)).astype(np.float32)
+
+    detrend: tuple[int, ...] = (0,)
+    smooth: tuple[int, ...] = (1,)
+    kind: str = "absolute"
+    log_gain: float = 0.0
+    reduce: str = "sum"
+
+    @property
+    def power(self) -> int:
+        """Of the residual in the error."""
+        return 2 if self.kind == "squared" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is normal: the size of an error (V, W, M, K), and each view's unit (V,)."""
+
+    scale: Floats
+    view: Floats
+
+    @classmethod
+    def neutral(cls, recipe: Recipe, channels: int) -> Units:
+        """One view that leaves errors as they are."""
+        shape = (1, len(recipe.detrend), len(recipe.smooth), channels)
+        return cls(np.ones(shape, np.float32), np.ones(1, np.float32))
+
+
+def residual_of(seen: Floats, estimate: Floats, target: NDArray[np.bool_]) -> Floats:
+    """Seen (n, K) less estimates (n, S, K): (n, S, K), NaN where no target."""
+    return np.where(target[:, None], seen[:, None] - estimate, np.float32(np.nan))
+
+
+def smoothed_errors(residuals: Iterable[Floats], recipe: Recipe) -> Iterator[Floats]:
+    """Errors, centred over time, of a series of residuals (n, S, K): runs (n, W, M, S, K).
+
+    Rows come out in order and as late as the longest pair of widths asks.
+    """
+    paths = [_Path(w, m, recipe.power) for w, m in product(recipe.detrend, recipe.smooth)]
+    shape = (len(recipe.detrend), len(recipe.smooth))
+    for run in residuals:
+        for path in paths:
+            path.push(run)
+        yield from _ready(paths, shape)
+    for path in paths:
+        path.flush()
+    yield from _ready(paths, shape)
+
+
+class _Path:
+    """One pair of widths on its way; rows wait here until the slowest pair has them too."""
+
+    def __init__(self, detrend: int, smooth: int, power: int) -> None:
+        self.slow = CentredMean(detrend) if detrend else None
+        self.mean, self.power = CentredMean(smooth), power
+        self.waiting: list[Floats] = []  # residuals whose slow part is not known yet
+        self.out: list[Floats] = []
+
+    def push(self, run: Floats) -> None:
+        if self.slow is None:
+            self._measure(run)
+        else:
+            self.waiting.append(run)
+            self._detrend(self.slow.push(run))
+
+    def flush(self) -> None:
+        last = None if self.slow is None else self.slow.flush()
+        if last is not None:
+            self._detrend(last)
+        end = self.mean.flush()
+        if end is not None:
+            self.out.append(end)
+
+    def take(self, rows: int) -> Floats:
+        """The next rows, of those that `ready` counts."""
+        return _take(self.out, rows)
+
+    @property
+    def ready(self) -> int:
+        return sum(map(len, self.out))
+
+    def _detrend(self, slow: Floats) -> None:
+        if len(slow):
+            self._measure(_take(self.waiting, len(slow)) - slow)
+
+    def _measure(self, residual: Floats) -> None:
+        error = np.abs(residual) if self.power == 1 else np.square(residual)
+        self.out.append(self.mean.push(error))
+
+
+def _take(held: list[Floats], rows: int) -> Floats:
+    """The first rows of a list of runs, which keeps the rest."""
+    whole = held[0] if len(held) == 1 else np.concatenate(held)
+    held[:] = [whole[rows:]]
+    return whole[:rows]
+
+
+def _ready(paths: list[_Path], shape: tuple[int, int]) -> Iterator[Floats]:
+    rows = min(path.ready for path in paths)
+    if rows:
+        taken = np.stack([path.take(rows) for path in paths], axis=1)
+        yield taken.reshape(rows, *shape, *taken.shape[2:])
+
+
+def evidence(errors: Floats, scale: Floats, recipe: Recipe) -> Floats:
+    """Errors (n, W, M, S, K) in units of a scale (W, M, K), as parts of the score: (n, S, K).
+
+    The mean over widths of log(1 + g error / scale), or of error / scale where g is 0.
+    """
+    share = errors / scale[:, :, None]
+    if recipe.log_gain:
+        share = np.log1p(np.float32(recipe.log_gain) * share)
+    mean: Floats = share.mean(axis=(1, 2), dtype=np.float32)
+    return mean
+
+
+def scored(
+    errors: Iterable[Floats], units: Units, recipe: Recipe
+) -> Iterator[tuple[Floats, Floats]]:
+    """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
+
+    Of several views the largest counts, each in its own unit.
+    """
+    for run in errors:
+        joined: Floats | None = None
+        parts: Floats | None = None
+        for scale, unit in zip(units.scale, units.view, strict=True):
+            part = evidence(run, scale, recipe) / unit
+            row = reduce_channels(part, kind=recipe.reduce)
+            # Rows without a value are NaN in all views alike.
+            joined = row if joined is None else np.maximum(joined, row)
+            parts = part if parts is None else np.maximum(parts, part)
+        if joined is not None and parts is not None:
+            yield joined, parts
 
 
 def reduce_channels(error: Floats, *, kind: str) -> Floats:
@@ -42,44 +183,3 @@ def reduce_channels(error: Floats, *, kind: str) -> Floats:
         if kind == "sum":
             joined = joined * error.shape[-1]
     return np.where(none, np.nan, joined).astype(np.float32)
-
-
-def centred_mean(runs: Iterable[Floats], width: int) -> Iterator[Floats]:
-    """Mean of each value over the `width` rows around it, along axis 0; NaN is left out.
-
-    Takes a series (T, ...) as consecutive runs and yields runs of the same total length, `width`
-    rows late at most. At the two ends the mean is over the rows that exist. A row that is NaN
-    stays NaN: nothing was observed there.
-    """
-    if width == 1:
-        yield from runs
-        return
-    before, after = width // 2, width - 1 - width // 2
-    held: Floats | None = None
-    done = 0  # held rows that are already out; at most `before` of them are kept as context
-    for run in runs:
-        held = run if held is None else np.concatenate([held, run])
-        ready = len(held) - after
-        if ready > done:
-            yield _means(held, before, after, done, ready)
-            cut = max(0, ready - before)
-            held, done = held[cut:], ready - cut
-    if held is not None and len(held) > done:
-        yield _means(held, before, after, done, len(held))
-
-
-def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floats:
-    """Means for rows start to stop of `held`.
-
-    Each is a sum of its own: a running sum would carry the rounding of one huge value to all
-    rows after it.
-    """
-    known = ~np.isnan(held)
-    width = before + 1 + after
-    margin = ((before, after), *[(0, 0)] * (held.ndim - 1))
-    values = np.pad(np.where(known, held, 0.0).astype(np.float64), margin)
-    counts = np.pad(known.astype(np.float64), margin)
-    total = sum(values[start + d : stop + d] for d in range(width))
-    count = sum(counts[start + d : stop + d] for d in range(width))
-    mean = total / np.maximum(count, 1)
-    return np.where(known[start:stop], mean, np.nan).astype(np.float32)
