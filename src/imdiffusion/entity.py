@@ -25,7 +25,8 @@ from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
-from imdiffusion.scoring.error import Recipe, Units, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.error import Units, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
@@ -54,13 +55,7 @@ class Entity:
         self.seed, self.device = seed, device
         self.period: np.timedelta64 | None = None
         self.history = History()
-        self.recipe = Recipe(
-            detrend=settings.widths("detrend", least=0),
-            smooth=settings.widths("smooth", least=1),
-            kind=settings.error,
-            log_gain=settings.log_gain,
-            reduce=settings.reduce,
-        )
+        self.recipe = recipe_of(settings)
         self.calibration = Calibration(
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
@@ -225,6 +220,7 @@ class Entity:
             "ceiling": self.ceiling.tolist(),
             "error_scale": self.calibration.units.scale.tolist(),
             "view_unit": self.calibration.units.view.tolist(),
+            "view_past": self.calibration.units.recent.tolist(),
             "band": self.calibration.band.tolist(),
             "thresholds": self.calibration.thresholds,
             "period_ns": None
@@ -258,7 +254,9 @@ class Entity:
         entity.network.eval()
         entity.calibration = Calibration(
             Units(
-                np.array(facts["error_scale"], np.float32), np.array(facts["view_unit"], np.float32)
+                np.array(facts["error_scale"], np.float32),
+                np.array(facts["view_unit"], np.float32),
+                np.array(facts["view_past"], np.float32),
             ),
             np.array(facts["band"], np.float32),
             facts["thresholds"],

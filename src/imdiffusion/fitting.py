@@ -162,14 +162,14 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     """
     settings, recipe = entity.settings, entity.recipe
     held = split if split < len(rows) else 0
-    trained = needs_trained_rows(settings.rules)
+    trained = needs_trained_rows(recipe)
     most = CALIBRATION_POINTS // len(entity.channels)
     first = max(0, min(held, len(rows) - most)) if trained else held
     runs = list(entity.estimates([rows.slice(first)], entity.chosen_steps))
     residual = np.concatenate([residual_of(run.seen, run.estimates, run.target) for run in runs])
     errors = np.concatenate(list(smoothed_errors([residual], recipe)))
     held -= first
-    units = fit_units(errors, held, recipe, rules=settings.rules, unit=settings.scale_factor)
+    units = fit_units(errors, held, recipe, unit=settings.scale_factor)
     joined = [joined for joined, _ in scored([errors[held:]], units, recipe)]
     ensemble = registry.load("ensembles", settings.ensemble).fit(
         np.concatenate(joined).T,

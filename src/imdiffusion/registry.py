@@ -49,6 +49,7 @@ TABLES: dict[str, dict[str, str]] = {
         "holdout": "imdiffusion.scoring.units:holdout",
         "spread": "imdiffusion.scoring.units:spread",
         "peak": "imdiffusion.scoring.units:peak",
+        "level": "imdiffusion.scoring.units:level",
     },
     "ensembles": {
         "mean": "imdiffusion.scoring.vote:MeanEnsemble",

@@ -136,21 +136,18 @@ class Settings:
     )
     error: str = _setting("absolute", "error of one point", choices=("absolute", "squared"))
     detrend: str = _setting(
-        "0",
-        "rows of the centred mean that is taken from the residual first; several, as in 10,30, are "
-        "scored apart and averaged; 0 = off",
+        "0", "rows of the centred mean taken from the residual first, as in 10,30; 0 = off"
     )
     error_scale: str = _setting(
-        "none",
-        "what a channel's error is divided by; of several, as in spread,peak, the largest counts",
+        "none", "what errors are divided by; of several, as in spread,peak, the largest counts"
     )
     log_gain: float = _setting(
         0.0, "g of log(1 + g error) of a channel, before channels are joined; 0 = off", low=0.0
     )
     reduce: str = _setting(
         "sum",
-        "joins channels: sum, or max (the code for SMD, GCP, PSM), or mean",
-        choices=("sum", "max", "mean"),
+        "joins channels: sum, or max (the code for SMD, GCP, PSM), mean or root mean square",
+        choices=("sum", "max", "mean", "rms"),
     )
     ensemble: str = _setting("threshold", "joins diffusion steps [paper]", table="ensembles")
     ensemble_steps: int = _setting(10, "late steps that are joined [code]", low=1)
@@ -188,6 +185,11 @@ class Settings:
     def rules(self) -> tuple[str, ...]:
         """The rules that `error_scale` names."""
         return tuple(self.error_scale.replace(" ", "").split(","))
+
+    @property
+    def reach(self) -> int:
+        """Rows on either side of its own that a score reads beside those of its window."""
+        return sum(max(self.widths(name, least=0)) // 2 for name in ("detrend", "smooth"))
 
     def to_dict(self) -> dict[str, Scalar]:
         """All settings as a flat dict, in the order of this class."""

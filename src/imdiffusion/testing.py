@@ -150,7 +150,7 @@ def check_error_scale(name: str) -> None:
 
     def size(errors: NDArray[np.float32], *, least: float, split: int = 500) -> NDArray[np.float64]:
         with np.errstate(all="raise"):
-            found = np.asarray(rule(errors, split, lambda times: least * times))
+            found = np.asarray(rule.size(errors, split, lambda times: least * times))
         _require(found.shape == (2, 3, 4), f"{at} has shape {found.shape}, not (W, M, K)")
         _require(np.isfinite(found).all() and (found > 0).all(), f"{at} is not positive")
         return found

@@ -8,17 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imdiffusion import registry
+from imdiffusion import presets, registry
 from imdiffusion.scoring.error import (
     Recipe,
     Units,
+    View,
     evidence,
     residual_of,
     scored,
     smoothed_errors,
 )
+from imdiffusion.scoring.recent import EVERY, KNOTS, RECENT_QUANTILE, RECENT_ROWS, RecentQuantile
 from imdiffusion.scoring.smoothing import CentredMean, centred_mean
-from imdiffusion.scoring.units import fit_units, needs_trained_rows
+from imdiffusion.scoring.units import fit_units, needs_trained_rows, recipe_of
 
 NAN = np.float32(np.nan)
 
@@ -112,19 +114,71 @@ def test_a_series_that_never_comes_gives_no_error() -> None:
 def test_evidence_is_a_mean_over_widths_of_logarithms() -> None:
     errors = f32([[[[4.0]], [[8.0]]]])  # one row, one width of the slow part, two of the mean
     scale = f32([[2.0], [4.0]])
-    assert evidence(errors, scale, Recipe()).item() == 2.0
-    logged = evidence(errors, scale, Recipe(log_gain=0.5)).item()
+    assert evidence(errors, scale, View(), log_gain=0.0).item() == 2.0
+    logged = evidence(errors, scale, View(), log_gain=0.5).item()
     assert logged == pytest.approx(np.log(2.0))
+
+
+def test_a_view_looks_at_its_own_widths_alone() -> None:
+    errors = f32([[[[4.0]]], [[[8.0]]]])  # one row, two widths of the slow part
+    for widths, expected in (((0,), 4.0), ((1,), 8.0), ((0, 1), 6.0)):
+        view = View(widths=widths)
+        assert evidence(errors, np.ones((2, 1, 1), np.float32), view, log_gain=0.0) == expected
+
+
+def units(scale: np.ndarray, *high: float, past: float = 0.0) -> Units:
+    return Units(scale, f32(*high), np.full((len(high), KNOTS), past, np.float32))
 
 
 def test_of_several_views_the_largest_in_its_own_unit_counts() -> None:
     errors = f32([1.0, 2.0], [6.0, NAN], [NAN, NAN])[:, None, None, None, :]
     scale = np.stack([np.ones((1, 1, 2)), np.full((1, 1, 2), 4.0)]).astype(np.float32)
-    ((joined, parts),) = scored([errors], Units(scale, f32(2.0, 0.25)), Recipe(reduce="mean"))
+    recipe = Recipe(views=(View(), View()), reduce="mean")
+    ((joined, parts),) = scored([errors], units(scale, 2.0, 0.25), recipe)
     # first view: error / 2; second: error / 4 / .25 = error
     assert joined[:2, 0].tolist() == [1.5, 6.0]
     assert parts[0, 0].tolist() == [1.0, 2.0]
     assert np.isnan(joined[2, 0])
+
+
+def test_a_unit_that_follows_the_past_rises_and_falls_with_it() -> None:
+    series = np.ones((3 * RECENT_ROWS, 1, 1, 1, 1), np.float32)
+    series[RECENT_ROWS : 2 * RECENT_ROWS] = 8.0
+    recipe = Recipe(views=(View(recent=True),))
+    ((joined, _),) = scored(
+        [series], units(np.ones((1, 1, 1, 1), np.float32), 2.0, past=1.0), recipe
+    )
+    score = joined[:, 0]
+    assert (score[:RECENT_ROWS] == 0.5).all()  # never below the unit of the held-out rows
+    assert score[RECENT_ROWS] == 4.0
+    assert score[2 * RECENT_ROWS - 1] == 1.0
+    assert score[-1] == 0.5
+
+
+@given(st.lists(st.integers(1, 700), max_size=12))
+def test_the_recent_past_hangs_on_rows_and_not_on_runs(cuts: list[int]) -> None:
+    rng = np.random.default_rng(4)
+    series = rng.exponential(size=(2600, 2)).astype(np.float32)
+    series[rng.random(series.shape) < 0.1] = NAN
+    series[:2200, 1] = NAN
+    knots = np.linspace(0, 3, KNOTS, dtype=np.float32)
+    (whole, pieces) = RecentQuantile(knots), RecentQuantile(knots)
+    expected = whole.push(series)
+    edges = np.unique(np.clip(np.cumsum([0, *cuts, 2600]), 0, 2600))
+    out = [pieces.push(series[a:b]) for a, b in itertools.pairwise(edges)]
+    assert np.array_equal(np.concatenate(out), expected)
+
+
+def test_the_recent_past_by_hand() -> None:
+    knots = np.linspace(0, 1, KNOTS, dtype=np.float32)
+    series = np.random.default_rng(6).exponential(size=(2 * RECENT_ROWS, 1)).astype(np.float32)
+    out = RecentQuantile(knots).push(series)
+    assert out[:EVERY, 0] == pytest.approx(RECENT_QUANTILE, abs=1e-3)
+    assert out[EVERY, 0] != out[0, 0]
+    last = series[-EVERY - RECENT_ROWS : -EVERY]
+    assert out[-1, 0] == pytest.approx(np.quantile(last, RECENT_QUANTILE))
+    silent = RecentQuantile(knots).push(np.full((3 * RECENT_ROWS, 1), NAN))
+    assert np.isfinite(silent).all()  # nothing new is known, so what was known stands
 
 
 def normal_errors() -> np.ndarray:
@@ -140,7 +194,7 @@ def test_rules_of_scale_by_hand() -> None:
     errors = normal_errors()
 
     def size(rule: str) -> list[float]:
-        found = registry.load("error_scales", rule)(errors, 8, lambda times: 0.01 * times)
+        found = registry.load("error_scales", rule).size(errors, 8, lambda times: 0.01 * times)
         assert found.shape == (1, 1, 3)
         return found[0, 0].tolist()
 
@@ -148,42 +202,50 @@ def test_rules_of_scale_by_hand() -> None:
     trained = (15 + 40) / 16
     # the floor for the second channel, the median of the known two for the third
     assert size("holdout") == pytest.approx([3.0, 0.01, (3 + 1e-9) / 2])
-    assert size("spread") == pytest.approx([(trained + 3) / 2, 0.04, (trained + 3) / 4])
+    for rule in ("spread", "level"):
+        assert size(rule) == pytest.approx([(trained + 3) / 2, 0.04, (trained + 3) / 4])
     assert size("peak") == pytest.approx([40.0, 0.01, 20.0])
 
 
 def test_spread_without_a_trained_or_held_part_is_that_of_the_other() -> None:
     errors = normal_errors()
     rule = registry.load("error_scales", "spread")
+    mean = np.nanmean(errors[..., 0])
     for split in (0, 12):
-        assert rule(errors, split, lambda times: 0.0)[0, 0, 0] == pytest.approx(
-            np.nanmean(errors[..., 0])
-        )
+        assert rule.size(errors, split, lambda times: 0.0)[0, 0, 0] == pytest.approx(mean)
 
 
 def test_units_of_views_are_high_held_out_rows() -> None:
     rng = np.random.default_rng(1)
     errors = rng.exponential(size=(4000, 1, 1, 1, 2)).astype(np.float32)
-    recipe = Recipe(kind="squared", reduce="mean")
-    one = fit_units(errors, 1000, recipe, rules=("spread",), unit=1.0)
+    one = fit_units(errors, 1000, Recipe(views=(View("spread"),)), unit=1.0)
     assert one.view.tolist() == [1.0]
-    two = fit_units(errors, 1000, recipe, rules=("spread", "peak"), unit=1.0)
-    for rows, expected in ((errors[1000:], 0.01), (errors[1000:] * 0, 0.0)):
-        ((joined, _),) = scored([rows], Units(two.scale[:1], two.view[:1]), recipe)
-        assert (joined > 1).mean() == pytest.approx(expected, abs=0.002)
+    recipe = Recipe(views=(View("spread"), View("peak")), kind="squared", reduce="mean")
+    two = fit_units(errors, 1000, recipe, unit=1.0)
+    alone = Units(two.scale[:1], two.view[:1], two.recent[:1])
+    ((joined, _),) = scored([errors[1000:]], alone, Recipe(views=recipe.views[:1], reduce="mean"))
+    assert (joined > 1).mean() == pytest.approx(0.1, abs=0.002)
+    past = np.quantile(joined * two.view[0], np.linspace(0, 1, KNOTS))
+    assert two.recent[0] == pytest.approx(past, rel=1e-4)
 
 
 def test_floors_are_in_standard_deviations_of_a_channel() -> None:
     errors = np.zeros((10, 1, 1, 1, 1), np.float32)
     found = [
-        fit_units(errors, 5, Recipe(kind=kind), rules=("holdout",), unit=20.0).scale.item()
+        fit_units(errors, 5, Recipe(views=(View("holdout"),), kind=kind), unit=20.0).scale.item()
         for kind in ("absolute", "squared")
     ]
     assert found == pytest.approx([0.05 * 20, (0.05 * 20) ** 2])
 
 
-def test_which_rules_look_at_trained_rows() -> None:
-    assert [needs_trained_rows((rule,)) for rule in ("none", "holdout", "spread", "peak")] == [
-        *(False, False),
-        *(True, True),
-    ]
+def test_a_recipe_has_the_views_that_the_settings_name() -> None:
+    paper = recipe_of(presets.preset("paper"))
+    assert paper == Recipe()
+    assert not needs_trained_rows(paper)
+    asked = presets.resolve("fast", {"error_scale": "spread,level", "detrend": "10,30"})
+    recipe = recipe_of(asked)
+    assert recipe.detrend == (10, 30, 0)
+    assert recipe.views == (View("spread", (0, 1)), View("level", (2,), recent=True))
+    assert needs_trained_rows(recipe)
+    own = presets.resolve("fast", {"error_scale": "holdout,level", "detrend": "0,30"})
+    assert recipe_of(own).views == (View("holdout", (0, 1)), View("level", (0,), recent=True))

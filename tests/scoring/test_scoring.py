@@ -27,7 +27,8 @@ def test_reduce_golden() -> None:
     assert reduce_channels(error, kind="sum")[:2].tolist() == [9.0, 6.0]  # 2 of 3: mean 2, times 3
     assert reduce_channels(error, kind="mean")[:2].tolist() == [3.0, 2.0]
     assert reduce_channels(error, kind="max")[:2].tolist() == [6.0, 3.0]
-    for kind in ("sum", "mean", "max"):
+    assert reduce_channels(error, kind="rms")[:2] == pytest.approx([(41 / 3) ** 0.5, 5**0.5])
+    for kind in ("sum", "mean", "rms", "max"):
         assert np.isnan(reduce_channels(error, kind=kind)[2])
 
 

@@ -55,11 +55,11 @@ def demo(
     terminal.emit_table(*_faults(known))
     terminal.emit("")
     terminal.emit(_counts(analysis, events, known))
-    smooth = detector.settings_.smooth
-    if smooth > 1:
+    reach = detector.settings_.reach
+    if reach:
         terminal.notice(
-            f"A score is the mean over {smooth} rows around its own: events begin up to "
-            f"{smooth // 2} rows early here, and would be known as much later live."
+            f"A score reads up to {reach} rows on either side of its own: events begin up to as "
+            "much early here, and would be known as much later live."
         )
     facts = {**_facts(real), **about(detector)}
     write_report(out, [analysis], title=real.about["title"], faults=faults, about=facts)

@@ -16,23 +16,38 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.scoring.recent import KNOTS, RecentQuantile
 from imdiffusion.scoring.smoothing import CentredMean
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at the errors: in the units of a rule, at some of the widths.
+
+    widths: positions in `Recipe.detrend`. recent: its unit rises with the rows just before.
+    """
+
+    rule: str = "none"
+    widths: tuple[int, ...] = (0,)
+    recent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How residuals become errors.
 
+    views      what is looked at; the largest counts
     detrend    rows of the centred mean that is taken from the residual first, one or several,
                each scored apart; 0 = none
     smooth     rows of the centred mean over the errors, one or several; 1 = none
     kind       "absolute" (the released code) or "squared"
     log_gain   g of log(1 + g error) of each channel; 0 = the error itself
-    reduce     how channels are joined: "sum", "mean" or "max"
+    reduce     how channels are joined: "sum", "mean", "rms" or "max"
     """
 
+    views: tuple[View, ...] = (View(),)
     detrend: tuple[int, ...] = (0,)
     smooth: tuple[int, ...] = (1,)
     kind: str = "absolute"
@@ -47,16 +62,26 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What is normal: the size of an error (V, W, M, K), and each view's unit (V,)."""
+    """What is normal: the size of an error (V, W, M, K), and each view's unit (V,).
+
+    recent (V, KNOTS): evenly spaced quantiles of each view's held-out rows, from which its recent
+    unit sets out.
+    """
 
     scale: Floats
     view: Floats
+    recent: Floats
 
     @classmethod
     def neutral(cls, recipe: Recipe, channels: int) -> Units:
-        """One view that leaves errors as they are."""
-        shape = (1, len(recipe.detrend), len(recipe.smooth), channels)
-        return cls(np.ones(shape, np.float32), np.ones(1, np.float32))
+        """Units that leave errors as they are."""
+        count = len(recipe.views)
+        shape = (count, len(recipe.detrend), len(recipe.smooth), channels)
+        return cls(
+            np.ones(shape, np.float32),
+            np.ones(count, np.float32),
+            np.zeros((count, KNOTS), np.float32),
+        )
 
 
 def residual_of(seen: Floats, estimate: Floats, target: NDArray[np.bool_]) -> Floats:
@@ -135,14 +160,15 @@ def _ready(paths: list[_Path], shape: tuple[int, int]) -> Iterator[Floats]:
         yield taken.reshape(rows, *shape, *taken.shape[2:])
 
 
-def evidence(errors: Floats, scale: Floats, recipe: Recipe) -> Floats:
+def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> Floats:
     """Errors (n, W, M, S, K) in units of a scale (W, M, K), as parts of the score: (n, S, K).
 
-    The mean over widths of log(1 + g error / scale), or of error / scale where g is 0.
+    The mean over the view's widths of log(1 + g error / scale), or of error / scale where g is 0.
     """
-    share = errors / scale[:, :, None]
-    if recipe.log_gain:
-        share = np.log1p(np.float32(recipe.log_gain) * share)
+    widths = list(view.widths)
+    share = errors[:, widths] / scale[widths, :, None]
+    if log_gain:
+        share = np.log1p(np.float32(log_gain) * share)
     mean: Floats = share.mean(axis=(1, 2), dtype=np.float32)
     return mean
 
@@ -154,12 +180,17 @@ def scored(
 
     Of several views the largest counts, each in its own unit.
     """
+    recent = [RecentQuantile(knots) for knots in units.recent]
     for run in errors:
         joined: Floats | None = None
         parts: Floats | None = None
-        for scale, unit in zip(units.scale, units.view, strict=True):
-            part = evidence(run, scale, recipe) / unit
+        for place, view in enumerate(recipe.views):
+            part = evidence(run, units.scale[place], view, log_gain=recipe.log_gain)
             row = reduce_channels(part, kind=recipe.reduce)
+            unit = np.full_like(row, units.view[place])
+            if view.recent:
+                unit = np.maximum(unit, recent[place].push(row))
+            row, part = row / unit, part / unit[:, :, None]
             # Rows without a value are NaN in all views alike.
             joined = row if joined is None else np.maximum(joined, row)
             parts = part if parts is None else np.maximum(parts, part)
@@ -168,7 +199,7 @@ def scored(
 
 
 def reduce_channels(error: Floats, *, kind: str) -> Floats:
-    """Errors (..., K) -> (...): sum, mean or max over channels; NaN where no channel has one.
+    """Errors (..., K) -> (...): sum, mean, root mean square or max; NaN where there is none.
 
     A sum counts a missing channel as the mean of the others: fewer channels are no better news.
     """
@@ -178,6 +209,8 @@ def reduce_channels(error: Floats, *, kind: str) -> Floats:
     filled = np.where(known, error, -np.inf if kind == "max" else 0.0)
     if kind == "max":
         joined = filled.max(axis=-1)
+    elif kind == "rms":
+        joined = np.sqrt(np.square(filled).sum(axis=-1) / np.maximum(count, 1))
     else:
         joined = filled.sum(axis=-1) / np.maximum(count, 1)
         if kind == "sum":

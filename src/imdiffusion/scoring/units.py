@@ -1,88 +1,135 @@
 """What a normal error is: one size for each channel and pair of widths, from normal rows alone.
 
-A rule is a function `(errors, split, floor) -> (W, M, K)` of smoothed errors (n, W, M, S, K),
-NaN where nothing was measured; rows from `split` on were held out from training. What it gives is
-at least `floor(1)`, the error of a residual too small to matter: dividing by a vanishing error
-would turn rounding into anomalies. `floor(x)` is the error of a residual x times as large.
+A rule's `size` is a function `(errors, split, floor) -> (W, M, K)` of smoothed errors
+(n, W, M, S, K), NaN where nothing was measured; rows from `split` on were held out from training.
+What it gives is at least `floor(1)`, the error of a residual too small to matter: dividing by a
+vanishing error would turn rounding into anomalies. `floor(x)` is the error of a residual x times
+as large.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.scoring.error import Floats, Recipe, Units, evidence, reduce_channels
+from imdiffusion.scoring.error import Floats, Recipe, Units, View, evidence, reduce_channels
+from imdiffusion.scoring.recent import KNOTS
+from imdiffusion.settings import Settings
 
 Sizes = NDArray[np.float64]
 
 Floor = Callable[[float], float]
 
 ERROR_FLOOR = 0.05  # residuals in standard deviations: what is smaller is not trusted
-VIEW_QUANTILE = 0.9  # of the held-out rows: what a view calls high, where there are several
 
 
-def none(errors: Floats, split: int, floor: Floor) -> Sizes:
-    """Errors as they are."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How errors are measured: `size` as above; which rows and which widths it looks at.
+
+    quantile: of held-out rows, which a view calls high. trained: it needs rows that were trained
+    on. level: it looks at the residual as it is, slow part and all, and its unit follows the
+    recent past, for a level may drift without a fault.
+    """
+
+    size: Callable[[Floats, int, Floor], Sizes]
+    quantile: float = 0.9
+    trained: bool = False
+    level: bool = False
+
+
+def _one(errors: Floats, split: int, floor: Floor) -> Sizes:
     return np.ones((*errors.shape[1:3], errors.shape[4]))
 
 
-def holdout(errors: Floats, split: int, floor: Floor) -> Sizes:
-    """The mean held-out error."""
+def _holdout(errors: Floats, split: int, floor: Floor) -> Sizes:
     return _filled(_mean(errors[split:]), floor(1.0))
 
 
-def spread(errors: Floats, split: int, floor: Floor) -> Sizes:
-    """The mean error, of trained and held-out rows in equal parts.
-
-    The floor is four times as high: a channel that the others all but determine says little more
+def _spread(errors: Floats, split: int, floor: Floor) -> Sizes:
+    """The floor is higher here: a channel that the others all but determine says little more
     when it is off by a tenth of its own spread than when it is off by a hundredth.
     """
     trained, held = _mean(errors[:split]), _mean(errors[split:])
-    both = np.where(
-        np.isnan(trained), held, np.where(np.isnan(held), trained, trained / 2 + held / 2)
-    )
-    return _filled(both, floor(4.0))
+    trained = np.where(np.isnan(trained), held, trained)
+    return _filled((trained + np.where(np.isnan(held), trained, held)) / 2, floor(4.0))
 
 
-def peak(errors: Floats, split: int, floor: Floor) -> Sizes:
-    """The largest error of any trained or held-out row: for channels that are rare and violent."""
+def _peak(errors: Floats, split: int, floor: Floor) -> Sizes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a channel without any value: NaN
         largest = np.nanmax(errors, axis=(0, 3)).astype(np.float64)
     return _filled(largest, floor(1.0))
 
 
-def fit_units(
-    errors: Floats, split: int, recipe: Recipe, *, rules: tuple[str, ...], unit: float
-) -> Units:
-    """The sizes by these rules, and the unit of each view: its .9 quantile of held-out rows.
+# Errors as they are.
+none = Rule(_one)
+# The mean held-out error.
+holdout = Rule(_holdout)
+# The mean error, of trained and held-out rows in equal parts.
+spread = Rule(_spread, trained=True)
+# The largest error of any normal row: for channels that are silent and then violent.
+peak = Rule(_peak, quantile=0.99, trained=True)
+# As `spread`, of the residual with its slow part: for faults that last.
+level = Rule(_spread, trained=True, level=True)
+
+
+def recipe_of(settings: Settings) -> Recipe:
+    """The recipe that the settings ask for; ConfigError for a rule that is not known."""
+    rules = {name: registry.load("error_scales", name) for name in settings.rules}
+    own = settings.widths("detrend", least=0)
+    more = (0,) if any(rule.level for rule in rules.values()) and 0 not in own else ()
+    widths = (*own, *more)
+    moving = tuple(range(len(own)))
+    views = tuple(
+        View(name, (widths.index(0),) if rule.level else moving, recent=rule.level)
+        for name, rule in rules.items()
+    )
+    return Recipe(
+        views=views,
+        detrend=widths,
+        smooth=settings.widths("smooth", least=1),
+        kind=settings.error,
+        log_gain=settings.log_gain,
+        reduce=settings.reduce,
+    )
+
+
+def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Units:
+    """The sizes by the rules of the views, and each view's unit and past from held-out rows.
 
     errors (n, W, M, S, K) of normal rows, those from `split` on held out. unit: scaled
-    value of one standard deviation. A single view keeps unit 1.
+    value of one standard deviation. A single view keeps unit 1 unless it follows the past.
     """
 
     def floor(times: float) -> float:
         return float((times * ERROR_FLOOR * unit) ** recipe.power)
 
-    views = [registry.load("error_scales", rule)(errors, split, floor) for rule in rules]
-    scale = np.stack(views).astype(np.float32)
-    high = np.ones(len(views), np.float32)
-    if len(views) > 1:
-        for view, sizes in enumerate(scale):
-            part = evidence(errors[split:, :, :, -1:], sizes, recipe)
-            row = reduce_channels(part, kind=recipe.reduce)
-            level = np.nanquantile(row, VIEW_QUANTILE) if np.isfinite(row).any() else 1.0
-            high[view] = max(float(level), float(np.finfo(np.float32).tiny))
-    return Units(scale, high)
+    neutral = Units.neutral(recipe, errors.shape[-1])
+    scale, high, recent = neutral.scale, neutral.view, neutral.recent
+    for place, view in enumerate(recipe.views):
+        rule = registry.load("error_scales", view.rule)
+        scale[place] = rule.size(errors, split, floor)
+        if len(recipe.views) == 1 and not view.recent:
+            continue
+        last = errors[split:, :, :, -1:]
+        part = evidence(last, scale[place], view, log_gain=recipe.log_gain)
+        row = reduce_channels(part, kind=recipe.reduce)
+        known = row[np.isfinite(row)]
+        if known.size:
+            high[place] = max(np.quantile(known, rule.quantile), np.finfo(np.float32).tiny)
+            recent[place] = np.quantile(known, np.linspace(0, 1, KNOTS))
+    return Units(scale, high, recent)
 
 
-def needs_trained_rows(rules: tuple[str, ...]) -> bool:
-    """Whether any of the rules looks at rows the network was trained on."""
-    return bool({"spread", "peak"} & set(rules))
+def needs_trained_rows(recipe: Recipe) -> bool:
+    """Whether any of the views looks at rows the network was trained on."""
+    return any(registry.load("error_scales", view.rule).trained for view in recipe.views)
 
 
 def _mean(errors: Floats) -> Sizes:

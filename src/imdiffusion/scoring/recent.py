@@ -1,0 +1,62 @@
+"""How high a stream of errors has been of late: the unit of a view that follows its past."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+RECENT_ROWS = 2000
+RECENT_QUANTILE = 0.95
+EVERY = 50  # rows between two looks back
+KNOTS = 101  # quantiles of held-out rows that stand for the past before the first row
+
+
+class RecentQuantile:
+    """The .95 quantile of the 2,000 rows before, anew every 50 rows, of each of S streams.
+
+    knots (KNOTS,): evenly spaced quantiles of normal rows, which fill the past at the start. What
+    comes out hangs on the rows alone, not on the runs they arrive in. NaN is left out; where
+    nothing else is left, the last quantile stands.
+    """
+
+    def __init__(self, knots: Floats) -> None:
+        filled = np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
+        # Shuffled, for the past leaves in order and must stay the same law while it does.
+        self._first = np.random.default_rng(0).permutation(filled).astype(np.float32)
+        self._past: Floats | None = None  # (RECENT_ROWS, S)
+        self._new: list[Floats] = []
+        self._count = 0
+        self._level: Floats | None = None
+
+    def push(self, run: Floats) -> Floats:
+        """Errors (n, S) of the next rows -> what stands before each of them (n, S)."""
+        if self._past is None or self._level is None:
+            self._past = np.repeat(self._first[:, None], run.shape[1], axis=1)
+            self._level = np.quantile(self._past, RECENT_QUANTILE, axis=0).astype(np.float32)
+        out, start = np.empty_like(run), 0
+        while start < len(run):
+            stop = min(len(run), start + EVERY - self._count)
+            out[start:stop] = self._level
+            self._new.append(run[start:stop])
+            self._count += stop - start
+            start = stop
+            if self._count == EVERY:
+                self._past = np.concatenate([self._past[EVERY:], *self._new])
+                self._new, self._count = [], 0
+                self._level = _quantile(self._past, self._level)
+        return out
+
+
+def _quantile(past: Floats, before: Floats) -> Floats:
+    """Of each column, without NaN; where a column has nothing else, what was there before."""
+    if not np.isnan(past).any():
+        level: Floats = np.quantile(past, RECENT_QUANTILE, axis=0).astype(np.float32)
+        return level
+    columns = zip(past.T, before, strict=True)
+    kept = [
+        np.quantile(known, RECENT_QUANTILE) if (known := one[~np.isnan(one)]).size else last
+        for one, last in columns
+    ]
+    return np.array(kept, np.float32)
