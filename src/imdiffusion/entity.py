@@ -141,7 +141,7 @@ class Entity:
         covered = self.imputer.covered().cpu().numpy()
         points = settings.window * len(self.channels) * len(self.imputer.masks)
         batch = max(1, min(64, BATCH_TOKENS * settings.patch_length // points))
-        stride, lead = settings.stride, None
+        stride, lead = settings.stride or settings.window, None
         if settings.mask in registry.PARTIAL_MASKS:  # its targets lie at the end of a window
             stride = min(stride, settings.horizon)
             lead = settings.window - stride

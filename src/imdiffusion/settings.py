@@ -50,7 +50,7 @@ class Settings:
         0.0, "the network sees values beyond this many units logarithmically; 0 = off", low=0
     )
     window: int = _setting(100, "rows in a window, L [paper]", low=2, high=100_000)
-    stride: int = _setting(50, "rows between scored windows; the middle is kept [code]", low=1)
+    stride: int = _setting(50, "rows between scored windows [code]; 0 = a window", low=0)
     train_stride: int = _setting(1, "rows between training windows [code]", low=1)
     # -- masks
     train_mask: str = _setting("random", "mask strategy in training [code]", table="masks")

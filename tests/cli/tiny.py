@@ -28,6 +28,7 @@ TINY = [
         "max_steps=20",
         "validate_every=10",
         "smooth=5",
+        "detrend=0",
     )
     for word in ("--set", pair)
 ]

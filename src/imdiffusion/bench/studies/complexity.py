@@ -10,7 +10,7 @@ from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies import reading
 from imdiffusion.bench.studies.drawing import Chart, Line, figure
-from imdiffusion.bench.studies.study import LEARNING, Study, dataset, small
+from imdiffusion.bench.studies.study import Study, dataset, small
 
 NAME = "complexity"
 QUESTION = (
@@ -34,7 +34,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
 _SHORT = ("spike", "shift", "trend", "variance", "stop", "faster", "coupling")
 
 VARIANTS = (
-    small("fast", "fast", **LEARNING),
+    Variant("fast", "fast"),
     small("paper", "paper"),
     *(
         Variant(row, row)

@@ -8,7 +8,7 @@ from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies import reading
 from imdiffusion.bench.studies.drawing import Chart, Line, figure
-from imdiffusion.bench.studies.study import LEARNING, SHARED, Study, dataset, shared, small
+from imdiffusion.bench.studies.study import SHARED, Study, dataset, shared
 from imdiffusion.settings import Scalar
 
 NAME = "variance"
@@ -28,7 +28,7 @@ VARIANTS = (
     shared("deterministic, 5 steps", **{**_FIVE, "sampler": "ddim"}),
     shared("four times the training, 5 steps", **{**_FIVE, "max_steps": 1600}),
     Variant("mean of 4 networks, 5 steps", "seeds4:fast", {**SHARED, **_FIVE}),
-    small("fast", "fast", **LEARNING),
+    Variant("fast", "fast"),
 )
 _SETS = {
     dataset(): "all kinds of anomalies, linear coupling",
