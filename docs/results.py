@@ -30,7 +30,7 @@ def _under(protocol: str) -> Part:
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...]]] = {
     "label_free": (
         "Without labels: every detector, thresholds from training data alone",
-        ("one_liners", "headline_three", "peers_three"),
+        ("one_liners", "headline", "peers_three"),
         (_under("label_free"), _under("oracle")),
     ),
     "paper": (

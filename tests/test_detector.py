@@ -166,6 +166,18 @@ def test_alarm_rate_moves_the_threshold() -> None:
     assert often.predict(series()).mean() > rarely.predict(series()).mean()
 
 
+def test_a_threshold_from_all_rows_knows_what_the_last_ones_do_not() -> None:
+    # Wild in the middle of training, calm at its end: the last rows alone promise too much.
+    train = series(600)
+    train[200:300] += 3 * np.random.default_rng(2).normal(size=(100, 3))
+    held, whole = (
+        ImDiffusion(**{**SETTINGS, "calibrate_on": rows, "error_scale": "none"}).fit(train)
+        for rows in ("holdout", "all")
+    )
+    assert whole.threshold_[0] > 3 * held.threshold_[0]
+    assert whole.predict(train).mean() == pytest.approx(0.01, abs=0.005)
+
+
 # -- independence of how it was computed
 
 

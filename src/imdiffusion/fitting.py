@@ -31,18 +31,9 @@ CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say
 SCORING_SETTINGS = frozenset(
     (
         *("stride", "mask", "bands", "sampler", "sampling_steps", "sampling_start", "estimate"),
-        *(
-            "error",
-            "detrend",
-            "error_scale",
-            "log_gain",
-            "reduce",
-            "ensemble",
-            "ensemble_steps",
-            "ensemble_every",
-            "xi",
-        ),
-        *("anomaly_share", "smooth", "threshold", "alarm_rate", "merge_gap", "min_length"),
+        *("error", "detrend", "smooth", "error_scale", "log_gain", "reduce"),
+        *("ensemble", "ensemble_steps", "ensemble_every", "xi", "anomaly_share"),
+        *("threshold", "calibrate_on", "alarm_rate", "merge_gap", "min_length"),
     )
 )
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
@@ -158,11 +149,13 @@ def _split(total: int, settings: Settings, where: str) -> int:
 def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     """Fit units, band and thresholds on normal rows; those from `split` on were held out.
 
-    Where none was held out, all count as such.
+    Where none was held out, all count as such. A threshold from all rows (`calibrate_on`) has seen
+    more of what normal does than the last rows alone; that the network has too costs little where
+    it was trained for few steps.
     """
     settings, recipe = entity.settings, entity.recipe
     held = split if split < len(rows) else 0
-    trained = needs_trained_rows(recipe)
+    trained = settings.calibrate_on == "all" or needs_trained_rows(recipe)
     most = CALIBRATION_POINTS // len(entity.channels)
     first = max(0, min(held, len(rows) - most)) if trained else held
     runs = list(entity.estimates([rows.slice(first)], entity.chosen_steps))
@@ -170,7 +163,8 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     errors = np.concatenate(list(smoothed_errors([residual], recipe)))
     held -= first
     units = fit_units(errors, held, recipe, unit=settings.scale_factor)
-    joined = [joined for joined, _ in scored([errors[held:]], units, recipe)]
+    normal = errors if settings.calibrate_on == "all" else errors[held:]
+    joined = [joined for joined, _ in scored([normal], units, recipe)]
     ensemble = registry.load("ensembles", settings.ensemble).fit(
         np.concatenate(joined).T,
         rule=registry.load("thresholds", settings.threshold),

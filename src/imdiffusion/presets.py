@@ -57,6 +57,7 @@ PRESETS: dict[str, Settings] = {
         ensemble="mean",
         ensemble_steps=1,
         ensemble_every=1,
+        calibrate_on="all",
     ),
 }
 

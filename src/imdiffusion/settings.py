@@ -123,10 +123,7 @@ class Settings:
     validate_every: int = _setting(0, "steps between held-out checks; 0 = once an epoch", low=0)
     patience: int = _setting(5, "checks without improvement before stopping; 0 = never", low=0)
     holdout: float = _setting(
-        0.05,
-        "share of rows at the end held out for stopping and thresholds [code]",
-        low=0.0,
-        high=0.9,
+        0.05, "share of rows at the end held out for stopping and thresholds", low=0.0, high=0.9
     )
     # -- error and score
     estimate: str = _setting(
@@ -162,6 +159,9 @@ class Settings:
         "1", "rows of the centred mean over the errors, one or several as in 10,30; 1 = off"
     )
     threshold: str = _setting("pot", "rule for the label-free threshold", table="thresholds")
+    calibrate_on: str = _setting(
+        "holdout", "rows the threshold is fitted on", choices=("holdout", "all")
+    )
     alarm_rate: float = _setting(0.001, "expected share of normal rows above 1", low=1e-9, high=0.5)
     # -- events
     merge_gap: int = _setting(5, "quiet rows inside one event", low=0)

@@ -24,8 +24,8 @@ from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.settings import Scalar, Settings
 
-# Of rows that are no diffusion model: the held-out tail and the threshold are those of `fast`.
-SHARED_SETTINGS = ("holdout", "threshold", "alarm_rate")
+# Of rows that are no diffusion model: what says how they are held out and given a threshold.
+SHARED_SETTINGS = ("holdout", "threshold", "calibrate_on", "alarm_rate")
 
 
 class Row(Protocol):
@@ -58,7 +58,7 @@ def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return presets.resolve(SEEDS[row][0] if row in SEEDS else row, given).to_dict()
     if row not in names():
         raise ConfigError(f"unknown row {row!r}", remedy=registry.nearest(row, names()))
-    shared = presets.preset("fast").to_dict()
+    shared = presets.PAPER.to_dict()
     known = {key: shared[key] for key in SHARED_SETTINGS}
     if row in peers.names():
         known |= peers.SETTINGS
@@ -162,11 +162,10 @@ class CalibratedRow:
         self.detector.fit(scaled[:split])
         # The tail has the rows before it as the context that it has in life.
         score = np.asarray(self.detector.decision_function(scaled), np.float64)
+        if self.settings["calibrate_on"] == "holdout" and split < len(score):
+            score = score[split:]
         rule = registry.load("thresholds", str(self.settings["threshold"]))
-        self.level_ = rule(
-            score[split:] if split < len(score) else score,
-            alarm_rate=float(self.settings["alarm_rate"]),
-        )
+        self.level_ = rule(score, alarm_rate=float(self.settings["alarm_rate"]))
         return self
 
     def score(self, test: Frame) -> Scores:
