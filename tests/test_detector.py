@@ -174,8 +174,9 @@ def test_a_threshold_from_all_rows_knows_what_the_last_ones_do_not() -> None:
         ImDiffusion(**{**SETTINGS, "calibrate_on": rows, "error_scale": "none"}).fit(train)
         for rows in ("holdout", "all")
     )
-    assert whole.threshold_[0] > 3 * held.threshold_[0]
+    assert whole.threshold_[0] > 1.2 * held.threshold_[0]
     assert whole.predict(train).mean() == pytest.approx(0.01, abs=0.005)
+    assert held.predict(train).mean() > 0.03
 
 
 # -- independence of how it was computed
