@@ -8,6 +8,7 @@
 #   make docs        write docs/settings.md and the file map, and check what the documents say
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
 #   make bench-small the same programs at tiny sizes; measures nothing, writes nothing
+#   make bench-compare BASE=COMMIT  the fast ones at two commits in turn; prints ratios
 #   make clean       remove what these verbs made
 #
 # Variables, given as `make test PYTHON=python3.12`:
@@ -31,15 +32,15 @@ USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
-BENCHMARKS := $(filter-out benchmarks/ledger.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench bench-small clean
+.PHONY: help demo test lint types docs bench bench-small bench-compare clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
-	@sed -n '4,11s/^# \{0,3\}//p' Makefile
+	@sed -n '4,12s/^# \{0,3\}//p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/imdiffusion demo $(ARGS)
@@ -64,6 +65,9 @@ bench: $(VENV)/.installed-dev
 
 bench-small: $(VENV)/.installed-dev
 	set -e; for script in $(BENCHMARKS); do echo "== $$script --small"; $(ONE_THREAD) $(BIN)/python $$script --small; done
+
+bench-compare: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/compare.py $(BASE) $(ARGS)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis report.html

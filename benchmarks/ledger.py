@@ -76,9 +76,13 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not a checkout"
+    """The checkout's commit; "-dirty" where anything but these results was changed."""
+    git = ["git", "-C", str(HERE)]
+    say = {"capture_output": True, "text": True, "check": False}
+    commit = subprocess.run([*git, "describe", "--always", "--abbrev=12"], **say).stdout.strip()
+    changed = ["status", "--porcelain", "--", "..", ":(exclude)results"]
+    dirty = subprocess.run([*git, *changed], **say).stdout.strip()
+    return (commit or "not a checkout") + ("-dirty" if dirty else "")
 
 
 def _shown(value: Any) -> str:
