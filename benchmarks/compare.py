@@ -57,7 +57,7 @@ def ratios(base: list[list[Row]], head: list[list[Row]]) -> list[Row]:
         for row in after:
             for column, value in row.items():
                 other = old.get(name_of(row), {}).get(column)
-                if all(isinstance(one, int | float) for one in (value, other)):
+                if all(type(one) in (int, float) for one in (value, other)):
                     found.setdefault((name_of(row), column), []).append((other, value))
     return [
         {

@@ -77,12 +77,14 @@ def _processor() -> str:
 
 def _commit() -> str:
     """The checkout's commit; "-dirty" where anything but these results was changed."""
-    git = ["git", "-C", str(HERE)]
-    say = {"capture_output": True, "text": True, "check": False}
-    commit = subprocess.run([*git, "describe", "--always", "--abbrev=12"], **say).stdout.strip()
-    changed = ["status", "--porcelain", "--", "..", ":(exclude)results"]
-    dirty = subprocess.run([*git, *changed], **say).stdout.strip()
+    commit = _git("describe", "--always", "--abbrev=12")
+    dirty = _git("status", "--porcelain", "--", "..", ":(exclude)results")
     return (commit or "not a checkout") + ("-dirty" if dirty else "")
+
+
+def _git(*words: str) -> str:
+    git = ["git", "-C", str(HERE), *words]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _shown(value: Any) -> str:
