@@ -1,5 +1,6 @@
 """The public face, end to end at tiny size: kinds of input, missing data, files, contracts."""
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -9,6 +10,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from test_training import TINY, series
 
@@ -195,6 +198,47 @@ def test_scores_do_not_depend_on_the_batch(
     monkeypatch.setattr(entity_module, "BATCH_TOKENS", 1)
     one_by_one = plain.decision_function(anomalous())
     assert (np.abs(whole - one_by_one) <= 1e-4 * np.maximum(1, np.abs(whole))).all()
+
+
+@pytest.fixture(scope="module")
+def fleet() -> ImDiffusion:
+    """Two entities scored as `fast` does it: several scales of time, three views."""
+    scales = {"detrend": "5,10", "smooth": "3,10", "error_scale": "spread,peak,level"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ImDiffusion(**{**SETTINGS, **scales, "max_steps": 20}).fit(
+            {"a": series(), "b": 2 * series()[::-1].copy()}
+        )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    batch=st.integers(1, 3_000),
+    cuts=st.lists(st.integers(1, 90), max_size=6),
+    flip=st.booleans(),
+    missing=st.booleans(),
+)
+def test_scores_hang_on_rows_alone_not_on_batch_pieces_order_or_company(
+    fleet: ImDiffusion, batch: int, cuts: list[int], flip: bool, missing: bool
+) -> None:
+    test = anomalous()
+    if missing:
+        test[30:60, 0], test[120] = np.nan, np.nan
+    whole = fleet.decision_function({"a": test, "b": test})
+    others = {"b": test, "a": test} if flip else {"a": test}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entity_module, "BATCH_TOKENS", batch)
+        found = fleet.decision_function(others)["a"]
+        entity = fleet._need_fit()["a"]
+        rows = entity.rows(fleet.analyze({"a": test})["a"].frame)
+        edges = np.unique(np.clip(np.cumsum([0, *cuts, 200]), 0, 200))
+        pieces = [rows.slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+        runs = [run.errors for run in entity.score_runs(pieces)]
+    sharded = entity.score(np.concatenate(runs, axis=1))
+    for one in (found, sharded):
+        assert np.array_equal(np.isnan(one), np.isnan(whole["a"]))
+        apart = np.abs(one - whole["a"])
+        assert np.nanmax(apart - 1e-4 * np.maximum(1, np.abs(whole["a"]))) <= 0
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".jsonl"])
