@@ -32,14 +32,18 @@ def git(*words: str) -> str:
 
 
 def measured(tree: Path, program: str) -> list[Row] | None:
-    """The rows of one program in one checkout; None, said aloud, where it has no such program."""
+    """The rows of one program in one checkout; None, said aloud, where it measures nothing."""
     script = tree / "benchmarks" / f"{program}.py"
     if not script.exists():
         print(f"{program}: not in {tree.name}")
         return None
+    result = tree / "benchmarks" / "results" / f"{program}.json"
+    result.unlink(missing_ok=True)  # what was committed there is no measurement of this run
     environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
     subprocess.run([sys.executable, str(script)], check=True, env=environment, capture_output=True)
-    result = tree / "benchmarks" / "results" / f"{program}.json"
+    if not result.exists():
+        print(f"{program}: measured nothing in {tree.name}")
+        return None
     rows: list[Row] = json.loads(result.read_text(encoding="utf-8"))["rows"]
     return rows
 

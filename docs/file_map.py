@@ -40,7 +40,8 @@ def _sentence(name: str) -> str:
         return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
     if re.match(r"docs/(results|studies)/\w+\.(md|html|svg)$", name):
         kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
-        return f"The {kind} of `{Path(name).stem}`, written by docs/results.py"
+        maker = "quality" if Path(name).stem == "quality" else "results"
+        return f"The {kind} of `{Path(name).stem}`, written by docs/{maker}.py"
     if name.startswith("benchmarks/results/"):
         return f"What {Path(name).stem}.py measured last, with machine and commit"
     if name.endswith(".js"):

@@ -1,8 +1,9 @@
 """What stands in a row of a table: presets, baselines and peers behind one face.
 
-A row is fitted on a frame and scores a frame. Every row gets the same held-out tail and the same
-rule for its label-free threshold, and z-scores of the same training rows; only `paper` has the
-min-max scale of the released code.
+A row is fitted on a frame and scores a frame. Every row gets the same held-out tail and z-scores of
+the same training rows; only `paper` has the min-max scale of the released code. The rows that a
+label-free threshold comes from are a setting, `calibrate_on`: baselines and peers take the held-out
+ones unless a plan says "all", as the plans of the label-free tables do for every row.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ class CalibratedRow:
         self.detector, self.settings = detector, settings
 
     def fit(self, train: Frame) -> Self:
-        """Fit scaler and detector on all but the held-out tail, then the threshold on that."""
+        """Fit scaler and detector on all but the held-out tail, then the threshold."""
         window = presets.preset("fast").window
         split = held_out_from(len(train.values), window, float(self.settings["holdout"]))
         if split < 2:

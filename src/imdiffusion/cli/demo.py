@@ -44,7 +44,7 @@ def demo(
     real = recording()
     terminal.notice(_told_recording(real))
     terminal.notice(
-        f"Promised: {given['alarm_rate']:.1%} of the normal rows in alarm (alarm_rate)."
+        f"Promised: {100 * given['alarm_rate']:g} % of the normal rows in alarm (alarm_rate)."
     )
     detector, analysis = _fitted(terminal, real, given)
 

@@ -49,6 +49,7 @@ SHARED: Mapping[str, Scalar] = {
     "error_scale": "holdout",
     "log_gain": 0.0,
     "reduce": "mean",
+    "calibrate_on": "holdout",
 }
 
 
