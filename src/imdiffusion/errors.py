@@ -4,6 +4,7 @@
     ├── UsageError              exit 2   the command line or call was wrong
     ├── DataError (ValueError)  exit 3   the input data cannot be used
     ├── OutputError (OSError)   exit 3   a result cannot be written
+    ├── ConnectionLost (OSError) exit 3  a source or sink is away; trying again may help
     ├── ConfigError (ValueError) exit 4  a setting is unknown or out of range
     ├── ModelError              exit 4   a saved model is missing, altered or too new
     ├── NotFittedError          exit 4   a fitted attribute was asked for before fit
@@ -50,6 +51,15 @@ class DataError(ImDiffusionError, ValueError):
 
 class OutputError(ImDiffusionError, OSError):
     """A result cannot be written where it was asked for."""
+
+    exit_code = 3
+
+    def __str__(self) -> str:  # OSError has a __str__ of its own
+        return ImDiffusionError.__str__(self)
+
+
+class ConnectionLost(ImDiffusionError, OSError):  # noqa: N818
+    """A source or sink is away for now: refused, timed out, or in trouble of its own."""
 
     exit_code = 3
 

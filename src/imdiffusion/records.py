@@ -1,0 +1,91 @@
+"""What live detection hands on: a record for every score, and one for every turn of an event.
+
+Records are plain: strings, numbers and tuples. A sink writes them, the store keeps them, the page
+shows them; none of those knows what a detector is. Times are nanoseconds since the epoch, UTC.
+A record's `key` is the same whenever the same fact is sent again: sinks are idempotent by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# How far a detector can be trusted with an entity:
+#   warming   too few rows yet: no score, or one of a baseline that has seen little
+#   ready     as fitted
+#   degraded  scored, but from less than it was fitted on: channels missing, rows imputed
+#   stale     nothing new arrived for two intervals
+STATES = ("warming", "ready", "degraded", "stale")
+# When a row was judged: at its arrival, from the past alone, or again once the rows after it
+# were there.
+MOMENTS = ("arrival", "hindsight")
+# The life of an event.
+STATUSES = ("ongoing", "resolved", "expired")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRecord:
+    """The score of one row of one entity.
+
+    score: above 1 = anomalous, NaN where nothing was observed. moment: of MOMENTS. detector: which
+    one spoke ("fast", "zscore", ...). model: its version, the digest of what was fitted. state: of
+    STATES. channels and shares: the most responsible first, shares of all channels sum to 1; empty
+    below a score of 1.
+    """
+
+    entity: str
+    timestamp: int
+    moment: str
+    score: float
+    state: str
+    detector: str
+    model: str
+    channels: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int, str, str]:
+        """(entity, timestamp, moment, model)."""
+        return (self.entity, self.timestamp, self.moment, self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A flat dict of JSON values, `kind` first."""
+        return {"kind": "score", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One turn of an event: its onset, a renotification, its resolution or expiry.
+
+    id: stable over the event's life. start, end: first and last anomalous row, end exclusive and
+    None while it lasts. peak: time of the highest score so far. channels, shares, expected, seen:
+    the most responsible channel first, values in the caller's units at the peak, NaN = unobserved.
+    turn: 0 at the onset, then counted up. status: of STATUSES.
+    """
+
+    id: str
+    entity: str
+    status: str
+    turn: int
+    start: int
+    end: int | None
+    peak: int
+    score: float
+    detector: str
+    model: str
+    channels: tuple[str, ...]
+    shares: tuple[float, ...]
+    expected: tuple[float, ...]
+    seen: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(id, turn)."""
+        return (self.id, self.turn)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A flat dict of JSON values, `kind` first."""
+        return {"kind": "event", **asdict(self)}
+
+
+Record = ScoreRecord | EventRecord
