@@ -1,0 +1,51 @@
+"""What a live scorer says of one row, and the face that every live scorer has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+
+Row = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One row of one entity, judged at one moment.
+
+    timestamp: nanoseconds since the epoch, UTC. moment: "arrival" or "hindsight". score: above 1 =
+    anomalous, NaN where nothing was observed. parts (K,): each channel's part of the error, NaN =
+    not observed. seen, expected, lower, upper (K,): in the caller's units. state: of
+    `records.STATES`.
+    """
+
+    timestamp: int
+    moment: str
+    score: float
+    parts: Row
+    seen: Row
+    expected: Row
+    lower: Row
+    upper: Row
+    state: str = "ready"
+
+
+class Scorer(Protocol):
+    """Scores one entity row by row. `dump` and `restore` carry its state over a restart."""
+
+    detector: str  # the name of what speaks: a preset or a baseline
+    model: str  # its version: a digest of what was fitted
+    channels: tuple[str, ...]
+
+    def push(self, frame: Frame) -> list[Judged]:
+        """Take the next rows (the model's channels, on its grid, in order): what can be said now."""
+
+    def dump(self) -> bytes:
+        """The state between two rows, without pickle; the model itself is apart."""
+
+    def restore(self, state: bytes) -> None:
+        """Go on as the scorer that was dumped would: same rows, same scores."""
