@@ -42,7 +42,7 @@ class Scorer(Protocol):
     channels: tuple[str, ...]
 
     def push(self, frame: Frame) -> list[Judged]:
-        """Take the next rows (the model's channels, on its grid, in order): what can be said now."""
+        """Take the next rows (the model's channels, on its grid): what can be said now."""
 
     def dump(self) -> bytes:
         """The state between two rows, without pickle; the model itself is apart."""
