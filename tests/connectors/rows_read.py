@@ -35,7 +35,7 @@ def drain(source: Source, *, until: Callable[[list[Batch]], bool] | None = None)
     """Read until nothing comes, or until the batches so far are enough."""
     batches: list[Batch] = []
     while until is None or not until(batches):
-        batch = source.read(0.0 if until is None else 5.0)
+        batch = source.read(0.0 if until is None else 30.0)
         if batch is None:
             assert until is None, f"nothing more came after {len(batches)} batches"
             break
