@@ -52,6 +52,7 @@ def test_numbers_are_what_they_are_in_a_file(value, unit):
         with pytest.raises(DataError):
             instant_of(value, unit)
     else:
+        assert instant_of(value, unit) == instant_of(f"+{value}".replace("+-", "-"), unit)
         assert instant_of(value, unit) == int(times.values.astype(np.int64)[0])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import NANOSECONDS, parse_times
+from imdiffusion.data.timestamps import NANOSECONDS, SMALLEST, parse_times
 from imdiffusion.errors import DataError
 
 UNITS = ("auto", *NANOSECONDS)
@@ -23,6 +23,8 @@ UNITS = ("auto", *NANOSECONDS)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|z|([+-]\d\d):?(\d\d))?"
 )
+_WHOLE = re.compile(r"[+-]?\d{1,19}")
+_DAY = re.compile(r"(19|20)\d{6}")  # 20240131 is a day, unless a unit says that it is a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEARS = (1678, 2261)  # what 64 bits of nanoseconds hold
 
@@ -37,15 +39,26 @@ def instant_of(value: object, unit: str = "auto") -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         shown = "missing" if value is None else f"{str(value)[:60]!r}, no timestamp"
         raise DataError(f"the timestamp is {shown}")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if isinstance(value, int):
+        return _of_whole(value, unit)
+    return _general(pa.array([value]), unit)
+
+
+def _of_whole(value: int, unit: str) -> int:
+    size = float(abs(value))  # as `parse_times` has it, so that the same number is the same time
+    if unit == "auto":
+        unit = next((unit for unit, least in SMALLEST.items() if size >= least), "s")
+    if size * NANOSECONDS[unit] >= 2.0**63:
         raise DataError("the timestamp is outside the years 1678 to 2261")
-    return _of_number(value, isinstance(value, int), unit)
+    return value * NANOSECONDS[unit]
 
 
 @lru_cache(maxsize=4096)  # rows of one time come together: many entities, or many channels
 def _of_text(text: str, unit: str) -> int:
     found = _ISO.fullmatch(text)
     if found is None:
+        if _WHOLE.fullmatch(text) and not (unit == "auto" and _DAY.fullmatch(text)):
+            return _of_whole(int(text), unit)
         return _general(pa.array([text]), unit)
     day, clock, fraction, hours, minutes = found.groups()
     zone = f"{hours}:{minutes}" if hours else "+00:00"
@@ -57,13 +70,6 @@ def _of_text(text: str, unit: str) -> int:
         raise DataError(f"the timestamp {text!r} is outside the years 1678 to 2261")
     span = when - _EPOCH
     return (span.days * 86_400 + span.seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
-
-
-@lru_cache(maxsize=4096)
-def _of_number(value: float, whole: bool, unit: str) -> int:
-    # `whole` keeps 1 and 1.0 apart, which are one key otherwise.
-    del whole
-    return _general(pa.array([value]), unit)
 
 
 def _general(column: Any, unit: str) -> int:
