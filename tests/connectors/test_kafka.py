@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -168,3 +170,21 @@ def test_wrong_settings_are_said_without_their_values(tmp_path):
             KafkaSource(servers="x", topic="t").open(offset)
     with pytest.raises(ConfigError, match="topic is empty"):
         KafkaSource(servers="x", topic=" , ")
+
+
+def test_without_the_extra_it_is_named():
+    program = (
+        "import sys; sys.modules['confluent_kafka'] = None\n"
+        "from imdiffusion.connectors.options import load_sink, load_source\n"
+        "from imdiffusion.errors import MissingExtraError\n"
+        "for load in (load_source, load_sink):\n"
+        "    try:\n"
+        "        load('kafka', {'servers': 'x', 'topic': 't'})\n"
+        "    except MissingExtraError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    said = "the package 'confluent-kafka' is not installed. Install it with: pip install "
+    assert done.stdout.splitlines() == [f"{said}'imdiffusion[kafka]'."] * 2

@@ -134,6 +134,31 @@ def test_names_are_free_and_some_are_left_out():
         RowForm.of_options(entity="at", timestamp="at", unit="ms", ignore="")
 
 
+def test_rows_with_ever_other_channels_do_not_fill_the_memory():
+    gathering = Gathering(RowForm())
+    for i in range(500):
+        gathering.add({"timestamp": i, **{f"c{i}_{k}": k for k in range(100)}}, "here", "e")
+    batch = gathering.batch("0")
+    assert len(cells([batch])) == 500 * 100
+    assert sum(frame.values.size for frame in batch.frames) < 500 * 100 * 100
+    assert [t for frame in batch.frames for t in frame.timestamps.astype(int)] == [
+        i * 10**9 for i in range(500)
+    ]
+
+
+def test_endless_names_and_times_are_refused():
+    gathering = Gathering(RowForm())
+    gathering.add({"timestamp": 1, "x" * 1001: 1, "y" * 1000: 1}, "here", "e")
+    gathering.add({"timestamp": 1, "entity": "x" * 1001, "y": 1}, "here", "e")
+    gathering.add({"timestamp": "2024-01-31" + " " * 91, "y": 1}, "here", "e")
+    batch = gathering.batch("0")
+    assert cells([batch]) == {("e", 10**9, "y" * 1000): 1.0}
+    assert [said.rpartition(" is ")[2] for said in batch.rejected[:2]] == [
+        "longer than 1000 characters"
+    ] * 2
+    assert batch.rejected[2] == "here: the timestamp has 101 characters"
+
+
 def test_what_is_told_is_short_and_on_one_line():
     gathering = Gathering(RowForm())
     gathering.add({"timestamp": 1, "a\n" * 500: "x\n" * 500, "b": {}}, "here", "e")

@@ -25,6 +25,7 @@ _ISO = re.compile(
 )
 _WHOLE = re.compile(r"[+-]?\d{1,19}")
 _DAY = re.compile(r"(19|20)\d{6}")  # 20240131 is a day, unless a unit says that it is a number
+_LONGEST = 100  # characters: what was read is remembered, and must not fill the memory
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEARS = (1678, 2261)  # what 64 bits of nanoseconds hold
 
@@ -35,6 +36,8 @@ def instant_of(value: object, unit: str = "auto") -> int:
     Without a zone means UTC; "auto" goes by the number's own magnitude. Raises DataError.
     """
     if isinstance(value, str):
+        if len(value) > _LONGEST:
+            raise DataError(f"the timestamp has {len(value)} characters")
         return _of_text(value, unit)
     if isinstance(value, bool) or not isinstance(value, int | float):
         shown = "missing" if value is None else f"{str(value)[:60]!r}, no timestamp"

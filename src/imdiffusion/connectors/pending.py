@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from imdiffusion.connectors.record_text import Key, key_of
@@ -18,7 +19,7 @@ class Pending:
     def __init__(self, window: int) -> None:
         self.window = window
         self.held: dict[Key, Record] = {}
-        self._safe: dict[Key, None] = {}
+        self._safe: OrderedDict[Key, None] = OrderedDict()
 
     def add(self, records: Sequence[Record]) -> None:
         """Take records."""
@@ -31,10 +32,10 @@ class Pending:
         """What has these keys is safe, and is no longer held."""
         for key in list(keys):
             self.held.pop(key, None)
-            self._safe.pop(key, None)
             self._safe[key] = None
-        for key in list(self._safe)[: max(0, len(self._safe) - self.window)]:
-            del self._safe[key]
+            self._safe.move_to_end(key)
+        while len(self._safe) > self.window:
+            self._safe.popitem(last=False)
 
     def clear(self) -> None:
         """Forget everything."""

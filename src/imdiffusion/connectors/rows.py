@@ -25,6 +25,10 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.layout import CHANNEL, VALUE
 from imdiffusion.errors import ConfigError, DataError
 
+_LONGEST = 1_000  # characters of a name
+# A frame is a whole matrix: rows with ever other channels would make one much larger than what
+# they hold. Beyond this many cells, and so many times the values, a new frame begins.
+_SPARE, _SPARSE = 65_536, 8
 _WORDS = {"true": 1.0, "false": 0.0}
 
 
@@ -113,11 +117,19 @@ class Gathering:
             self._merge(whose, instant, values, where)
 
     def batch(self, offset: str) -> Batch | None:
-        """What was gathered, frames in the order in which entities appeared; None if nothing."""
+        """What was gathered; None if nothing.
+
+        One frame an entity, in the order in which they appeared; several, in the order of time,
+        where rows have so different channels that one would be mostly empty.
+        """
         if not (self._entities or self.rejected):
             return None
-        frames = tuple(_frame(entity, rows) for entity, rows in self._entities.items())
-        return Batch(frames, offset, tuple(self.rejected))
+        frames = [
+            _frame(entity, rows, instants)
+            for entity, rows in self._entities.items()
+            for instants in _runs(rows)
+        ]
+        return Batch(tuple(frames), offset, tuple(self.rejected))
 
     def _broken(self, where: str, why: str) -> None:
         self.count += 1
@@ -194,6 +206,8 @@ def _name_of(value: object, what: str) -> str:
         value = str(value)
     if not isinstance(value, str) or not value:
         raise DataError(f"the {what} is {_shown(value)}, not a name")
+    if len(value) > _LONGEST:
+        raise DataError(f"the {what} {_shown(value)} is longer than {_LONGEST} characters")
     return _sound(value, what)
 
 
@@ -212,8 +226,24 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _frame(entity: str, rows: dict[int, dict[str, float]]) -> Frame:
-    instants = sorted(rows)
+def _runs(rows: dict[int, dict[str, float]]) -> list[list[int]]:
+    """The instants in order, cut where a frame of them would be much larger than its values."""
+    runs: list[list[int]] = []
+    names: set[str] = set()
+    held = 0
+    for instant in sorted(rows):
+        row = rows[instant]
+        held += len(row)
+        names |= row.keys()
+        room = _SPARE + _SPARSE * held
+        if not runs or (len(runs[-1]) + 1) * len(names) > room:
+            runs.append([])
+            names, held = set(row), len(row)
+        runs[-1].append(instant)
+    return runs
+
+
+def _frame(entity: str, rows: dict[int, dict[str, float]], instants: list[int]) -> Frame:
     channels = tuple(dict.fromkeys(name for instant in instants for name in rows[instant]))
     values: NDArray[np.float64] = np.full((len(instants), len(channels)), np.nan)
     for index, instant in enumerate(instants):
