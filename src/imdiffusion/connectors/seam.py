@@ -64,8 +64,7 @@ class Sink(Protocol):
     """Where records go. The same record sent twice is as if it had been sent once (`key`).
 
     takes: which kinds of record it wants, of "score" and "event"; others are not sent to it.
-    Transient trouble is a `ConnectionLost` from `send` or `flush`; the caller sends again, or only
-    flushes again: what was sent is held until a `flush` has returned, or `close`. A record
+    Transient trouble is a `ConnectionLost` from `send` or `flush`; the caller sends again. A record
     that the far side refuses for good is passed over and counted in `refused`, so that it never
     blocks those after it.
     """
