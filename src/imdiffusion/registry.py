@@ -60,6 +60,15 @@ TABLES: dict[str, dict[str, str]] = {
         "quantile": "imdiffusion.scoring.threshold:quantile",
         "pot": "imdiffusion.scoring.threshold:peaks_over_threshold",
     },
+    "sources": {
+        "prometheus": "imdiffusion.connectors.prometheus:PrometheusSource",
+    },
+    "sinks": {
+        "remote_write": "imdiffusion.connectors.remote_write:RemoteWriteSink",
+        "metrics": "imdiffusion.connectors.metrics:MetricsSink",
+        "webhook": "imdiffusion.connectors.webhook:WebhookSink",
+        "alertmanager": "imdiffusion.connectors.alertmanager:AlertmanagerSink",
+    },
 }
 
 # Masks whose targets do not cover the window: their uncovered points get no score.
