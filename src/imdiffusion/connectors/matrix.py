@@ -106,12 +106,13 @@ def parse_matrix(body: bytes, grid: Grid) -> tuple[list[Series], list[str]]:
 
 
 def _slots(times: NDArray[np.float64], grid: Grid) -> NDArray[np.int64]:
-    places = (times * 1000.0 - grid.first) / grid.step
-    rounded = np.rint(places)
-    off = np.abs(places - rounded) * grid.step > 1.0
-    if not np.isfinite(places).all() or bool((off | (rounded < 0) | (rounded >= grid.count)).any()):
-        raise RubbishError("times that were not asked for")
-    return rounded.astype(np.int64)
+    if np.isfinite(times).all():
+        places = (times * 1000.0 - grid.first) / grid.step
+        rounded = np.rint(places)
+        on_grid = np.abs(places - rounded) * grid.step <= 1.0  # milliseconds
+        if bool((on_grid & (rounded >= 0) & (rounded < grid.count)).all()):
+            return rounded.astype(np.int64)
+    raise RubbishError("times that were not asked for")
 
 
 class Gathering:
@@ -124,6 +125,8 @@ class Gathering:
 
     def add(self, place: int, query: Query, series: Series) -> None:
         """Take a series of the query at `place` of the configured order."""
+        if not len(series.slots):
+            return
         try:
             entity = self._naming.entity_of(series.labels)
         except KeyError as absent:

@@ -161,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "imdiffusion"
     sys_version = ""
     timeout = _PATIENCE
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         # A page of the web may have its own name point here; it cannot choose this header.
