@@ -66,6 +66,7 @@ class RemoteWriteSink(HttpOptions):
         self._client: Client | None = None
         self._outbox = Outbox(self._post, size=self.batch)
         self._refused = 0
+        self._said_at = 0  # milliseconds: the last time that conditions were stamped with
         self._latest = Latest(self.top)
         self._current: dict[tuple[str, str], tuple[int, frozenset[Labels]]] = {}
 
@@ -95,7 +96,8 @@ class RemoteWriteSink(HttpOptions):
         """Write everything, in the order of time; ConnectionLost if that stops before its end."""
         # What speaks of now goes first and is never kept: after a failure it is said anew, while
         # rows that were delivered must stay known as such until the whole flush has succeeded.
-        now = time.time_ns() // _MILLISECOND
+        # Times only grow, though the clock may not: a second value for one time would be refused.
+        self._said_at = now = max(time.time_ns() // _MILLISECOND, self._said_at + 1)
         conditions = Outbox(self._post, size=self.batch)
         for name, labels, value in self._latest.conditions():
             sample = self._sample(name, labels, now, struct.pack("<d", value))
