@@ -96,14 +96,28 @@ class Program:
 
 
 class Prometheus(Program):
-    """With its remote write receiver on. targets: addresses to scrape every second."""
+    """With its remote write receiver on. targets: addresses to scrape every second; rules: a file
+    of alert rules, told every second.
+    """
 
-    def __init__(self, folder: Path, *, targets: tuple[str, ...] = (), receiver: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        targets: tuple[str, ...] = (),
+        receiver: bool = True,
+        rules: str = "",
+    ) -> None:
         super().__init__(folder)
         self.receiver = receiver
         jobs = [{"job_name": "scraped", "static_configs": [{"targets": list(targets)}]}]
         config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "global": {
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": [rules] if rules else [],
             "scrape_configs": jobs if targets else [],
         }
         (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML

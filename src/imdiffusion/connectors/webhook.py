@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from imdiffusion.connectors.credentials import secret
 from imdiffusion.connectors.delivery import Outbox
 from imdiffusion.connectors.http import Client, HttpOptions, split_url
+from imdiffusion.data.timestamps import text_of
 from imdiffusion.errors import ConfigError, UsageError
 from imdiffusion.records import EventRecord, Record
 
@@ -23,6 +26,8 @@ __all__ = ["WebhookSink"]
 @dataclass(kw_only=True, repr=False, eq=False)
 class WebhookSink(HttpOptions):
     """POSTs a list of event records, each as `EventRecord.to_dict` makes it; NaN becomes null.
+
+    A time stands twice: in nanoseconds since the epoch, and as ISO 8601 under `<name>_iso`.
 
     url, or url_env or url_file where the address is itself a secret. secret_env or secret_file:
     sign each request, see `signature`. batch: events of a request. An event that is refused for
@@ -82,7 +87,7 @@ class WebhookSink(HttpOptions):
     def _post(self, events: Sequence[EventRecord]) -> bool:
         if self._client is None:
             raise UsageError("the sink is not open", remedy="Call open first.")
-        body = json.dumps([_plain(event.to_dict()) for event in events], allow_nan=False).encode()
+        body = json.dumps([_json(event) for event in events], allow_nan=False).encode()
         keys = json.dumps([event.key for event in events]).encode()
         headers = {
             "Content-Type": "application/json",
@@ -104,10 +109,16 @@ def signature(key: str, at: str, body: bytes) -> str:
     return "sha256=" + hmac.new(key.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
 
 
+def _json(event: EventRecord) -> dict[str, Any]:
+    found = {name: _plain(value) for name, value in event.to_dict().items()}
+    for name in ("start", "end", "peak"):
+        at = found[name]
+        found[f"{name}_iso"] = None if at is None else text_of(np.datetime64(at, "ns"))
+    return found
+
+
 def _plain(value: Any) -> Any:
     """The same without NaN and infinities, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
