@@ -62,6 +62,13 @@ def test_slow_answers_end_at_the_deadline_though_bytes_keep_coming():
             client.request()
 
 
+def test_a_server_that_takes_a_request_and_says_nothing_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ConnectionLost, match="no complete answer"):
+            Client(HttpOptions(url=url, timeout=0.3)).request(body=b"x" * 10_000_000)
+
+
 def test_a_slow_head_ends_at_the_deadline_too():
     with socket.create_server(("127.0.0.1", 0)) as server:
         over = threading.Event()

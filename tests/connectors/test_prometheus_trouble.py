@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from odd_server import Answer, Asked, OddServer
 
@@ -209,6 +209,7 @@ def test_series_that_cannot_be_placed_are_counted(fake):
         labels = [{"host": "a"}, {"host": "b"}, {}, {"host": "a", "cpu": "0"}, {"host": ""}]
         warned = {"warnings": ["remote storage is away", "PromQL info: odd name"]}
         found = [series({"__name__": "x", **each}, start, end, step) for each in labels]
+        found[3]["values"] = [[at, "-1"] for at, _ in found[3]["values"]]
         found.append({"metric": {"__name__": "h", "host": "a"}, "histograms": [[start, {}]]})
         return success("matrix", found, **warned)
 
@@ -221,6 +222,7 @@ def test_series_that_cannot_be_placed_are_counted(fake):
         ("a", ("x",), 5),
         ("b", ("x",), 5),
     ]
+    assert batch.frames[0].values.min() > 0, "the first of two that share a name is kept"
     assert set(batch.rejected) == {
         "the query: warning: remote storage is away",
         "the query: 1 values are histograms and not numbers",
@@ -292,6 +294,8 @@ VALUES = st.text(alphabet='ab/%2F"\\,={}\n', min_size=1, max_size=6)
 
 
 @given(st.tuples(VALUES, VALUES), st.tuples(VALUES, VALUES))
+@example(("a/b", "c"), ("a%2Fb", "c"))
+@example(("a/b", "c"), ("a", "b/c"))
 def test_different_labels_never_share_a_name(one, other):
     naming = Naming(("a", "b"), (), "e")
     query = Query("", "x")
