@@ -153,6 +153,12 @@ def test_secrets_come_from_environment_or_file_and_are_in_no_error(monkeypatch, 
         client = Client(HttpOptions(url=odd.url, token_file=str(file)))
         client.request()
         assert odd.asked[-1].headers["authorization"] == "Bearer another"
+        file.unlink()  # away for a moment, while it is exchanged
+        with pytest.raises(ConnectionLost, match="cannot read the file"):
+            client.request()
+        file.write_text("third")
+        client.request()
+        assert odd.asked[-1].headers["authorization"] == "Bearer third"
         client.close()
 
 

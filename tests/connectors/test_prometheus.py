@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from live_records import score
 from programs import NodeExporter, Prometheus, VictoriaMetrics, wait_until
 
 from imdiffusion.connectors.prometheus import PrometheusSource
-from imdiffusion.connectors.remote_write import Sample
+from imdiffusion.connectors.remote_write import RemoteWriteSink, Sample
 from imdiffusion.errors import ConfigError, ConnectionLost
 
 REAL = pytest.mark.tool("prometheus")
@@ -220,6 +221,24 @@ def test_an_answer_that_is_too_long_is_asked_for_in_smaller_pieces(prometheus):
     assert said == []
     assert {len(mine) for mine in rows.values()} == {ROWS}
     assert len(rows) == 10
+
+
+@REAL
+def test_what_the_sink_writes_the_source_reads(prometheus):
+    sink = RemoteWriteSink(url=prometheus.write_url)
+    sink.open()
+    for host in ("web-1", "web-2"):
+        sink.send([score(BASE + STEP * row, row / 7, entity=host) for row in range(ROWS)])
+    sink.flush()
+    sink.close()
+    query = ALONE.format('imdiffusion_score{moment="arrival"}')
+    options = {"queries": f"score={query}", "groupby": "entity", "ignore": "detector,moment,state"}
+    with PrometheusSource(url=prometheus.url, step=float(STEP), **options) as source:
+        source.open(text(BASE - STEP))
+        rows, said = everything(source, last=BASE + ROWS * STEP)
+    written = {(BASE + STEP * row, "score"): row / 7 for row in range(ROWS)}
+    assert rows == {"web-1": written, "web-2": written}
+    assert said == []
 
 
 @REAL

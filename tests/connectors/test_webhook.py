@@ -75,6 +75,10 @@ def test_the_signature_can_be_checked_with_the_secret_alone(tmp_path, monkeypatc
         sink = WebhookSink(url_env="HOOK", secret_file=str(tmp_path / "secret"))
         sink.open()
         sink.send([event(1e9)])
+        (tmp_path / "secret").rename(tmp_path / "away")
+        with pytest.raises(ConnectionLost, match="cannot read the file"):
+            sink.flush()
+        (tmp_path / "away").rename(tmp_path / "secret")
         sink.flush()
         sink.close()
         (asked,) = odd.asked

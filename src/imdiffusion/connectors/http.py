@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, urlsplit
@@ -135,8 +135,8 @@ class Client:
     ) -> Reply:
         """Ask `path` below the configured address, and wait for the whole answer.
 
-        Raises ConnectionLost if there is none in time, or if the server asked for a pause that is
-        not over; ConfigError if the secrets cannot be read.
+        Raises ConnectionLost if there is none in time, if the server asked for a pause that is not
+        over, or if the secrets cannot be read now.
         """
         pause = self._free_at - time.monotonic()
         if pause > 0:
@@ -144,12 +144,12 @@ class Client:
                 f"{self.name} asked for a pause, {pause:.0f} s of it are left",
                 remedy="Try again after it.",
             )
-        self.check()
+        granted = self.now(self._granted)
         target = (self._path.rstrip("/") + path if path else self._path) or "/"
         if self._query:
             target += f"?{self._query}"
         sent = {"User-Agent": "imdiffusion", **(headers or {})}
-        if granted := self._options.authorization():
+        if granted:
             sent["Authorization"] = granted
         deadline = time.monotonic() + self._options.timeout
         while True:
@@ -203,6 +203,20 @@ class Client:
             raise ConnectionLost(told, remedy="Try again later.")
         remedy = "Look at url, and at the token or the user; no redirect is followed."
         raise lasting(told, remedy=remedy)
+
+    def _granted(self) -> str:
+        self.check()
+        return self._options.authorization()
+
+    @staticmethod
+    def now(read: Callable[[], str]) -> str:
+        """What `read` gives. Its ConfigError is a ConnectionLost by now: it was right at `open`;
+        a secret that is being exchanged may be there again a moment later.
+        """
+        try:
+            return read()
+        except ConfigError as error:
+            raise ConnectionLost(error.what, remedy=error.remedy) from error
 
     def close(self) -> None:
         """Close the connection that is kept; the next request opens one."""

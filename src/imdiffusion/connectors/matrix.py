@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,20 +90,23 @@ def parse_matrix(body: bytes, grid: Grid) -> tuple[list[Series], list[str]]:
         raise RubbishError("no matrix")
     # Remarks on the query itself ("PromQL info: ...") say nothing of what the answer lacks.
     remarks = [f"warning: {said}" for said in data["warnings"] if not said.startswith("PromQL")]
-    found, histograms = [], 0
-    for item in result:
-        try:
-            labels = {str(name): str(value) for name, value in item["metric"].items()}
-            points = item.get("values", [])
+    # All series as one array: a live answer has tens of thousands of series of one point each.
+    labels, ends, points, histograms = [], [0], [], 0
+    try:
+        for item in result:
+            labels.append({str(name): str(value) for name, value in item["metric"].items()})
+            points += item.get("values", [])
+            ends.append(len(points))
             histograms += len(item.get("histograms", ()))
-            times = np.array([point[0] for point in points], dtype=np.float64)
-            values = np.array([float(point[1]) for point in points], dtype=np.float64)
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-            raise RubbishError("a series of another form") from error
-        found.append(Series(labels, _slots(times, grid), values))
+        times = np.array([point[0] for point in points], dtype=np.float64)
+        values = np.array([float(point[1]) for point in points], dtype=np.float64)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise RubbishError("a series of another form") from error
+    slots = _slots(times, grid)
     if histograms:
         remarks.append(f"{histograms} values are histograms and not numbers")
-    return found, remarks
+    spans = zip(labels, pairwise(ends), strict=True)
+    return [Series(mine, slots[a:b], values[a:b]) for mine, (a, b) in spans], remarks
 
 
 def _slots(times: NDArray[np.float64], grid: Grid) -> NDArray[np.int64]:
@@ -133,14 +137,18 @@ class Gathering:
             self._passed_over[f"{query}: series without the label {absent.args[0]}"] += 1
             return
         channel = self._naming.channel_of(query, series.labels)
-        infinite = np.isinf(series.values)
+        values = series.values
+        infinite = np.isinf(values)
         if infinite.any():
             what = f"{query}: infinite values of {channel} of {entity}"
             self._passed_over[what] += int(infinite.sum())
-        values = np.where(infinite, math.nan, series.values)
-        column = self._cells.setdefault(entity, {}).setdefault(
-            (place, channel), np.full(self._grid.count, math.nan)
-        )
+            values = np.where(infinite, math.nan, values)
+        columns = self._cells.setdefault(entity, {})
+        column = columns.get((place, channel))
+        if column is None:
+            column = columns[place, channel] = np.full(self._grid.count, math.nan)
+            column[series.slots] = values
+            return
         # Two series may share a name where one goes on for the other, never at the same time.
         taken = ~np.isnan(column[series.slots]) & ~np.isnan(values)
         if taken.any():

@@ -64,7 +64,7 @@ class WebhookSink(HttpOptions):
         self.close()
         url = self.url or secret("url", env=self.url_env, file=self.url_file)
         split_url(url)
-        secret("secret", env=self.secret_env, file=self.secret_file)
+        self._secret()
         self._client = Client(self, url=url)
         self._client.check()
 
@@ -84,6 +84,9 @@ class WebhookSink(HttpOptions):
             self._client.close()
             self._client = None
 
+    def _secret(self) -> str:
+        return secret("secret", env=self.secret_env, file=self.secret_file)
+
     def _post(self, events: Sequence[EventRecord]) -> bool:
         if self._client is None:
             raise UsageError("the sink is not open", remedy="Call open first.")
@@ -93,7 +96,7 @@ class WebhookSink(HttpOptions):
             "Content-Type": "application/json",
             "Idempotency-Key": hashlib.sha256(keys).hexdigest(),
         }
-        if key := secret("secret", env=self.secret_env, file=self.secret_file):
+        if key := self._client.now(self._secret):
             at = str(int(time.time()))
             headers["X-Imdiffusion-Timestamp"] = at
             headers["X-Imdiffusion-Signature"] = signature(key, at, body)
