@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from live_story import START, rows, told
@@ -178,7 +179,7 @@ except OutputError as error:
 
 
 def write_until_it_fails(path, setup="", **options):
-    program = WRITER.format(tests=os.path.dirname(__file__), path=str(path), setup=setup)
+    program = WRITER.format(tests=str(Path(__file__).parent), path=str(path), setup=setup)
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, **options
     )

@@ -1,9 +1,10 @@
 """Retention: what is kept for how long, and taken away in steps that nobody waits for.
 
 By age: details first, then scores (their peaks by ten minutes stay), peaks, and events that are
-over. By size: while the file holds more than `most_bytes`, all of these spans, and the feed, shrink
-by a tenth a round over the entities; once it holds less, they grow again, slowly. Events that are ongoing, or that a
-person gave feedback on, stay for good, and so do states, offsets and models: they do not grow.
+over. By size: while the file holds more than `most_bytes`, all of these spans, and the feed,
+shrink by a tenth a round over the entities; once it holds less, they grow again, slowly. Events
+that are ongoing, or that a person gave feedback on, stay for good, and so do states, offsets and
+models: they do not grow.
 """
 
 from __future__ import annotations
