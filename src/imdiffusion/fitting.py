@@ -74,6 +74,7 @@ def fit_entity(
     _note_channels(frame, observed[:split], where)
     entity = Entity(frame.entity, frame.channels, settings, scaler, seed=seed, device=device)
     entity.period = frame.period
+    _check_budget(entity)
     rows = _seen_rows(entity, frame, observed)
     train, held = entity.shown(rows.slice(0, split)), _held(rows, split)
     # What the network overshoots beyond anything trained on is not to be expanded further.
@@ -115,6 +116,7 @@ def recalibrate(
         seed=entity.seed,
         device=entity.device,
     )
+    _check_budget(copy)
     split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
     observed = frame.observed & ~excluded[:, None]
     calibrate(copy, _seen_rows(copy, frame, observed), split)
@@ -180,25 +182,27 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
 
 
-def _alarm_rate(entity: Entity, normal: Floats) -> float:
-    """The setting, or what its budget of events a day comes to on normal scores (n,).
-
-    ConfigError: a budget without timestamps, or for an ensemble that fits nothing.
-    """
+def _check_budget(entity: Entity) -> None:
+    """ConfigError: a budget of events without timestamps, or for an ensemble that fits nothing."""
     settings = entity.settings
-    if settings.alarms_per_day == 0:
-        return settings.alarm_rate
     budget = f"alarms_per_day = {settings.alarms_per_day:g}"
-    if settings.ensemble == "rank":
+    if settings.alarms_per_day and settings.ensemble == "rank":
         raise ConfigError(
             f"{budget} means nothing to ensemble = 'rank', which flags a share of what it scores",
             remedy="Set anomaly_share, or take another ensemble.",
         )
-    if entity.period is None:
+    if settings.alarms_per_day and entity.period is None:
         raise ConfigError(
             f"{budget} needs timestamps, and the training data has none",
             remedy="Give data with a time column, or set alarm_rate instead.",
         )
+
+
+def _alarm_rate(entity: Entity, normal: Floats) -> float:
+    """The setting, or what its budget of events a day comes to on normal scores (n,)."""
+    settings = entity.settings
+    if settings.alarms_per_day == 0 or entity.period is None:
+        return settings.alarm_rate
     rate = rate_within(
         normal,
         alarms_per_day=settings.alarms_per_day,
@@ -206,7 +210,7 @@ def _alarm_rate(entity: Entity, normal: Floats) -> float:
         merge_gap=settings.merge_gap,
         min_length=settings.min_length,
     )
-    log.info("%s comes to alarm_rate = %g", budget, rate)
+    log.info("alarms_per_day = %g comes to alarm_rate = %g", settings.alarms_per_day, rate)
     return rate
 
 
