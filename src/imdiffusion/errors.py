@@ -5,6 +5,7 @@
     ├── DataError (ValueError)  exit 3   the input data cannot be used
     ├── OutputError (OSError)   exit 3   a result cannot be written
     ├── ConnectionLost (OSError) exit 3  a source or sink is away; trying again may help
+    ├── SourceEnded             exit 3   a live source has said its last row
     ├── ConfigError (ValueError) exit 4  a setting is unknown or out of range
     ├── ModelError              exit 4   a saved model is missing, altered or too new
     ├── NotFittedError          exit 4   a fitted attribute was asked for before fit
@@ -66,6 +67,15 @@ class ConnectionLost(ImDiffusionError, OSError):  # noqa: N818
 
     def __str__(self) -> str:  # OSError has a __str__ of its own
         return ImDiffusionError.__str__(self)
+
+
+class SourceEnded(ImDiffusionError):  # noqa: N818
+    """A live source has come to its end: every row was read, and none will ever follow.
+
+    Not a failure: whoever reads ends its work. Sources without an end never raise it.
+    """
+
+    exit_code = 3
 
 
 class ConfigError(ImDiffusionError, ValueError):

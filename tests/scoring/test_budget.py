@@ -77,8 +77,8 @@ def test_a_budget_of_less_than_the_rows_can_show_is_scaled_down():
 
 TINY = {
     "window": 10, "patch_length": 5, "width": 8, "layers": 1, "heads": 2, "feedforward": 8,
-    "diffusion_steps": 4, "sampling_steps": 4, "sampling_start": 0.0, "ensemble_steps": 2, "ensemble_every": 1,
-    "max_steps": 10, "max_epochs": 0, "patience": 0, "holdout": 0.5,
+    "diffusion_steps": 4, "sampling_steps": 4, "sampling_start": 0.0, "ensemble_steps": 2,
+    "ensemble_every": 1, "max_steps": 10, "max_epochs": 0, "patience": 0, "holdout": 0.5,
 }  # fmt: skip
 
 

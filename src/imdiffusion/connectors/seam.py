@@ -34,7 +34,9 @@ class Source(Protocol):
     """Where rows come from. At least once: after a crash, rows behind the last commit come again.
 
     Transient trouble (refused, 5xx, time-outs) is a `ConnectionLost` from `read`, after which
-    `read` may be called again; what no retry can mend is a ConfigError.
+    `read` may be called again; what no retry can mend is a ConfigError. A source that has an end
+    says it with a `SourceEnded` from `read`, after its last row was handed out, and says it again
+    at each `read` after that; None never means the end.
     """
 
     def open(self, offset: str | None) -> None:

@@ -97,7 +97,8 @@ class Inserts:
         """Note how entities stand."""
         for name, one in standing.items():
             self._run(
-                "UPDATE entities SET interval = ?, heard = ?, state = ? WHERE id = ?",
+                "UPDATE entities SET interval = coalesce(?, interval), heard = max(heard, ?), "
+                "state = ? WHERE id = ?",
                 (one.interval, one.heard, one.state, self._entity(name, now)),
             )
 
