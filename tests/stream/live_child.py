@@ -28,6 +28,7 @@ STAGES = {
     "score": (ZScorer, "_one", "after"),
     "dump": (ZScorer, "dump", "before"),
     "write": (inserts.Inserts, "_feed", "after"),
+    "counted": (inserts.Inserts, "count", "before"),
     "state": (store.Store, "write", "before"),
     "written": (store.Store, "write", "after"),
     "send": (LineSink, "send", "after"),
@@ -70,7 +71,9 @@ def watch(folder):
             sinks={name: LineSink(folder / f"{name}.out") for name in ("first", "second")},
             scorer_for=lambda frame: ZScorer(frame.entity, hindsight=True),
             rules=EventRules(quiet=600, renotify=120),
-            options=EngineOptions(every=0.001, rows=20, poll=0.01, batch=9, hindsight=True),
+            options=EngineOptions(
+                every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, hindsight=True
+            ),
         )
         engine.open()
         run(engine, threading.Event())

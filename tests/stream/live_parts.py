@@ -101,15 +101,22 @@ class LineSink:
 
     def open(self):
         self.path.touch()
+        whole = self.path.read_bytes().rfind(b"\n") + 1
+        os.truncate(self.path, whole)  # a kill in the midst of a line leaves its beginning
 
     def send(self, records):
         self._lines += [record_text(record) + "\n" for record in records]
 
     def flush(self):
-        with self.path.open("a") as file:
-            file.writelines(self._lines)
-            file.flush()
-            os.fsync(file.fileno())
+        before = self.path.stat().st_size
+        try:
+            with self.path.open("a") as file:
+                file.writelines(self._lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(self.path, before)
+            raise
         self._lines = []
 
     def close(self):

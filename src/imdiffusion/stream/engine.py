@@ -87,7 +87,7 @@ class Engine:
         }  # fmt: skip
 
     def _new_patience(self) -> Patience:
-        return Patience(self._generator.spawn(1)[0])
+        return Patience(self._generator.spawn(1)[0], first=self.options.retry)
 
     # -- from outside
 
