@@ -252,6 +252,45 @@ def test_rubbish_is_counted_and_blocks_nobody(live, tmp_path, caplog):
     one.close()
 
 
+def test_a_state_that_cannot_be_used_begins_afresh(live, tmp_path, caplog):
+    write_rows(tmp_path / "rows", ["web"], 30)
+    one = live({"files": LineSource(tmp_path / "rows")}, {})
+    one.settle()
+    one.close()
+    with Store(tmp_path / "live.db") as store:
+        store._connection.execute("UPDATE states SET state = substr(state, 1, 20)")
+    write_rows(tmp_path / "rows", ["web"], 60, first=30)
+    two = live({"files": LineSource(tmp_path / "rows")}, {})
+    two.settle()
+    assert two.reader.counters()["states_refused", "web"] == 1
+    assert caplog.text.count("begun afresh") == 1
+    scores = two.reader.scores("web", 0, FAR)
+    assert [score.state for score in scores[28:]] == ["ready"] * 2 + ["warming"] * 20 + [
+        "ready"
+    ] * 10
+    two.close()
+
+
+def test_an_interruption_in_the_midst_of_a_batch_leaves_it_for_the_next_start(live, tmp_path):
+    class Interrupted(ZScorer):
+        def push(self, frame):
+            if frame.entity == "db" and frame.timestamps[-1].astype(np.int64) > START + 30 * MINUTE:
+                raise KeyboardInterrupt
+            return super().push(frame)
+
+    write_rows(tmp_path / "rows", ["web", "db"], 60)
+    one = live({"files": LineSource(tmp_path / "rows")}, {})
+    one.engine._watch._scorer_for = lambda frame: Interrupted(frame.entity)
+    with pytest.raises(KeyboardInterrupt):
+        one.settle()
+    one.close()
+    two = live({"files": LineSource(tmp_path / "rows")}, {})
+    two.settle()
+    assert [len(two.reader.scores(name, 0, FAR)) for name in ("web", "db")] == [60, 60]
+    assert ("again", "") not in two.reader.counters()
+    two.close()
+
+
 def test_more_entities_than_allowed_are_refused_and_counted(live, tmp_path):
     write_rows(tmp_path / "rows", ["a", "b", "c"], 10)
     one = live({"files": LineSource(tmp_path / "rows")}, {}, most_entities=2)

@@ -70,6 +70,7 @@ class Engine:
         self._since_thin = 0
         self._patience = self._new_patience()
         self._stuck: OutputError | None = None
+        self._torn = False
         self.intakes = {
             name: Intake(
                 name, source, offset=store.offset(name), clock=self.clock,
@@ -141,8 +142,9 @@ class Engine:
         self._watch.succeed(self._pending)
         for name, intake in self.intakes.items():
             if self._stuck is None and (batch := intake.next()) is not None:
+                self._torn = True  # till all of it is taken: its offset comes last
                 self._watch.take(name, batch, self._pending)
-                worked = True
+                self._torn, worked = False, True
         late = self.clock.steady() - self._written >= self.options.every
         if self._pending and (write or late or self._pending.rows >= self.options.rows):
             worked = self._checkpoint(now_or_never=write) or worked
@@ -199,11 +201,19 @@ class Engine:
     def close(self) -> None:
         """Write what is pending, send once more, tell the sources, and let go of all.
 
-        OutputError: the last checkpoint could not be written; its rows will come again.
+        After an interruption in the midst of a batch nothing is written: its rows will come again.
+        OutputError: the last checkpoint could not be written; its rows will come again as well.
         """
-        while any(intake.queued for intake in self.intakes.values()) and self._stuck is None:
+        if self._torn:
+            self._pending = Pending()
+        while (
+            not self._torn
+            and self._stuck is None
+            and any(intake.queued for intake in self.intakes.values())
+        ):
             self.advance()
-        self.advance(write=True)
+        if not self._torn:
+            self.advance(write=True)
         for delivery in self.deliveries.values():
             while delivery.once():
                 pass

@@ -7,7 +7,6 @@ from collections import deque
 
 from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
-from imdiffusion.errors import ImDiffusionError
 from imdiffusion.stream.clock import Clock
 from imdiffusion.stream.engine_options import EngineOptions
 from imdiffusion.stream.judged import Scorer
@@ -17,9 +16,6 @@ from imdiffusion.stream.store import Store
 from imdiffusion.stream.watched import ScorerFor, Watched
 
 log = logging.getLogger(__name__)
-
-# What rubbish in a frame can make a scorer raise. Anything else is a fault of ours, and is loud.
-_POISON = (ImDiffusionError, ValueError, ArithmeticError, LookupError)
 
 
 class Watch:
@@ -45,9 +41,12 @@ class Watch:
         """Every entity of the last checkpoint is watched again, with its open events."""
         for name, part, state in self._store.states():
             if part == "tracker":
-                watched = self._new_watched(name)
-                watched.tracker.restore(state)
-                self.entities[name] = watched
+                self.entities[name] = self._new_watched(name)
+                try:
+                    self.entities[name].tracker.restore(state)
+                except Exception:  # better a fresh one than no detection at all
+                    log.exception("the events of %s cannot be gone on with: begun afresh", name)
+                    self.entities[name] = self._new_watched(name)
 
     def _new_watched(self, name: str) -> Watched:
         return Watched(
@@ -89,11 +88,11 @@ class Watch:
         watched.heard, watched.heard_wall = self._clock.steady(), self._clock.wall()
         try:
             if watched.scorer is None:
-                self._begin(watched, frame)
+                self._begin(watched, frame, pending)
             told, turns = watched.push(frame)
-        except _POISON:
-            # Poison must not block what comes after it. Half a push may have changed the scorer:
-            # it goes on from the last checkpoint.
+        except Exception:
+            # Poison must not block what comes after it, nor come again at every start. Half a
+            # push may have changed the scorer: it goes on from the last checkpoint.
             log.exception("source %s: %d rows of %s were passed over", source, len(frame), name)
             pending.count("failed", source, len(frame))
             watched.scorer = None
@@ -104,10 +103,17 @@ class Watch:
         pending.add(told, turns, details=self._options.details)
         pending.changed(name)
 
-    def _begin(self, watched: Watched, frame: Frame) -> None:
+    def _begin(self, watched: Watched, frame: Frame, pending: Pending) -> None:
         state = self._store.state(watched.name, "scorer")
         scorer = self._scorer_for(frame)
-        if not watched.restore_scorer(scorer, state) and state is not None:
+        try:
+            own = watched.restore_scorer(scorer, state)
+        except Exception:  # better a fresh one than no detection at all
+            log.exception("the scorer of %s cannot go on from its state", watched.name)
+            pending.count("states_refused", watched.name, 1)
+            watched.speak(self._scorer_for(frame))
+            return
+        if not own and state is not None:
             log.info("%s begins afresh with %s", watched.name, scorer.detector)
 
     def look_for_silence(self, behind: set[str], pending: Pending) -> bool:
