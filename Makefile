@@ -6,6 +6,7 @@
 #   make lint        ruff: rules and layout
 #   make types       mypy --strict over src
 #   make docs        write docs/settings.md and the file map, and check what the documents say
+#   make soak        kill live detection 200 times; writes benchmarks/results/soak.json
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
 #   make bench-small the same programs at tiny sizes; measures nothing, writes nothing
 #   make bench-compare BASE=COMMIT  the fast ones at two commits in turn; prints ratios
@@ -35,18 +36,22 @@ ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM
 BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench bench-small bench-compare clean
+.PHONY: help demo test soak lint types docs bench bench-small bench-compare clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
-	@sed -n '4,12s/^# \{0,3\}//p' Makefile
+	@sed -n '4,13s/^# \{0,3\}//p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/imdiffusion demo $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	IMDIFFUSION_KILLS=200 IMDIFFUSION_SOAK_RESULT=benchmarks/results/soak.json \
+	  $(ONE_THREAD) $(BIN)/python -m pytest tests/stream/test_kills.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

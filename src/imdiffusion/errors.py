@@ -13,6 +13,7 @@
 
     ImDiffusionWarning (UserWarning)
     ├── DataWarning             accepted, but worth knowing
+    ├── StateWarning            live state was damaged, and was set aside
     └── ConvergenceWarning      training ended before the held-out loss settled
 
 A message says what is wrong and where; `remedy` says what to do about it.
@@ -113,6 +114,10 @@ class ImDiffusionWarning(UserWarning):
 
 class DataWarning(ImDiffusionWarning):
     """The data was accepted, but something about it is worth knowing."""
+
+
+class StateWarning(ImDiffusionWarning):
+    """Live state was damaged and set aside: detection goes on from a fresh one."""
 
 
 class ConvergenceWarning(ImDiffusionWarning):

@@ -18,6 +18,7 @@ from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.runs import Calibration, Floats
+from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
 from imdiffusion.settings import Settings
@@ -33,7 +34,8 @@ SCORING_SETTINGS = frozenset(
         *("stride", "mask", "bands", "sampler", "sampling_steps", "sampling_start", "estimate"),
         *("error", "detrend", "smooth", "error_scale", "log_gain", "reduce"),
         *("ensemble", "ensemble_steps", "ensemble_every", "xi", "anomaly_share"),
-        *("threshold", "calibrate_on", "alarm_rate", "merge_gap", "min_length"),
+        *("threshold", "calibrate_on", "alarm_rate", "alarms_per_day"),
+        *("merge_gap", "min_length"),
     )
 )
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
@@ -72,6 +74,7 @@ def fit_entity(
     _note_channels(frame, observed[:split], where)
     entity = Entity(frame.entity, frame.channels, settings, scaler, seed=seed, device=device)
     entity.period = frame.period
+    _check_budget(entity)
     rows = _seen_rows(entity, frame, observed)
     train, held = entity.shown(rows.slice(0, split)), _held(rows, split)
     # What the network overshoots beyond anything trained on is not to be expanded further.
@@ -113,6 +116,7 @@ def recalibrate(
         seed=entity.seed,
         device=entity.device,
     )
+    _check_budget(copy)
     split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
     observed = frame.observed & ~excluded[:, None]
     calibrate(copy, _seen_rows(copy, frame, observed), split)
@@ -165,16 +169,49 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     units = fit_units(errors, held, recipe, unit=settings.scale_factor)
     normal = errors if settings.calibrate_on == "all" else errors[held:]
     joined = [joined for joined, _ in scored([normal], units, recipe)]
+    steps = np.concatenate(joined).T
     ensemble = registry.load("ensembles", settings.ensemble).fit(
-        np.concatenate(joined).T,
+        steps,
         rule=registry.load("thresholds", settings.threshold),
-        alarm_rate=settings.alarm_rate,
+        alarm_rate=_alarm_rate(entity, steps.mean(axis=0)),
         xi=settings.xi,
         anomaly_share=settings.anomaly_share,
     )
     band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
+
+
+def _check_budget(entity: Entity) -> None:
+    """ConfigError: a budget of events without timestamps, or for an ensemble that fits nothing."""
+    settings = entity.settings
+    budget = f"alarms_per_day = {settings.alarms_per_day:g}"
+    if settings.alarms_per_day and settings.ensemble == "rank":
+        raise ConfigError(
+            f"{budget} means nothing to ensemble = 'rank', which flags a share of what it scores",
+            remedy="Set anomaly_share, or take another ensemble.",
+        )
+    if settings.alarms_per_day and entity.period is None:
+        raise ConfigError(
+            f"{budget} needs timestamps, and the training data has none",
+            remedy="Give data with a time column, or set alarm_rate instead.",
+        )
+
+
+def _alarm_rate(entity: Entity, normal: Floats) -> float:
+    """The setting, or what its budget of events a day comes to on normal scores (n,)."""
+    settings = entity.settings
+    if settings.alarms_per_day == 0 or entity.period is None:
+        return settings.alarm_rate
+    rate = rate_within(
+        normal,
+        alarms_per_day=settings.alarms_per_day,
+        period_ns=int(entity.period / np.timedelta64(1, "ns")),
+        merge_gap=settings.merge_gap,
+        min_length=settings.min_length,
+    )
+    log.info("alarms_per_day = %g comes to alarm_rate = %g", settings.alarms_per_day, rate)
+    return rate
 
 
 def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:

@@ -163,6 +163,7 @@ class Settings:
         "holdout", "rows the threshold is fitted on", choices=("holdout", "all")
     )
     alarm_rate: float = _setting(0.001, "expected share of normal rows above 1", low=1e-9, high=0.5)
+    alarms_per_day: float = _setting(0.0, "events a day that set alarm_rate; 0 = off", low=0.0)
     # -- events
     merge_gap: int = _setting(5, "quiet rows inside one event", low=0)
     min_length: int = _setting(1, "rows an event needs", low=1)

@@ -48,7 +48,11 @@ def about(detector: ImDiffusion, model: Path | None = None) -> dict[str, str]:
         "channels": len(detector.channels_),
         "parameters": f"{detector.num_parameters_:,}",
         "window": f"{settings.window} rows",
-        "expected share of normal rows in alarm": f"{settings.alarm_rate:g}",
+        **(
+            {"events a day on normal rows, at most": f"{settings.alarms_per_day:g}"}
+            if settings.alarms_per_day
+            else {"expected share of normal rows in alarm": f"{settings.alarm_rate:g}"}
+        ),
         "imdiffusion": __version__,
     }
     return {name: str(value) for name, value in facts.items()}

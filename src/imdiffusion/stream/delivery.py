@@ -1,0 +1,97 @@
+"""One sink as the engine feeds it: from its cursor on, retried with patience, one apart from all.
+
+What lies behind the cursor is the outbox, in the live state: a sink that is away costs no memory.
+The cursor moves only after `flush`. After a kill in between the same records are sent again, and
+they are the very same, for they come from what was written down.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from imdiffusion.connectors.seam import Sink
+from imdiffusion.errors import ConfigError, OutputError
+from imdiffusion.records import Record
+from imdiffusion.stream.clock import Clock, Patience
+from imdiffusion.stream.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Sends records to a sink; `once` belongs to one thread. away: it failed last time."""
+
+    def __init__(
+        self, name: str, sink: Sink, *, store: Store, clock: Clock, patience: Patience, batch: int
+    ) -> None:
+        self.name, self.sink = name, sink
+        self.away = False
+        self._store, self._clock, self._patience, self._batch = store, clock, patience, batch
+        self._opened, self._refused = False, 0
+        store.join(name, sink.takes)
+        self.cursor = store.cursor(name)
+
+    def open(self) -> None:
+        """Check the sink's options (ConfigError); one that is away is opened later."""
+        try:
+            self.sink.open()
+            self._opened = True
+        except ConfigError:
+            raise
+        except Exception as error:  # a fault of one sink must not stop the others
+            log.debug("sink %s", self.name, exc_info=True)
+            self._lost(error)
+
+    def once(self) -> bool:
+        """Send the next records if the time has come; whether there may be more at once."""
+        if not self._patience.ready(self._clock.steady()):
+            return False
+        try:
+            newest = self._store.last()
+            if self.cursor >= newest:
+                return False
+            behind = self._store.behind(self.name, limit=self._batch)
+            if not self._sent([record for _, record in behind]):
+                return False
+            # Nothing of its kinds may be left although the feed is longer: it is at the end.
+            cursor = behind[-1][0] if behind else newest
+            refused = self.sink.refused - self._refused
+            counts = {("sent", self.name): len(behind), ("refused", self.name): refused}
+            self._store.advance(self.name, cursor, counts=counts)
+        except OutputError as error:  # of the live state: what was sent is sent again
+            wait = self._patience.failed(self._clock.steady())
+            log.error("sink %s waits %.1f s: %s", self.name, wait, error)
+            return False
+        self._refused += refused
+        self.cursor = cursor
+        self._patience.worked()
+        return bool(behind)
+
+    def _sent(self, records: list[Record]) -> bool:
+        """Send and flush; False where the sink is away."""
+        try:
+            if not self._opened:
+                self.sink.open()
+                self._opened = True
+            if records:
+                self.sink.send(records)
+                self.sink.flush()
+        except Exception as error:  # a fault of one sink must not stop the others
+            log.debug("sink %s", self.name, exc_info=True)
+            self._lost(error)
+            return False
+        if self.away and records:
+            log.warning("sink %s is back", self.name)
+            self.away = False
+        return True
+
+    def _lost(self, error: Exception) -> None:
+        wait = self._patience.failed(self._clock.steady())
+        self.away = True
+        log.warning(
+            "sink %s is away, its records wait, next try in %.1f s: %s", self.name, wait, error
+        )
+
+    def close(self) -> None:
+        """Let go of the sink."""
+        self.sink.close()

@@ -1,0 +1,280 @@
+"""Events as they turn: judged rows of one entity in, turns of its events out.
+
+An event opens when anomalous rows, with at most `merge_gap` quiet rows between them, span
+`min_length` rows; it resolves at the quiet row that makes the gap too long. Onset and resolution
+are both told, and while it lasts it is told again every `renotify` seconds.
+
+Cause: the leading channels, the fewest that hold half of the error. An anomalous row belongs to
+every open event with which it shares a leading channel. Rows that share none are held apart; once
+there are `distinct` of them, they are an event of their own, from the first of them on. If they
+stay fewer they belong to the event opened last. So there is one open event an entity and cause,
+and at most `most_open` in all, beyond which rows go to the one opened last.
+
+Quiet time: within `quiet` seconds of being told resolved, a new spell of the same cause opens no
+event. The old one goes on, and nothing is told before the quiet time has passed: then that it is
+ongoing again, or resolved with a later end.
+
+Hindsight never opens an event and never changes a turn. When an event is over for good and all its
+anomalous rows were judged again, one more turn is told if that moved the peak, changed the leading
+channels, or found the rows normal after all; its shares are those of the row at the peak.
+
+Everything hangs on the order of the arrival rows and of the hindsight rows, each for itself: cut
+into pushes in whatever way, and dumped and restored anywhere, the turns are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from imdiffusion.records import EventRecord
+from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.open_event import EventRules, OpenEvent
+from imdiffusion.stream.spell import Spell, leading
+
+SECOND = 1_000_000_000
+MOST_DONE = 256  # events that are over and wait for their hindsight; the oldest are given up
+STEPS_KEPT = 15  # steps of time whose median is the interval
+
+
+class EventTracker:
+    """The events of one entity; `hindsight`: whether rows are judged again."""
+
+    def __init__(
+        self, entity: str, rules: EventRules | None = None, *, hindsight: bool = False
+    ) -> None:
+        self.entity, self.rules, self.hindsight = entity, rules or EventRules(), hindsight
+        self.detector, self.model, self.channels = "", "", ()
+        self._at, self._before = 0, None
+        self._steps: deque[int] = deque(maxlen=STEPS_KEPT)
+        self._apart: Spell | None = None
+        self._open: list[OpenEvent] = []
+        self._resting: list[OpenEvent] = []
+        self._done: list[OpenEvent] = []
+        self._turns: list[EventRecord] = []
+
+    detector: str
+    model: str
+    channels: tuple[str, ...]
+    _before: int | None
+
+    @property
+    def interval(self) -> int | None:
+        """Median step between the last rows, in ns; None before there are two."""
+        return sorted(self._steps)[len(self._steps) // 2] if self._steps else None
+
+    @property
+    def last(self) -> int | None:
+        """Time of the last row, in ns; None before there is one."""
+        return self._before
+
+    def speak(self, detector: str, model: str, channels: Sequence[str]) -> None:
+        """From now on rows come from this detector. Open events go on, channel by name."""
+        names = tuple(channels)
+        if self.channels and names != self.channels:
+            place = {name: k for k, name in enumerate(self.channels)}
+            places = [place.get(name, -1) for name in names]
+            for spell in self._spells():
+                spell.reorder(places)
+        self.detector, self.model, self.channels = detector, model, names
+
+    def push(self, rows: Iterable[Judged]) -> list[EventRecord]:
+        """Take rows as the scorer says them; the turns that follow, in order."""
+        for row in rows:
+            if row.moment == "arrival":
+                self._arrive(row)
+            elif self.hindsight:
+                for spell in self._spells():
+                    spell.hindsight(row)
+                self._correct()
+        return self._told()
+
+    def expire(self) -> list[EventRecord]:
+        """Nothing comes any more: what is open ends as expired, after its last anomalous row."""
+        self._expire()
+        return self._told()
+
+    # -- one row
+
+    def _arrive(self, row: Judged) -> None:
+        self._keep_time(row.timestamp)
+        self._at += 1
+        for spell in self._spells():
+            if spell.end is None and spell.at == self._at - 1:
+                spell.end = row.timestamp
+        for event in list(self._resting):
+            if row.timestamp - event.silent_since >= self.rules.quiet * SECOND:
+                self._resting.remove(event)
+                self._finish(event)
+        fed = self._feed(row) if row.score > 1.0 else []
+        for event in list(self._open):
+            apart = self._apart_of(event)
+            last = event.spell.at if apart is None else max(event.spell.at, apart.at)
+            if self._at - last > self.rules.merge_gap:
+                self._resolve(event, row.timestamp)
+        if self._apart is not None and self._at - self._apart.at > self.rules.merge_gap:
+            if self._open:
+                self._open[-1].spell.join(self._apart)
+            self._apart = None
+        for event in fed:
+            self._remind(event, row.timestamp)
+
+    def _keep_time(self, time: int) -> None:
+        """Note the step. After a leap of time nobody knows what happened: open events expire."""
+        if self._before is not None:
+            step, usual = time - self._before, self.interval
+            most = max(2, self.rules.merge_gap + 1) * (usual or step)
+            if step <= 0 or step > most:
+                self._expire()
+            if step > 0:
+                self._steps.append(step)
+        self._before = time
+
+    def _feed(self, row: Judged) -> list[OpenEvent]:
+        """Give an anomalous row to the events it belongs to; those that it keeps open."""
+        spell = Spell.begin(row, self._at, wait=self.hindsight)
+        lead = leading(row.parts)
+        own = [event for event in self._open if leading(event.spell.total) & lead]
+        if not own and self._open and (not lead or len(self._open) >= self.rules.most_open):
+            own = [self._open[-1]]
+        if own:
+            for number, event in enumerate(own):
+                event.spell.join(spell if number == 0 else spell.copy())
+            return own
+        if self._apart is None:
+            self._apart = spell
+        else:
+            self._apart.join(spell)
+        long = self._at - self._apart.first + 1 >= self.rules.min_length
+        if long and (not self._open or self._apart.rows >= self.rules.distinct):
+            spell, self._apart = self._apart, None
+            self._begin(spell, row.timestamp)
+        return []
+
+    def _apart_of(self, event: OpenEvent) -> Spell | None:
+        """What is held apart counts for the event opened last until it is one of its own."""
+        return self._apart if self._open and event is self._open[-1] else None
+
+    # -- the turns of an event
+
+    def _begin(self, spell: Spell, time: int) -> None:
+        lead = leading(spell.total)
+        for event in self._resting:
+            if leading(event.spell.total) & lead:
+                self._resting.remove(event)
+                event.spell.join(spell)
+                event.unsaid = True
+                self._open.append(event)
+                return
+        facts = f"{self.entity}\n{spell.start}\n{self.model}"
+        event = OpenEvent(hashlib.sha256(facts.encode()).hexdigest()[:16], spell)
+        self._open.append(event)
+        self._turn(event, "ongoing", time)
+
+    def _remind(self, event: OpenEvent, time: int) -> None:
+        if event not in self._open:
+            return
+        if event.unsaid:
+            if time - event.silent_since >= self.rules.quiet * SECOND:
+                event.unsaid, event.closed = False, None
+                self._turn(event, "ongoing", time)
+        elif 0 < self.rules.renotify * SECOND <= time - event.told:
+            self._turn(event, "ongoing", time)
+
+    def _resolve(self, event: OpenEvent, time: int) -> None:
+        if apart := self._apart_of(event):
+            event.spell.join(apart)
+            self._apart = None
+        self._open.remove(event)
+        if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND:
+            self._resting.append(event)  # told when the quiet time is over
+            return
+        event.unsaid, event.closed = False, time
+        self._turn(event, "resolved", time)
+        if self.rules.quiet > 0:
+            self._resting.append(event)
+        else:
+            self._finish(event)
+
+    def _finish(self, event: OpenEvent) -> None:
+        """Over for good: say what was left unsaid, and wait for the hindsight of its rows."""
+        if event.unsaid:
+            event.unsaid = False
+            self._turn(event, "resolved", self._before or 0)
+        self._done = [*self._done, event][-MOST_DONE:]
+        self._correct()
+
+    def _expire(self) -> None:
+        apart, self._apart = self._apart, None
+        if apart is not None and self._open:
+            self._open[-1].spell.join(apart)
+        over, self._open = self._open, []
+        for event in over:
+            if event.spell.end is None:
+                event.spell.end = event.spell.last + (self.interval or 1)
+            event.unsaid = False
+            self._turn(event, "expired", self._before or 0)
+            self._finish(event)
+        resting, self._resting = self._resting, []
+        for event in resting:
+            self._finish(event)
+
+    def _correct(self) -> None:
+        """Tell what hindsight found of events that are over, once all their rows were seen."""
+        for event in [event for event in self._done if not event.spell.waiting]:
+            self._done.remove(event)
+            again = event.spell.again
+            if again is None:
+                continue
+            moved = again.timestamp != event.spell.peak.timestamp
+            other = leading(again.parts) != leading(event.spell.total)
+            if moved or other or not again.score > 1.0:
+                event.spell.peak, event.spell.total = again, np.nan_to_num(again.parts)
+                self._turn(event, event.status, self._before or 0)
+
+    def _turn(self, event: OpenEvent, status: str, time: int) -> None:
+        apart = self._apart_of(event) if status == "ongoing" else None
+        speaker = (self.detector, self.model, self.channels)
+        self._turns.append(event.record(status, self.entity, speaker, apart))
+        event.next, event.told, event.status = event.next + 1, time, status
+
+    def _told(self) -> list[EventRecord]:
+        told, self._turns = self._turns, []
+        return told
+
+    def _spells(self) -> list[Spell]:
+        """Every spell that still counts, the one held apart among them."""
+        apart = [] if self._apart is None else [self._apart]
+        return [*(event.spell for event in (*self._open, *self._resting, *self._done)), *apart]
+
+    # -- over a restart
+
+    def dump(self) -> bytes:
+        """The state between two pushes, as JSON."""
+        return json.dumps(
+            {
+                "speaker": [self.detector, self.model, list(self.channels)],
+                "time": [self._at, self._before, list(self._steps)],
+                "apart": None if self._apart is None else self._apart.to_dict(),
+                "events": [[e.to_dict() for e in events] for events in self._lists()],
+            }
+        ).encode()
+
+    def restore(self, state: bytes) -> None:
+        """Go on as the tracker that was dumped would."""
+        facts = json.loads(state)
+        self.detector, self.model = facts["speaker"][:2]
+        self.channels = tuple(facts["speaker"][2])
+        self._at, self._before, steps = facts["time"]
+        self._steps = deque(steps, maxlen=STEPS_KEPT)
+        self._apart = None if facts["apart"] is None else Spell.from_dict(facts["apart"])
+        self._open, self._resting, self._done = (
+            [OpenEvent.from_dict(one) for one in events] for events in facts["events"]
+        )
+
+    def _lists(self) -> tuple[list[OpenEvent], list[OpenEvent], list[OpenEvent]]:
+        return self._open, self._resting, self._done

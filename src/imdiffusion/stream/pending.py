@@ -1,0 +1,57 @@
+"""What has become true since the last checkpoint, gathered until the next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from imdiffusion.records import EventRecord
+from imdiffusion.stream.checkpoint import Checkpoint, Told
+from imdiffusion.stream.watched import Watched
+
+
+class Pending:
+    """Scores, turns, offsets and counts that wait; true when there is anything to write."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[str, str] = {}
+        self._told: list[Told] = []
+        self._turns: list[EventRecord] = []
+        self._entities: set[str] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def rows(self) -> int:
+        """Scores that wait."""
+        return len(self._told)
+
+    def __bool__(self) -> bool:
+        facts = (self.offsets, self._told, self._turns, self._entities, self._counts)
+        return any(facts)
+
+    def add(self, told: Sequence[Told], turns: Sequence[EventRecord], *, details: bool) -> None:
+        """Scores and turns of one entity; details: keep the values behind the scores."""
+        self._told += told if details else [replace(one, cells=None) for one in told]
+        self._turns += turns
+
+    def changed(self, entity: str) -> None:
+        """The states of an entity are to be written."""
+        self._entities.add(entity)
+
+    def count(self, name: str, label: str, added: int) -> None:
+        """Add to a counter; nothing is not noted."""
+        if added:
+            self._counts[name, label] += added
+
+    def checkpoint(self, watched: Mapping[str, Watched]) -> Checkpoint:
+        """All of it, with the states of the entities as they are now."""
+        own = [watched[name] for name in sorted(self._entities)]
+        return Checkpoint(
+            told=self._told,
+            turns=self._turns,
+            standing={one.name: one.standing() for one in own},
+            states={key: state for one in own for key, state in one.dump().items()},
+            offsets=self.offsets,
+            counts=self._counts,
+        )

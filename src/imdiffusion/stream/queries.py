@@ -1,0 +1,280 @@
+"""What a page, an API or a person asks of the live state. Reading only, from any process.
+
+Times are nanoseconds since the epoch, UTC; spans are [since, until). Lists have limits, and go on
+where the last one ended. Nothing found is an empty list.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from imdiffusion.errors import OutputError
+from imdiffusion.records import MOMENTS, STATES, EventRecord, Record, ScoreRecord
+from imdiffusion.stream.checkpoint import Feedback, ModelVersion
+from imdiffusion.stream.database import connect, size_of, storage
+from imdiffusion.stream.schema import PEAK_NS
+from imdiffusion.stream.texts import number, numbers, record_of
+from imdiffusion.stream.views import Details, EntityNow, Lane
+
+FAR = 2**62  # a time after all others
+
+
+class Reader:
+    """Reads a file of live state while another process or thread writes it.
+
+    Each thread gets a connection of its own; `close` closes them all. OutputError: there is no
+    such file, or it cannot be used.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._local, self._all = threading.local(), list[sqlite3.Connection]()
+        if not self.path.is_file():
+            raise OutputError(
+                f"there is no live state {self.path}", remedy="Start detection first."
+            )
+        with storage(self.path):
+            self._connection()
+
+    # -- entities and scores
+
+    def entities(
+        self, *, text: str = "", state: str = "", after: str = "", limit: int = 1_000
+    ) -> list[EntityNow]:
+        """Entities by name, those after the name `after`; text: part of the name."""
+        rows = self._rows(
+            "SELECT name, state, timestamp, score, coalesce(detector, ''), coalesce(model, ''), "
+            "interval, heard, (SELECT count(*) FROM events WHERE entity = name "
+            "AND status = 'ongoing') FROM entities LEFT JOIN voices ON voices.id = voice "
+            "WHERE name > ? AND (? = '' OR instr(lower(name), ?) > 0) AND (? = '' OR state = ?) "
+            "ORDER BY name LIMIT ?",
+            (after, text, text.lower(), state, state, limit),
+        )
+        return [EntityNow(*_with_number(row, 3)) for row in rows]
+
+    def scores(
+        self, entity: str, since: int, until: int, *, moment: str = "arrival", limit: int = 10_000
+    ) -> list[ScoreRecord]:
+        """Scores of an entity, oldest first, at most `limit`; go on with since = last + 1."""
+        rows = self._rows(
+            "SELECT timestamp, score, scores.state, detector, model, why FROM scores "
+            "JOIN voices ON voices.id = voice WHERE entity = (SELECT id FROM entities "
+            "WHERE name = ?) AND timestamp >= ? AND timestamp < ? AND moment = ? "
+            "ORDER BY timestamp, voice LIMIT ?",
+            (entity, since, until, MOMENTS.index(moment), limit),
+        )
+        return [_score_record(entity, moment, row) for row in rows]
+
+    def lanes(
+        self,
+        since: int,
+        until: int,
+        *,
+        buckets: int = 200,
+        moment: str = "arrival",
+        after: str = "",
+        limit: int = 1_000,
+    ) -> dict[str, Lane]:
+        """The highest score by bucket of many entities, those after the name `after`.
+
+        The span is cut into about `buckets`, their edges at multiples of their width. From ten
+        minutes on a bucket is read from peaks, and costs the same whatever the step of the rows.
+        """
+        names = self._rows(
+            "SELECT id, name FROM entities WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+        )
+        return {name: self._lane(key, since, until, buckets, moment) for key, name in names}
+
+    def lane(
+        self, entity: str, since: int, until: int, *, buckets: int = 1_000, moment: str = "arrival"
+    ) -> Lane:
+        """The highest score by bucket of one entity; see `lanes`."""
+        found = self._rows("SELECT id FROM entities WHERE name = ?", (entity,))
+        return self._lane(found[0][0] if found else -1, since, until, buckets, moment)
+
+    def _lane(self, entity: int, since: int, until: int, buckets: int, moment: str) -> Lane:
+        width = max(1, -(-(until - since) // max(1, buckets)))
+        if width >= PEAK_NS:
+            width = -(-width // PEAK_NS) * PEAK_NS
+            source = "SELECT bucket AS time, score, alarms FROM peaks"
+            time = "bucket"
+        else:
+            source = "SELECT timestamp AS time, score, coalesce(score > 1, 0) AS alarms FROM scores"
+            time = "timestamp"
+        first = since // width * width
+        rows = self._rows(
+            f"SELECT time / ? * ? AS start, max(score), sum(alarms) FROM ({source} "  # noqa: S608
+            f"WHERE entity = ? AND moment = ? AND {time} >= ? AND {time} < ?) "
+            "GROUP BY start ORDER BY start",
+            (width, width, entity, MOMENTS.index(moment), first, until),
+        )
+        return Lane(
+            np.array([row[0] for row in rows], np.int64),
+            np.array([number(row[1]) for row in rows], np.float64),
+            np.array([row[2] for row in rows], np.int64),
+            width,
+        )
+
+    def details(
+        self, entity: str, since: int, until: int, *, moment: str = "arrival", limit: int = 2_000
+    ) -> Details:
+        """Seen and expected values of the newest model in the span, its last `limit` rows."""
+        rows = self._rows(
+            "SELECT timestamp, channels, cells FROM details JOIN voices ON voices.id = voice "
+            "WHERE entity = (SELECT id FROM entities WHERE name = ?) AND timestamp >= ? "
+            "AND timestamp < ? AND moment = ? ORDER BY timestamp DESC, voice DESC LIMIT ?",
+            (entity, since, until, MOMENTS.index(moment), limit),
+        )
+        spoken = rows[0][1] if rows else "[]"
+        own = [row for row in rows if row[1] == spoken][::-1]
+        channels = tuple(json.loads(spoken))
+        cells = np.frombuffer(b"".join(row[2] for row in own), "<f4")
+        return Details(
+            np.array([row[0] for row in own], np.int64),
+            channels,
+            cells.reshape(len(own), 4, len(channels)).astype(np.float32),
+        )
+
+    # -- events
+
+    def events(
+        self,
+        *,
+        status: str = "",
+        entity: str = "",
+        since: int = 0,
+        until: int = FAR,
+        text: str = "",
+        before: tuple[int, str] | None = None,
+        limit: int = 50,
+    ) -> list[EventRecord]:
+        """The newest turn of events that touch the span, the latest onset first.
+
+        text: part of the entity's or a channel's name. before: (start, id) of the last one of the
+        page before.
+        """
+        at, key = before or (FAR, "")
+        rows = self._rows(
+            "SELECT record FROM events JOIN turns USING (id, turn) WHERE start < ? "
+            "AND coalesce(end, ?) > ? AND (? = '' OR status = ?) AND (? = '' OR entity = ?) "
+            "AND (? = '' OR instr(words, ?) > 0) AND (start, id) < (?, ?) "
+            "ORDER BY start DESC, id DESC LIMIT ?",
+            (until, FAR, since, status, status, entity, entity, text, text.lower(), at, key, limit),
+        )
+        return [_event(row[0]) for row in rows]
+
+    def event(self, event: str) -> list[EventRecord]:
+        """Every turn of an event, its onset first."""
+        rows = self._rows("SELECT record FROM turns WHERE id = ? ORDER BY turn", (event,))
+        return [_event(row[0]) for row in rows]
+
+    def feedback(self, event: str = "", *, after: int = 0, limit: int = 1_000) -> list[Feedback]:
+        """What people said of an event ("" = of all), oldest first, after the id `after`."""
+        rows = self._rows(
+            "SELECT id, event, verdict, who, text, recorded FROM feedback "
+            "WHERE id > ? AND (? = '' OR event = ?) ORDER BY id LIMIT ?",
+            (after, event, event, limit),
+        )
+        return [Feedback(*row) for row in rows]
+
+    # -- the feed, models, counters
+
+    def feed(self, after: int, *, limit: int = 1_000) -> list[tuple[int, Record]]:
+        """Records in the order in which they became true, each with its number, those after one.
+
+        A number that is missing was trimmed: who follows reads the lists again.
+        """
+        rows = self._rows(
+            "SELECT seq, record FROM feed WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+        )
+        return [(seq, record_of(text)) for seq, text in rows]
+
+    def last(self) -> int:
+        """The number of the newest record of the feed; 0 = none yet."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'feed'", ())
+        return int(rows[0][0]) if rows else 0
+
+    def waiting(self) -> dict[str, int]:
+        """How many records each sink has not taken yet."""
+        rows = self._rows(
+            "SELECT sink, (SELECT count(*) FROM feed WHERE feed.seq > cursors.seq "
+            "AND instr(takes, kind)) FROM cursors",
+            (),
+        )
+        return dict(rows)
+
+    def models(self, entity: str = "") -> list[ModelVersion]:
+        """Models of an entity ("" = of all), the newest first, with the one that is live."""
+        rows: list[tuple[str, str, str, str, int, int]] = self._rows(
+            "SELECT entity, digest, detector, path, made, digest = (SELECT digest FROM reigns "
+            "WHERE reigns.entity = models.entity ORDER BY seq DESC LIMIT 1) FROM models "
+            "WHERE ? = '' OR entity = ? ORDER BY entity, made DESC, digest",
+            (entity, entity),
+        )
+        return [ModelVersion(*row[:5], bool(row[5])) for row in rows]
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        """Every counter, (name, label) -> value since the file was begun."""
+        return {(row[0], row[1]): row[2] for row in self._rows("SELECT * FROM counters", ())}
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return size_of(self.path)
+
+    # -- inside
+
+    def close(self) -> None:
+        """Close every connection. May be called twice."""
+        while self._all:
+            self._all.pop().close()
+        self._local = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        held: sqlite3.Connection | None = getattr(self._local, "held", None)
+        if held is None:
+            held = connect(self.path, writes=False)
+            self._local.held = held
+            self._all.append(held)
+        return held
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with storage(self.path):
+            return self._connection().execute(query, values).fetchall()
+
+
+def _event(text: str) -> EventRecord:
+    record = record_of(text)
+    assert isinstance(record, EventRecord)  # noqa: S101  turns hold nothing else
+    return record
+
+
+def _score_record(entity: str, moment: str, row: Any) -> ScoreRecord:
+    timestamp, score, state, detector, model, why = row
+    channels, shares = json.loads(why) if why else ([], [])
+    return ScoreRecord(
+        entity, timestamp, moment, number(score), STATES[state], detector, model,
+        tuple(channels), numbers(shares),
+    )  # fmt: skip
+
+
+def _with_number(row: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    """The row with NaN where NULL stands at one place."""
+    return (*row[:place], number(row[place]), *row[place + 1 :])

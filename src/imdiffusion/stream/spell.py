@@ -1,0 +1,167 @@
+"""A spell: the anomalous rows of one cause, added up as they come."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.texts import number, plain
+
+Floats = NDArray[np.float64]
+
+LEADING = 0.5  # the leading channels are the fewest that hold this share of the error
+MOST_WAITING = 10_000  # rows of a spell that wait for their hindsight; the oldest are given up
+
+
+@dataclass(slots=True)
+class Peak:
+    """The worst row of a spell: its time, score, and all channels (K,) of it."""
+
+    timestamp: int
+    score: float
+    parts: Floats
+    expected: Floats
+    seen: Floats
+
+    @classmethod
+    def of(cls, row: Judged) -> Peak:
+        """The peak of one row alone."""
+        cells = (_floats(part) for part in (row.parts, row.expected, row.seen))
+        return cls(row.timestamp, float(row.score), *cells)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON facts, NaN as null."""
+        cells = {name: plain(getattr(self, name).tolist()) for name in _CELLS}
+        return {"timestamp": self.timestamp, "score": self.score, **cells}
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Peak:
+        """The peak that `to_dict` wrote."""
+        cells = {name: np.array([number(v) for v in facts[name]], np.float64) for name in _CELLS}
+        return cls(facts["timestamp"], facts["score"], **cells)
+
+    def reordered(self, places: list[int]) -> Peak:
+        """The same for channels in another order; place -1 = was not there."""
+        cells = {name: _taken(getattr(self, name), places) for name in _CELLS}
+        return Peak(self.timestamp, self.score, **cells)
+
+
+_CELLS = ("parts", "expected", "seen")
+
+
+@dataclass(slots=True)
+class Spell:
+    """Anomalous rows [start, last], with the quiet rows between them.
+
+    first and at: positions of the first and the last anomalous row among all rows. rows: how many
+    were anomalous. end: time of the row after the last one, None = not seen yet. total (K,): each
+    channel's part of the error, added up. waiting: rows whose hindsight has not been seen; again:
+    the peak in hindsight.
+    """
+
+    start: int
+    last: int
+    first: int
+    at: int
+    rows: int
+    end: int | None
+    total: Floats
+    peak: Peak
+    waiting: deque[int] = field(default_factory=deque)
+    again: Peak | None = None
+
+    @classmethod
+    def begin(cls, row: Judged, at: int, *, wait: bool) -> Spell:
+        """The spell of one row; wait: its hindsight will come."""
+        waiting = deque([row.timestamp] if wait else [])
+        total = np.nan_to_num(_floats(row.parts))
+        time = row.timestamp
+        return cls(time, time, at, at, 1, None, total, Peak.of(row), waiting)
+
+    def join(self, other: Spell) -> None:
+        """Take in another spell, be it later or woven in between."""
+        self.start, self.first = min(self.start, other.start), min(self.first, other.first)
+        if other.at > self.at:
+            self.last, self.at, self.end = other.last, other.at, other.end
+        self.rows += other.rows
+        self.total = self.total + other.total
+        self.peak = _worse(self.peak, other.peak)
+        if other.again is not None:
+            self.again = other.again if self.again is None else _worse(self.again, other.again)
+        self.waiting = deque(sorted((*self.waiting, *other.waiting))[-MOST_WAITING:])
+
+    def hindsight(self, row: Judged) -> None:
+        """See a row again: if it is of this spell, it counts for the peak in hindsight."""
+        while self.waiting and self.waiting[0] < row.timestamp:
+            self.waiting.popleft()
+        if self.waiting and self.waiting[0] == row.timestamp:
+            self.waiting.popleft()
+            if not np.isnan(row.score):
+                peak = Peak.of(row)
+                self.again = peak if self.again is None else _worse(self.again, peak)
+
+    def copy(self) -> Spell:
+        """A spell of its own with the same rows."""
+        return Spell.from_dict(self.to_dict())
+
+    def reorder(self, places: list[int]) -> None:
+        """Go on under other channels: channel k is what was at places[k], -1 = was not there."""
+        self.total = np.nan_to_num(_taken(self.total, places))
+        self.peak = self.peak.reordered(places)
+        self.again = None if self.again is None else self.again.reordered(places)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON facts."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "total": self.total.tolist(),
+            "peak": self.peak.to_dict(),
+            "waiting": list(self.waiting),
+            "again": None if self.again is None else self.again.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Spell:
+        """The spell that `to_dict` wrote."""
+        return cls(
+            **{name: facts[name] for name in _PLAIN},
+            total=np.array(facts["total"], np.float64),
+            peak=Peak.from_dict(facts["peak"]),
+            waiting=deque(facts["waiting"]),
+            again=None if facts["again"] is None else Peak.from_dict(facts["again"]),
+        )
+
+
+_PLAIN = ("start", "last", "first", "at", "rows", "end")
+
+
+def leading(parts: NDArray[np.floating]) -> frozenset[int]:
+    """Positions of the fewest channels that hold half of the error; none where there is none."""
+    known = np.nan_to_num(_floats(parts))
+    total = known.sum()
+    if not total > 0:
+        return frozenset()
+    order = np.argsort(-known, kind="stable")
+    held = np.cumsum(known[order]) / total
+    count = int(np.searchsorted(held, LEADING - 1e-9)) + 1
+    return frozenset(order[:count].tolist())
+
+
+def _worse(one: Peak, other: Peak) -> Peak:
+    """The higher of two peaks; of equal ones the earlier."""
+    if (other.score, -other.timestamp) > (one.score, -one.timestamp):
+        return other
+    return one
+
+
+def _floats(values: NDArray[np.floating]) -> Floats:
+    return np.asarray(values, np.float64).copy()
+
+
+def _taken(values: Floats, places: list[int]) -> Floats:
+    return np.array([np.nan if place < 0 else values[place] for place in places], np.float64)

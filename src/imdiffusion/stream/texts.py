@@ -1,0 +1,47 @@
+"""Records as JSON text and back. NaN and infinities are null there, NaN on the way back."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from imdiffusion.records import EventRecord, Record, ScoreRecord
+
+
+def plain(value: Any) -> Any:
+    """The same facts as JSON can say them: no NaN, no infinity, lists for tuples."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def number(value: float | None) -> float:
+    """NaN for null."""
+    return math.nan if value is None else float(value)
+
+
+def numbers(values: list[float | None]) -> tuple[float, ...]:
+    """NaN for each null."""
+    return tuple(number(value) for value in values)
+
+
+def record_text(record: Record) -> str:
+    """One line of JSON, `kind` first."""
+    return json.dumps(plain(record.to_dict()), separators=(",", ":"))
+
+
+def record_of(text: str) -> Record:
+    """The record that `record_text` wrote."""
+    facts: dict[str, Any] = json.loads(text)
+    kind = facts.pop("kind")
+    facts["score"] = number(facts["score"])
+    facts["channels"] = tuple(facts["channels"])
+    for name in ("shares", "expected", "seen"):
+        if name in facts:
+            facts[name] = numbers(facts[name])
+    return ScoreRecord(**facts) if kind == "score" else EventRecord(**facts)

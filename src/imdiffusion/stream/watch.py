@@ -1,0 +1,135 @@
+"""Every entity that is watched: batches in, what follows from them gathered for a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from imdiffusion.connectors.seam import Batch
+from imdiffusion.data.frame import Frame
+from imdiffusion.stream.clock import Clock
+from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.judged import Scorer
+from imdiffusion.stream.open_event import EventRules
+from imdiffusion.stream.pending import Pending
+from imdiffusion.stream.store import Store
+from imdiffusion.stream.watched import ScorerFor, Watched
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """The entities by name. successors: (entity, scorer), to speak from the next round on."""
+
+    def __init__(
+        self,
+        store: Store,
+        scorer_for: ScorerFor,
+        rules: EventRules,
+        options: EngineOptions,
+        *,
+        clock: Clock,
+    ) -> None:
+        self.entities: dict[str, Watched] = {}
+        self.successors: deque[tuple[str, Scorer]] = deque()
+        self._store, self._scorer_for, self._rules = store, scorer_for, rules
+        self._options, self._clock = options, clock
+        self._looked = clock.steady()
+        self._restore()
+
+    def _restore(self) -> None:
+        """Every entity of the last checkpoint is watched again, with its open events."""
+        for name, part, state in self._store.states():
+            if part == "tracker":
+                self.entities[name] = self._new_watched(name)
+                try:
+                    self.entities[name].tracker.restore(state)
+                except Exception:  # better a fresh one than no detection at all
+                    log.exception("the events of %s cannot be gone on with: begun afresh", name)
+                    self.entities[name] = self._new_watched(name)
+
+    def _new_watched(self, name: str) -> Watched:
+        return Watched(
+            name, self._rules, hindsight=self._options.hindsight, now=self._clock.steady()
+        )
+
+    def succeed(self, pending: Pending) -> None:
+        """Let those scorers speak that were put forward."""
+        while self.successors:
+            entity, scorer = self.successors.popleft()
+            if entity not in self.entities:
+                self.entities[entity] = self._new_watched(entity)
+            self.entities[entity].speak(scorer)
+            pending.changed(entity)
+
+    def take(self, source: str, batch: Batch, pending: Pending) -> None:
+        """Score a batch of a source; what cannot be used is counted and said."""
+        for sentence in batch.rejected:
+            log.warning("source %s: %s", source, sentence)
+        pending.count("rejected", source, len(batch.rejected))
+        for frame in batch.frames:
+            self._score(source, frame, pending)
+        pending.offsets[source] = batch.offset
+
+    def _score(self, source: str, frame: Frame, pending: Pending) -> None:
+        name = frame.entity or source
+        if frame.timestamps is None:
+            pending.count("without_time", source, len(frame))
+            log.warning("source %s: %d rows of %s without timestamps", source, len(frame), name)
+            return
+        if name not in self.entities and len(self.entities) >= self._options.most_entities:
+            pending.count("entities_refused", source, len(frame))
+            log.warning("source %s: one entity too many, %s is not watched", source, name)
+            return
+        if name not in self.entities:
+            self.entities[name] = self._new_watched(name)
+        watched = self.entities[name]
+        watched.source = source
+        watched.heard, watched.heard_wall = self._clock.steady(), self._clock.wall()
+        try:
+            if watched.scorer is None:
+                self._begin(watched, frame, pending)
+            told, turns = watched.push(frame)
+        except Exception:
+            # Poison must not block what comes after it, nor come again at every start. Half a
+            # push may have changed the scorer: it goes on from the last checkpoint.
+            log.exception("source %s: %d rows of %s were passed over", source, len(frame), name)
+            pending.count("failed", source, len(frame))
+            watched.scorer = None
+            return
+        extra = len(set(frame.channels) - set(watched.tracker.channels))
+        pending.count("unknown_channels", name, extra)
+        pending.count("rows", source, len(frame))
+        pending.add(told, turns, details=self._options.details)
+        pending.changed(name)
+
+    def _begin(self, watched: Watched, frame: Frame, pending: Pending) -> None:
+        state = self._store.state(watched.name, "scorer")
+        scorer = self._scorer_for(frame)
+        try:
+            own = watched.restore_scorer(scorer, state)
+        except Exception:  # better a fresh one than no detection at all
+            log.exception("the scorer of %s cannot go on from its state", watched.name)
+            pending.count("states_refused", watched.name, 1)
+            watched.speak(self._scorer_for(frame))
+            return
+        if not own and state is not None:
+            log.info("%s begins afresh with %s", watched.name, scorer.detector)
+
+    def look_for_silence(self, behind: set[str], pending: Pending) -> bool:
+        """Note who has become stale, at most once a second; whether anybody has.
+
+        behind: sources with batches that wait; those they spoke of may have spoken again.
+        """
+        now, options = self._clock.steady(), self._options
+        if now - self._looked < min(1.0, options.every):
+            return False
+        self._looked = now
+        for watched in self.entities.values():
+            if watched.source in behind:
+                continue
+            if watched.silent(now, intervals=options.stale_after, unknown=options.unknown):
+                log.warning("%s is stale: nothing came of it", watched.name)
+                pending.add(*watched.go_stale(), details=False)
+                pending.changed(watched.name)
+        return bool(pending)

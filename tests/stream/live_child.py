@@ -1,0 +1,86 @@
+"""A process that watches a file until it has no more rows; killed on the way, if it is told where.
+
+    python live_child.py FOLDER [STAGE COUNT]
+
+STAGE names a step of the work, COUNT how many rows of it are let be: it dies by SIGKILL at the
+next, before or in the midst of it. At its end it prints "done".
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from live_parts import LineSink, LineSource, ZScorer
+
+from imdiffusion.errors import SourceEnded
+from imdiffusion.stream import inserts, store
+from imdiffusion.stream.engine import Engine
+from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.open_event import EventRules
+from imdiffusion.stream.running import run
+from imdiffusion.stream.store import Store
+
+# Where it may die: (class, method, before or after the method's own work).
+STAGES = {
+    "ingest": (LineSource, "read", "after"),
+    "score": (ZScorer, "_one", "after"),
+    "dump": (ZScorer, "dump", "before"),
+    "write": (inserts.Inserts, "_feed", "after"),
+    "counted": (inserts.Inserts, "count", "before"),
+    "state": (store.Store, "write", "before"),
+    "written": (store.Store, "write", "after"),
+    "send": (LineSink, "send", "after"),
+    "flush": (LineSink, "flush", "before"),
+    "flushed": (LineSink, "flush", "after"),
+    "advanced": (store.Store, "advance", "after"),
+    "commit": (LineSource, "commit", "before"),
+    "committed": (LineSource, "commit", "after"),
+}
+
+
+class Ending(LineSource):
+    """A file that is read to its end and no further."""
+
+    def read(self, timeout):
+        batch = super().read(timeout)
+        if batch is None:
+            raise SourceEnded(f"{self.path} is read")
+        return batch
+
+
+def die_at(stage, count):
+    owner, name, when = STAGES[stage]
+    own, left = getattr(owner, name), iter(range(count))
+
+    def dying(*args, **options):
+        found = own(*args, **options) if when == "after" else None
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found if when == "after" else own(*args, **options)
+
+    setattr(owner, name, dying)
+
+
+def watch(folder):
+    with Store(folder / "live.db") as state:
+        engine = Engine(
+            state,
+            sources={name: Ending(folder / name, lines=5) for name in ("web", "db")},
+            sinks={name: LineSink(folder / f"{name}.out") for name in ("first", "second")},
+            scorer_for=lambda frame: ZScorer(frame.entity, hindsight=True),
+            rules=EventRules(quiet=600, renotify=120),
+            options=EngineOptions(
+                every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, hindsight=True
+            ),
+        )
+        engine.open()
+        run(engine, threading.Event())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        die_at(sys.argv[2], int(sys.argv[3]))
+    watch(Path(sys.argv[1]))
+    print("done")
