@@ -69,9 +69,7 @@ class Arrival:
         run = score_arrivals(self.entity, held, seen, levels)
         self.count += len(rows)
         spare = max(0, len(held) - self.context + 1)
-        # Copies: what is kept must not keep the rows before it in memory.
-        kept = held.slice(spare)
-        self.held = Rows(kept.values.copy(), kept.observed.copy(), kept.keys.copy())
+        self.held = held.slice(spare).copy()
         return run, runs if self.wanted else []
 
     def finish(self) -> list[ScoredRun]:

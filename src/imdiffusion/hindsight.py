@@ -94,7 +94,7 @@ class Hindsight:
             part = errors[self.final - self._base : stop - self._base]
             ((joined, parts),) = scored([part], entity.calibration.units, recipe, self.past)
             expected = entity.scaler.backward(self._expected[: len(part)])
-            self._expected = self._expected[len(part) :]
+            self._expected = self._expected[len(part) :].copy()
             runs.append(ScoredRun(joined.T, parts.mean(axis=1), expected))
             self.final = stop
             self.standing[stop] = self._stand()

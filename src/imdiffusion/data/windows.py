@@ -41,6 +41,10 @@ class Rows:
         """Rows start to stop."""
         return Rows(self.values[start:stop], self.observed[start:stop], self.keys[start:stop])
 
+    def copy(self) -> Rows:
+        """The same rows, which do not keep those they were sliced from in memory."""
+        return Rows(self.values.copy(), self.observed.copy(), self.keys.copy())
+
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
@@ -119,7 +123,7 @@ class WindowGrid:
             ready.append((self.start - self.origin, self.done - self.start, stop - self.start))
             self.start, self.done = self.start + self.stride, stop
         spare = min(self.start, self.origin + len(held) - self.length) - self.origin
-        self.held = held if spare <= 0 else held.slice(spare)
+        self.held = held if spare <= 0 else held.slice(spare).copy()
         self.origin += max(0, spare)
         yield from _batches(held, ready, self.length, self.batch)
 
