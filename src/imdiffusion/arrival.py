@@ -22,7 +22,10 @@ from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
 from imdiffusion.runs import Floats, ScoredRun
 from imdiffusion.scoring.error import pasts, residual_of, scored, smoothed_errors
 
-SAMPLE = 1_000  # normal rows whose scores at arrival the thresholds are fitted on
+SAMPLE = 1_000  # normal rows that say how loud arrival is beside hindsight
+SAMPLE_LEAST = 100  # where a row costs many calls of the network
+SAMPLE_CALLS = 4_000  # of the network, each for one window under one mask at one step
+LOUD_SHARE = 0.05  # of them, the largest, which say how loud arrival is beside hindsight
 WHOLE_SERIES = frozenset({"rank"})  # ensembles that cannot say anything of one row
 
 
@@ -203,29 +206,45 @@ def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[
     return joined, parts
 
 
-def fit_thresholds(entity: Entity, rows: Rows, errors: Floats) -> list[float] | None:
-    """The thresholds of scores at arrival, from an even sample of normal rows.
+def fit_thresholds(
+    entity: Entity, rows: Rows, errors: Floats, joined: Floats, limits: list[float]
+) -> list[float] | None:
+    """The thresholds of scores at arrival: those of hindsight, as much higher as arrival is louder.
 
-    errors (n, W, M, S, K): the hindsight errors of `rows`. None where a score at arrival cannot be
-    said: an ensemble that needs the whole series, or no sampled row that has one.
+    How much is measured on an even sample of normal rows: errors (n, W, M, S, K) and joined (n, S)
+    are what hindsight says of `rows`, limits its thresholds. So the sample need not be large: it
+    says how two tails compare, and all normal rows where the one of them lies. None where a score
+    at arrival cannot be said: an ensemble that needs the whole series, or no row that has one.
     """
     settings = entity.settings
     if settings.ensemble in WHOLE_SERIES or len(rows) < settings.window:
         return None
-    most = min(SAMPLE, len(rows) - settings.window + 1)
+    calls = len(entity.imputer.masks) * settings.sampling_steps
+    most = min(SAMPLE, max(SAMPLE_LEAST, SAMPLE_CALLS // calls), len(rows) - settings.window + 1)
     seen = np.unique(np.linspace(settings.window, len(rows), most).round().astype(np.int64))
     found = score_arrivals(entity, rows, seen, _levels_along(entity, errors, seen)).errors
-    if not np.isfinite(found).all(axis=0).any():
+    same = joined[seen - 1].T
+    known = np.isfinite(found).all(axis=0) & np.isfinite(same).all(axis=0)
+    if not known.any():
         return None
-    ensemble = registry.load("ensembles", settings.ensemble).fit(
-        found,
-        rule=registry.load("thresholds", settings.threshold),
-        alarm_rate=settings.alarm_rate,
-        xi=settings.xi,
-        anomaly_share=settings.anomaly_share,
-    )
-    thresholds: list[float] = ensemble.thresholds
-    return thresholds
+    ensemble = registry.load("ensembles", settings.ensemble)
+    loud = [
+        ensemble.fit(
+            part[:, known],
+            rule=_loud,
+            alarm_rate=settings.alarm_rate,
+            xi=settings.xi,
+            anomaly_share=settings.anomaly_share,
+        ).thresholds
+        for part in (found, same)
+    ]
+    return [limit * now / then for limit, now, then in zip(limits, *loud, strict=True)]
+
+
+def _loud(scores: NDArray[np.floating], *, alarm_rate: float) -> float:
+    """The mean of the largest scores (n,): what stands for a tail that is to be compared."""
+    largest = np.sort(scores)[-max(1, round(LOUD_SHARE * len(scores))) :]
+    return max(float(largest.mean()), float(np.finfo(np.float32).tiny))
 
 
 def _levels_along(entity: Entity, errors: Floats, seen: NDArray[np.int64]) -> Floats:

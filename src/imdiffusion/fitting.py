@@ -176,9 +176,10 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
     known = rows.slice(first if settings.calibrate_on == "all" else first + held)
-    entity.calibration = replace(
-        entity.calibration, arrival=arrival.fit_thresholds(entity, known, normal)
+    at_arrival = arrival.fit_thresholds(
+        entity, known, normal, np.concatenate(joined), ensemble.thresholds
     )
+    entity.calibration = replace(entity.calibration, arrival=at_arrival)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
 
 

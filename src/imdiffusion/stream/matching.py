@@ -1,4 +1,4 @@
-"""The cells of a frame, put in the order of an entity's channels."""
+"""What a frame must be before it is scored: its channels and times against those of an entity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
+from imdiffusion.errors import DataError
 
 NAMES = 100  # names of unknown channels that are counted apart
 
@@ -43,3 +44,27 @@ class ChannelMatch:
             if name in self.unknown or len(self.unknown) < NAMES:
                 self.unknown[name] += cells
         return values
+
+
+def checked_times(frame: Frame, channels: Sequence[str], last: int | None) -> NDArray[np.int64]:
+    """Timestamps of a frame (n,), nanoseconds since the epoch.
+
+    last: the time of the row before. Raises DataError for a channel that is none of `channels`, and
+    for rows without timestamps or not each after the one before.
+    """
+    extra = [name for name in frame.channels if name not in set(channels)]
+    if extra:
+        raise DataError(
+            f"a row has channels the model does not know: {', '.join(map(repr, extra[:8]))}",
+            remedy="Put a RowBuffer before the scorer: it leaves them out and counts them.",
+        )
+    if frame.timestamps is None:
+        raise DataError("live rows need timestamps", remedy="Give a frame that has them.")
+    times: NDArray[np.int64] = frame.timestamps.astype("datetime64[ns]").astype(np.int64)
+    chain = times if last is None else np.concatenate([[last], times])
+    if (np.diff(chain) <= 0).any():
+        raise DataError(
+            "a row is not after the one before it",
+            remedy="Put a RowBuffer before the scorer: it puts rows in order.",
+        )
+    return times

@@ -15,9 +15,10 @@ from imdiffusion.arrival import Arrival, thresholds_of
 from imdiffusion.checkpoint import fingerprint
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
-from imdiffusion.errors import DataError, ModelError
+from imdiffusion.errors import ModelError
 from imdiffusion.runs import ScoredRun
 from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.matching import checked_times
 from imdiffusion.stream.packing import Arrays, pack, unpack
 from imdiffusion.stream.trust import DEGRADED, READY, WARMING, degraded
 
@@ -99,21 +100,7 @@ class EntityScorer:
 
     def _own(self, frame: Frame) -> Frame:
         """The frame in the model's channels, only what is known and finite observed."""
-        extra = [name for name in frame.channels if name not in set(self.channels)]
-        if extra:
-            raise DataError(
-                f"a row has channels the model does not know: {', '.join(map(repr, extra[:8]))}",
-                remedy="Put a RowBuffer before the scorer: it leaves them out and counts them.",
-            )
-        if frame.timestamps is None:
-            raise DataError("live rows need timestamps", remedy="Give a frame that has them.")
-        times = frame.timestamps.astype("datetime64[ns]").astype(np.int64)
-        before = times[:1] - 1 if self._last is None else np.array([self._last])
-        if (np.diff(np.concatenate([before, times])) <= 0).any():
-            raise DataError(
-                "a row is not after the one before it",
-                remedy="Put a RowBuffer before the scorer: it puts rows in order.",
-            )
+        times = checked_times(frame, self.channels, self._last)
         own = frame.select(self.channels)
         # A channel that training never saw says nothing.
         observed = own.observed & np.isfinite(own.values) & self.entity.scaler.known
