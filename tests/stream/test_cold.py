@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import live, series
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_series import live, series
 
 from imdiffusion.errors import ConfigError, DataError, ModelError
 from imdiffusion.stream.cold import MOST_ROWS, ROW_BASELINES, SMOOTH, ColdScorer

@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from conftest import entity_of, faulty, fit, live, series
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_series import entity_of, faulty, fit, live, series
 
 from imdiffusion import ImDiffusion
 from imdiffusion.arrival import _last_row, context
+from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
 from imdiffusion.hindsight import Hindsight, rows_after, rows_before
 from imdiffusion.scoring.error import RecentQuantile
@@ -271,3 +272,69 @@ def test_a_model_without_thresholds_at_arrival_says_what_to_do() -> None:
         EntityScorer(entity_of(old))
     with pytest.raises(DataError, match="fewer than a window"):
         fit(series(200)).decision_function(live(series(10)), at="arrival")
+
+
+def test_a_model_of_an_older_version_loads_and_says_that_it_knows_no_arrival(
+    detector: ImDiffusion,
+) -> None:
+    entity = entity_of(detector)
+    facts = entity.to_dict()
+    del facts["arrival_thresholds"]
+    weights = entity.network.state_dict()
+    old = Entity.restore(facts, weights, entity.settings, seed=0, device=entity.device)
+    assert old.calibration.thresholds == entity.calibration.thresholds
+    with pytest.raises(ModelError, match="of an older version"):
+        EntityScorer(old)
+
+
+# -- other ways to score
+
+PAPER = {
+    "mask": "grating", "stride": 10, "sampling_steps": 4, "ensemble": "threshold",
+    "ensemble_steps": 2, "detrend": "0", "smooth": "1", "error_scale": "none", "log_gain": 0.0,
+    "sampler": "ddpm", "estimate": "sample",
+}  # fmt: skip
+DEEP = {"smooth": "3,41"}
+PARTIAL = {"mask": "forecast", "detrend": "5", "smooth": "3", "horizon": 8}
+
+
+@pytest.mark.parametrize("changes", [PAPER, DEEP, PARTIAL], ids=["paper", "deep", "partial"])
+def test_other_masks_steps_and_ensembles_go_the_same_way(changes) -> None:
+    detector = fit(series(200), **changes)
+    entity, test = entity_of(detector), faulty()
+    scorer = EntityScorer(entity, hindsight=True)
+    judged: list[Judged] = []
+    for start in range(0, 230, 31):
+        judged += scorer.push(live(test[start : start + 31], start=start))
+    judged += scorer.finish()
+    for moment in ("arrival", "hindsight"):
+        alike(column(judged, moment), detector.decision_function(live(test), at=moment))
+    assert (column(judged, "arrival")[100:110] > 1).any()
+    follows = any(view.recent for view in entity.recipe.views)
+    assert (EntityScorer(entity)._arrival.hindsight is not None) == follows
+
+
+def test_means_that_reach_beyond_a_window_are_given_several() -> None:
+    detector = fit(series(200), **DEEP)
+    entity, test = entity_of(detector), series(80, seed=4)
+    assert context(entity) == 40
+    arrival = detector.decision_function(live(test), at="arrival")
+    ratio = entity.calibration.arrival[0] / entity.calibration.thresholds[0]
+    for row in (39, 40, 47, 60):
+        few = live(test[row - 39 : row + 1], start=row - 39)
+        alike(arrival[row : row + 1], detector.decision_function(few)[-1:] / ratio)
+
+
+def test_under_a_grating_only_the_mask_that_hides_the_last_row_is_run(monkeypatch) -> None:
+    entity = entity_of(fit(series(200), **PAPER))
+    asked = []
+    impute = entity.impute
+
+    def spy(windows, steps, chosen=None):
+        asked.append(chosen)
+        return impute(windows, steps, chosen)
+
+    monkeypatch.setattr(entity, "impute", spy)
+    EntityScorer(entity).push(live(series(30)))
+    assert asked
+    assert all(chosen == [1] for chosen in asked)  # bands 1 and 3 are hidden by the second mask
