@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from live_series import entity_of, faulty, fit, live, series
 
 from imdiffusion import ImDiffusion
-from imdiffusion.arrival import _last_row, context
+from imdiffusion.arrival import Standing, _last_row, context
+from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
 from imdiffusion.hindsight import Hindsight, rows_after, rows_before
-from imdiffusion.scoring.error import RecentQuantile
+from imdiffusion.scoring.error import RecentQuantile, residual_of, scored, smoothed_errors
+from imdiffusion.stream.buffer import RowBuffer
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.scorer import EntityScorer, version
 
@@ -96,6 +98,26 @@ def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDif
     assert len({level[place].item() for level in hindsight.standing.values()}) > 5
 
 
+def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffusion) -> None:
+    entity = entity_of(detector)
+    test = series(400, seed=5) * np.linspace(1, 8, 400)[:, None]
+    rows = entity.rows(live(test))
+    arrival = detector.decision_function(live(test), at="arrival")
+    levels = set()
+    for row in (118, 119, 120, 237, 399):
+        hindsight = Hindsight(entity)
+        hindsight.push(rows.slice(0, row + 1))
+        past = [Standing(one.standing(1)[None]) for one in hindsight.past]
+        (run,) = entity.estimates([rows.slice(row - 19, row + 1)], entity.chosen_steps)
+        residual = residual_of(run.seen, run.estimates, run.target)
+        *_, errors = smoothed_errors([residual], entity.recipe)
+        units = entity.calibration.units
+        ((joined, _),) = scored([errors[-1:]], units, entity.recipe, past)
+        alike(arrival[row : row + 1], joined[:, 0] / entity.calibration.arrival[0])
+        levels.add(past[-1].levels.item())
+    assert len(levels) >= 3
+
+
 def test_the_rows_a_score_looks_at_reach_as_far_as_stated(detector: ImDiffusion) -> None:
     entity = entity_of(detector)
     recipe = entity.recipe
@@ -148,6 +170,31 @@ def test_pushed_rows_score_as_the_whole_file_whatever_the_cuts_and_restarts(
     for name in ("expected", "lower", "upper"):
         assert np.allclose(column(judged, "hindsight", name), getattr(analysis, name), atol=1e-4)
     assert np.array_equal(column(judged, "hindsight", "seen"), test, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:2 gaps in the timestamps")
+def test_a_file_replayed_out_of_order_scores_as_the_file(detector: ImDiffusion) -> None:
+    test = faulty()
+    kept = np.setdiff1d(np.arange(230), [50, 51, 52, 150])
+    frame = live(test)
+    file = Frame(test[kept], frame.observed[kept], frame.timestamps[kept], frame.channels)
+    rng = np.random.default_rng(0)
+    order = np.argsort(kept + rng.integers(0, 4, len(kept)), kind="stable")
+    buffer = RowBuffer(frame.channels, period=60 * 10**9, lateness=3)
+    scorer = EntityScorer(entity_of(detector), hindsight=True)
+    judged: list[Judged] = []
+    while len(order):
+        some, order = kept[order[:9]], order[9:]
+        piece = Frame(test[some], frame.observed[some], frame.timestamps[some], frame.channels)
+        runs = buffer.push(piece) + ([] if len(order) else buffer.flush())
+        judged += [one for run in runs for one in scorer.push(run.frame)]
+    judged += scorer.finish()
+    assert buffer.counts["filled"] == 4
+    own = np.isin(frame.timestamps, file.timestamps)
+    for moment in ("arrival", "hindsight"):
+        found = column(judged, moment)
+        assert len(found) == 230
+        alike(found[own], detector.decision_function(file, at=moment))
 
 
 def test_hindsight_comes_as_soon_as_the_rows_after_allow(detector: ImDiffusion) -> None:
