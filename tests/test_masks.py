@@ -40,6 +40,22 @@ def test_channel_hides_each_channel_once_and_whole(
     assert hidden.max() - hidden.min() <= 1
 
 
+def test_a_subset_is_hidden_then_the_rest_and_shares_vary() -> None:
+    rng = np.random.default_rng(0)
+    hidden = []
+    for _ in range(200):
+        visible = masks.channel_subset(6, 20, generator=rng, mask_groups=5)
+        assert (~visible).any(axis=0).all()
+        assert (visible == visible[:, :1]).all()  # whole channels
+        hidden.append(1 - visible[0].mean())
+        if len(visible) == 2:
+            assert (visible[0] != visible[1]).all()
+    halves = np.isclose(hidden, 0.2)  # groups of 5 hide a fifth
+    assert 0.4 < halves.mean() < 0.65
+    assert min(hidden) < 0.15
+    assert max(hidden) > 0.85
+
+
 def test_one_channel_alone_gets_a_time_grating() -> None:
     visible = masks.channel(8, 1, generator=rng(), mask_groups=4)
     assert visible.any()

@@ -153,7 +153,7 @@ def score_arrivals(
             residual, last = _laid_back(entity, rows, seen[some], int(deep))
             now = None if levels is None else levels[:, some]
             joined, part = _last_row(entity, residual, now)
-            errors[:, some], parts[some] = joined.T, part.mean(axis=1)
+            errors[:, some], parts[some] = joined.T, entity.joined(part)
             expected[some] = entity.scaler.backward(last)
     return ScoredRun(errors, parts, expected)
 

@@ -26,7 +26,13 @@ from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
-from imdiffusion.scoring.error import Units, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.error import (
+    Units,
+    joined_steps,
+    residual_of,
+    scored,
+    smoothed_errors,
+)
 from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
@@ -203,7 +209,11 @@ class Entity:
             # Copies: a caller who keeps the errors alone must not keep the channels with them.
             errors = np.array(joined[:, picked].T, order="C")
             each = np.array(joined.T, order="C") if every_step else None
-            yield ScoredRun(errors, parts[:, picked].mean(axis=1), expected.pop(len(joined)), each)
+            yield ScoredRun(errors, self.joined(parts[:, picked]), expected.pop(len(joined)), each)
+
+    def joined(self, parts: Floats) -> Floats:
+        """Parts of the ensemble's steps (n, S, K) as those of its score (n, K)."""
+        return joined_steps(parts, self.settings.ensemble, axis=1)
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Errors of *every* step of the reverse process: (S, T), the last step last."""

@@ -95,7 +95,7 @@ class Hindsight:
             ((joined, parts),) = scored([part], entity.calibration.units, recipe, self.past)
             expected = entity.scaler.backward(self._expected[: len(part)])
             self._expected = self._expected[len(part) :].copy()
-            runs.append(ScoredRun(joined.T, parts.mean(axis=1), expected))
+            runs.append(ScoredRun(joined.T, entity.joined(parts), expected))
             self.final = stop
             self.standing[stop] = self._stand()
         spare = self.final - rows_before(recipe) - self._base

@@ -96,6 +96,21 @@ def channel(
     return np.asarray(visible[:, None, :].repeat(length, axis=1))
 
 
+def channel_subset(
+    length: int, channels: int, *, generator: np.random.Generator, mask_groups: int = 2, **_: Any
+) -> BoolArray:
+    """Half of the time as `channel`; else a random share of the channels is hidden, then the rest.
+
+    The share is uniform between .1 and .9: to train a network that will meet windows with few of
+    its channels, or with most of them.
+    """
+    if channels < 2 or generator.random() < 0.5:
+        return channel(length, channels, generator=generator, mask_groups=mask_groups)
+    hidden = round(float(generator.uniform(0.1, 0.9)) * channels)
+    visible = generator.permutation(channels) >= min(max(hidden, 1), channels - 1)
+    return np.stack([visible, ~visible])[:, None, :].repeat(length, axis=1)
+
+
 def random(
     length: int,
     channels: int,

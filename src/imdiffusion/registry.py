@@ -25,6 +25,7 @@ TABLES: dict[str, dict[str, str]] = {
         "grating": "imdiffusion.masks:grating",
         "channel_grating": "imdiffusion.masks:channel_grating",
         "channel": "imdiffusion.masks:channel",
+        "channel_subset": "imdiffusion.masks:channel_subset",
         "random": "imdiffusion.masks:random",
         "block": "imdiffusion.masks:block",
         "mixed": "imdiffusion.masks:mixed",
@@ -43,6 +44,8 @@ TABLES: dict[str, dict[str, str]] = {
     "denoisers": {
         "imtransformer": "imdiffusion.diffusion.denoisers.imtransformer:ImTransformer",
         "mixer": "imdiffusion.diffusion.denoisers.mixer:Mixer",
+        "rows": "imdiffusion.diffusion.denoisers.rows:Rows",
+        "relay": "imdiffusion.diffusion.denoisers.relay:Relay",
     },
     "error_scales": {
         "none": "imdiffusion.scoring.units:none",
@@ -50,9 +53,11 @@ TABLES: dict[str, dict[str, str]] = {
         "spread": "imdiffusion.scoring.units:spread",
         "peak": "imdiffusion.scoring.units:peak",
         "level": "imdiffusion.scoring.units:level",
+        "tie": "imdiffusion.scoring.units:tie",
     },
     "ensembles": {
         "mean": "imdiffusion.scoring.vote:MeanEnsemble",
+        "largest": "imdiffusion.scoring.vote:LargestEnsemble",
         "threshold": "imdiffusion.scoring.vote:ThresholdVote",
         "rank": "imdiffusion.scoring.vote:RankVote",
     },

@@ -216,9 +216,10 @@ def _validate(settings: Settings) -> None:
             f"{settings.patch_length}",
             remedy="A window is cut into whole patches.",
         )
-    if settings.denoiser == "mixer" and settings.attention != "both":
+    if settings.denoiser in ("mixer", "rows", "relay") and settings.attention != "both":
         raise ConfigError(
-            f"attention = {settings.attention!r} asks the mixer to leave out what it has not",
+            f"attention = {settings.attention!r} asks the {settings.denoiser} to leave out what it "
+            "has not",
             remedy="It has no attention: leave attention at 'both', or use denoiser imtransformer.",
         )
     _validate_lists(settings)

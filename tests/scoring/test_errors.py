@@ -14,6 +14,7 @@ from imdiffusion.scoring.error import (
     Units,
     View,
     evidence,
+    joined_steps,
     residual_of,
     scored,
     smoothed_errors,
@@ -229,6 +230,25 @@ def test_units_of_views_are_high_held_out_rows() -> None:
     assert two.recent[0] == pytest.approx(past, rel=1e-4)
 
 
+def test_a_view_of_the_last_step_leaves_the_others_to_the_rest() -> None:
+    rng = np.random.default_rng(2)
+    errors = rng.exponential(size=(400, 1, 1, 2, 3)).astype(np.float32)
+    views = (View("spread", reads="but_last"), View("tie", reads="last"))
+    recipe = Recipe(views=views, kind="squared", reduce="mean")
+    units = fit_units(errors, 300, recipe, unit=1.0)
+    ((joined, parts),) = scored([errors], units, recipe)
+    # Two thirds of the largest normal row, trained rows too, are what the last step is held to.
+    assert joined[:, 1].max() == pytest.approx(1.5, rel=1e-5)
+    assert (joined[300:, 0] > 1).mean() == pytest.approx(0.1, abs=0.011)
+    first = errors[:, 0, 0, 0] / units.scale[0, 0, 0]
+    assert joined[:, 0] == pytest.approx(first.mean(axis=1) / units.view[0], rel=1e-5)
+    assert parts.shape == (400, 2, 3)
+    ((alone, _),) = scored([errors[:, :, :, 1:]], units, recipe)  # a single step: all look at it
+    assert alone.shape == (400, 1)
+    assert joined_steps(joined, "largest", axis=1) == pytest.approx(joined.max(axis=1))
+    assert joined_steps(joined, "mean", axis=1) == pytest.approx(joined.mean(axis=1))
+
+
 def test_floors_are_in_standard_deviations_of_a_channel() -> None:
     errors = np.zeros((10, 1, 1, 1, 1), np.float32)
     found = [
@@ -247,5 +267,12 @@ def test_a_recipe_has_the_views_that_the_settings_name() -> None:
     assert recipe.detrend == (10, 30, 0)
     assert recipe.views == (View("spread", (0, 1)), View("level", (2,), recent=True))
     assert needs_trained_rows(recipe)
+    ties = recipe_of(presets.preset("fast")).views
+    assert [(view.rule, view.reads) for view in ties] == [
+        ("spread", "but_last"),
+        ("peak", "but_last"),
+        ("level", "but_last"),
+        ("tie", "last"),
+    ]
     own = presets.resolve("fast", {"error_scale": "holdout,level", "detrend": "0,30"})
     assert recipe_of(own).views == (View("holdout", (0, 1)), View("level", (0,), recent=True))

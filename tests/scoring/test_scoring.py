@@ -13,7 +13,7 @@ from imdiffusion.errors import DataError
 from imdiffusion.scoring.error import reduce_channels
 from imdiffusion.scoring.event import find_events, spans
 from imdiffusion.scoring.threshold import peaks_over_threshold, quantile
-from imdiffusion.scoring.vote import MeanEnsemble, RankVote, ThresholdVote
+from imdiffusion.scoring.vote import LargestEnsemble, MeanEnsemble, RankVote, ThresholdVote
 
 NAN = np.float32(np.nan)
 
@@ -64,6 +64,7 @@ def test_thresholds_without_scores_and_without_errors() -> None:
 def test_mean_ensemble_golden() -> None:
     errors = f32([1, 3], [3, 9])
     assert MeanEnsemble([4.0]).score(errors).tolist() == [0.5, 1.5]
+    assert LargestEnsemble([4.0]).score(errors).tolist() == [0.75, 2.25]
 
 
 def test_threshold_vote_golden() -> None:

@@ -27,12 +27,20 @@ Floats = NDArray[np.float32]
 class View:
     """One way to look at the errors: in the units of a rule, at some of the widths.
 
-    widths: positions in `Recipe.detrend`. recent: its unit rises with the rows just before.
+    widths: positions in `Recipe.detrend`. recent: its unit rises with the rows just before. reads:
+    which steps it looks at, "all", all "but_last" or the "last"; of a single step all look at it.
     """
 
     rule: str = "none"
     widths: tuple[int, ...] = (0,)
     recent: bool = False
+    reads: str = "all"
+
+    def steps(self, count: int) -> slice:
+        """The steps it looks at, of so many."""
+        if self.reads == "all" or count == 1:
+            return slice(None)
+        return slice(0, count - 1) if self.reads == "but_last" else slice(count - 1, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,25 +198,34 @@ def scored(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
 
-    Of several views the largest counts, each in its own unit. past: of each view, from which the
-    rows go on; None = they are the first.
+    Of several views that look at a step the largest counts, each in its own unit. past: of each
+    view, from which the rows go on; None = they are the first.
     """
     recent = pasts(units) if past is None else past
     for run in errors:
-        joined: Floats | None = None
-        parts: Floats | None = None
+        shape = (len(run), *run.shape[3:])
+        joined = np.full(shape[:2], np.nan, np.float32)
+        parts = np.full(shape, np.nan, np.float32)
         for place, view in enumerate(recipe.views):
-            part = evidence(run, units.scale[place], view, log_gain=recipe.log_gain)
+            steps = view.steps(shape[1])
+            seen = run[:, :, :, steps]
+            part = evidence(seen, units.scale[place], view, log_gain=recipe.log_gain)
             row = reduce_channels(part, kind=recipe.reduce)
             unit = np.full_like(row, units.view[place])
             if view.recent:
-                unit = np.maximum(unit, recent[place].push(row))
-            row, part = row / unit, part / unit[:, :, None]
+                every = np.full(shape[:2], np.nan, np.float32)
+                every[:, steps] = row
+                unit = np.maximum(unit, recent[place].push(every)[:, steps])
             # Rows without a value are NaN in all views alike.
-            joined = row if joined is None else np.maximum(joined, row)
-            parts = part if parts is None else np.maximum(parts, part)
-        if joined is not None and parts is not None:
-            yield joined, parts
+            joined[:, steps] = np.fmax(joined[:, steps], row / unit)
+            parts[:, steps] = np.fmax(parts[:, steps], part / unit[:, :, None])
+        yield joined, parts
+
+
+def joined_steps(values: Floats, ensemble: str, *, axis: int) -> Floats:
+    """Errors or parts of the steps as one, in the way of an ensemble: the largest, or the mean."""
+    joined: Floats = values.max(axis) if ensemble == "largest" else values.mean(axis)
+    return joined
 
 
 def reduce_channels(error: Floats, *, kind: str) -> Floats:

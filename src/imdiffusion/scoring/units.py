@@ -34,13 +34,17 @@ class Rule:
 
     quantile: of held-out rows, which a view calls high. trained: it needs rows that were trained
     on. level: it looks at the residual as it is, slow part and all, and its unit follows the
-    recent past, for a level may drift without a fault.
+    recent past, for a level may drift without a fault. last: it looks at the last step alone,
+    which the other rules then leave to it, and its quantile is of all rows. quiet: its unit is that
+    many times its quantile.
     """
 
     size: Callable[[Floats, int, Floor], Sizes]
     quantile: float = 0.9
     trained: bool = False
     level: bool = False
+    last: bool = False
+    quiet: float = 1.0
 
 
 def _one(errors: Floats, split: int, floor: Floor) -> Sizes:
@@ -77,6 +81,9 @@ spread = Rule(_spread, trained=True)
 peak = Rule(_peak, quantile=0.99, trained=True)
 # As `spread`, of the residual with its slow part: for faults that last.
 level = Rule(_spread, trained=True, level=True)
+# As `spread`, of the last step: for ties between channels that break. It speaks up where an error
+# is above two thirds of the largest normal one, or every usual hour would have its say.
+tie = Rule(_spread, quantile=1.0, trained=True, last=True, quiet=1 / 1.5)
 
 
 def recipe_of(settings: Settings) -> Recipe:
@@ -86,8 +93,14 @@ def recipe_of(settings: Settings) -> Recipe:
     more = (0,) if any(rule.level for rule in rules.values()) and 0 not in own else ()
     widths = (*own, *more)
     moving = tuple(range(len(own)))
+    apart = len({rule.last for rule in rules.values()}) > 1
     views = tuple(
-        View(name, (widths.index(0),) if rule.level else moving, recent=rule.level)
+        View(
+            name,
+            (widths.index(0),) if rule.level else moving,
+            recent=rule.level,
+            reads=("last" if rule.last else "but_last") if apart else "all",
+        )
         for name, rule in rules.items()
     )
     return Recipe(
@@ -114,15 +127,17 @@ def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Uni
     scale, high, recent = neutral.scale, neutral.view, neutral.recent
     for place, view in enumerate(recipe.views):
         rule = registry.load("error_scales", view.rule)
-        scale[place] = rule.size(errors, split, floor)
+        seen = errors[:, :, :, view.steps(errors.shape[3])]
+        scale[place] = rule.size(seen, split, floor)
         if len(recipe.views) == 1 and not view.recent:
             continue
-        last = errors[split:, :, :, -1:]
+        last = seen[0 if rule.last else split :, :, :, -1:]
         part = evidence(last, scale[place], view, log_gain=recipe.log_gain)
         row = reduce_channels(part, kind=recipe.reduce)
         known = row[np.isfinite(row)]
         if known.size:
-            high[place] = max(np.quantile(known, rule.quantile), np.finfo(np.float32).tiny)
+            unit = rule.quiet * float(np.quantile(known, rule.quantile))
+            high[place] = max(unit, float(np.finfo(np.float32).tiny))
             recent[place] = np.quantile(known, np.linspace(0, 1, KNOTS))
     return Units(scale, high, recent)
 

@@ -44,6 +44,27 @@ class MeanEnsemble:
 
 
 @dataclass(frozen=True, slots=True)
+class LargestEnsemble:
+    """Largest error over the steps, divided by one threshold: for steps that see other faults."""
+
+    thresholds: list[float]
+    xi: float = 0.5
+    anomaly_share: float = 0.02
+
+    @classmethod
+    def fit(
+        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
+    ) -> LargestEnsemble:
+        """The threshold that a held-out largest error exceeds at `alarm_rate`."""
+        return cls([rule(errors.max(axis=0), alarm_rate=alarm_rate)], xi, anomaly_share)
+
+    def score(self, errors: Array) -> NDArray[np.float64]:
+        """Errors (S, T) -> largest error / threshold (T,)."""
+        largest: NDArray[np.float64] = errors.max(axis=0).astype(np.float64)
+        return largest / self.thresholds[0]
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdVote:
     """Each step votes against its own held-out threshold; score = votes / (xi S + .5).
 

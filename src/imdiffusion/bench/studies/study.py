@@ -42,6 +42,7 @@ SHARED: Mapping[str, Scalar] = {
     "bands": 10,
     "sampling_steps": 10,
     "sampling_start": 0.5,
+    "ensemble": "mean",
     "ensemble_steps": 5,
     "ensemble_every": 1,
     "detrend": "0",
