@@ -378,6 +378,24 @@ def test_what_a_source_sends_faster_than_it_is_scored_waits_at_the_source(live, 
     one.close()
 
 
+def test_a_slow_sink_holds_commits_back_in_bounded_memory(live, tmp_path):
+    write_rows(tmp_path / "rows", ["web"], 150)
+    source = LineSource(tmp_path / "rows", lines=1)
+    one = live({"files": source}, {"out": LineSink(tmp_path / "out")})
+    intake = one.engine.intakes["files"]
+    for _ in range(150):  # the sink's thread is busy: nothing is sent
+        intake.once(0)
+        one.clock.move(1)
+        one.engine.advance()
+        one.engine.tell_sources()
+        intake.commit_asked()
+    assert source.committed == []
+    assert len(one.engine._due) == 100
+    one.settle()
+    assert source.committed[-1] == (tmp_path / "rows").stat().st_size
+    one.close()
+
+
 def test_while_nothing_can_be_written_nothing_is_read_and_nothing_lost(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 100)
     source = LineSource(tmp_path / "rows")
