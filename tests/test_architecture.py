@@ -34,7 +34,7 @@ STRANGERS = {
     "report": {"torch"},
 }
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-OPTIONAL = {"matplotlib", "aeon", "sklearn", "scipy", "pyod"}
+OPTIONAL = {"matplotlib", "confluent_kafka", "cramjam", "aeon", "sklearn", "scipy", "pyod"}
 # Scripts that another environment's Python runs; what they import is not ours to install.
 ELSEWHERE = SRC / "imdiffusion" / "bench" / "peers" / "workers"
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import presets
+from imdiffusion.arrival import arrival_runs, thresholds_of
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.data.spans import span_positions
 from imdiffusion.entity import Entity
-from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion.fitting import fit_entity
 from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame
 from imdiffusion.results import Analysis, event_table, imputation_table
@@ -95,27 +96,44 @@ class ImDiffusion(FittedState):
     # -- score
 
     def decision_function(
-        self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
+        self,
+        x: Any,
+        *,
+        at: str = "hindsight",
+        ignore_extra: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Any:
         """Score of every row, float64 (T,): higher is more anomalous, above 1 is anomalous.
 
-        NaN where a row has nothing observed. ignore_extra: pass over channels the model does not
-        know. Raises NotFittedError, DataError.
+        at: "hindsight", from the rows on both sides; or "arrival", from the rows up to it alone, as
+        a live stream has it (slower, NaN before the first whole window). NaN where a row has
+        nothing observed. ignore_extra: pass over channels the model does not know. Raises
+        NotFittedError, UsageError, DataError; ModelError for a model that knows no arrival.
         """
+        if at not in ("hindsight", "arrival"):
+            raise UsageError(f"unknown moment {at!r}", remedy="Use 'hindsight' or 'arrival'.")
 
         def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float64]:
             own: list[NDArray[np.bool_]] = []
-            runs = self._runs(entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)))
+            runs = self._runs(
+                entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)), at=at
+            )
             errors = np.concatenate([run.errors for run in runs], axis=1)
-            return entity.score(errors)[np.concatenate(own)]
+            limits = thresholds_of(entity) if at == "arrival" else None
+            return entity.score(errors, limits)[np.concatenate(own)]
 
         return self._each(x, ignore_extra, one)
 
     def predict(
-        self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
+        self,
+        x: Any,
+        *,
+        at: str = "hindsight",
+        ignore_extra: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Any:
         """1 where the score is above 1, else 0: int64 (T,). A row without any value is 0."""
-        score = self.decision_function(x, ignore_extra=ignore_extra, on_progress=on_progress)
+        score = self.decision_function(x, at=at, ignore_extra=ignore_extra, on_progress=on_progress)
         if isinstance(score, dict):
             return {name: (one > 1.0).astype(np.int64) for name, one in score.items()}
         return (score > 1.0).astype(np.int64)
@@ -218,6 +236,7 @@ class ImDiffusion(FittedState):
         on_progress: OnProgress | None,
         *,
         keep: Callable[[Frame], Any],
+        at: str = "hindsight",
     ) -> Iterator[ScoredRun]:
         """Scored runs of a series, telling progress; DataError if it is shorter than a window."""
         total = done = 0
@@ -227,12 +246,13 @@ class ImDiffusion(FittedState):
             total += len(frame.values)
             keep(frame)
 
-        for run in entity.score_runs(_rows(entity, frames, keep=count)):
+        rows = _rows(entity, frames, keep=count)
+        for run in arrival_runs(entity, rows) if at == "arrival" else entity.score_runs(rows):
             done += run.errors.shape[1]
             if on_progress is not None:
                 on_progress(Progress("score", done, total))
             yield run
-        if done == 0:
+        if total < entity.settings.window:
             raise _too_short(total, entity)
 
 

@@ -8,19 +8,20 @@ Everything streams: a series may arrive in pieces, and what is held does not gro
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from imdiffusion import masks, registry
 from imdiffusion.course import History
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
-from imdiffusion.data.windows import RowQueue, Rows, window_batches
+from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
+from imdiffusion.diffusion.denoisers import MASK_IDS, build
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import DataWarning
@@ -29,7 +30,6 @@ from imdiffusion.scoring.error import Units, residual_of, scored, smoothed_error
 from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
-MASK_IDS = 2  # rows of the mask embedding [code]
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
@@ -60,7 +60,7 @@ class Entity:
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
         with private_rng(seed_from(seed, "weights", name or "")):
-            self.network = _network(settings, len(channels)).to(device)
+            self.network = build(settings, len(channels)).to(device)
         self.imputer = self._imputer()
 
     @property
@@ -135,31 +135,51 @@ class Entity:
         chosen = range(last, -1, -settings.ensemble_every)[: settings.ensemble_steps]
         return sorted(chosen)
 
-    def estimates(self, pieces: Iterable[Rows], steps: list[int]) -> Iterator[Estimates]:
-        """Impute a series and yield its estimates at these steps, in consecutive runs."""
+    @property
+    def batch(self) -> int:
+        """Windows that are scored at once."""
+        points = self.settings.window * len(self.channels) * len(self.imputer.masks)
+        return max(1, min(64, BATCH_TOKENS * self.settings.patch_length // points))
+
+    def grid(self) -> WindowGrid:
+        """How a series is cut into windows to score it."""
         settings = self.settings
-        covered = self.imputer.covered().cpu().numpy()
-        points = settings.window * len(self.channels) * len(self.imputer.masks)
-        batch = max(1, min(64, BATCH_TOKENS * settings.patch_length // points))
         stride, lead = settings.stride or settings.window, None
         if settings.mask in registry.PARTIAL_MASKS:  # its targets lie at the end of a window
             stride = min(stride, settings.horizon)
             lead = settings.window - stride
-        for windows in window_batches(
-            pieces, length=settings.window, stride=stride, batch=batch, lead=lead
-        ):
-            x0 = torch.from_numpy(compress(windows.values, settings.compress)).to(self.device)
-            observed = torch.from_numpy(windows.observed).to(self.device)
-            keys = torch.from_numpy(windows.keys).to(self.device)
-            kept: list[Floats] = []
-            for position, (_, estimate) in enumerate(self.imputer(x0, observed, keys)):
-                if position in steps:
-                    kept.append(expand(estimate.cpu().numpy(), settings.compress, self.ceiling))
-            yield Estimates(
-                windows.stitch(windows.values),
-                windows.stitch(np.stack(kept, axis=2)),
-                windows.stitch(windows.observed & covered),
-            )
+        return WindowGrid(length=settings.window, stride=stride, batch=self.batch, lead=lead)
+
+    def impute(
+        self, windows: WindowBatch, steps: list[int], chosen: Sequence[int] | None = None
+    ) -> Floats:
+        """Estimates of windows at these steps, scaled: (B, L, S, K), NaN where nothing is hidden.
+
+        chosen: positions of the masks to impute under, None = all.
+        """
+        limit = self.settings.compress
+        x0 = torch.from_numpy(compress(windows.values, limit)).to(self.device)
+        observed = torch.from_numpy(windows.observed).to(self.device)
+        keys = torch.from_numpy(windows.keys).to(self.device)
+        kept: list[Floats] = []
+        for position, (_, estimate) in enumerate(self.imputer(x0, observed, keys, chosen)):
+            if position in steps:
+                kept.append(expand(estimate.cpu().numpy(), limit, self.ceiling))
+        return np.stack(kept, axis=2)
+
+    def estimated(self, windows: WindowBatch, steps: list[int]) -> Estimates:
+        """The kept rows of windows and their estimates at these steps."""
+        covered = self.imputer.covered().cpu().numpy()
+        return Estimates(
+            windows.stitch(windows.values),
+            windows.stitch(self.impute(windows, steps)),
+            windows.stitch(windows.observed & covered),
+        )
+
+    def estimates(self, pieces: Iterable[Rows], steps: list[int]) -> Iterator[Estimates]:
+        """Impute a series and yield its estimates at these steps, in consecutive runs."""
+        for windows in self.grid().cut(pieces):
+            yield self.estimated(windows, steps)
 
     def score_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
@@ -192,13 +212,17 @@ class Entity:
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
         return np.concatenate(found, axis=1) if found else empty
 
-    def score(self, errors: Floats) -> NDArray[np.float64]:
-        """Ensemble of errors (S, T) -> score (T,), above 1 = anomalous."""
+    def score(self, errors: Floats, thresholds: list[float] | None = None) -> NDArray[np.float64]:
+        """Ensemble of errors (S, T) -> score (T,), above 1 = anomalous.
+
+        thresholds: None = those of hindsight.
+        """
         settings = self.settings
         ensemble = registry.load("ensembles", settings.ensemble)
-        score: NDArray[np.float64] = ensemble(
-            self.calibration.thresholds, settings.xi, settings.anomaly_share
-        ).score(errors)
+        limits = self.calibration.thresholds if thresholds is None else thresholds
+        score: NDArray[np.float64] = ensemble(limits, settings.xi, settings.anomaly_share).score(
+            errors
+        )
         return score
 
     def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -223,6 +247,7 @@ class Entity:
             "view_past": self.calibration.units.recent.tolist(),
             "band": self.calibration.band.tolist(),
             "thresholds": self.calibration.thresholds,
+            "arrival_thresholds": self.calibration.arrival,
             "period_ns": None
             if self.period is None
             else int(self.period / np.timedelta64(1, "ns")),
@@ -260,28 +285,9 @@ class Entity:
             ),
             np.array(facts["band"], np.float32),
             facts["thresholds"],
+            facts.get("arrival_thresholds"),  # models from before it have none
         )
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])
         return entity
-
-
-def _network(settings: Settings, channels: int) -> nn.Module:
-    network: nn.Module = registry.load("denoisers", settings.denoiser)(
-        settings.window,
-        channels,
-        patch_length=settings.patch_length,
-        width=settings.width,
-        layers=settings.layers,
-        heads=settings.heads,
-        feedforward=settings.feedforward,
-        dropout=settings.dropout,
-        step_embedding=settings.step_embedding,
-        time_embedding=settings.time_embedding,
-        channel_embedding=settings.channel_embedding,
-        conditioning=settings.conditioning,
-        attention=settings.attention,
-        mask_ids=MASK_IDS,
-    )
-    return network

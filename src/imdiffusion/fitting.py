@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imdiffusion import registry
+from imdiffusion import arrival, registry
 from imdiffusion.course import OnProgress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
@@ -179,6 +180,11 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     )
     band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
+    known = rows.slice(first if settings.calibrate_on == "all" else first + held)
+    at_arrival = arrival.fit_thresholds(
+        entity, known, normal, np.concatenate(joined), ensemble.thresholds
+    )
+    entity.calibration = replace(entity.calibration, arrival=at_arrival)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
 
 

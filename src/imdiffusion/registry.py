@@ -60,6 +60,23 @@ TABLES: dict[str, dict[str, str]] = {
         "quantile": "imdiffusion.scoring.threshold:quantile",
         "pot": "imdiffusion.scoring.threshold:peaks_over_threshold",
     },
+    "sources": {
+        "files": "imdiffusion.connectors.files_source:FilesSource",
+        "stdin": "imdiffusion.connectors.stdin:StdinSource",
+        "host": "imdiffusion.connectors.this_host:ThisHost",
+        "kafka": "imdiffusion.connectors.kafka_source:KafkaSource",
+        "prometheus": "imdiffusion.connectors.prometheus:PrometheusSource",
+    },
+    "sinks": {
+        "stdout": "imdiffusion.connectors.stdout:StdoutSink",
+        "files": "imdiffusion.connectors.files_sink:FilesSink",
+        "sqlite": "imdiffusion.connectors.sqlite_sink:SqliteSink",
+        "kafka": "imdiffusion.connectors.kafka_sink:KafkaSink",
+        "remote_write": "imdiffusion.connectors.remote_write:RemoteWriteSink",
+        "metrics": "imdiffusion.connectors.metrics:MetricsSink",
+        "webhook": "imdiffusion.connectors.webhook:WebhookSink",
+        "alertmanager": "imdiffusion.connectors.alertmanager:AlertmanagerSink",
+    },
 }
 
 # Masks whose targets do not cover the window: their uncovered points get no score.

@@ -36,8 +36,12 @@ class ScoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What normal rows say: units of errors, residual band (2, K), thresholds."""
+    """What normal rows say: units of errors, residual band (2, K), thresholds.
+
+    arrival: the thresholds of scores at arrival; None = there are none.
+    """
 
     units: Units
     band: Floats
     thresholds: list[float]
+    arrival: list[float] | None = None

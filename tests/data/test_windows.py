@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imdiffusion.data.windows import Rows, starts, window_batches
+from imdiffusion.data.windows import Rows, WindowGrid, starts, window_batches
 
 
 def series(length: int) -> Rows:
@@ -57,3 +57,30 @@ def test_starts_end_with_the_series() -> None:
     assert starts(10, 4, 3).tolist() == [0, 3, 6]
     assert starts(11, 4, 3).tolist() == [0, 3, 6, 7]
     assert starts(3, 4, 1).tolist() == []
+
+
+@given(
+    rows=st.integers(0, 90),
+    cuts=st.lists(st.integers(0, 40), max_size=8),
+    stride=st.integers(1, 12),
+    lead=st.none() | st.integers(0, 4),
+)
+def test_pushed_windows_are_those_of_the_whole_series(rows, cuts, stride, lead) -> None:
+    how = {"length": 12, "stride": stride, "batch": 3, "lead": lead}
+    if lead is not None and lead + stride > 12:
+        return
+    edges = np.unique(np.clip(np.cumsum([0, *cuts, rows]), 0, rows))
+    grid, found = WindowGrid(**how), []
+    for a, b in itertools.pairwise(edges):
+        found += list(grid.push(series(rows).slice(int(a), int(b))))
+        assert grid.done == grid.final(int(b))
+        assert len(grid.held) < 12 + stride
+    found += list(grid.finish())
+    whole = list(window_batches([series(rows)] if rows else [], **how))
+    for name in ("values", "keys"):
+        found_, whole_ = (
+            [batch.stitch(getattr(batch, name)) for batch in batches] for batches in (found, whole)
+        )
+        assert sum(map(len, found_)) == sum(map(len, whole_)) == (rows if rows >= 12 else 0)
+        if found_:
+            assert np.array_equal(np.concatenate(found_), np.concatenate(whole_))

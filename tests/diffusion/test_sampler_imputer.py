@@ -234,3 +234,18 @@ def test_points_no_mask_hides_are_nan() -> None:
     assert estimate[0, :9].isnan().all()
     assert estimate[0, 9:].isfinite().all()
     assert not imputer.covered()[:9].any()
+
+
+def test_some_masks_alone_give_what_they_give_in_company() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x0 = torch.randn(2, 12, 4, generator=generator)
+    masks = torch.ones(4, 12, 4, dtype=torch.bool)
+    for m in range(4):
+        masks[m, :, m] = False
+    imputer = tiny_imputer(masks)
+    observed = torch.ones_like(x0, dtype=torch.bool)
+    together = [estimate for _, estimate in imputer(x0, observed, keys(2, 12))]
+    alone = [estimate for _, estimate in imputer(x0, observed, keys(2, 12), chosen=[3, 1])]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.allclose(one[:, :, [1, 3]], other[:, :, [1, 3]], atol=1e-5)
+        assert torch.isnan(one[:, :, [0, 2]]).all()

@@ -23,7 +23,7 @@ from imdiffusion.errors import DataError, DataWarning, UsageError
 Instants = NDArray[np.datetime64]
 
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_SMALLEST = {"ns": 1e16, "us": 1e13, "ms": 1e10}  # of a magnitude, by unit
+SMALLEST = {"ns": 1e16, "us": 1e13, "ms": 1e10}  # of a magnitude, by unit
 _ZONE = r"[T ][0-9:.,]+ ?(?P<zone>[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^(19|20)\d{6}$"  # 20240131 is a day, not the 234th of 1970
@@ -251,7 +251,7 @@ def _from_numbers(column: Any, place: Place, name: str, unit: str) -> Times:
     size = np.abs(numbers.astype(np.float64))
     if unit == "auto":
         largest = float(size.max(initial=0.0))
-        unit = next((unit for unit, least in _SMALLEST.items() if largest >= least), "s")
+        unit = next((unit for unit, least in SMALLEST.items() if largest >= least), "s")
     scale = NANOSECONDS[unit]
     distant = size * scale >= 2.0**63
     if distant.any():

@@ -41,6 +41,10 @@ class Rows:
         """Rows start to stop."""
         return Rows(self.values[start:stop], self.observed[start:stop], self.keys[start:stop])
 
+    def copy(self) -> Rows:
+        """The same rows, which do not keep those they were sliced from in memory."""
+        return Rows(self.values.copy(), self.observed.copy(), self.keys.copy())
+
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
@@ -95,37 +99,66 @@ def starts(rows: int, length: int, stride: int) -> NDArray[np.int64]:
     return grid if grid[-1] == last else np.append(grid, last)
 
 
+class WindowGrid:
+    """Cuts a series that is pushed in pieces into batches of at most `batch` windows.
+
+    length, stride: rows of a window, and between two. lead: rows of a window before the `stride`
+    rows that are kept of it; None = as many as after them. Held is less than a piece and a window.
+    """
+
+    def __init__(self, *, length: int, stride: int, batch: int, lead: int | None = None) -> None:
+        self.length, self.stride, self.batch = length, stride, batch
+        self.lead = (length - stride) // 2 if lead is None else lead
+        self.held: Rows | None = None
+        self.origin = 0  # position in the series of held row 0
+        self.start = 0  # of the next window on the grid
+        self.done = 0  # rows kept so far
+
+    def push(self, piece: Rows) -> Iterator[WindowBatch]:
+        """The windows that are whole with the next rows. To be read to its end."""
+        held = piece if self.held is None else self.held.join(piece)
+        ready: list[tuple[int, int, int]] = []
+        while self.start + self.length <= self.origin + len(held):
+            stop = self.start + self.lead + self.stride
+            ready.append((self.start - self.origin, self.done - self.start, stop - self.start))
+            self.start, self.done = self.start + self.stride, stop
+        spare = min(self.start, self.origin + len(held) - self.length) - self.origin
+        self.held = held if spare <= 0 else held.slice(spare).copy()
+        self.origin += max(0, spare)
+        yield from _batches(held, ready, self.length, self.batch)
+
+    def finish(self) -> Iterator[WindowBatch]:
+        """The series has ended: a last window for the rows that are left, aligned with the end.
+
+        A series of fewer rows than a window has none.
+        """
+        if self.held is None or self.origin + len(self.held) < self.length:
+            return
+        total = self.origin + len(self.held)
+        if self.done < total:
+            last = total - self.length
+            lone = [(last - self.origin, self.done - last, self.length)]
+            yield from _batches(self.held, lone, self.length, self.batch)
+            self.done = total
+
+    def cut(self, pieces: Iterable[Rows]) -> Iterator[WindowBatch]:
+        """The windows of a series that arrives in pieces, to its end."""
+        for piece in pieces:
+            yield from self.push(piece)
+        yield from self.finish()
+
+    def final(self, rows: int) -> int:
+        """How many rows the windows that are whole after so many rows keep."""
+        if rows < self.length:
+            return 0
+        return (rows - self.length) // self.stride * self.stride + self.lead + self.stride
+
+
 def window_batches(
     pieces: Iterable[Rows], *, length: int, stride: int, batch: int, lead: int | None = None
 ) -> Iterator[WindowBatch]:
-    """Cut a series that arrives in pieces into batches of at most `batch` windows.
-
-    lead: rows of a window before the `stride` rows that are kept of it; None = as many as after
-    them. The memory held is that of one piece and one window. A series of fewer rows than `length`
-    yields nothing.
-    """
-    lead = (length - stride) // 2 if lead is None else lead
-    held: Rows | None = None
-    origin = 0  # position in the series of held row 0
-    start = 0  # of the next window on the grid
-    done = 0  # rows kept so far
-    for piece in pieces:
-        held = piece if held is None else held.join(piece)
-        ready: list[tuple[int, int, int]] = []
-        while start + length <= origin + len(held):
-            stop = start + lead + stride
-            ready.append((start - origin, done - start, stop - start))
-            start, done = start + stride, stop
-        yield from _batches(held, ready, length, batch)
-        spare = min(start, origin + len(held) - length)
-        if spare > origin:
-            held, origin = held.slice(spare - origin), spare
-    if held is None or origin + len(held) < length:
-        return
-    total = origin + len(held)
-    if done < total:
-        last = total - length
-        yield from _batches(held, [(last - origin, done - last, length)], length, batch)
+    """Cut a series that arrives in pieces as `WindowGrid` does, to its end."""
+    yield from WindowGrid(length=length, stride=stride, batch=batch, lead=lead).cut(pieces)
 
 
 def _batches(

@@ -5,7 +5,7 @@ Imputation, forecasting and reconstruction are this same class under three masks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -57,23 +57,28 @@ class Imputer:
         return (~self.masks).any(0)
 
     @torch.no_grad()
-    def __call__(self, x0: Tensor, observed: Tensor, keys: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def __call__(
+        self, x0: Tensor, observed: Tensor, keys: Tensor, chosen: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Yield (t, estimate (B, L, K)) for every step, from noisy to clean.
 
         x0 (B, L, K): zero where not observed; observed: bool (B, L, K); keys: int64 (B, L), one
         for each row's entity and timestamp: all randomness hangs on them. Points that no mask
-        hides are NaN in the estimate.
+        hides are NaN in the estimate. chosen: positions of the masks to impute under, None = all;
+        the noise of a mask is the same whatever others are chosen.
         """
-        masks, (batch, length, channels) = len(self.masks), x0.shape
-        strategic = self.masks[:, None].expand(-1, batch, -1, -1).reshape(-1, length, channels)
+        names = list(range(len(self.masks))) if chosen is None else list(chosen)
+        own = self.masks if chosen is None else self.masks[names]
+        masks, (batch, length, channels) = len(names), x0.shape
+        strategic = own[:, None].expand(-1, batch, -1, -1).reshape(-1, length, channels)
         x0 = x0.repeat(masks, 1, 1)
         visible = strategic & observed.repeat(masks, 1, 1)
-        mask_id = torch.arange(masks, device=x0.device).repeat_interleave(batch) % self.mask_ids
+        mask_id = torch.tensor(names, device=x0.device).repeat_interleave(batch) % self.mask_ids
 
         def noise(stream: int) -> Tensor:
             # One stream a mask: two estimates of a point must not share their noise.
             return torch.cat(
-                [counter_normal(keys, channels, stream=stream * 64 + m) for m in range(masks)]
+                [counter_normal(keys, channels, stream=stream * 64 + m) for m in names]
             )
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
@@ -85,7 +90,7 @@ class Imputer:
             level = self.schedule.alpha_bar[t]
             return (x_t - level.sqrt() * predicted) / (1 - level).sqrt()
 
-        weight = (~self.masks).float()
+        weight = (~own).float()
         weight = weight / weight.sum(0)  # 0/0 = NaN where no mask hides the point
         for t, estimate in self.sampler(
             denoise,

@@ -9,9 +9,10 @@ unit), W (widths of the slow part), M (widths of the mean), S (diffusion steps),
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,14 +174,26 @@ def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> F
     return mean
 
 
+class Past(Protocol):
+    """What a view that follows the past asks: errors (n, S) -> the unit before each row (n, S)."""
+
+    def push(self, run: Floats) -> Floats: ...  # noqa: D102
+
+
+def pasts(units: Units) -> list[RecentQuantile]:
+    """The past of every view before the first row."""
+    return [RecentQuantile(knots) for knots in units.recent]
+
+
 def scored(
-    errors: Iterable[Floats], units: Units, recipe: Recipe
+    errors: Iterable[Floats], units: Units, recipe: Recipe, past: Sequence[Past] | None = None
 ) -> Iterator[tuple[Floats, Floats]]:
     """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
 
-    Of several views the largest counts, each in its own unit.
+    Of several views the largest counts, each in its own unit. past: of each view, from which the
+    rows go on; None = they are the first.
     """
-    recent = [RecentQuantile(knots) for knots in units.recent]
+    recent = pasts(units) if past is None else past
     for run in errors:
         joined: Floats | None = None
         parts: Floats | None = None

@@ -30,11 +30,30 @@ class RecentQuantile:
         self._count = 0
         self._level: Floats | None = None
 
+    def standing(self, streams: int) -> Floats:
+        """What stands before the next row of each of S streams: (S,)."""
+        if self._past is None or self._level is None:
+            self._past = np.repeat(self._first[:, None], streams, axis=1)
+            self._level = np.quantile(self._past, RECENT_QUANTILE, axis=0).astype(np.float32)
+        return self._level
+
+    def state(self) -> dict[str, Floats]:
+        """The rows and levels it goes on from; empty before the first row."""
+        if self._past is None or self._level is None:
+            return {}
+        new = np.concatenate(self._new) if self._new else self._past[:0]
+        return {"past": self._past, "level": self._level, "new": new}
+
+    def resume(self, state: dict[str, Floats]) -> None:
+        """Go on from what `state` gave."""
+        self._past, self._level = state.get("past"), state.get("level")
+        new = state.get("new")
+        self._new = [] if new is None or not len(new) else [new]
+        self._count = sum(map(len, self._new))
+
     def push(self, run: Floats) -> Floats:
         """Errors (n, S) of the next rows -> what stands before each of them (n, S)."""
-        if self._past is None or self._level is None:
-            self._past = np.repeat(self._first[:, None], run.shape[1], axis=1)
-            self._level = np.quantile(self._past, RECENT_QUANTILE, axis=0).astype(np.float32)
+        self._level = self.standing(run.shape[1])
         out, start = np.empty_like(run), 0
         while start < len(run):
             stop = min(len(run), start + EVERY - self._count)
@@ -42,7 +61,7 @@ class RecentQuantile:
             self._new.append(run[start:stop])
             self._count += stop - start
             start = stop
-            if self._count == EVERY:
+            if self._count == EVERY and self._past is not None:
                 self._past = np.concatenate([self._past[EVERY:], *self._new])
                 self._new, self._count = [], 0
                 self._level = _quantile(self._past, self._level)

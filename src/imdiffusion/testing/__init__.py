@@ -3,7 +3,8 @@
     from imdiffusion.testing import check_member
     check_member("masks", "diagonal")     # raises AssertionError with what is broken
 
-A package that adds a member through an entry point runs the same checks as the built-in ones.
+A package that adds a member through an entry point runs the same checks as the built-in ones. A
+source or sink has a far side; who adds one hands a rig for it to `check_source` or `check_sink`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from imdiffusion import masks, registry
 from imdiffusion.diffusion.noise import counter_normal
 from imdiffusion.diffusion.schedule import Schedule, quadratic
 from imdiffusion.presets import Settings
+from imdiffusion.testing.live import check_sink, check_source
+from imdiffusion.testing.rigs import SinkRig, SourceRig
+
+__all__ = ["CHECKS", "SinkRig", "SourceRig", "check_member", "check_sink", "check_source"]
 
 SHAPES = ((1, 1), (2, 1), (7, 3), (20, 1), (24, 5), (100, 38))  # (L, K)
 
@@ -194,4 +199,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "error_scales": check_error_scale,
     "thresholds": check_threshold,
     "ensembles": check_ensemble,
+    "sources": check_source,
+    "sinks": check_sink,
 }

@@ -1,0 +1,261 @@
+"""Scores at arrival: of each row from the rows up to it alone.
+
+The score of row t is the last row of what the stages of `Entity.score_runs` say of the last N rows
+that end with it, N whole windows laid back from t. What a view knows of the recent past is what the
+hindsight pass has made of the rows that are final at t. The thresholds are arrival's own, for means
+that see one side only are noisier. Rows before a whole window has come have no score (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import registry
+from imdiffusion.data.windows import Rows, WindowBatch
+from imdiffusion.entity import Entity
+from imdiffusion.errors import ModelError
+from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
+from imdiffusion.runs import Floats, ScoredRun
+from imdiffusion.scoring.error import pasts, residual_of, scored, smoothed_errors
+
+SAMPLE = 1_000  # normal rows that say how loud arrival is beside hindsight
+SAMPLE_LEAST = 100  # where a row costs many calls of the network
+SAMPLE_CALLS = 4_000  # of the network, each for one window under one mask at one step
+LOUD_SHARE = 0.05  # of them, the largest, which say how loud arrival is beside hindsight
+WHOLE_SERIES = frozenset({"rank"})  # ensembles that cannot say anything of one row
+
+
+def context(entity: Entity) -> int:
+    """N, the rows a score at arrival reads: whole windows, as many as the means reach back."""
+    length = entity.settings.window
+    return length * max(1, -(-rows_before(entity.recipe) // length))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The past of a view, as it stood before each of the rows that are scored: (n, S)."""
+
+    levels: Floats
+
+    def push(self, run: Floats) -> Floats:
+        """As of `RecentQuantile`, but nothing is learned from the run."""
+        return self.levels
+
+
+class Arrival:
+    """Scores at arrival of one series, pushed; with them, on wish, those in hindsight.
+
+    hindsight: also hand out hindsight runs. Without it the hindsight pass runs only where a view
+    follows the past.
+    """
+
+    def __init__(self, entity: Entity, *, hindsight: bool = False) -> None:
+        self.entity = entity
+        self.wanted = hindsight
+        self.context = context(entity)
+        follows = any(view.recent for view in entity.recipe.views)
+        self.hindsight = Hindsight(entity) if hindsight or follows else None
+        self.held: Rows | None = None  # the last rows, less than a context
+        self.count = 0  # rows that have come
+
+    def push(self, rows: Rows) -> tuple[ScoredRun, list[ScoredRun]]:
+        """Take the next rows: a run of as many at arrival, and the hindsight runs now final."""
+        before = 0 if self.held is None else len(self.held)
+        held = rows if self.held is None else self.held.join(rows)
+        runs = [] if self.hindsight is None else self.hindsight.push(rows)
+        seen = np.arange(before + 1, len(held) + 1)  # rows of `held` up to and with each row
+        levels = self._levels(self.count + 1 + np.arange(len(rows)))
+        run = score_arrivals(self.entity, held, seen, levels)
+        self.count += len(rows)
+        spare = max(0, len(held) - self.context + 1)
+        self.held = held.slice(spare).copy()
+        return run, runs if self.wanted else []
+
+    def finish(self) -> list[ScoredRun]:
+        """The series has ended: hindsight runs of the rows that are left."""
+        return self.hindsight.finish() if self.wanted and self.hindsight is not None else []
+
+    def _levels(self, counts: NDArray[np.int64]) -> Floats | None:
+        """What stood when so many rows (n,) had come: (V, n, S)."""
+        if self.hindsight is None:
+            return None
+        final = [self.hindsight.final_after(int(count)) for count in counts]
+        levels = [self.hindsight.standing[at] for at in final]
+        if final:
+            self.hindsight.forget(final[-1])
+        steps = len(self.entity.chosen_steps)
+        empty = np.empty((len(self.entity.recipe.views), 0, steps), np.float32)
+        return np.stack(levels, axis=1) if levels else empty
+
+    # -- over a restart
+
+    def state(self) -> Arrays:
+        """Everything it goes on from, as arrays."""
+        arrays: Arrays = {"count": np.array(self.count)}
+        if self.held is not None:
+            held = self.held
+            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
+        if self.hindsight is not None:
+            arrays |= {f"hindsight.{name}": one for name, one in self.hindsight.state().items()}
+        return arrays
+
+    def resume(self, arrays: Arrays) -> None:
+        """Go on from what `state` gave."""
+        self.count = int(arrays["count"])
+        if "values" in arrays:
+            self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])  # type: ignore[arg-type]
+        prefix = "hindsight."
+        if self.hindsight is not None:
+            own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+            self.hindsight.resume(own)
+
+
+def thresholds_of(entity: Entity) -> list[float]:
+    """The thresholds of an entity's scores at arrival; ModelError where it has none."""
+    if entity.calibration.arrival is None:
+        raise ModelError(
+            "the model has no thresholds for scores at arrival: it is of an older version, or its "
+            "ensemble reads the whole series",
+            remedy='Fit it again, with ensemble "mean" or "threshold".',
+        )
+    return entity.calibration.arrival
+
+
+def arrival_runs(entity: Entity, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
+    """Runs at arrival of a series that arrives in pieces, of every row. Raises ModelError."""
+    thresholds_of(entity)
+    arrival = Arrival(entity)
+    for piece in pieces:
+        yield arrival.push(piece)[0]
+
+
+def score_arrivals(
+    entity: Entity, rows: Rows, seen: NDArray[np.int64], levels: Floats | None
+) -> ScoredRun:
+    """Score rows at their arrival: row seen[i] - 1 of `rows` from the seen[i] rows up to it.
+
+    seen (n,) ascending; levels (V, n, S): what the views knew of the past at each, None where none
+    of them asks. All NaN where less than a window had been seen.
+    """
+    length, channels, steps = entity.settings.window, len(entity.channels), entity.chosen_steps
+    errors = np.full((len(steps), len(seen)), np.nan, np.float32)
+    parts = np.full((len(seen), channels), np.nan, np.float32)
+    expected = np.full((len(seen), channels), np.nan)
+    depth = np.minimum(seen, context(entity))
+    for deep in np.unique(depth[depth >= length]):
+        alike = np.flatnonzero(depth == deep)
+        for first in range(0, len(alike), entity.batch):
+            some = alike[first : first + entity.batch]
+            residual, last = _laid_back(entity, rows, seen[some], int(deep))
+            now = None if levels is None else levels[:, some]
+            joined, part = _last_row(entity, residual, now)
+            errors[:, some], parts[some] = joined.T, part.mean(axis=1)
+            expected[some] = entity.scaler.backward(last)
+    return ScoredRun(errors, parts, expected)
+
+
+def _laid_back(
+    entity: Entity, rows: Rows, seen: NDArray[np.int64], deep: int
+) -> tuple[Floats, Floats]:
+    """Residuals (B, n, S, K) of the rows that the means of B last rows look at, out of `deep` rows
+    laid with windows from the last one back; and the last rows' estimates (B, K).
+    """
+    length, steps = entity.settings.window, entity.chosen_steps
+    need = min(deep, rows_before(entity.recipe) + 1)
+    hidden = (~entity.imputer.masks).cpu().numpy()
+    covered = hidden.any(axis=0)
+    residual: list[Floats] = []
+    last: Floats | None = None
+    stop = deep  # rows of the context from here on are done
+    while stop > deep - need:
+        start = max(0, stop - length)  # the first window is aligned with the context's first row
+        lo, hi = max(start, deep - need) - start, stop - start
+        index = (seen - deep + start)[:, None] + np.arange(length)
+        keep = [(lo, hi)] * len(seen)
+        windows = WindowBatch(rows.values[index], rows.observed[index], rows.keys[index], keep)
+        chosen = np.flatnonzero(hidden[:, lo:hi].any(axis=(1, 2))).tolist()
+        estimate = entity.impute(windows, steps, chosen)[:, lo:hi]
+        target = (windows.observed & covered)[:, lo:hi]
+        flat = residual_of(
+            windows.values[:, lo:hi].reshape(-1, windows.values.shape[2]),
+            estimate.reshape(-1, *estimate.shape[2:]),
+            target.reshape(-1, target.shape[2]),
+        )
+        residual.insert(0, flat.reshape(estimate.shape))
+        last = estimate[:, -1, -1] if last is None else last
+        stop = start + lo
+    assert last is not None  # noqa: S101
+    return np.concatenate(residual, axis=1), last
+
+
+def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[Floats, Floats]:
+    """Errors (B, S) and parts (B, S, K) of the last rows of B contexts (B, n, S, K)."""
+    batch, rows, steps, channels = residual.shape
+    # The contexts side by side, as if each were a step of its own: time comes first.
+    beside = residual.transpose(1, 0, 2, 3).reshape(rows, batch * steps, channels)
+    *_, run = smoothed_errors([beside], entity.recipe)
+    widths = run.shape[1:3]
+    errors = np.moveaxis(run[-1].reshape(*widths, batch, steps, channels), 2, 0)
+    units = entity.calibration.units
+    past = pasts(units) if levels is None else [Standing(level) for level in levels]
+    ((joined, parts),) = scored([errors], units, entity.recipe, past)
+    return joined, parts
+
+
+def fit_thresholds(
+    entity: Entity, rows: Rows, errors: Floats, joined: Floats, limits: list[float]
+) -> list[float] | None:
+    """The thresholds of scores at arrival: those of hindsight, as much higher as arrival is louder.
+
+    How much is measured on an even sample of normal rows: errors (n, W, M, S, K) and joined (n, S)
+    are what hindsight says of `rows`, limits its thresholds. So the sample need not be large: it
+    says how two tails compare, and all normal rows where the one of them lies. None where a score
+    at arrival cannot be said: an ensemble that needs the whole series, or no row that has one.
+    """
+    settings = entity.settings
+    if settings.ensemble in WHOLE_SERIES or len(rows) < settings.window:
+        return None
+    calls = len(entity.imputer.masks) * settings.sampling_steps
+    most = min(SAMPLE, max(SAMPLE_LEAST, SAMPLE_CALLS // calls), len(rows) - settings.window + 1)
+    seen = np.unique(np.linspace(settings.window, len(rows), most).round().astype(np.int64))
+    found = score_arrivals(entity, rows, seen, _levels_along(entity, errors, seen)).errors
+    same = joined[seen - 1].T
+    known = np.isfinite(found).all(axis=0) & np.isfinite(same).all(axis=0)
+    if not known.any():
+        return None
+    ensemble = registry.load("ensembles", settings.ensemble)
+    loud = [
+        ensemble.fit(
+            part[:, known],
+            rule=_loud,
+            alarm_rate=settings.alarm_rate,
+            xi=settings.xi,
+            anomaly_share=settings.anomaly_share,
+        ).thresholds
+        for part in (found, same)
+    ]
+    return [limit * now / then for limit, now, then in zip(limits, *loud, strict=True)]
+
+
+def _loud(scores: NDArray[np.floating], *, alarm_rate: float) -> float:
+    """The mean of the largest scores (n,): what stands for a tail that is to be compared."""
+    largest = np.sort(scores)[-max(1, round(LOUD_SHARE * len(scores))) :]
+    return max(float(largest.mean()), float(np.finfo(np.float32).tiny))
+
+
+def _levels_along(entity: Entity, errors: Floats, seen: NDArray[np.int64]) -> Floats:
+    """What the views knew of the past when so many rows (n,) had been seen: (V, n, S)."""
+    units, grid = entity.calibration.units, entity.grid()
+    past, steps, done = pasts(units), len(entity.chosen_steps), 0
+    levels = []
+    for count in seen:
+        final = max(0, grid.final(int(count)) - rows_after(entity.recipe))
+        if final > done:
+            for _ in scored([errors[done:final]], units, entity.recipe, past):
+                done = final
+        levels.append(np.stack([one.standing(steps) for one in past]))
+    return np.stack(levels, axis=1)

@@ -1,0 +1,63 @@
+"""What a sink holds between `send` and `flush`, and how one refused item is told from its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from imdiffusion.errors import ConnectionLost
+
+T = TypeVar("T")
+
+
+class Outbox(Generic[T]):
+    """Items by key, in the order in which they came; `flush` hands them to `post` in batches.
+
+    post: takes a batch; False if the far side refuses it for good, ConnectionLost if it is away.
+    A refused batch is halved until the refused items stand alone: they are counted in `refused`,
+    the others get through, still in their order. What is settled stays so: after a ConnectionLost
+    the caller may send everything again, and each item is posted and counted once. Holds at
+    most `most` items.
+    """
+
+    def __init__(
+        self, post: Callable[[Sequence[T]], bool], *, size: int, most: int = 200_000
+    ) -> None:
+        self.refused = 0
+        self._post, self._size, self._most = post, size, most
+        self._held: dict[Hashable, T] = {}
+        self._settled: set[Hashable] = set()  # of the flush that has not come to its end
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, key: Hashable, item: T) -> None:
+        """Hold an item until `flush`; ConnectionLost if too many wait already."""
+        if key in self._settled or key in self._held:
+            return
+        if len(self._held) >= self._most:
+            raise ConnectionLost(
+                f"{len(self._held)} items wait for a far side that is away",
+                remedy="Send again what came after them once a flush has succeeded.",
+            )
+        self._held[key] = item
+
+    def flush(self, order: Callable[[T], int] | None = None) -> None:
+        """Post everything, ordered by `order` if it is given; ConnectionLost if that stops."""
+        waiting = list(self._held.items())
+        if order is not None:
+            waiting.sort(key=lambda pair: order(pair[1]))
+        size = self._size
+        batches = [waiting[at : at + size] for at in range(0, len(waiting), size)][::-1]
+        while batches:
+            batch = batches.pop()
+            taken = self._post([item for _, item in batch])
+            if not taken and len(batch) > 1:
+                half = len(batch) // 2
+                batches += [batch[half:], batch[:half]]  # the first half is posted first
+                continue
+            self.refused += not taken
+            for key, _ in batch:
+                self._settled.add(key)
+                del self._held[key]
+        self._settled.clear()

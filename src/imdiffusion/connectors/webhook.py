@@ -1,0 +1,127 @@
+"""Events to a web address of one's own, as JSON: signed if a secret is given, each told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imdiffusion.connectors.credentials import secret
+from imdiffusion.connectors.delivery import Outbox
+from imdiffusion.connectors.http import Client, HttpOptions, split_url
+from imdiffusion.data.timestamps import text_of
+from imdiffusion.errors import ConfigError, UsageError
+from imdiffusion.records import EventRecord, Record
+
+__all__ = ["WebhookSink"]
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class WebhookSink(HttpOptions):
+    """POSTs a list of event records, each as `EventRecord.to_dict` makes it; NaN becomes null.
+
+    A time stands twice: in nanoseconds since the epoch, and as ISO 8601 under `<name>_iso`.
+
+    url, or url_env or url_file where the address is itself a secret. secret_env or secret_file:
+    sign each request, see `signature`. batch: events of a request. An event that is refused for
+    good is counted in `refused`; see `HttpOptions` for the other options.
+    """
+
+    url: str = ""
+    url_env: str = ""
+    url_file: str = ""
+    secret_env: str = ""
+    secret_file: str = ""
+    batch: int = 100
+
+    takes = frozenset({"event"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(map(bool, (self.url, self.url_env, self.url_file))) != 1:
+            raise ConfigError(
+                "one of url, url_env and url_file has to be given", remedy="Give one of them."
+            )
+        if not 1 <= self.batch <= 10_000:
+            raise ConfigError(f"batch is out of range: {self.batch}", remedy="Give 1 to 10000.")
+        self._client: Client | None = None
+        self._outbox = Outbox(self._post, size=self.batch)
+
+    @property
+    def refused(self) -> int:
+        """Events that were refused for good."""
+        return self._outbox.refused
+
+    def open(self) -> None:
+        """ConfigError where a secret cannot be read."""
+        self.close()
+        url = self.url or secret("url", env=self.url_env, file=self.url_file)
+        split_url(url)
+        self._secret()
+        self._client = Client(self, url=url)
+        self._client.check()
+
+    def send(self, records: Sequence[Record]) -> None:
+        """Hold events until `flush`."""
+        for record in records:
+            if isinstance(record, EventRecord):
+                self._outbox.put(record.key, record)
+
+    def flush(self) -> None:
+        """Post everything; ConnectionLost if that stops before its end."""
+        self._outbox.flush()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _secret(self) -> str:
+        return secret("secret", env=self.secret_env, file=self.secret_file)
+
+    def _post(self, events: Sequence[EventRecord]) -> bool:
+        if self._client is None:
+            raise UsageError("the sink is not open", remedy="Call open first.")
+        body = json.dumps([_json(event) for event in events], allow_nan=False).encode()
+        keys = json.dumps([event.key for event in events]).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": hashlib.sha256(keys).hexdigest(),
+        }
+        if key := self._client.now(self._secret):
+            at = str(int(time.time()))
+            headers["X-Imdiffusion-Timestamp"] = at
+            headers["X-Imdiffusion-Signature"] = signature(key, at, body)
+        return self._client.settle(self._client.request(body=body, headers=headers))
+
+
+def signature(key: str, at: str, body: bytes) -> str:
+    """ "sha256=" and the HMAC of `at`, a dot and the body: what a receiver computes and compares.
+
+    `at` is the header X-Imdiffusion-Timestamp, seconds since the epoch: a receiver that refuses
+    old ones cannot be shown a request twice.
+    """
+    return "sha256=" + hmac.new(key.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+
+
+def _json(event: EventRecord) -> dict[str, Any]:
+    found = {name: _plain(value) for name, value in event.to_dict().items()}
+    for name in ("start", "end", "peak"):
+        at = found[name]
+        found[f"{name}_iso"] = None if at is None else text_of(np.datetime64(at, "ns"))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,201 @@
+"""A fitted entity, live: every row judged at its arrival, and on wish again in hindsight.
+
+The scores are those of `decision_function(x, at="arrival")` and `decision_function(x)` over all
+rows since the stream started, however they are cut into pushes, and over a restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.arrival import Arrival, thresholds_of
+from imdiffusion.checkpoint import fingerprint
+from imdiffusion.data.frame import Frame
+from imdiffusion.entity import Entity
+from imdiffusion.errors import ModelError
+from imdiffusion.runs import ScoredRun
+from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.matching import checked_times
+from imdiffusion.stream.packing import Arrays, pack, unpack
+from imdiffusion.stream.trust import DEGRADED, READY, WARMING, degraded
+
+KIND = "entity scorer"
+PIECE = 512  # rows taken at once, so that a large frame does not need large memory
+
+Instants = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Rows that wait to be judged in hindsight: times (n,), seen (n, K), low (n,) = degraded."""
+
+    times: Instants
+    seen: NDArray[np.float64]
+    low: NDArray[np.bool_]
+
+    def join(self, other: _Pending) -> _Pending:
+        return _Pending(
+            np.concatenate([self.times, other.times]),
+            np.concatenate([self.seen, other.seen]),
+            np.concatenate([self.low, other.low]),
+        )
+
+    def split(self, rows: int) -> tuple[_Pending, _Pending]:
+        """The first rows, and a copy of the rest."""
+        first = _Pending(self.times[:rows], self.seen[:rows], self.low[:rows])
+        rest = self.times[rows:].copy(), self.seen[rows:].copy(), self.low[rows:].copy()
+        return first, _Pending(*rest)
+
+
+class EntityScorer:
+    """Keeps `stream.judged.Scorer` for one fitted entity.
+
+    detector: the name it speaks under. hindsight: judge every row a second time, once the rows
+    after it are there. Memory does not grow with the rows: see `nbytes`. Raises ModelError for a
+    model without thresholds at arrival.
+    """
+
+    def __init__(self, entity: Entity, *, detector: str = "fast", hindsight: bool = False) -> None:
+        self.entity, self.detector, self.hindsight = entity, detector, hindsight
+        self.channels = entity.channels
+        self.model = version(entity)
+        self._thresholds = thresholds_of(entity)
+        self._begin()
+
+    def _begin(self) -> None:
+        channels = len(self.channels)
+        self._arrival = Arrival(self.entity, hindsight=self.hindsight)
+        self._last: int | None = None
+        self._pending = _Pending(
+            np.empty(0, np.int64), np.empty((0, channels)), np.empty(0, np.bool_)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of rows, residuals and pasts that are held; the model is apart."""
+        return sum(array.nbytes for array in self._arrays().values())
+
+    # -- rows
+
+    def push(self, frame: Frame) -> list[Judged]:
+        """Take the next rows, of the model's channels or some of them: what can be said now.
+
+        Raises DataError for a channel the model does not know, and for rows without timestamps or
+        not after the last.
+        """
+        own = self._own(frame)
+        judged: list[Judged] = []
+        for start in range(0, len(own), PIECE):
+            judged += self._judge(own.slice(start, start + PIECE))
+        return judged
+
+    def finish(self) -> list[Judged]:
+        """The stream has ended: rows still to be judged in hindsight. Then it starts afresh."""
+        judged = [one for run in self._arrival.finish() for one in self._look_back(run)]
+        self._begin()
+        return judged
+
+    def _own(self, frame: Frame) -> Frame:
+        """The frame in the model's channels, only what is known and finite observed."""
+        times = checked_times(frame, self.channels, self._last)
+        own = frame.select(self.channels)
+        # A channel that training never saw says nothing.
+        observed = own.observed & np.isfinite(own.values) & self.entity.scaler.known
+        return replace(own, observed=observed, timestamps=times.view("datetime64[ns]"))
+
+    def _judge(self, frame: Frame) -> list[Judged]:
+        entity, arrival = self.entity, self._arrival
+        rows = entity.rows(frame)
+        window, held, count = entity.settings.window, arrival.held, arrival.count
+        before = frame.observed[:0] if held is None else held.observed
+        low = degraded(before, frame.observed, known=entity.scaler.known, window=window)
+        run, finals = arrival.push(rows)
+        seen = np.where(frame.observed, frame.values, np.nan).astype(np.float64)
+        times = rows_times(frame)
+        self._last = int(times[-1])
+        states = [
+            WARMING if count + row + 1 < window else DEGRADED if poor else READY
+            for row, poor in enumerate(low.tolist())
+        ]
+        judged = self._judged(run, times, seen, states, self._thresholds, "arrival")
+        if self.hindsight:
+            self._pending = self._pending.join(_Pending(times, seen, low))
+            for final in finals:
+                judged += self._look_back(final)
+        return judged
+
+    def _look_back(self, run: ScoredRun) -> list[Judged]:
+        first, self._pending = self._pending.split(run.errors.shape[1])
+        states = [DEGRADED if poor else READY for poor in first.low.tolist()]
+        return self._judged(run, first.times, first.seen, states, None, "hindsight")
+
+    def _judged(
+        self,
+        run: ScoredRun,
+        times: Instants,
+        seen: NDArray[np.float64],
+        states: list[str],
+        thresholds: list[float] | None,
+        moment: str,
+    ) -> list[Judged]:
+        scores = self.entity.score(run.errors, thresholds)
+        lower, upper = self.entity.band(run.expected)
+        return [
+            Judged(
+                timestamp=int(times[row]),
+                moment=moment,
+                score=float(scores[row]),
+                parts=run.channel_scores[row],
+                seen=seen[row],
+                expected=run.expected[row],
+                lower=lower[row],
+                upper=upper[row],
+                state=states[row],
+            )
+            for row in range(len(times))
+        ]
+
+    # -- over a restart
+
+    def dump(self) -> bytes:
+        """The state between two rows, without pickle; the model itself is apart."""
+        facts = {"model": self.model, "hindsight": self.hindsight, "last": self._last}
+        return pack(KIND, facts, self._arrays())
+
+    def restore(self, state: bytes) -> None:
+        """Go on as the scorer that was dumped would; ModelError if it had another model."""
+        facts, arrays = unpack(KIND, state)
+        if (facts["model"], facts["hindsight"]) != (self.model, self.hindsight):
+            raise ModelError(
+                f"the saved state is of model {facts['model']}, this one is {self.model}, or one "
+                "of the two looks back and the other does not",
+                remedy="Leave it out: the stream then starts afresh.",
+            )
+        self._begin()
+        self._last = facts["last"]
+        self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
+        self._arrival.resume(arrays)
+
+    def _arrays(self) -> Arrays:
+        pending = self._pending
+        own = {"times": pending.times, "seen": pending.seen, "low": pending.low}
+        return {**self._arrival.state(), **own}
+
+
+def rows_times(frame: Frame) -> Instants:
+    """Timestamps of a live frame as nanoseconds since the epoch."""
+    times = frame.timestamps
+    return np.empty(0, np.int64) if times is None else times.view(np.int64)
+
+
+def version(entity: Entity) -> str:
+    """What was fitted, as 16 hexadecimal digits: the same fit and settings, the same version."""
+    facts = {name: value for name, value in entity.to_dict().items() if name != "history"}
+    weights = entity.network.state_dict()
+    return fingerprint(
+        {"fitted": facts, "settings": entity.settings.to_dict(), "seed": entity.seed},
+        *(weights[name].cpu().numpy() for name in sorted(weights)),
+    )[:16]
