@@ -99,6 +99,8 @@ class Watch:
             return
         extra = len(set(frame.channels) - set(watched.tracker.channels))
         pending.count("unknown_channels", name, extra)
+        for reason, count in watched.newly_counted().items():
+            pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))
         pending.add(told, turns, details=self._options.details)
         pending.changed(name)
