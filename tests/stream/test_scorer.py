@@ -94,8 +94,9 @@ def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDif
         if final:
             past.push(np.concatenate(raw))
         assert sum(map(len, raw)) == final
-        assert np.array_equal(hindsight.standing[final][place], past.standing(1))
-    assert len({level[place].item() for level in hindsight.standing.values()}) > 5
+        assert np.array_equal(hindsight.standing[final][place], past.standing(2))
+    # It looks at the first of the two steps, and leaves the last one to the view of ties.
+    assert len({level[place][0] for level in hindsight.standing.values()}) > 5
 
 
 def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffusion) -> None:
@@ -103,18 +104,19 @@ def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffu
     test = series(400, seed=5) * np.linspace(1, 8, 400)[:, None]
     rows = entity.rows(live(test))
     arrival = detector.decision_function(live(test), at="arrival")
+    place = next(n for n, view in enumerate(entity.recipe.views) if view.recent)
     levels = set()
     for row in (118, 119, 120, 237, 399):
         hindsight = Hindsight(entity)
         hindsight.push(rows.slice(0, row + 1))
-        past = [Standing(one.standing(1)[None]) for one in hindsight.past]
+        past = [Standing(one.standing(2)[None]) for one in hindsight.past]
         (run,) = entity.estimates([rows.slice(row - 19, row + 1)], entity.chosen_steps)
         residual = residual_of(run.seen, run.estimates, run.target)
         *_, errors = smoothed_errors([residual], entity.recipe)
         units = entity.calibration.units
         ((joined, _),) = scored([errors[-1:]], units, entity.recipe, past)
-        alike(arrival[row : row + 1], joined[:, 0] / entity.calibration.arrival[0])
-        levels.add(past[-1].levels.item())
+        alike(arrival[row : row + 1], entity.score(joined.T, entity.calibration.arrival))
+        levels.add(past[place].levels[0, 0])
     assert len(levels) >= 3
 
 
@@ -228,16 +230,16 @@ def test_what_is_held_does_not_grow(detector: ImDiffusion) -> None:
 
 def test_memory_of_an_entity_of_38_channels_under_the_settings_of_fast() -> None:
     names = tuple(f"c{k}" for k in range(38))
-    fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 4}
+    fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 6}
     detector = fit(series(450, 38), names, max_steps=1, validate_every=1, **fast)
-    for hindsight, most in ((False, 100_000), (True, 200_000)):
+    for hindsight, most in ((False, 150_000), (True, 200_000)):
         scorer = EntityScorer(entity_of(detector), hindsight=hindsight)
         scorer.push(live(series(250, 38), names))
         held = [scorer.nbytes]
         for row in range(250, 350, 3):
             scorer.push(live(series(3, 38), names, start=row))
             held.append(scorer.nbytes)
-        assert 20_000 < max(held) < most
+        assert 20_000 < max(held) < most, hindsight
 
 
 # -- states
