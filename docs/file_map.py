@@ -42,8 +42,9 @@ def _sentence(name: str) -> str:
         kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
         maker = "quality" if Path(name).stem == "quality" else "results"
         return f"The {kind} of `{Path(name).stem}`, written by docs/{maker}.py"
-    if name.startswith("benchmarks/results/"):
-        return f"What {Path(name).stem}.py measured last, with machine and commit"
+    maker = f"{Path(name).stem}.py"
+    if name.startswith("benchmarks/results/") and (ROOT / "benchmarks" / maker).exists():
+        return f"What {maker} measured last, with machine and commit"
     if name.endswith(".js"):
         comment = re.match(r"// (.*)", (ROOT / name).read_text())
         return comment[1].rstrip(".") if comment else ""

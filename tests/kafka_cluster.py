@@ -9,10 +9,13 @@ What the mock does not have is said in docs/connectors.md.
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -43,9 +46,32 @@ def started() -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.communicate()
 
 
+def halt(process: subprocess.Popen[str]) -> None:
+    """Stop the cluster as it stands, and return when each of its threads has stopped."""
+    process.send_signal(signal.SIGSTOP)
+    end = time.monotonic() + 60.0
+    while _states(process.pid) != {"T"}:
+        assert time.monotonic() < end, "the cluster does not stop"
+        time.sleep(0.01)
+
+
+def _states(pid: int) -> set[str]:
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in threads}
+
+
 def fresh(what: str) -> str:
     """A name nobody else uses."""
     return f"{what}-{next(_numbers)}"
+
+
+def make(servers: str, topic: str) -> None:
+    """A topic that is there before anybody subscribes to it: without one, `read` would say so."""
+    producer = Producer({"bootstrap.servers": servers})
+    end = time.monotonic() + 60.0
+    while not producer.list_topics(topic, timeout=20).topics[topic].partitions:
+        assert time.monotonic() < end, f"the cluster makes no topic {topic}"
+        time.sleep(0.01)
 
 
 def put(servers: str, topic: str, messages: list[tuple[str | bytes | None, bytes | None]]) -> None:

@@ -18,6 +18,7 @@ from test_training import TINY, series
 import imdiffusion.entity as entity_module
 from imdiffusion import ImDiffusion
 from imdiffusion.data.files import write_table
+from imdiffusion.diffusion.denoisers import build
 from imdiffusion.errors import (
     ConfigError,
     ConvergenceWarning,
@@ -26,6 +27,7 @@ from imdiffusion.errors import (
     ModelError,
     NotFittedError,
 )
+from imdiffusion.presets import resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")
 SETTINGS = {**TINY, "alarm_rate": 0.01, "max_steps": 150, "learning_rate": 5e-3}
@@ -138,9 +140,11 @@ def test_scikit_learn_contract(plain: ImDiffusion) -> None:
 
 
 def test_the_paper_preset_runs_with_its_own_network() -> None:
-    train = np.random.default_rng(0).normal(size=(230, 38))
+    network = build(resolve("paper", {}), 38)
+    assert sum(weight.numel() for weight in network.parameters()) == 446_817
+    train = np.random.default_rng(0).normal(size=(230, 4))
     detector = ImDiffusion("paper", max_steps=1, sampling_steps=3, ensemble_steps=1).fit(train)
-    assert detector.num_parameters_ == 446_817
+    assert detector.num_parameters_ == 446_817 - 34 * 16  # a row of embedding for each channel
     assert detector.settings_.learning_rate == 1e-3
     assert detector.step_errors(train).shape == (3, 230)
     assert np.isfinite(detector.decision_function(train)).all()

@@ -252,12 +252,7 @@ class Entity:
             "scale": self.scaler.scale.tolist(),
             "known": self.scaler.known.tolist(),
             "ceiling": self.ceiling.tolist(),
-            "error_scale": self.calibration.units.scale.tolist(),
-            "view_unit": self.calibration.units.view.tolist(),
-            "view_past": self.calibration.units.recent.tolist(),
-            "band": self.calibration.band.tolist(),
-            "thresholds": self.calibration.thresholds,
-            "arrival_thresholds": self.calibration.arrival,
+            **self.calibration.to_dict(),
             "period_ns": None
             if self.period is None
             else int(self.period / np.timedelta64(1, "ns")),
@@ -287,16 +282,7 @@ class Entity:
         entity.ceiling = np.array(facts["ceiling"], np.float32)
         entity.network.load_state_dict(weights)
         entity.network.eval()
-        entity.calibration = Calibration(
-            Units(
-                np.array(facts["error_scale"], np.float32),
-                np.array(facts["view_unit"], np.float32),
-                np.array(facts["view_past"], np.float32),
-            ),
-            np.array(facts["band"], np.float32),
-            facts["thresholds"],
-            facts.get("arrival_thresholds"),  # models from before it have none
-        )
+        entity.calibration = Calibration.restore(facts)
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +47,24 @@ class Calibration:
     band: Floats
     thresholds: list[float]
     arrival: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON facts."""
+        return {
+            "error_scale": self.units.scale.tolist(),
+            "view_unit": self.units.view.tolist(),
+            "view_past": self.units.recent.tolist(),
+            "band": self.band.tolist(),
+            "thresholds": self.thresholds,
+            "arrival_thresholds": self.arrival,
+        }
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any]) -> Calibration:
+        """The calibration that `to_dict` describes."""
+        scale, view, past, band = (
+            np.array(facts[name], np.float32)
+            for name in ("error_scale", "view_unit", "view_past", "band")
+        )
+        arrival = facts.get("arrival_thresholds")  # models from before it have none
+        return cls(Units(scale, view, past), band, facts["thresholds"], arrival)

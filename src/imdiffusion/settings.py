@@ -205,17 +205,14 @@ def _validate(settings: Settings) -> None:
             "training would never end: max_epochs, max_steps and patience are all 0",
             remedy="Set one of them.",
         )
-    if settings.width % settings.heads:
-        raise ConfigError(
-            f"width = {settings.width} is not a multiple of heads = {settings.heads}",
-            remedy="Attention splits the width evenly over the heads.",
-        )
-    if settings.window % settings.patch_length:
-        raise ConfigError(
-            f"window = {settings.window} is not a multiple of patch_length = "
-            f"{settings.patch_length}",
-            remedy="A window is cut into whole patches.",
-        )
+    for whole, part, why in (
+        ("width", "heads", "Attention splits the width evenly over the heads."),
+        ("window", "patch_length", "A window is cut into whole patches."),
+    ):
+        size, each = getattr(settings, whole), getattr(settings, part)
+        if size % each:
+            what = f"{whole} = {size} is not a multiple of {part} = {each}"
+            raise ConfigError(what, remedy=why)
     if settings.denoiser in ("mixer", "rows", "relay") and settings.attention != "both":
         raise ConfigError(
             f"attention = {settings.attention!r} asks the {settings.denoiser} to leave out what it "

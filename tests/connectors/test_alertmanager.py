@@ -182,6 +182,17 @@ def test_only_the_newest_turn_of_an_event_goes_out():
         sink.close()
 
 
+def test_an_old_turn_that_comes_again_raises_no_alert_anew():
+    with OddServer(lambda _: Answer()) as odd:
+        sink = opened(odd.url)
+        for one in (event(START), event(START, START + 5), event(START)):
+            sink.send([one])
+            sink.flush()
+        assert len(odd.asked) == 2
+        assert sink.due == math.inf
+        sink.close()
+
+
 def test_a_refused_event_is_counted_and_not_kept_alive():
     with OddServer(lambda _: Answer(400, body=b"bad label")) as odd:
         sink = opened(odd.url)

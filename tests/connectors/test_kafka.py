@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from confluent_kafka import TopicPartition
-from kafka_cluster import cluster, fresh, put, started, stored
+from kafka_cluster import cluster, fresh, halt, put, started, stored
 from records_made import few, score
 from rows_read import cells, drain, rejected
 
@@ -126,7 +126,7 @@ def test_servers_that_are_away_are_a_lost_connection_until_they_are_back(tmp_pat
         sink.timeout = 20.0
         sink.flush()
         sink.timeout = 0.5
-        process.send_signal(signal.SIGSTOP)
+        halt(process)
         sink.send([score(1)])
         with pytest.raises(ConnectionLost, match="has not acknowledged 1 records"):
             sink.flush()

@@ -67,6 +67,22 @@ def test_a_repetition_has_the_same_key_and_other_events_another():
     assert [ids(asked) for asked in odd.asked] == [["e1"]] * 4
 
 
+def test_the_last_events_that_were_settled_are_not_posted_again():
+    with OddServer(lambda asked: Answer(422 if "e2" in ids(asked) else 200)) as odd:
+        sink = opened(odd.url, window=2)
+        for number in (1, 2, 3):
+            sink.send([event(1e9, id=f"e{number}")])
+            sink.flush()
+        sink.send([event(1e9, id=f"e{number}") for number in (2, 3)])
+        sink.flush()
+        assert [ids(asked) for asked in odd.asked] == [["e1"], ["e2"], ["e3"]]
+        assert sink.refused == 1
+        sink.send([event(1e9)])  # too long ago
+        sink.flush()
+        assert ids(odd.asked[-1]) == ["e1"]
+        sink.close()
+
+
 def test_the_signature_can_be_checked_with_the_secret_alone(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("käse\n")
     monkeypatch.setenv("HOOK", "set below")
@@ -163,6 +179,7 @@ def test_what_waits_for_a_far_side_that_is_away_is_bounded():
         ({"url": "http://h", "url_env": "X"}, "one of url"),
         ({"url": "file:///etc/passwd"}, "no address"),
         ({"url": "http://h", "batch": 0}, "batch is out of range"),
+        ({"url": "http://h", "window": 0}, "window is 0"),
         ({"url": "http://h", "secret_env": "ABSENT"}, "ABSENT.* is not set"),
         ({"url_env": "WRONG"}, "no address"),
     ],

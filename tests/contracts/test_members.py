@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from rigs import RIGS
+from rigs import RIGS, TOOLS
 
 from imdiffusion import registry, testing
 from imdiffusion.connectors.files_sink import FilesSink
@@ -20,7 +20,13 @@ def test_member_keeps_its_contract(table: str, name: str) -> None:
     testing.check_member(table, name)
 
 
-@pytest.mark.parametrize(("table", "name"), RIGS)
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        pytest.param(*key, marks=[pytest.mark.tool(TOOLS[key])] if key in TOOLS else [])
+        for key in RIGS
+    ],
+)
 def test_a_source_or_sink_keeps_its_contract_against_its_far_side(table: str, name: str) -> None:
     check = {"sources": testing.check_source, "sinks": testing.check_sink}[table]
     with RIGS[table, name]() as rig:

@@ -95,7 +95,8 @@ def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDif
             past.push(np.concatenate(raw))
         assert sum(map(len, raw)) == final
         assert np.array_equal(hindsight.standing[final][place], past.standing(2))
-    assert len({level[place, 0].item() for level in hindsight.standing.values()}) > 5
+    # It looks at the first of the two steps, and leaves the last one to the view of ties.
+    assert len({level[place][0] for level in hindsight.standing.values()}) > 5
 
 
 def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffusion) -> None:
@@ -114,8 +115,8 @@ def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffu
         *_, errors = smoothed_errors([residual], entity.recipe)
         units = entity.calibration.units
         ((joined, _),) = scored([errors[-1:]], units, entity.recipe, past)
-        alike(arrival[row : row + 1], joined.max(axis=1) / entity.calibration.arrival[0])
-        levels.add(past[place].levels[0, 0].item())
+        alike(arrival[row : row + 1], entity.score(joined.T, entity.calibration.arrival))
+        levels.add(past[place].levels[0, 0])
     assert len(levels) >= 3
 
 
@@ -229,7 +230,7 @@ def test_what_is_held_does_not_grow(detector: ImDiffusion) -> None:
 
 def test_memory_of_an_entity_of_38_channels_under_the_settings_of_fast() -> None:
     names = tuple(f"c{k}" for k in range(38))
-    fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 4}
+    fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 6}
     detector = fit(series(450, 38), names, max_steps=1, validate_every=1, **fast)
     for hindsight, most in ((False, 150_000), (True, 200_000)):
         scorer = EntityScorer(entity_of(detector), hindsight=hindsight)
@@ -238,7 +239,7 @@ def test_memory_of_an_entity_of_38_channels_under_the_settings_of_fast() -> None
         for row in range(250, 350, 3):
             scorer.push(live(series(3, 38), names, start=row))
             held.append(scorer.nbytes)
-        assert 20_000 < max(held) < most
+        assert 20_000 < max(held) < most, hindsight
 
 
 # -- states

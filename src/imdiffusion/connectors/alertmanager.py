@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.delivery import Outbox
 from imdiffusion.connectors.exposition import LABEL_NAME
 from imdiffusion.connectors.http import Client, HttpOptions, split_url
@@ -26,11 +27,12 @@ from imdiffusion.records import EventRecord, Record
 __all__ = ["AlertmanagerSink"]
 
 _SECOND = 1_000_000_000  # nanoseconds
+_REMEMBERED = 10_000  # events: an older turn of one of these does not raise it anew
 _OWN = ("alertname", "entity", "detector", "severity", "event")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class AlertmanagerSink(HttpOptions):
+class AlertmanagerSink(Closing, HttpOptions):
     """Sends alerts to Alertmanager's v2 interface at `url`, for instance http://127.0.0.1:9093.
 
     An event is one alert by its label `event`. alertname, severity: labels of every alert.
@@ -71,6 +73,7 @@ class AlertmanagerSink(HttpOptions):
         self._outbox = Outbox(self._post, size=100)
         self._open: dict[str, tuple[EventRecord, dict[str, str]]] = {}
         self._again_at: dict[str, float] = {}  # monotonic seconds
+        self._told: dict[str, int] = {}  # the last turn of each event that was settled
 
     @property
     def refused(self) -> int:
@@ -91,7 +94,7 @@ class AlertmanagerSink(HttpOptions):
     def send(self, records: Sequence[Record]) -> None:
         """Hold events until `flush`."""
         for record in records:
-            if isinstance(record, EventRecord):
+            if isinstance(record, EventRecord) and record.turn > self._told.get(record.id, -1):
                 self._outbox.put(record.key, record)
 
     def flush(self) -> None:
@@ -135,6 +138,10 @@ class AlertmanagerSink(HttpOptions):
         return taken
 
     def _settle(self, event: EventRecord, *, alive: bool) -> None:
+        self._told.pop(event.id, None)
+        self._told[event.id] = event.turn  # to the end: the one longest untouched goes first
+        if len(self._told) > _REMEMBERED:
+            del self._told[next(iter(self._told))]
         if alive:
             self._open[event.id] = (event, self._labels(event))
             self._again_at[event.id] = time.monotonic() + self.hold / 2

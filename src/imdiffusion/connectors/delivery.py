@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 from imdiffusion.errors import ConnectionLost
@@ -16,17 +17,23 @@ class Outbox(Generic[T]):
     post: takes a batch; False if the far side refuses it for good, ConnectionLost if it is away.
     A refused batch is halved until the refused items stand alone: they are counted in `refused`,
     the others get through, still in their order. What is settled stays so: after a ConnectionLost
-    the caller may send everything again, and each item is posted and counted once. Holds at
-    most `most` items.
+    the caller may send everything again, and each item is posted and counted once. So it is with
+    the last `window` items of the flushes before. Holds at most `most` items.
     """
 
     def __init__(
-        self, post: Callable[[Sequence[T]], bool], *, size: int, most: int = 200_000
+        self,
+        post: Callable[[Sequence[T]], bool],
+        *,
+        size: int,
+        window: int = 0,
+        most: int = 200_000,
     ) -> None:
         self.refused = 0
-        self._post, self._size, self._most = post, size, most
+        self._post, self._size, self._window, self._most = post, size, window, most
         self._held: dict[Hashable, T] = {}
-        self._settled: set[Hashable] = set()  # of the flush that has not come to its end
+        # Oldest first: those of the flush that has not come to its end, and `window` before them.
+        self._settled: dict[Hashable, None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,6 +65,8 @@ class Outbox(Generic[T]):
                 continue
             self.refused += not taken
             for key, _ in batch:
-                self._settled.add(key)
+                self._settled[key] = None
                 del self._held[key]
-        self._settled.clear()
+        surplus = len(self._settled) - self._window
+        for key in list(islice(self._settled, max(surplus, 0))):
+            del self._settled[key]

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.exposition import (
     CONTENT_TYPE,
     LABEL_NAME,
@@ -30,7 +31,7 @@ _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _PATIENCE = 5.0  # seconds for one who asks and then says no more
 
 
-class MetricsSink:
+class MetricsSink(Closing):
     """Keeps what was said last and renders it. Any number of threads may ask while one sends.
 
     port: serve http://127.0.0.1:PORT/metrics; 0 = any free port (see `address`); None = not at all.

@@ -11,10 +11,10 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.http import Client, HttpOptions, Reply
 from imdiffusion.connectors.matrix import (
     Gathering,
@@ -38,7 +38,7 @@ class _RefusedError(Exception):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class PrometheusSource(HttpOptions):
+class PrometheusSource(Closing, HttpOptions):
     """Rows of range queries: one frame an entity, timestamps on a grid of `step`.
 
     query: one expression, its channels called as the metrics are; or queries: several, "name=
@@ -135,17 +135,6 @@ class PrometheusSource(HttpOptions):
         if self._client is not None:
             self._client.close()
             self._client = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _gather(self, grid: Grid) -> Batch:
         """All queries on one grid. Of a single row, one that is refused is passed over."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.delivery import Outbox
 from imdiffusion.connectors.exposition import LABEL_NAME, Labels
 from imdiffusion.connectors.http import Client, HttpOptions
@@ -24,6 +25,7 @@ _HEADERS = {
 }
 _STALE = b"\x02\x00\x00\x00\x00\x00\xf0\x7f"  # the NaN that ends a series, little endian
 _MILLISECOND = 1_000_000
+_REMEMBERED = 10_000  # samples: one of these that comes again is not written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Sample:
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class RemoteWriteSink(HttpOptions):
+class RemoteWriteSink(Closing, HttpOptions):
     """Writes `imdiffusion_score` and what else `latest.FAMILIES` names, counters left out.
 
     url: of the receiver, with its path: http://HOST:9090/api/v1/write. labels: put on everything,
@@ -64,7 +66,7 @@ class RemoteWriteSink(HttpOptions):
             )
         self._fixed = parse_pairs("labels", self.labels, LABEL_NAME)
         self._client: Client | None = None
-        self._outbox = Outbox(self._post, size=self.batch)
+        self._outbox = Outbox(self._post, size=self.batch, window=_REMEMBERED)
         self._refused = 0
         self._said_at = 0  # milliseconds: the last time that conditions were stamped with
         self._latest = Latest(self.top)

@@ -83,3 +83,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of everything. May be called twice."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.credentials import secret
 from imdiffusion.connectors.delivery import Outbox
 from imdiffusion.connectors.http import Client, HttpOptions, split_url
-from imdiffusion.data.timestamps import text_of
+from imdiffusion.connectors.options import positive
+from imdiffusion.connectors.record_text import json_of
 from imdiffusion.errors import ConfigError, UsageError
 from imdiffusion.records import EventRecord, Record
 
@@ -24,14 +22,13 @@ __all__ = ["WebhookSink"]
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class WebhookSink(HttpOptions):
-    """POSTs a list of event records, each as `EventRecord.to_dict` makes it; NaN becomes null.
-
-    A time stands twice: in nanoseconds since the epoch, and as ISO 8601 under `<name>_iso`.
+class WebhookSink(Closing, HttpOptions):
+    """POSTs a list of event records, each as `record_text` says.
 
     url, or url_env or url_file where the address is itself a secret. secret_env or secret_file:
-    sign each request, see `signature`. batch: events of a request. An event that is refused for
-    good is counted in `refused`; see `HttpOptions` for the other options.
+    sign each request, see `signature`. batch: events of a request. window: how many of the last
+    events are remembered, so that one that is sent again is not posted again. An event that is
+    refused for good is counted in `refused`; see `HttpOptions` for the other options.
     """
 
     url: str = ""
@@ -40,6 +37,7 @@ class WebhookSink(HttpOptions):
     secret_env: str = ""
     secret_file: str = ""
     batch: int = 100
+    window: int = 100_000
 
     takes = frozenset({"event"})
 
@@ -51,8 +49,9 @@ class WebhookSink(HttpOptions):
             )
         if not 1 <= self.batch <= 10_000:
             raise ConfigError(f"batch is out of range: {self.batch}", remedy="Give 1 to 10000.")
+        positive(window=self.window)
         self._client: Client | None = None
-        self._outbox = Outbox(self._post, size=self.batch)
+        self._outbox = Outbox(self._post, size=self.batch, window=self.window)
 
     @property
     def refused(self) -> int:
@@ -90,7 +89,7 @@ class WebhookSink(HttpOptions):
     def _post(self, events: Sequence[EventRecord]) -> bool:
         if self._client is None:
             raise UsageError("the sink is not open", remedy="Call open first.")
-        body = json.dumps([_json(event) for event in events], allow_nan=False).encode()
+        body = json.dumps([json_of(event) for event in events], allow_nan=False).encode()
         keys = json.dumps([event.key for event in events]).encode()
         headers = {
             "Content-Type": "application/json",
@@ -110,18 +109,3 @@ def signature(key: str, at: str, body: bytes) -> str:
     old ones cannot be shown a request twice.
     """
     return "sha256=" + hmac.new(key.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-
-
-def _json(event: EventRecord) -> dict[str, Any]:
-    found = {name: _plain(value) for name, value in event.to_dict().items()}
-    for name in ("start", "end", "peak"):
-        at = found[name]
-        found[f"{name}_iso"] = None if at is None else text_of(np.datetime64(at, "ns"))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

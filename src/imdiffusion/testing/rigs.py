@@ -6,12 +6,13 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from imdiffusion.connectors.record_text import Key, key_in
+from imdiffusion.records import Record
 
 Cells = dict[tuple[str, int, str], float]  # (entity, timestamp in ns, channel) -> value
 
@@ -39,13 +40,15 @@ class SinkRig:
     """A far side for one sink.
 
     options: that build it. received: the keys (`record_text.key_of`) of all that came, each as
-    often as it came; None where the far side keeps no keys, so that only what the sink itself says
-    can be checked. remembers: also over a restart nothing comes twice.
+    often as it came; None where the far side keeps no keys. shows: is given what was sent, and
+    raises AssertionError unless the far side shows just that; None = nothing more is asked there.
+    remembers: also over a restart nothing comes twice.
     """
 
     options: Mapping[str, object]
     received: Callable[[], list[Key]] | None
     remembers: bool = True
+    shows: Callable[[Sequence[Record]], None] | None = None
 
 
 def rows_of(cells: Cells) -> list[bytes]:
