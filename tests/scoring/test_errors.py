@@ -262,6 +262,17 @@ def test_floors_are_in_standard_deviations_of_a_channel() -> None:
     assert found == pytest.approx([0.05 * 20, (0.05 * 20) ** 2])
 
 
+def test_every_view_has_its_floor_in_the_same_units() -> None:
+    errors = np.full((20, 1, 1, 2, 2), 1e-9, np.float32)
+    names = ("spread", "peak", "level", "tie")
+    recipe = Recipe(views=tuple(View(name, recent=name == "level") for name in names))
+    found = fit_units(errors, 15, recipe, unit=1.0)
+    assert found.scale[:, 0, 0, 0] == pytest.approx([0.2, 0.05, 0.2, 0.2])
+    ((joined, parts),) = scored([errors], found, recipe)
+    assert np.isfinite(joined).all()
+    assert np.isfinite(parts).all()
+
+
 def test_a_recipe_has_the_views_that_the_settings_name() -> None:
     paper = recipe_of(presets.preset("paper"))
     assert paper == Recipe()

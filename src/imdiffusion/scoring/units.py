@@ -136,8 +136,8 @@ def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Uni
         row = reduce_channels(part, kind=recipe.reduce)
         known = row[np.isfinite(row)]
         if known.size:
-            unit = rule.quiet * float(np.quantile(known, rule.quantile))
-            high[place] = max(unit, float(np.finfo(np.float32).tiny))
+            loud = rule.quiet * float(np.quantile(known, rule.quantile))
+            high[place] = max(loud, float(np.finfo(np.float32).tiny))
             recent[place] = np.quantile(known, np.linspace(0, 1, KNOTS))
     return Units(scale, high, recent)
 
