@@ -103,6 +103,12 @@ class Latest:
             self._newest[record.entity] = record.timestamp
             self._lags[record.entity] = now - record.timestamp / SECOND
 
+    def recall(self, event: EventRecord) -> None:
+        """An event that began before this process did: it is ongoing, and is not counted."""
+        if event.id not in self._turns:
+            self._turns[event.id] = event.turn
+            self._ongoing.setdefault(event.entity, set()).add(event.id)
+
     def forget(self, entity: str) -> None:
         """Drop everything of an entity that is watched no more."""
         for known in (self._newest, self._lags, self._gaps, self._ongoing):
