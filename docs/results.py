@@ -33,6 +33,16 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...]]] = {
         ("one_liners", "headline", "peers_three"),
         (_under("label_free"), _under("oracle")),
     ),
+    "parts": (
+        "What each part of `fast` is worth: one left out at a time, on the part that chose",
+        ("parts",),
+        (_under("label_free"),),
+    ),
+    "trade": (
+        "Quality against speed: what the default of `fast` was chosen from",
+        ("trade",),
+        (_under("label_free"),),
+    ),
     "paper": (
         "The paper's protocol: point-adjusted, everything chosen on test labels",
         ("paper_three", "peers_three"),

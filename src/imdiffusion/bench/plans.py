@@ -58,6 +58,61 @@ SMALL: dict[str, Scalar] = {
 }
 
 
+# Whose labels may choose: the part that the default was chosen on (docs/studies/quality.md).
+DEVELOPMENT = {
+    "SMD": tuple(f"machine-1-{number}" for number in range(2, 9)),
+    "GCP": tuple(f"service{number}" for number in range(10)),
+    "ASD": tuple(f"omi-{number}" for number in range(1, 5)),
+}
+SIX = {name: entities[:2] for name, entities in DEVELOPMENT.items()}
+
+
+def _fast(name: str, **changed: Scalar) -> Variant:
+    return Variant(name, "fast", {**PROMISE, **changed})
+
+
+# A single step is the mixer's: a relay with nobody to hand over to.
+COARSE: dict[str, Scalar] = {
+    "sampling_steps": 1,
+    "ensemble_steps": 1,
+    "error_scale": "spread,peak,level",
+    "batch_size": 16,
+}
+
+
+def _parts() -> tuple[Variant, ...]:
+    """`fast` with one of its parts left out or put back, one at a time."""
+    return (
+        FAST,
+        _fast("one step, coarse", **COARSE),
+        _fast("without the view of ties", error_scale="spread,peak,level"),
+        _fast("spread alone", error_scale="spread,tie"),
+        _fast("without levels", error_scale="spread,peak,tie"),
+        _fast("without peaks", error_scale="spread,level,tie"),
+        _fast("slow parts left in", detrend="0"),
+        _fast("one width, 30 rows", detrend="30", smooth="30"),
+        _fast("without logarithm", log_gain=0.0),
+        _fast("mean over channels", reduce="mean"),
+        _fast("thresholds from held-out rows", calibrate_on="holdout"),
+        _fast("trained on groups alone", train_mask="channel"),
+    )
+
+
+def _trade() -> tuple[Variant, ...]:
+    """Quality against speed: steps, patches, width, depth, masks and length of training."""
+    return (
+        FAST,
+        _fast("1 step, coarse", **COARSE),
+        _fast("4 steps", sampling_steps=4, ensemble_steps=2),
+        *(_fast(f"patches of {rows}", patch_length=rows) for rows in (1, 2, 10, 20)),
+        *(_fast(f"width {width}", width=width, feedforward=2 * width) for width in (64, 256)),
+        *(_fast(f"{layers} layers", layers=layers) for layers in (1, 6)),
+        *(_fast(f"{groups} groups", mask_groups=groups) for groups in (2, 4, 10)),
+        *(_fast(f"{steps} training steps", max_steps=steps) for steps in (100, 200, 1200)),
+        _fast("windows overlap by half", stride=50),
+    )
+
+
 def _one_liners() -> tuple[Variant, ...]:
     return tuple(Variant(name, name, PROMISE) for name in baselines.names() if name not in SLOW)
 
@@ -105,6 +160,8 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2)),
     "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
     "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
+    "parts": lambda: Plan("parts", tuple(DEVELOPMENT), _parts(), (0, 1), DEVELOPMENT),
+    "trade": lambda: Plan("trade", tuple(SIX), _trade(), (0,), SIX),
     "paper": lambda: Plan("paper", SETS, (PAPER, RANDOM), tuple(range(6)), own=PAPER_OWN),
     "paper_three": lambda: Plan(
         "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN

@@ -8,23 +8,29 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 RECENT_ROWS = 2000
-RECENT_QUANTILE = 0.95
+RECENT_QUANTILE = 0.9  # of the past, as its median lets one expect it
 EVERY = 50  # rows between two looks back
 KNOTS = 101  # quantiles of held-out rows that stand for the past before the first row
 
 
 class RecentQuantile:
-    """The .95 quantile of the 2,000 rows before, anew every 50 rows, of each of S streams.
+    """The .9 quantile that the 2,000 rows before would have without faults, of each of S streams.
+
+    Anew every 50 rows: their median, times the .9 quantile of normal rows by its own median. So
+    faults in the past do not raise it while they are less than half of the past; the quantile
+    itself they would raise from a tenth on.
 
     knots (KNOTS,): evenly spaced quantiles of normal rows, which fill the past at the start. What
     comes out hangs on the rows alone, not on the runs they arrive in. NaN is left out; where
-    nothing else is left, the last quantile stands.
+    nothing else is left, what stood before stands.
     """
 
     def __init__(self, knots: Floats) -> None:
         filled = np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
         # Shuffled, for the past leaves in order and must stay the same law while it does.
         self._first = np.random.default_rng(0).permutation(filled).astype(np.float32)
+        median, high = np.quantile(filled, [0.5, RECENT_QUANTILE])
+        self._lift = float(high / median) if median > 0 else 1.0
         self._past: Floats | None = None  # (RECENT_ROWS, S)
         self._new: list[Floats] = []
         self._count = 0
@@ -34,7 +40,7 @@ class RecentQuantile:
         """What stands before the next row of each of S streams: (S,)."""
         if self._past is None or self._level is None:
             self._past = np.repeat(self._first[:, None], streams, axis=1)
-            self._level = np.quantile(self._past, RECENT_QUANTILE, axis=0).astype(np.float32)
+            self._level = _high(self._past, self._lift, np.zeros(streams, np.float32))
         return self._level
 
     def state(self) -> dict[str, Floats]:
@@ -64,18 +70,18 @@ class RecentQuantile:
             if self._count == EVERY and self._past is not None:
                 self._past = np.concatenate([self._past[EVERY:], *self._new])
                 self._new, self._count = [], 0
-                self._level = _quantile(self._past, self._level)
+                self._level = _high(self._past, self._lift, self._level)
         return out
 
 
-def _quantile(past: Floats, before: Floats) -> Floats:
+def _high(past: Floats, lift: float, before: Floats) -> Floats:
     """Of each column, without NaN; where a column has nothing else, what was there before."""
     if not np.isnan(past).any():
-        level: Floats = np.quantile(past, RECENT_QUANTILE, axis=0).astype(np.float32)
+        level: Floats = (lift * np.median(past, axis=0)).astype(np.float32)
         return level
     columns = zip(past.T, before, strict=True)
     kept = [
-        np.quantile(known, RECENT_QUANTILE) if (known := one[~np.isnan(one)]).size else last
+        lift * np.median(known) if (known := one[~np.isnan(one)]).size else last
         for one, last in columns
     ]
     return np.array(kept, np.float32)
