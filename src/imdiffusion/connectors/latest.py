@@ -91,6 +91,8 @@ class Latest:
                 self._scores[record.entity, record.moment] = record  # another model's say
             return
         self._scores[record.entity, record.moment] = record
+        if record.state == "stale":
+            return  # it tells that no row came: it is none itself, and no news of one
         whose = (("entity", record.entity), ("moment", record.moment))
         self._count(SCORES, whose)
         if record.score > 1:
