@@ -65,6 +65,13 @@ def test_the_latest_of_every_entity_is_told():
     degraded = labels.format("arrival").replace("ready", "degraded")
     assert scores[f"imdiffusion_score{{{degraded}}}"] == "NaN"
     assert sum(name.startswith("imdiffusion_score{") for name in scores) == 1
+    # that nothing comes any more is told, and is no row: silence goes on being measured
+    before = lines(sink)
+    sink.send([score(start + 101.001, math.nan, state="stale")])
+    told = lines(sink)
+    assert {name for name in told.keys() - before.keys() if 'state="stale"' in name}
+    kept = {name: text for name, text in before.items() if "imdiffusion_score{" not in name}
+    assert kept.items() <= told.items()
     sink.forget("web-1")
     assert sink.text() == ""
 

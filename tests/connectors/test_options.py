@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +13,13 @@ import pytest
 
 from imdiffusion import registry
 from imdiffusion.connectors.files_source import FilesSource
+from imdiffusion.connectors.http import HttpOptions
 from imdiffusion.connectors.options import load_sink, load_source, options_of, takes_of
 from imdiffusion.errors import ConfigError
 
-PAGE = Path(__file__).parents[2] / "docs" / "connectors.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("connectors.md", "prometheus.md")]
+# Options that everything has that speaks HTTP: in a table of their own.
+SHARED = {item.name for item in fields(HttpOptions)}
 
 
 @pytest.mark.parametrize(
@@ -63,34 +68,52 @@ def test_flags_choices_and_what_may_be_left_out(monkeypatch):
             load_source("typed", options)
 
 
-# -- the page
+# -- the pages
 
 
-def sections() -> dict[str, str]:
-    text = PAGE.read_text()
-    return dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL))
+def tables() -> dict[str, dict[str, str]]:
+    """Of each section of the pages, its options with their defaults as they are written there."""
+    text = "".join(page.read_text() for page in PAGES)
+    found = re.findall(r"^#{2,3} (.*?)\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    row = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", flags=re.MULTILINE)
+    return {
+        title: dict(row.findall(section.partition("| option |")[2].partition("\n\n")[0]))
+        for title, section in found
+    }
 
 
-def test_the_page_has_every_option_of_what_it_describes():
-    described = 0
-    for title, text in sections().items():
-        found = re.fullmatch(r"(Source|Sink) `(\w+)`", title)
-        if found is None:
-            continue
-        described += 1
-        listed = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
-        known = options_of(f"{found[1].lower()}s", found[2])
-        assert listed == list(known), title
-        for option, (_, default) in known.items():
-            row = re.search(rf"^\| `{option}` \| ([^|]*) \|", text, flags=re.MULTILINE)
-            shown = "needed" if not isinstance(default, str | int | float) else f"`{default!r}`"
-            assert row[1].replace('"', "'") == shown, f"{title}: {option}"
-    assert described == 8
+def written(default: object) -> set[str]:
+    if default is inspect.Parameter.empty:
+        return {"needed"}
+    return {"not served"} if default is None else {f"`{default!r}`"}
 
 
-def test_the_examples_of_the_page_are_right():
-    examples = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(examples) >= 8
+@pytest.mark.parametrize("table", ["sources", "sinks"])
+def test_the_pages_have_every_option_with_its_default(table):
+    pages = tables()
+    for name in registry.names(table):
+        title = f"{table[:-1].capitalize()} `{name}`"
+        known = {option: default for option, (_, default) in options_of(table, name).items()}
+        if known.keys() >= SHARED:
+            known = {option: known[option] for option in known if option not in SHARED}
+        assert list(pages[title]) == list(known), title
+        for option, default in known.items():
+            shown = pages[title][option].replace('"', "'")
+            assert shown in written(default), f"{title}: {option}"
+
+
+def test_the_shared_options_stand_once():
+    shared = tables()["What all of them keep to"]
+    known = options_of("sources", "prometheus")
+    assert shared.keys() == SHARED
+    for option, shown in shared.items():
+        assert shown in written(known[option][1]), option
+
+
+def test_the_examples_of_the_pages_are_right():
+    text = "".join(page.read_text() for page in PAGES)
+    examples = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) >= 9
     for example in examples:
         for kind, load in (("source", load_source), ("sink", load_sink)):
             for table in tomllib.loads(example).get(kind, ()):

@@ -113,7 +113,10 @@ def test_events_are_active_while_they_last(prometheus):
         ((values),) = stored(prometheus, "imdiffusion_event_active").values()
         return values[-1][1]
 
+    sink.recall([event(BASE - 60, id="e0")])  # from before a restart
     sink.send([score(BASE)])
+    assert active() == 1
+    sink.send([event(BASE - 60, BASE - 1, id="e0")])
     assert active() == 0
     sink.send([event(BASE), event(BASE + 1, id="e2")])
     assert active() == 2

@@ -97,6 +97,11 @@ class AlertmanagerSink(Closing, HttpOptions):
             if isinstance(record, EventRecord) and record.turn > self._told.get(record.id, -1):
                 self._outbox.put(record.key, record)
 
+    def recall(self, ongoing: Sequence[EventRecord]) -> None:
+        """Keep alive from now on what was ongoing before a start."""
+        self.send(ongoing)
+        self.flush()
+
     def flush(self) -> None:
         """Send what is held, and what has to be kept alive; ConnectionLost if that stops."""
         self._outbox.flush()

@@ -91,6 +91,8 @@ class Latest:
                 self._scores[record.entity, record.moment] = record  # another model's say
             return
         self._scores[record.entity, record.moment] = record
+        if record.state == "stale":
+            return  # it tells that no row came: it is none itself, and no news of one
         whose = (("entity", record.entity), ("moment", record.moment))
         self._count(SCORES, whose)
         if record.score > 1:
@@ -102,6 +104,12 @@ class Latest:
                 gaps.append(record.timestamp - newest)
             self._newest[record.entity] = record.timestamp
             self._lags[record.entity] = now - record.timestamp / SECOND
+
+    def recall(self, event: EventRecord) -> None:
+        """An event that began before this process did: it is ongoing, and is not counted."""
+        if event.id not in self._turns:
+            self._turns[event.id] = event.turn
+            self._ongoing.setdefault(event.entity, set()).add(event.id)
 
     def forget(self, entity: str) -> None:
         """Drop everything of an entity that is watched no more."""

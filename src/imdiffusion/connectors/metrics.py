@@ -22,7 +22,7 @@ from imdiffusion.connectors.exposition import (
 )
 from imdiffusion.connectors.latest import FAMILIES, Latest
 from imdiffusion.errors import ConfigError
-from imdiffusion.records import Record
+from imdiffusion.records import EventRecord, Record
 
 __all__ = ["MetricsSink"]
 
@@ -78,6 +78,12 @@ class MetricsSink(Closing):
         with self._lock:
             for record in records:
                 self._latest.take(record, now)
+
+    def recall(self, ongoing: Sequence[EventRecord]) -> None:
+        """Show what was ongoing before a start."""
+        with self._lock:
+            for event in ongoing:
+                self._latest.recall(event)
 
     def flush(self) -> None:
         """Nothing: nobody waits on the far side."""

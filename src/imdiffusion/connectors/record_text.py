@@ -24,11 +24,20 @@ _TIMES = ("timestamp", "start", "end", "peak")
 _KEYS = {"score": ("entity", "timestamp", "moment", "model"), "event": ("id", "turn")}
 
 
+def plain(value: Any) -> Any:
+    """The same facts as JSON can say them: no NaN, no infinity, lists for tuples."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
 def json_of(record: Record) -> dict[str, Any]:
     """The record as a dict of JSON values: no NaN, lists for tuples, times in both forms."""
     found: dict[str, Any] = {}
     for name, value in record.to_dict().items():
-        found[name] = _plain(value)
+        found[name] = plain(value)
         if name in _TIMES:
             instant = None if value is None else text_of(np.datetime64(value, "ns"))
             found[f"{name}_iso"] = instant
@@ -55,9 +64,3 @@ def key_in(row: Mapping[str, object]) -> Key | None:
     if names is None or any(name not in row for name in names):
         return None
     return (row["kind"], *(row[name] for name in names))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value

@@ -14,7 +14,7 @@ from imdiffusion.connectors.http import Client, HttpOptions
 from imdiffusion.connectors.latest import SCORE, SHARE, Latest, score_labels, share_labels
 from imdiffusion.connectors.pairs import parse_pairs
 from imdiffusion.errors import ConfigError, MissingExtraError, UsageError
-from imdiffusion.records import Record, ScoreRecord
+from imdiffusion.records import EventRecord, Record, ScoreRecord
 
 __all__ = ["RemoteWriteSink", "write_request"]
 
@@ -93,6 +93,11 @@ class RemoteWriteSink(Closing, HttpOptions):
                 for sample in self._samples(record):
                     key = (sample.labels, sample.timestamp, sample.value)
                     self._outbox.put(key, sample)
+
+    def recall(self, ongoing: Sequence[EventRecord]) -> None:
+        """Show what was ongoing before a start, from the next flush on."""
+        for event in ongoing:
+            self._latest.recall(event)
 
     def flush(self) -> None:
         """Write everything, in the order of time; ConnectionLost if that stops before its end."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.records import Record
+from imdiffusion.records import EventRecord, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,25 @@ class Sink(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """What a sink has besides, if what it says hangs on the events that are ongoing now."""
+
+    def recall(self, ongoing: Sequence[EventRecord]) -> None:
+        """After a start, before anything else: events that began before it and go on, newest turn
+        each. Raises as `send` and `flush` do; then it is called again.
+        """
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """What a sink has besides, if its far side forgets what is not said again in time."""
+
+    @property
+    def due(self) -> float:
+        """Seconds until `tick` has something to say; infinity where there is nothing."""
+
+    def tick(self) -> None:
+        """Say again what is due. Raises as `flush` does."""

@@ -2,14 +2,17 @@
 
 What lies behind the cursor is the outbox, in the live state: a sink that is away costs no memory.
 The cursor moves only after `flush`. After a kill in between the same records are sent again, and
-they are the very same, for they come from what was written down.
+they are the very same, for they come from what was written down. A sink whose far side has to be
+reminded of ongoing events is told of them after a start, and whenever it says that it is due.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
-from imdiffusion.connectors.seam import Sink
+from imdiffusion.connectors.seam import Recalling, Sink, Ticking
 from imdiffusion.errors import ConfigError, OutputError
 from imdiffusion.records import Record
 from imdiffusion.stream.clock import Clock, Patience
@@ -28,6 +31,8 @@ class Delivery:
         self.away = False
         self._store, self._clock, self._patience, self._batch = store, clock, patience, batch
         self._opened, self._refused = False, 0
+        self._recalling = sink if isinstance(sink, Recalling) else None  # until it was told
+        self._ticking = sink if isinstance(sink, Ticking) else None
         store.join(name, sink.takes)
         self.cursor = store.cursor(name)
 
@@ -47,11 +52,14 @@ class Delivery:
         if not self._patience.ready(self._clock.steady()):
             return False
         try:
+            if not self._reminded():
+                return False
             newest = self._store.last()
             if self.cursor >= newest:
                 return False
             behind = self._store.behind(self.name, limit=self._batch)
-            if not self._sent([record for _, record in behind]):
+            records = [record for _, record in behind]
+            if not self._tried(partial(self._send, records) if records else None):
                 return False
             # Nothing of its kinds may be left although the feed is longer: it is at the end.
             cursor = behind[-1][0] if behind else newest
@@ -67,20 +75,33 @@ class Delivery:
         self._patience.worked()
         return bool(behind)
 
-    def _sent(self, records: list[Record]) -> bool:
-        """Send and flush; False where the sink is away."""
+    def _reminded(self) -> bool:
+        """Remind the sink of ongoing events, if it has to be; False where it is away."""
+        if self._recalling is not None:
+            if not self._tried(partial(self._recalling.recall, self._store.ongoing())):
+                return False
+            self._recalling = None
+        if self._ticking is not None and self._ticking.due <= 0:
+            return self._tried(self._ticking.tick)
+        return True
+
+    def _send(self, records: list[Record]) -> None:
+        self.sink.send(records)
+        self.sink.flush()
+
+    def _tried(self, work: Callable[[], None] | None) -> bool:
+        """Open the sink if it is not, and do this with it; False where it is away."""
         try:
             if not self._opened:
                 self.sink.open()
                 self._opened = True
-            if records:
-                self.sink.send(records)
-                self.sink.flush()
+            if work is not None:
+                work()
         except Exception as error:  # a fault of one sink must not stop the others
             log.debug("sink %s", self.name, exc_info=True)
             self._lost(error)
             return False
-        if self.away and records:
+        if self.away and work is not None:
             log.warning("sink %s is back", self.name)
             self.away = False
         return True

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from imdiffusion.connectors.record_text import plain
 from imdiffusion.records import MOMENTS, STATES, EventRecord, Record, ScoreRecord
 from imdiffusion.stream.checkpoint import Standing, Told
 from imdiffusion.stream.schema import PEAK_NS
-from imdiffusion.stream.texts import plain, record_text
+from imdiffusion.stream.texts import record_text
 
 
 class Inserts:

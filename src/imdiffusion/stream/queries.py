@@ -20,7 +20,7 @@ from imdiffusion.records import MOMENTS, STATES, EventRecord, Record, ScoreRecor
 from imdiffusion.stream.checkpoint import Feedback, ModelVersion
 from imdiffusion.stream.database import connect, size_of, storage
 from imdiffusion.stream.schema import PEAK_NS
-from imdiffusion.stream.texts import number, numbers, record_of
+from imdiffusion.stream.texts import event_of, number, numbers, record_of
 from imdiffusion.stream.views import Details, EntityNow, Lane
 
 FAR = 2**62  # a time after all others
@@ -168,12 +168,12 @@ class Reader:
             "ORDER BY start DESC, id DESC LIMIT ?",
             (until, FAR, since, status, status, entity, entity, text, text.lower(), at, key, limit),
         )
-        return [_event(row[0]) for row in rows]
+        return [event_of(row[0]) for row in rows]
 
     def event(self, event: str) -> list[EventRecord]:
         """Every turn of an event, its onset first."""
         rows = self._rows("SELECT record FROM turns WHERE id = ? ORDER BY turn", (event,))
-        return [_event(row[0]) for row in rows]
+        return [event_of(row[0]) for row in rows]
 
     def feedback(self, event: str = "", *, after: int = 0, limit: int = 1_000) -> list[Feedback]:
         """What people said of an event ("" = of all), oldest first, after the id `after`."""
@@ -258,12 +258,6 @@ class Reader:
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with storage(self.path):
             return self._connection().execute(query, values).fetchall()
-
-
-def _event(text: str) -> EventRecord:
-    record = record_of(text)
-    assert isinstance(record, EventRecord)  # noqa: S101  turns hold nothing else
-    return record
 
 
 def _score_record(entity: str, moment: str, row: Any) -> ScoreRecord:

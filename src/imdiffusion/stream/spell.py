@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.connectors.record_text import plain
 from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.texts import number, plain
+from imdiffusion.stream.texts import number
 
 Floats = NDArray[np.float64]
 

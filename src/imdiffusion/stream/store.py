@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Self
 
 from imdiffusion.errors import UsageError
-from imdiffusion.records import Record
+from imdiffusion.records import EventRecord, Record
 from imdiffusion.registry import nearest
 from imdiffusion.stream.checkpoint import VERDICTS, Checkpoint, Feedback
 from imdiffusion.stream.database import lock, open_state, storage
 from imdiffusion.stream.inserts import Inserts
 from imdiffusion.stream.retention import Retention, Thinning
-from imdiffusion.stream.texts import record_of
+from imdiffusion.stream.texts import event_of, record_of
 
 
 class Store:
@@ -136,6 +136,15 @@ class Store:
                 (seq, takes, limit),
             ).fetchall()
         return [(number, record_of(text)) for number, text in rows]
+
+    def ongoing(self) -> list[EventRecord]:
+        """The newest turn of every event that is ongoing, the earliest onset first."""
+        with self._turn, storage(self.path):
+            rows = self._connection.execute(
+                "SELECT record FROM events JOIN turns USING (id, turn) WHERE status = 'ongoing' "
+                "ORDER BY start, id"
+            ).fetchall()
+        return [event_of(row[0]) for row in rows]
 
     def advance(self, sink: str, seq: int, *, counts: Mapping[tuple[str, str], int]) -> None:
         """A sink has taken everything up to `seq`."""

@@ -6,18 +6,8 @@ import json
 import math
 from typing import Any
 
+from imdiffusion.connectors.record_text import plain
 from imdiffusion.records import EventRecord, Record, ScoreRecord
-
-
-def plain(value: Any) -> Any:
-    """The same facts as JSON can say them: no NaN, no infinity, lists for tuples."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
 
 
 def number(value: float | None) -> float:
@@ -45,3 +35,10 @@ def record_of(text: str) -> Record:
         if name in facts:
             facts[name] = numbers(facts[name])
     return ScoreRecord(**facts) if kind == "score" else EventRecord(**facts)
+
+
+def event_of(text: str) -> EventRecord:
+    """`record_of` for the text of an event's turn."""
+    record = record_of(text)
+    assert isinstance(record, EventRecord)  # noqa: S101  turns hold nothing else
+    return record
