@@ -92,6 +92,10 @@ class Access:
             return CHANGE
         return "" if read else READ
 
+    def demands_a_token(self) -> bool:
+        """Whether reading needs a token."""
+        return bool(self._tokens()[0])
+
     def has_change_token(self) -> bool:
         """Whether there is a token with which one may change."""
         return bool(self._tokens()[1])
@@ -112,7 +116,7 @@ class Access:
         known = {one.strip().lower() for one in self.hosts.split(",") if one.strip()}
         if name in known or name == "localhost" or _is_address(name):
             return True
-        return bool(self._tokens()[0])
+        return self.demands_a_token()
 
     def _tokens(self) -> tuple[str, str]:
         return (

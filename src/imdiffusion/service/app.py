@@ -12,10 +12,10 @@ from imdiffusion.connectors.metrics import MetricsSink
 from imdiffusion.errors import ImDiffusionError, UsageError
 from imdiffusion.service import changing, models, reading
 from imdiffusion.service.access import Access
-from imdiffusion.service.asking import Problems, desk_of
+from imdiffusion.service.asking import ONLY_KNOWN, Problems, desk_of
 from imdiffusion.service.desk import Desk, Health, Ingest
 from imdiffusion.service.following import Following
-from imdiffusion.service.gate import Gate
+from imdiffusion.service.gate import OPEN, Gate
 from imdiffusion.service.limits import Limits
 from imdiffusion.service.page import PAGE, Asset, assets
 from imdiffusion.service.vitals import MOST, metrics_text, readiness
@@ -31,7 +31,7 @@ from imdiffusion.service.web import (
 )
 from imdiffusion.stream.store import Store
 
-routes = APIRouter(responses=Problems, tags=["service"])
+routes = APIRouter(responses=Problems, tags=["service"], dependencies=ONLY_KNOWN)
 
 
 def make_app(
@@ -75,22 +75,29 @@ def make_app(
     app.include_router(changing.routes)
     if ingest is not None:
         app.include_router(changing.rows)
-        app.openapi = _with_rows(app)  # type: ignore[method-assign]
     app.include_router(routes)
     for kind, handler in _HANDLERS:
         app.add_exception_handler(kind, handler)
+    app.openapi = _described(app, access)  # type: ignore[method-assign]
     app.add_middleware(Gate, access=access, limits=limits, tally=desk.tally)
     return app
 
 
-def _with_rows(app: FastAPI) -> Any:
-    """The OpenAPI text with the model of rows, which is read by hand for its speed."""
+def _described(app: FastAPI, access: Access) -> Any:
+    """The OpenAPI text, with the rows that are read by hand and the tokens that the gate wants."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         text = plain()
+        parts = text["components"]
         schema = models.Rows.model_json_schema(ref_template="#/components/schemas/{model}")
-        text["components"]["schemas"].update(schema.pop("$defs"), Rows=schema)
+        parts["schemas"].update(schema.pop("$defs", {}), Rows=schema)
+        if access.demands_a_token():
+            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for path, methods in text["paths"].items():
+                for method, operation in methods.items():
+                    if path not in OPEN or method != "get":
+                        operation["security"] = [{"token": []}]
         return text
 
     return openapi
@@ -180,6 +187,8 @@ _HANDLERS: tuple[tuple[Any, Any], ...] = (
     (ImDiffusionError, _problem),
     (RequestValidationError, _invalid),
     (HTTPException, _refused),
+    # What the framework itself raises is of another class.
+    (400, _refused),
     (404, _refused),
     (405, _refused),
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from imdiffusion.registry import nearest
 from imdiffusion.service import models
 from imdiffusion.service.desk import Desk
 from imdiffusion.service.saying import SECOND, nanoseconds
-from imdiffusion.service.web import Query, Request
+from imdiffusion.service.web import Depends, HTTPException, Query, Request
 
 USUAL = 3_600 * SECOND  # the span of time that is meant where none is said
 
@@ -39,6 +40,18 @@ Changes: dict[int | str, dict[str, Any]] = Problems | {
 GONE: dict[int | str, dict[str, Any]] = {
     404: {"model": models.Problem, "description": "there is no such event or model"}
 }
+
+
+async def only_known(request: Request) -> None:
+    """Refuse a parameter that the route does not know, which would else be passed over silently."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            remedy = nearest(name, known) if known else "It takes none."
+            raise HTTPException(422, f"unknown parameter {ascii(name)[:60]}. {remedy}")
+
+
+ONLY_KNOWN = [Depends(only_known)]
 
 
 def desk_of(request: Request) -> Desk:

@@ -8,7 +8,7 @@ from typing import Any
 
 from imdiffusion.connectors.rows import Gathering, RowForm
 from imdiffusion.service import models
-from imdiffusion.service.asking import GONE, Changes, desk_of
+from imdiffusion.service.asking import GONE, ONLY_KNOWN, Changes, desk_of
 from imdiffusion.service.desk import Desk
 from imdiffusion.service.reading import EventId
 from imdiffusion.service.saying import feedback_out
@@ -16,8 +16,8 @@ from imdiffusion.service.web import APIRouter, HTTPException, JSONResponse, Requ
 
 MOST_WHY = 20  # sentences in an answer
 
-rows = APIRouter(prefix="/api", responses=Changes, tags=["change"])
-routes = APIRouter(prefix="/api", responses=Changes, tags=["change"])
+rows = APIRouter(prefix="/api", responses=Changes, tags=["change"], dependencies=ONLY_KNOWN)
+routes = APIRouter(prefix="/api", responses=Changes, tags=["change"], dependencies=ONLY_KNOWN)
 
 _ROWS = {"$ref": "#/components/schemas/Rows"}
 _LINES = {"type": "string", "description": "a row a line"}

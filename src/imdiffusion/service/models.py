@@ -45,11 +45,11 @@ class Problem(BaseModel):
 class Row(BaseModel):
     """One row: wide, with a key for each channel, or long, with `channel` and `value`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 3})
     __pydantic_extra__: dict[str, float | str | bool | None]
 
     entity: str | int
-    timestamp: str | float
+    timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | float
 
 
 class Rows(BaseModel):

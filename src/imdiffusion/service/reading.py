@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.service import models
-from imdiffusion.service.asking import GONE, Name, Problems, State, Until, desk_of, span
+from imdiffusion.service.asking import GONE, ONLY_KNOWN, Name, Problems, State, Until, desk_of, span
 from imdiffusion.service.desk import Desk
 from imdiffusion.service.saying import (
     SECOND,
+    bounded,
     entity_out,
     event_out,
     feedback_out,
@@ -27,10 +28,10 @@ from imdiffusion.stream.queries import FAR
 from imdiffusion.stream.views import Details
 from imdiffusion.stream.views import Lane as LaneFound
 
-routes = APIRouter(prefix="/api", responses=Problems, tags=["read"])
+routes = APIRouter(prefix="/api", responses=Problems, tags=["read"], dependencies=ONLY_KNOWN)
 
 Text = Annotated[str, Query(max_length=1_000)]
-Number = Annotated[str, Query(pattern=r"^-?[0-9]{0,18}$", max_length=19)]
+Number = Annotated[str, Query(pattern=r"^-?[0-9]{0,19}$", max_length=20)]
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64)]
 LISTED = 5  # channels of an event in a list; all of them where one event is asked for
 
@@ -66,7 +67,7 @@ async def scores(
     """Scores of an entity, the oldest first; without `since` those of the last hour."""
     desk = desk_of(request)
     lo, hi = span(desk, since, until)
-    lo = max(lo, int(after or lo - 1) + 1)
+    lo = max(lo, bounded(after) + 1) if after.strip("-") else lo
     found = await desk.ask(desk.reader.scores, entity, lo, hi, moment=moment, limit=limit)
     return models.Scores(
         entity=entity,
@@ -160,7 +161,7 @@ async def events(
     since: datetime | None = None,
     until: datetime | None = None,
     text: Text = "",
-    before: Annotated[str, Query(pattern=r"^(-?[0-9]{1,18}\.[A-Za-z0-9_-]{1,64})?$")] = "",
+    before: Annotated[str, Query(pattern=r"^(-?[0-9]{1,19}\.[A-Za-z0-9_-]{1,64})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> models.Events:
     """Events that touch the span, the latest onset first; text: part of an entity or channel."""
@@ -171,10 +172,10 @@ async def events(
         found = desk.reader.events(
             status=status or "",
             entity=entity,
-            since=-FAR if since is None else nanoseconds(since),
+            since=0 if since is None else nanoseconds(since),
             until=FAR if until is None else nanoseconds(until),
             text=text,
-            before=(int(start), key) if before else None,
+            before=(bounded(start), key) if before else None,
             limit=limit,
         )
         last = f"{found[-1].start}.{found[-1].id}" if len(found) == limit else None

@@ -22,7 +22,8 @@ from imdiffusion.stream.checkpoint import Feedback, ModelVersion
 from imdiffusion.stream.views import EntityNow
 
 SECOND = 1_000_000_000
-_FIRST, _LAST = -(2**63) + 1, 2**63 - 1
+# What times are held to, 1951 to 2116: their differences and sums fit into the 64 bits of SQLite.
+_FIRST, _LAST = -(2**59), 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,12 +38,17 @@ def instant_or_none(ns: int | None) -> str | None:
 
 
 def nanoseconds(time: datetime) -> int:
-    """A time in any zone (none = UTC) as ns since the epoch, held to the years 1678 to 2261."""
+    """A time in any zone (none = UTC) as ns since the epoch, held to 1951 to 2116."""
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     span = time - _EPOCH
     ns = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds * 1_000
     return min(max(ns, _FIRST), _LAST)
+
+
+def bounded(text: str) -> int:
+    """A number of nanoseconds, held to the same times."""
+    return min(max(int(text), _FIRST), _LAST)
 
 
 def cell(value: float) -> float | None:

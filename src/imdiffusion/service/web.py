@@ -5,7 +5,7 @@ from __future__ import annotations
 from imdiffusion.errors import MissingExtraError
 
 try:
-    from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request
+    from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response, StreamingResponse
 except ImportError as error:
@@ -13,6 +13,7 @@ except ImportError as error:
 
 __all__ = [
     "APIRouter",
+    "Depends",
     "FastAPI",
     "HTTPException",
     "JSONResponse",
