@@ -43,7 +43,8 @@ class Story:
             seen[[2, 5]] += (40, 15)
         if row % 13 == 4:
             seen[3] = np.nan
-        value = (4.0 + row % 5 if loud else 0.4 + 0.3 * abs(np.sin(row + number))) if score is None else score
+        value = 4.0 + row % 5 if loud else 0.4 + 0.3 * abs(np.sin(row + number))
+        value = value if score is None else score
         record = ScoreRecord(
             self.names[number], self.time(row), "arrival", float(value),
             ("ready", "degraded", "warming")[0 if number < 9 else number % 3], "fast", "m1",
@@ -54,13 +55,14 @@ class Story:
 
     def turn(self, number, rows, status, *, turn=0, id=None):
         order = [2, 5, *(k for k in range(len(self.channels)) if k not in (2, 5))]
-        peak = self.told(number, rows[len(rows) // 2])
+        middle = rows[len(rows) // 2]
+        seen, expected = (part[order].tolist() for part in self.told(number, middle).cells[:2])
         shares = np.array([0.7, 0.2] + [0.1 / (len(order) - 2)] * (len(order) - 2))
         return EventRecord(
             id or f"event-{number}", self.names[number], status, turn, self.time(rows[0]),
-            None if status == "ongoing" else self.time(rows[-1] + 1), self.time(rows[len(rows) // 2]),
+            None if status == "ongoing" else self.time(rows[-1] + 1), self.time(middle),
             6.5, "fast", "m1", tuple(self.channels[k] for k in order), tuple(shares.tolist()),
-            tuple(float(v) for v in peak.cells[1][order]), tuple(float(v) for v in peak.cells[0][order]),
+            tuple(expected), tuple(seen),
         )  # fmt: skip
 
     def write(self, store, *, details=True):

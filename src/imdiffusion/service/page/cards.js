@@ -66,11 +66,11 @@ function cardOf(event) {
 }
 
 function when(event) {
-  const start = moment(event.since);
-  const end = event.lasting ? "now" : moment(event.end);
-  const sameDay = !event.lasting && start.slice(0, 10) === end.slice(0, 10);
-  const tail = event.lasting ? "since then" : duration(event.end - event.start);
-  return element("span", "", event.lasting ? `${start} · going on` : `${start} – ${sameDay ? end.slice(11) : end} · ${tail}`);
+  const [start, end, today] = [event.since, event.end, nowSeconds()].map((x) => moment(x));
+  const from = start.slice(0, 10) === today.slice(0, 10) ? start.slice(11) : start;
+  if (event.lasting) return element("span", "", `since ${from}`);
+  const to = start.slice(0, 10) === end.slice(0, 10) ? end.slice(11) : end;
+  return element("span", "", `${from} – ${to} · ${duration(event.end - event.start)}`);
 }
 
 function channelTable(event) {

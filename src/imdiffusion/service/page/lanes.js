@@ -1,5 +1,6 @@
 // The swim lanes: a list of which only the rows on the screen exist, however many entities there are.
 
+const NAMES = new Intl.Collator("en", { numeric: true }); // host-2 comes before host-10
 const MARGIN = 3; // rows drawn beyond the screen
 
 class Lanes {
@@ -32,13 +33,13 @@ class Lanes {
     }
     const by = { worst: worstOf, now: (one) => one.score ?? -1 }[state.order];
     const keys = new Map(by ? found.map((one) => [one, by(one)]) : []);
-    found.sort((a, b) => (by ? keys.get(b) - keys.get(a) : 0) || (a.name < b.name ? -1 : 1));
+    found.sort((a, b) => (by ? keys.get(b) - keys.get(a) : 0) || NAMES.compare(a.name, b.name));
     this.names = found.map((one) => one.name);
     const all = entities.size;
     $("lanes-count").textContent = this.names.length < all ? `${this.names.length} of ${all}` : `${all}`;
     this.row = this.height;
     this.inner.style.height = `${this.names.length * this.row}px`;
-    this.box.style.height = `${Math.min(this.names.length * this.row + 2, Math.max(3 * this.row, innerHeight * 0.46))}px`;
+    this.box.style.height = `${Math.min(this.names.length * this.row + 2, Math.max(3 * this.row, innerHeight * (state.entity === null ? 0.7 : 0.4)))}px`;
     this.draw();
   }
 
@@ -114,13 +115,15 @@ class Lanes {
     pen.clearRect(0, 0, width, height);
     const scale = width / (view.hi - view.lo);
     for (const [event, chosen] of events) {
-      const [from, to] = [event.start, event.lasting ? view.hi : event.end].map((x) => (x - view.lo) * scale);
+      const [from, to] = [event.start, event.lasting ? Math.min(view.hi, nowSeconds()) : event.end].map((x) => (x - view.lo) * scale);
       pen.fillStyle = chosen ? ink.chosen : ink.event;
       pen.fillRect(from, 0, Math.max(2, to - from), height);
     }
-    const step = Math.max(1, grid.width * scale);
-    const from = Math.max(0, Math.floor((view.lo - grid.start) / grid.width));
-    const bar = step > 3 ? step - 1 : step;
+    // A row fills its interval, where that is wider than a bucket.
+    const seconds = Math.max(grid.width, one.interval_seconds || 0);
+    const step = Math.max(1, seconds * scale);
+    const from = Math.max(0, Math.floor((view.lo - grid.start - seconds) / grid.width));
+    const bar = step > 3 ? step - devicePixelRatio : step;
     for (let k = from; k < one.scores.length; k++) {
       const score = one.scores[k];
       if (score === null) continue;

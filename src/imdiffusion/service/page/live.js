@@ -3,6 +3,7 @@
 const lanes = new Lanes();
 let pendingLoad = 0;
 let follows = false;
+let listening = false;
 let waiting = [];
 
 // Shows what goes wrong, or asks for a token where one is needed.
@@ -98,6 +99,8 @@ function chooseEntity(name) {
   state.entity = state.entity === name && state.chosen === null ? state.entity : name;
   if (facts.events[state.event]?.entity !== name) state.chosen = state.event = null;
   shown.all = false;
+  lanes.order();
+  lanes.reveal(name);
   if (state.scope === "entity") guarded(loadEvents());
   drawCards();
   link();
@@ -113,12 +116,13 @@ async function chooseEventById(id, keepSpan = false) {
   if (event === null || state.chosen !== id) return;
   state.entity = event.entity;
   shown.all = false;
+  lanes.order();
   lanes.reveal(event.entity);
   drawCards();
   const step = entityOf(event.entity).interval_seconds || 60;
   const margin = Math.max(event.end - event.start, 40 * step);
   if (keepSpan || (state.live && event.lasting && event.start > view.lo)) moved(0);
-  else show(event.start - margin, event.end + margin);
+  else show(event.start - margin, Math.max(event.end, Math.min(event.end + margin, nowSeconds())));
   showCard($(`event-${id}`));
 }
 
@@ -208,10 +212,19 @@ const HANDLERS = {
   lost: () => guarded(loadAll()),
   down: (why) => tellStatus("lost", `not connected: ${why}`),
   refused() {
+    listening = false;
     tellStatus("lost", "a token is needed");
     askToken({ status: 401 });
   },
 };
+
+// Begins to follow, or goes on where a token was lacking.
+async function resume() {
+  await guarded(followLink());
+  if (listening) return;
+  listening = true;
+  follow(HANDLERS);
+}
 
 // Time goes on without rows too.
 setInterval(() => {
@@ -221,125 +234,6 @@ setInterval(() => {
   if (view.lo - grid.start > 2 * state.seconds) guarded(loadView());
   refresh();
 }, 1000);
-
-// -- token
-
-function askToken({ status }) {
-  const had = sessionStorage.getItem(TOKEN) !== null;
-  $("ask-wrong").hidden = !(had || status === 403);
-  $("ask-wrong").textContent = status === 403 ? "This needs the token for changing." : "The token was refused.";
-  if (!$("ask").open) $("ask").showModal();
-  $("token").focus();
-}
-
-function useToken(token) {
-  if (token) sessionStorage.setItem(TOKEN, token);
-  else sessionStorage.removeItem(TOKEN);
-  location.reload();
-}
-
-// -- hands
-
-const KEYS = {
-  ArrowLeft: (event) => (event.shiftKey ? moveBy(-0.25) : stepEvent(-1)),
-  ArrowRight: (event) => (event.shiftKey ? moveBy(0.25) : stepEvent(1)),
-  ArrowUp: () => lanes.move(-1),
-  ArrowDown: () => lanes.move(1),
-  "+": () => zoomBy(0.5),
-  "=": () => zoomBy(0.5),
-  "-": () => zoomBy(2),
-  0: reset,
-  Escape: reset,
-  l: backToRange,
-  "/": () => $("search").focus(),
-};
-
-function listenToKeys() {
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("ask").open) return;
-    if (event.target.closest("input, select")) {
-      if (event.key === "Escape") event.target.blur();
-      return;
-    }
-    const act = KEYS[event.key];
-    if (!act) return;
-    event.preventDefault();
-    act(event);
-  });
-}
-
-function listenToPage() {
-  const on = (id, kind, act) => $(id).addEventListener(kind, act);
-  on("range", "change", () => {
-    state.seconds = Number($("range").value);
-    backToRange();
-  });
-  on("live", "click", backToRange);
-  on("earlier", "click", () => moveBy(-0.5));
-  on("later", "click", () => moveBy(0.5));
-  on("closer", "click", () => zoomBy(0.5));
-  on("wider", "click", () => zoomBy(2));
-  on("reset", "click", reset);
-  on("more", "click", () => guarded(loadEvents(true)));
-  on("lane-order", "change", () => {
-    state.order = $("lane-order").value;
-    lanes.order();
-  });
-  for (const [id, name] of [["status-filter", "status"], ["scope", "scope"]]) {
-    on(id, "change", () => {
-      state[name] = $(id).value;
-      link();
-      guarded(loadEvents());
-    });
-  }
-  let typed = 0;
-  on("search", "input", () => {
-    state.text = $("search").value.trim();
-    lanes.order();
-    drawCards();
-    link();
-    clearTimeout(typed);
-    typed = setTimeout(() => guarded(loadEvents().then(() => lanes.order())), 200);
-  });
-  on("channel-search", "input", searchChannels);
-  on("all-channels", "click", () => {
-    shown.all = true;
-    guarded(loadSeries());
-  });
-  on("go-there", "click", () => {
-    const newest = Math.max(...[...entities.values()].map((one) => one.time ?? -Infinity));
-    show(newest - state.seconds, newest);
-  });
-  on("theme", "click", () => setTheme(isDark() ? "light" : "dark"));
-  on("key", "click", () => askToken({ status: 0 }));
-  on("ask-use", "click", () => useToken($("token").value.trim()));
-  on("ask-forget", "click", () => useToken(""));
-  on("ask-cancel", "click", () => $("ask").close());
-  on("token", "keydown", (event) => {
-    if (event.key === "Enter") useToken($("token").value.trim());
-  });
-  addEventListener("hashchange", () => guarded(followLink()));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(null));
-  new ResizeObserver(() => {
-    for (const chart of live) {
-      chart.resize();
-      chart.refresh();
-    }
-  }).observe($("ruler"));
-}
-
-function isDark() {
-  const forced = document.documentElement.dataset.theme;
-  return forced ? forced === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function setTheme(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-  else delete document.documentElement.dataset.theme;
-  readInk();
-  $("theme").textContent = isDark() ? "Light" : "Dark";
-  for (const chart of live) chart.plot.redraw();
-}
 
 // -- the link
 
@@ -351,7 +245,7 @@ async function followLink() {
   state.live = fixed === null;
   setSpan(...(fixed || spanOfRange()));
   if (entity !== null) state.entity = entity;
-  if (event !== null && event !== state.chosen) await chooseEventById(event, fixed !== null);
+  if (event !== null && !(event === state.chosen && facts.events[state.event]?.why)) await chooseEventById(event, fixed !== null);
   else moved(0);
   if (entity !== null) lanes.reveal(entity);
 }
@@ -373,9 +267,7 @@ async function start() {
   });
   listenToKeys();
   listenToPage();
-  const linked = followLink();
-  await linked;
-  follow(HANDLERS);
+  await resume();
 }
 
 guarded(start());

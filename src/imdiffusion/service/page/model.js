@@ -76,6 +76,7 @@ function keepEvent(told) {
   const at = facts.events.findIndex((one) => one.id === event.id);
   if (at >= 0) {
     if (event.verdict === null) event.verdict = facts.events[at].verdict;
+    event.why ??= facts.events[at].why;
     if (facts.events[at].channels.length > event.channels.length) {
       event.channels = facts.events[at].channels;
       event.shares = facts.events[at].shares;
