@@ -1,10 +1,10 @@
 """Retention: what is kept for how long, and taken away in steps that nobody waits for.
 
 By age: details first (those around events later), then scores (their peaks by ten minutes stay),
-peaks, and events that are over. By size: while the file holds more than `most_bytes`, all of these spans, and the feed,
-shrink by a tenth a round over the entities; once it holds less, they grow again, slowly. Events
-that are ongoing, or that a person gave feedback on, stay for good, and so do states, offsets and
-models: they do not grow.
+peaks, and events that are over. By size: while the file holds more than `most_bytes`, all of these
+spans, and the feed, shrink by a tenth a round over the entities; once it holds less, they grow
+again, slowly. Events that are ongoing, or that a person gave feedback on, stay for good, and so do
+states, offsets and models: they do not grow.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Retention:
     """Days that things are kept, bytes that the file may have, records that the feed may hold.
 
     details: seen, expected and band of every row; kept: of those around events. peaks: highest
-    score of ten minutes. feed: of each kind, scores and events, so that no flood of scores pushes an event out; a sink that is
-    away longer has its oldest records shed, which is counted.
+    score of ten minutes. feed: of each kind, scores and events, so that no flood of scores pushes
+    an event out; a sink that is away longer has its oldest records shed, which is counted.
     """
 
     details: float = 1.0
