@@ -80,8 +80,8 @@ def texts(browser, selector):
 
 def choose(browser, selector, value):
     browser.evaluate(
-        f"{{ const s = document.querySelector({selector!r}); s.value = {value!r};"
-        " s.dispatchEvent(new Event(s.tagName === 'SELECT' ? 'change' : 'input')) }"
+        f"{{ const one = document.querySelector({selector!r}); one.value = {value!r};"
+        "for (const kind of ['input', 'change']) one.dispatchEvent(new Event(kind)) }"
     )
     browser.settle()
 
@@ -172,6 +172,9 @@ def test_a_click_on_a_lane_shows_what_departs_and_a_drag_zooms(one, browser):
     assert "since=" in browser.evaluate("location.hash")
     browser.press("l")
     assert browser.evaluate("imdiffusion.state.live") is True
+    choose(browser, "#goto", "2026-01-05T10:00")
+    middle = sum(browser.evaluate(SPAN)) / 2
+    assert middle == pytest.approx(1_767_607_200, abs=1)
 
 
 def test_feedback_goes_to_the_live_state(one, browser):
@@ -218,7 +221,12 @@ def test_search_and_filters(one, browser):
     choose(browser, "#search", "net in")  # a channel: the lanes of events that name it
     browser.wait("document.querySelectorAll('.card').length === 2")
     assert lane_names(browser) == ["host-0", "host-1"]
+    choose(browser, "#search", "requests")  # a channel with a small share, which no card names
+    browser.wait("document.querySelectorAll('.card').length === 2")
+    choose(browser, "#search", "nothing of the kind")
+    browser.wait("document.querySelectorAll('.card').length === 0")
     choose(browser, "#search", "")
+    browser.wait("document.querySelectorAll('.card').length === 2")
     choose(browser, "#status-filter", "resolved")
     assert texts(browser, ".card .open") == ["host-0"]
     assert "status=resolved" in browser.evaluate("location.hash")

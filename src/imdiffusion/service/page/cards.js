@@ -25,13 +25,15 @@ async function loadEvents(more = false) {
   const found = await ask("/api/events", query);
   if (number !== listed.number) return;
   listed.next = found.next;
-  for (const told of found.events) keepEvent(told);
+  // The service searches all channels of an event, of which it tells the first ones alone.
+  for (const told of found.events) keepEvent(told).matched = query.text;
   drawCards();
 }
 
 function drawCards() {
   const wanted = facts.events.filter((one) => isWanted(one) || one.id === state.chosen);
   const made = wanted.map((event) => cardOf(event));
+  for (const id of listed.cards.keys()) if (!wanted.some((one) => one.id === id)) listed.cards.delete(id);
   const there = [...$("cards").children];
   if (made.length !== there.length || made.some((card, k) => card !== there[k])) $("cards").replaceChildren(...made);
   $("no-events").hidden = made.length > 0;

@@ -55,6 +55,10 @@ function listenToPage() {
     backToRange();
   });
   on("live", "click", backToRange);
+  on("goto", "change", () => {
+    const at = Date.parse(`${$("goto").value}Z`) / 1000;
+    if (at > 0) show(at - state.seconds / 2, at + state.seconds / 2);
+  });
   on("earlier", "click", () => moveBy(-0.5));
   on("later", "click", () => moveBy(0.5));
   on("closer", "click", () => zoomBy(0.5));

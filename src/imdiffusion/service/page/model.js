@@ -1,6 +1,7 @@
 // What is known: entities, their lanes, events; the span of time; and the link that says it all.
 
 const BUCKETS = 240;
+const MOST_EVENTS = 2000;
 const state = {
   printing: false, drawn: null, theme: null, figures: [], event: null, chosen: null, entity: null,
   live: true, seconds: 3600, text: "", status: "", scope: "all", order: "name",
@@ -77,6 +78,7 @@ function keepEvent(told) {
   if (at >= 0) {
     if (event.verdict === null) event.verdict = facts.events[at].verdict;
     event.why ??= facts.events[at].why;
+    event.matched = facts.events[at].matched;
     if (facts.events[at].channels.length > event.channels.length) {
       event.channels = facts.events[at].channels;
       event.shares = facts.events[at].shares;
@@ -86,6 +88,8 @@ function keepEvent(told) {
     facts.events.push(event);
     facts.events.sort((a, b) => b.start - a.start || (a.id < b.id ? 1 : -1));
   }
+  // A page that stays open for weeks: the oldest go, they are asked for again on demand.
+  if (facts.events.length > MOST_EVENTS) facts.events.splice(MOST_EVENTS);
   state.event = indexOfChosen();
   return event;
 }
@@ -99,7 +103,7 @@ function isWanted(event) {
   const words = state.text.toLowerCase();
   const named = [event.entity, ...event.channels.map((one) => one.name)].join(" ").toLowerCase();
   return (
-    named.includes(words) &&
+    (named.includes(words) || event.matched === state.text) &&
     (!state.status || event.status === state.status) &&
     (state.scope !== "entity" || event.entity === state.entity) &&
     (state.scope !== "range" || (event.end >= view.lo && event.start <= view.hi))
