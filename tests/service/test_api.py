@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -226,3 +228,35 @@ def test_changes_are_told_as_they_become_true_and_the_stream_ends_with_the_servi
         entity, seconds, score, state, detector = change["scores"][0]
         assert (entity, seconds, state, detector) == ("db", START / 1e9 + 3600, "ready", "zscore")
         assert score == pytest.approx(score_of(60))
+
+
+@pytest.mark.tool("promtool")
+def test_promtool_has_nothing_against_the_metrics(tmp_path):
+    with served(tmp_path, metrics=MetricsSink()) as one:
+        story(one.store)
+        text = one.client().get("/metrics").text
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("fastapi", "app"), ("pydantic", "models"), ("uvicorn", "serving")],
+)
+def test_an_absent_package_is_an_error_that_names_the_extra(package, module):
+    program = f"import sys; sys.modules[{package!r}] = None; import imdiffusion.service.{module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert f"the package '{package}' is not installed" in last
+    assert "pip install 'imdiffusion[serve]'" in last
+
+
+def test_the_service_needs_neither_torch_nor_a_detector():
+    program = (
+        "import sys, imdiffusion.service.app, imdiffusion.service.serving;"
+        "print(*{'torch', 'imdiffusion.detector'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")

@@ -41,6 +41,9 @@ class Serving:
         self._app, self._host = app, app.state.access.host
         self._tls = _check_tls(certificate, key)
         self._socket = _listen(self._host, port)
+        bound, number = self._socket.getsockname()[:2]
+        shown = f"[{bound}]" if ":" in bound else bound
+        self.address = f"{'https' if self._tls else 'http'}://{shown}:{number}"
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -61,13 +64,6 @@ class Serving:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._failed: BaseException | None = None
-
-    @property
-    def address(self) -> str:
-        """Where it listens: http://127.0.0.1:8080."""
-        host, port = self._socket.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'https' if self._tls else 'http'}://{shown}:{port}"
 
     @property
     def failed(self) -> BaseException | None:
