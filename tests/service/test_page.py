@@ -280,6 +280,11 @@ def test_dark_and_on_a_phone(one, browser, pictures):
     for selector in (".card", ".lane canvas", ".chart .u-over"):
         box = browser.box(selector)
         assert box["width"] > 250, selector
+    wide = browser.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter(one => !one.closest("
+        "'.cards') && one.getBoundingClientRect().right > 390).map(one => one.id)"
+    )
+    assert wide == []
     browser.screenshot(pictures / "phone.png")
     browser.evaluate("document.querySelector('#channels').scrollIntoView()")
     browser.settle()
