@@ -10,6 +10,8 @@ A file is read whole: everything that is wrong with it is found at once, each wi
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from imdiffusion.connectors.options import load_sink, load_source, options_of
 from imdiffusion.connectors.seam import Sink, Source
 from imdiffusion.errors import ConfigError, ImDiffusionError
 from imdiffusion.live import toml_lines
+from imdiffusion.live.problems import Problem, ProblemsError
 from imdiffusion.live.sections import (
     SECTIONS,
     AlertSection,
@@ -34,38 +37,15 @@ from imdiffusion.live.sections import (
 )
 from imdiffusion.settings import Settings
 
+__all__ = ["Configuration", "Connector", "ProblemsError", "is_live", "parse", "read_configuration"]
+
 FACE = {"preset": "fast", "seed": 0, "device": "auto"}
 DEVICES = ("auto", "cpu", "cuda")
 CONNECTORS = {"source": "sources", "sink": "sinks"}
-KNOWN = ("detector", *CONNECTORS, *SECTIONS)
+KNLEAST_HELD = 100  # rows held out, in which a few faults can be planted
+OWN = ("detector", *CONNECTORS, *SECTIONS)
+LEAST_HELD = 100  # rows held out, in which a few faults can be planted
 OWN = ("type", "id")  # keys of a connector's table that are not its options
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong: where it stands, what it is, what to do. line: None = not known."""
-
-    place: str
-    what: str
-    remedy: str
-    line: int | None
-
-    def __str__(self) -> str:
-        before = "" if self.line is None else f"line {self.line}, "
-        end = "" if not self.remedy else f". {self.remedy}"
-        return f"{before}{self.place}: {self.what}{end}"
-
-
-class ProblemsError(ConfigError):
-    """A configuration with everything that is wrong with it."""
-
-    def __init__(self, path: str, problems: list[Problem]) -> None:
-        self.problems = problems
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(
-            f"{path}: {problems[0]}{more}",
-            remedy="" if not more else "imdiffusion config check says them all.",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +56,11 @@ class Connector:
     type: str
     id: str
     options: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The same for two that are the same in every respect."""
+        return json.dumps([self.kind, self.type, self.id, self.options], sort_keys=True)
 
     def source(self) -> Source:
         """Build it, not yet open."""
@@ -173,7 +158,7 @@ class _Reading:
                 self.wrong((name,), ConfigError("is no such table", remedy=f"Write {form}."))
         sections = {name: self._section(name, kind) for name, kind in SECTIONS.items()}
         connectors = {kind: tuple(self._connectors(kind)) for kind in CONNECTORS}
-        if "source" not in self.tables:
+        if not {"source", "serve"} & self.tables.keys():  # a service can be sent rows
             error = ConfigError("there is no source", remedy='For instance: type = "host".')
             self.wrong(("source",), error)
         detector = self._table("detector")
@@ -185,7 +170,8 @@ class _Reading:
             **sections,  # type: ignore[arg-type]
         )
         if not self.problems:
-            self._check_together(made)
+            for at, error in conflicts(made):
+                self.wrong(at, error)
         return made
 
     def _table(self, name: str) -> dict[str, Any]:
@@ -278,23 +264,38 @@ class _Reading:
             self.wrong((*at, key), error)
         return None
 
-    def _check_together(self, made: Configuration) -> None:
-        """What is right alone and wrong together."""
-        window = made.settings.window
-        if made.fit.enabled and made.fit.rows < 4 * window:
-            error = ConfigError(
+
+def conflicts(made: Configuration) -> Iterator[tuple[toml_lines.Path, ConfigError]]:
+    """What is right alone and wrong together, each with its place."""
+    window = made.settings.window
+    if made.fit.enabled and made.fit.rows < 4 * window:
+        yield (
+            ("fit", "rows"),
+            ConfigError(
                 f"{made.fit.rows} rows are too few for windows of {window}",
                 remedy=f"Ask for at least {4 * window}, or set a shorter window.",
-            )
-            self.wrong(("fit", "rows"), error)
-        if made.fit.most_rows < made.fit.rows:
-            error = ConfigError(
+            ),
+        )
+    elif made.fit.enabled and made.fit.rows * made.fit.holdout < LEAST_HELD:
+        yield (
+            ("fit", "rows"),
+            ConfigError(
+                f"{made.fit.holdout:g} of {made.fit.rows} rows are too few to compare models on",
+                remedy=f"Ask for at least {math.ceil(LEAST_HELD / made.fit.holdout)}.",
+            ),
+        )
+    if made.fit.most_rows < made.fit.rows:
+        yield (
+            ("fit", "most_rows"),
+            ConfigError(
                 "is less than rows", remedy="Allow at least as many rows as the first fit needs."
-            )
-            self.wrong(("fit", "most_rows"), error)
-        if bool(made.serve.tls_certificate) != bool(made.serve.tls_key):
-            error = ConfigError("certificate and key belong together", remedy="Give both or none.")
-            self.wrong(("serve",), error)
+            ),
+        )
+    if bool(made.serve.tls_certificate) != bool(made.serve.tls_key):
+        yield (
+            ("serve",),
+            ConfigError("certificate and key belong together", remedy="Give both or none."),
+        )
 
 
 def _place(at: toml_lines.Path) -> str:

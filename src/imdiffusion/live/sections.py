@@ -125,12 +125,13 @@ class ServeSection:
 
     host: str = _key("127.0.0.1", "address to listen on")
     port: int = _key(8337, "port to listen on; 0 = any that is free", least=0, most=65_535)
+    hosts: str = _key("", "further names by which it is called, separated by commas")
     insecure: bool = _key(False, "listen beyond this host without a token")
     read_token_env: str = _key("", "environment variable with the token for reading")
     read_token_file: str = _key("", "file with the token for reading")
-    write_token_env: str = _key("", "environment variable with the token for changing")
-    write_token_file: str = _key("", "file with the token for changing")
-    tls_certificate: str = _key("", "certificate (chain), PEM; with it HTTPS is served")
+    change_token_env: str = _key("", "environment variable with the token for changing")
+    change_token_file: str = _key("", "file with the token for changing")
+    tls_certificate: str = _key("", "certificate, PEM; with it HTTPS is served")
     tls_key: str = _key("", "its private key, PEM")
 
 
