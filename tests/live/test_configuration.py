@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.configuration import ProblemsError, parse, read_configuration
+from imdiffusion.live.problems import ProblemsError
+from imdiffusion.live.reading import parse, read_configuration
 from imdiffusion.live.sections import SECTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -46,7 +46,7 @@ def _is_live(file: Path) -> bool:
     """Whether a file has tables of live detection; what cannot be read has not."""
     import tomllib
 
-    from imdiffusion.live.configuration import is_live
+    from imdiffusion.live.reading import is_live
 
     try:
         return is_live(tomllib.loads(file.read_text(encoding="utf-8")))
@@ -56,7 +56,8 @@ def _is_live(file: Path) -> bool:
 
 def _check_live(terminal: Terminal, file: Path) -> None:
     """Say everything that is wrong with a live configuration, a line each, or what it holds."""
-    from imdiffusion.live.configuration import ProblemsError, read_configuration
+    from imdiffusion.live.problems import ProblemsError
+    from imdiffusion.live.reading import read_configuration
 
     try:
         found = read_configuration(file)

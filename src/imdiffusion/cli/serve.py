@@ -53,8 +53,8 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Watch what a configuration says and serve it. SIGHUP reloads, SIGTERM ends gracefully."""
-    from imdiffusion.live.configuration import read_configuration
     from imdiffusion.live.places import Places, state_folder
+    from imdiffusion.live.reading import read_configuration
 
     terminal: Terminal = ctx.obj
 
