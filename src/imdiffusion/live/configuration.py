@@ -21,7 +21,6 @@ from imdiffusion.connectors.options import load_sink, load_source
 from imdiffusion.connectors.seam import Sink, Source
 from imdiffusion.errors import ConfigError
 from imdiffusion.live import toml_lines
-from imdiffusion.live.problems import ProblemsError
 from imdiffusion.live.sections import (
     AlertSection,
     FitSection,
@@ -31,11 +30,8 @@ from imdiffusion.live.sections import (
 )
 from imdiffusion.settings import Settings
 
-__all__ = ["Configuration", "Connector", "ProblemsError", "is_live", "parse", "read_configuration"]
-
 FACE = {"preset": "fast", "seed": 0, "device": "auto"}
 CONNECTORS = {"source": "sources", "sink": "sinks"}
-LEAST_HELD = 100  # rows held out, in which a few faults can be planted
 LEAST_HELD = 100  # rows held out, in which a few faults can be planted
 
 
