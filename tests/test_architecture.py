@@ -32,9 +32,13 @@ STRANGERS = {
     "baselines": {"torch"},
     "connectors": {"torch", "imdiffusion.detector"},
     "report": {"torch"},
+    "service": {"torch", "imdiffusion.detector"},
 }
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-OPTIONAL = {"matplotlib", "confluent_kafka", "cramjam", "aeon", "sklearn", "scipy", "pyod"}
+OPTIONAL = {
+    "matplotlib", "confluent_kafka", "cramjam", "fastapi", "pydantic", "uvicorn",
+    "aeon", "sklearn", "scipy", "pyod",
+}  # fmt: skip
 # Scripts that another environment's Python runs; what they import is not ours to install.
 ELSEWHERE = SRC / "imdiffusion" / "bench" / "peers" / "workers"
 

@@ -79,16 +79,19 @@ class Reader:
         *,
         buckets: int = 200,
         moment: str = "arrival",
+        text: str = "",
         after: str = "",
         limit: int = 1_000,
     ) -> dict[str, Lane]:
-        """The highest score by bucket of many entities, those after the name `after`.
+        """The highest score by bucket of many entities; text, after: as of `entities`.
 
         The span is cut into about `buckets`, their edges at multiples of their width. From ten
         minutes on a bucket is read from peaks, and costs the same whatever the step of the rows.
         """
         names = self._rows(
-            "SELECT id, name FROM entities WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+            "SELECT id, name FROM entities WHERE name > ? AND (? = '' OR instr(lower(name), ?) > 0)"
+            " ORDER BY name LIMIT ?",
+            (after, text, text.lower(), limit),
         )
         return {name: self._lane(key, since, until, buckets, moment) for key, name in names}
 
@@ -141,6 +144,16 @@ class Reader:
             channels,
             cells.reshape(len(own), 4, len(channels)).astype(np.float32),
         )
+
+    def imputed(self) -> dict[str, float]:
+        """The share of channels that the newest kept row of each entity did not observe."""
+        rows = self._rows(
+            "SELECT name, (SELECT cells FROM details WHERE entity = entities.id "
+            "ORDER BY timestamp DESC LIMIT 1) AS newest FROM entities WHERE newest NOT NULL",
+            (),
+        )
+        seen = {name: np.frombuffer(cells, "<f4").reshape(4, -1)[0] for name, cells in rows}
+        return {name: float(np.isnan(one).mean()) for name, one in seen.items() if one.size}
 
     # -- events
 

@@ -1,0 +1,1 @@
+"""The live state over HTTP: an API, a page, and what Prometheus scrapes."""

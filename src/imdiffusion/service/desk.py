@@ -1,0 +1,75 @@
+"""What the routes work with: the live state, a few threads to ask it, the service's counters.
+
+SQLite is asked in threads of the service's own, few and lasting: each holds one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from imdiffusion.connectors.metrics import MetricsSink
+from imdiffusion.data.frame import Frame
+from imdiffusion.service.limits import Limits
+from imdiffusion.service.tally import Tally
+from imdiffusion.stream.queries import Reader
+from imdiffusion.stream.store import Store
+
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
+
+THREADS = 8
+
+Ingest = Callable[[Frame], None]
+Health = Callable[[], dict[str, Any]]
+
+
+class Desk:
+    """Shared by all routes. `reader` reads; `store` writes feedback and models."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ingest: Ingest | None,
+        metrics: MetricsSink | None,
+        health: Health | None,
+        limits: Limits,
+    ) -> None:
+        self.store, self.ingest, self.metrics, self.health = store, ingest, metrics, health
+        self.limits, self.tally = limits, Tally()
+        self.reader = Reader(store.path)
+        self.closing = False
+        self._names: set[str] = set()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="service")
+
+    async def ask(
+        self, work: Callable[Asked, Found], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> Found:
+        """Do what may wait for the disk in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    def admits(self, entity: str) -> bool:
+        """Whether rows of an entity may be pushed: those that are known, up to a limit of names."""
+        if entity in self._names:
+            return True
+        if not self._names:
+            self._names = {one.name for one in self.reader.entities(limit=self.limits.entities)}
+        if entity not in self._names and len(self._names) >= self.limits.entities:
+            return False
+        self._names.add(entity)
+        return True
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        return time.time_ns()
+
+    def close(self) -> None:
+        """Let go of the threads and their connections. May be called twice."""
+        self.closing = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.reader.close()
