@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from imdiffusion.cli.record import parse_duration
 from imdiffusion.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from imdiffusion.connectors.seam import Sink
     from imdiffusion.live.configuration import Configuration
 
 EXAMPLES = """imdiffusion watch
@@ -76,26 +77,27 @@ def watch(
         gone.set()
         stop.set()
 
-    sink: Any
-    view: Any = nullcontext()
-    if as_json:
-        from imdiffusion.cli.live_view import Json
-
-        sink = Json(nobody_reads)
-    elif sys.stdout.isatty():
-        from imdiffusion.cli.live_view import Pane
-
-        sink = view = Pane(terminal.out, rows=rows, gone=nobody_reads)
-    else:
-        from imdiffusion.cli.live_view import Lines
-
-        sink = Lines(terminal.emit, rows=rows, gone=nobody_reads)
+    sink, view = _shown(terminal, nobody_reads, as_json=as_json, rows=rows)
     detection = Detection(configuration, places, sinks={"terminal": sink})
     terminal.notice(f"Watching this host, a row every {interval:g} s; kept in {places.folder}.")
     with stopped(stop, threading.Event(), after=seconds), view:
         detection.run(stop, reload=threading.Event())
     if gone.is_set():
         raise BrokenPipeError
+
+
+def _shown(
+    terminal: Terminal, gone: Callable[[], None], *, as_json: bool, rows: bool
+) -> tuple[Sink, AbstractContextManager[object]]:
+    """The sink that says what was found, and what shows it on a terminal."""
+    from imdiffusion.cli.live_view import Json, Lines, Pane
+
+    if as_json:
+        return Json(gone), nullcontext()
+    if not sys.stdout.isatty():
+        return Lines(terminal.emit, rows=rows, gone=gone), nullcontext()
+    pane = Pane(terminal.out, rows=rows, gone=gone)
+    return pane, pane
 
 
 def _configuration(

@@ -26,7 +26,8 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.live.planting import Planted, plant
 from imdiffusion.stream.judged import Scorer
 
-COPIES = 3  # of the held-out rows, each with faults of its own
+FAULTS = 24  # that are planted, in as many copies of the rows as it takes
+COPIES = (2, 12)  # at least and at most
 LEAST_FAULTS = 3
 LEAST_SCORE = 1e-6
 
@@ -81,7 +82,7 @@ def contest(
     """
     generator = np.random.default_rng([seed, len(held)])
     values = np.where(held.observed, held.values, np.nan).astype(np.float64)
-    planted = [plant(values, generator=generator) for _ in range(COPIES)]
+    planted = _planted(values, generator)
     rows = [values, *(changed for changed, _ in planted)]
     faults = [found for _, found in planted]
     one = _perform(challenger, before, held, rows, faults)
@@ -90,6 +91,17 @@ def contest(
     allowed = max((chance + 3 * math.sqrt(chance) + 3) / len(held), other.share)
     won, reason = _judge(one, other, allowed, sum(map(len, faults)))
     return Verdict(won, reason, len(held), sum(map(len, faults)), allowed, one, other)
+
+
+def _planted(values: Floats, generator: np.random.Generator) -> list[tuple[Floats, list[Planted]]]:
+    """Copies of rows with faults, until there are enough of them."""
+    copies: list[tuple[Floats, list[Planted]]] = []
+    least, most = COPIES
+    while len(copies) < most:
+        copies.append(plant(values, generator=generator))
+        if len(copies) >= least and sum(len(faults) for _, faults in copies) >= FAULTS:
+            break
+    return copies
 
 
 def _perform(
