@@ -5,11 +5,14 @@ about the share that was promised; and into copies of them faults are planted, w
 find. A fault is found if a row of it is above 1 where the same rows without it are not: whoever
 flags everything finds nothing.
 
-The challenger wins if
-1. it flags no more of the rows as they are than was promised, give or take chance, or no more
-   than the incumbent does; and
-2. it finds more of the faults; or as many, and flags fewer rows; or as many at the same share, and
-   lifts the score more where a fault lies; or the incumbent has no score for any of the rows.
+The challenger wins if it flags no more of the rows as they are than was promised, give or take
+chance, or no more than the incumbent does; and
+
+- the incumbent has no score for any of the rows; or
+- it finds more of the faults; or
+- it finds as many, and keeps the promise where the incumbent does not; or
+- both find as many and keep it, and its scores tell faults from normal rows better, whatever the
+  threshold: by .05 of the area under the ROC curve.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from imdiffusion.stream.judged import Scorer
 FAULTS = 24  # that are planted, in as many copies of the rows as it takes
 COPIES = (2, 12)  # at least and at most
 LEAST_FAULTS = 3
-LEAST_SCORE = 1e-6
+CLEARLY = 0.05  # by so much the areas under the ROC curve have to differ
 
 Floats = NDArray[np.float64]
 
@@ -38,8 +41,8 @@ Floats = NDArray[np.float64]
 class Performance:
     """What one detector did.
 
-    scored, share: shares of the rows that have a score, and that are flagged. found: faults. lift:
-    median rise of the logarithm of the score where a fault lies.
+    scored, share: shares of the rows that have a score, and that are flagged. found: faults. area:
+    under the ROC curve of the highest scores of spans with a fault against the same without.
     """
 
     detector: str
@@ -47,7 +50,15 @@ class Performance:
     scored: float
     share: float
     found: int
-    lift: float
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A detector as it enters: made anew. context: rows it reads before those it is judged on."""
+
+    make: Callable[[], Scorer]
+    context: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +79,15 @@ class Verdict:
 
 
 def contest(
-    challenger: Callable[[], Scorer],
-    incumbent: Callable[[], Scorer],
+    challenger: Contestant,
+    incumbent: Contestant,
     before: Frame,
     held: Frame,
     *,
     promise: float,
     seed: int,
 ) -> Verdict:
-    """Compare two detectors on the rows `held`; each reads `before` first.
+    """Compare two detectors on the rows `held`; each reads the last of the rows `before` first.
 
     promise: the share of normal rows that may be flagged.
     """
@@ -88,8 +99,9 @@ def contest(
     one = _perform(challenger, before, held, rows, faults)
     other = _perform(incumbent, before, held, rows, faults)
     chance = len(held) * promise
-    allowed = max((chance + 3 * math.sqrt(chance) + 3) / len(held), other.share)
-    won, reason = _judge(one, other, allowed, sum(map(len, faults)))
+    promised = (chance + 3 * math.sqrt(chance) + 3) / len(held)
+    won, reason = _judge(one, other, promised, sum(map(len, faults)))
+    allowed = max(promised, other.share)
     return Verdict(won, reason, len(held), sum(map(len, faults)), allowed, one, other)
 
 
@@ -105,14 +117,16 @@ def _planted(values: Floats, generator: np.random.Generator) -> list[tuple[Float
 
 
 def _perform(
-    make: Callable[[], Scorer],
+    contestant: Contestant,
     before: Frame,
     held: Frame,
     rows: list[Floats],
     faults: list[list[Planted]],
 ) -> Performance:
-    scorer = make()
-    scorer.push(before.select(scorer.channels))
+    scorer = contestant.make()
+    context = before.slice(max(0, len(before) - contestant.context))
+    if len(context):
+        scorer.push(context.select(scorer.channels))
     state = scorer.dump()
     scores = []
     for values in rows:
@@ -123,29 +137,45 @@ def _perform(
         scores.append(np.array(own, np.float64))
     scored = float(np.isfinite(scores[0]).mean())
     clean, *planted = map(np.nan_to_num, scores)
-    found, lifts = 0, []
+    highs: list[float] = []
+    lows: list[float] = []
     for score, ones in zip(planted, faults, strict=True):
         for fault in ones:
             span = slice(fault.start, fault.stop)
-            high, low = float(score[span].max()), float(clean[span].max())
-            found += high > 1.0 >= low
-            lifts.append(math.log(max(high, LEAST_SCORE) / max(low, LEAST_SCORE)))
-    lift = float(np.median(lifts)) if lifts else 0.0
+            highs.append(float(score[span].max()))
+            lows.append(float(clean[span].max()))
+    found = sum(high > 1.0 >= low for high, low in zip(highs, lows, strict=True))
     share = float((clean > 1.0).mean())
-    return Performance(scorer.detector, scorer.model, scored, share, found, lift)
+    area = _area(np.array(highs), np.array(lows))
+    return Performance(scorer.detector, scorer.model, scored, share, found, area)
 
 
-def _judge(one: Performance, other: Performance, allowed: float, faults: int) -> tuple[bool, str]:
+def _area(highs: Floats, lows: Floats) -> float:
+    """How often one of `highs` is above one of `lows`, ties counting half; .5 = by chance."""
+    if not highs.size:
+        return 0.5
+    above = (highs[:, None] > lows[None]).mean() + 0.5 * (highs[:, None] == lows[None]).mean()
+    return float(above)
+
+
+def _judge(one: Performance, other: Performance, promised: float, faults: int) -> tuple[bool, str]:
     """Whether the challenger won, and why, in words."""
-    flagged = f"{one.share:.2%} of normal rows flagged ({other.detector}: {other.share:.2%})"
-    found = f"{one.found} of {faults} planted faults found ({other.detector}: {other.found})"
-    told = f"{found}, {flagged}"
+    told = (
+        f"{one.found} of {faults} planted faults found ({other.detector}: {other.found}), "
+        f"{one.share:.2%} of normal rows flagged ({other.detector}: {other.share:.2%}), "
+        f"area {one.area:.2f} ({other.detector}: {other.area:.2f})"
+    )
     if faults < LEAST_FAULTS:
         return False, f"only {faults} faults could be planted"
-    if one.share > allowed:
-        return False, f"more than {allowed:.2%} of normal rows flagged: {told}"
-    if one.scored and not other.scored:
+    if not one.scored:
+        return False, "it has no score for any of the rows"
+    if one.share > max(promised, other.share):
+        return False, f"more than {max(promised, other.share):.2%} of normal rows flagged: {told}"
+    if not other.scored:
         return True, f"{other.detector} has no score yet: {told}"
-    if (one.found, -one.share, one.lift) > (other.found, -other.share, other.lift):
-        return True, told
-    return False, told
+    if one.found != other.found:
+        return one.found > other.found, told
+    kept = one.share <= promised, other.share <= promised
+    if kept[0] != kept[1]:
+        return kept[0], told
+    return one.area >= other.area + CLEARLY, told

@@ -23,7 +23,7 @@ from imdiffusion.data.atomic import atomic_path
 from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import DataError, ImDiffusionError
-from imdiffusion.live.contest import Verdict, contest
+from imdiffusion.live.contest import Contestant, Verdict, contest
 from imdiffusion.live.job import (
     JOB,
     LOCK,
@@ -43,7 +43,7 @@ from imdiffusion.stream.queries import Reader
 
 KIND = "training rows"
 MOST_HELD = 1_500  # held-out rows that the models are compared on
-CONTEXT = 1_000  # rows before those, from which a baseline learns and which a model reads
+CONTEXT = 512  # rows before those that a model reads; a baseline learns from all of them
 
 
 def rows_of(job: Job, folder: Path) -> Frame:
@@ -122,10 +122,11 @@ def fit(job: Job, folder: Path) -> Outcome:
 def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
     """The contest against whoever speaks now, on the rows from `split` on."""
     start = max(split, len(rows) - MOST_HELD)
+    incumbent = Contestant(lambda: _incumbent(job), CONTEXT if job.incumbent else start)
     return contest(
-        challenger,
-        lambda: _incumbent(job),
-        rows.slice(max(0, start - CONTEXT), start),
+        Contestant(challenger, CONTEXT),
+        incumbent,
+        rows.slice(0, start),
         rows.slice(start),
         promise=job.alarm_rate,
         seed=int(job.keywords.get("seed", 0)),

@@ -1,9 +1,11 @@
 """Faults planted into rows that were normal: what a detector should find, without any label.
 
-spike    a channel jumps by 2 to 10 of its own deviations, for 1 to 3 rows
-shift    it stays off by 2 to 10 of them, for 5 to 20 rows
-freeze   it stands still at its last value, for 10 to 20 rows
-swap     it has the values of another time: each is usual, but not beside the other channels
+    spike    a channel jumps by 3 to 30 of its own deviations, for 1 to 5 rows
+    shift    it stays off by 3 to 30 of them, for 10 to 60 rows
+    freeze   it stands still at its last value, for 20 to 60 rows
+    swap     it has the values of another time: each is usual, but not beside the other channels
+
+A fault is in one channel, or in up to half of them.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from numpy.typing import NDArray
 Kind = Literal["spike", "shift", "freeze", "swap"]
 KINDS: tuple[Kind, ...] = ("spike", "shift", "freeze", "swap")
 LENGTHS: dict[Kind, tuple[int, int]] = {
-    "spike": (1, 3), "shift": (5, 20), "freeze": (10, 20), "swap": (10, 20),
+    "spike": (1, 5), "shift": (10, 60), "freeze": (20, 60), "swap": (20, 60),
 }  # fmt: skip
-SIZE = (2.0, 10.0)  # deviations, drawn evenly in their logarithm
-MOST_CHANNELS = 3  # that one fault has
-APART = 40  # rows from the end of a fault to the next, so that none lies in another's wake
+SIZE = (3.0, 30.0)  # deviations, drawn evenly in their logarithm
+FIRST = (5, 30)  # rows before the first fault
+APART = 100  # rows from the end of a fault to the next, so that none lies in another's wake
 NORMAL = 1.4826  # the standard deviation of a normal law, in median deviations
 
 Floats = NDArray[np.float64]
@@ -44,20 +46,27 @@ def plant(rows: Floats, *, generator: np.random.Generator) -> tuple[Floats, list
     moving = np.flatnonzero(spread > 0)
     if not moving.size:
         return changed, faults
-    at = APART
+    at = int(generator.integers(*FIRST))
     while True:
         kind = KINDS[int(generator.integers(len(KINDS)))]
         low, high = LENGTHS[kind]
         stop = at + int(generator.integers(low, high + 1))
-        if stop + APART > len(rows):
+        if stop > len(rows):
             return changed, faults
-        count = int(generator.integers(1, min(MOST_CHANNELS, moving.size) + 1))
-        for channel in generator.choice(moving, count, replace=False).tolist():
+        for channel in _channels(moving, generator):
             changed[at:stop, channel] = _broken(
                 kind, rows[:, channel], at, stop, float(spread[channel]), generator
             )
         faults.append(Planted(kind, at, stop))
         at = stop + APART
+
+
+def _channels(moving: NDArray[np.int64], generator: np.random.Generator) -> list[int]:
+    """One of the channels that move, or up to half of them: few as likely as many."""
+    most = max(1.0, moving.size / 2)
+    count = round(float(np.exp(generator.uniform(0.0, np.log(most)))))
+    chosen: list[int] = generator.choice(moving, count, replace=False).tolist()
+    return chosen
 
 
 def _broken(
