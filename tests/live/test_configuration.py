@@ -77,6 +77,7 @@ def test_everything_wrong_is_said_at_once_with_its_line():
         ("[source]\ntype = 'host'\n", "[[source]]"),
         (HOST + HOST, "id"),
         (HOST + "id = ''\n", "no id"),
+        (HOST + "id = 'http'\n", "is taken"),
         (HOST + "[fit]\nrows = 50\n", "too few"),
         (HOST + "[fit]\nmost_rows = 400\n", "less than rows"),
         (HOST + "[serve]\ntls_key = 'k.pem'\n", "together"),

@@ -25,6 +25,7 @@ WIDTH = 40  # scores of an entity that are drawn
 LOUD = 2.0  # the score that fills a bar: half of it is anomalous
 LEADING = 3  # channels of an event that are named
 STYLES = {"ready": "green", "degraded": "yellow", "stale": "red", "warming": "cyan"}
+REMEMBERED = 10_000  # keys, so that nothing that is sent again is said again
 REDRAW = 0.5  # seconds
 
 
@@ -53,7 +54,7 @@ class Lines:
         self.refused = 0
         self.entities: dict[str, _Entity] = {}
         self._say, self._rows, self._gone = say, rows, gone
-        self._seen: deque[tuple[object, ...]] = deque(maxlen=10_000)
+        self._seen: dict[tuple[object, ...], None] = {}
         self._lines: list[str] = []
 
     def open(self) -> None:
@@ -64,7 +65,9 @@ class Lines:
         for record in records:
             if record.key in self._seen:
                 continue
-            self._seen.append(record.key)
+            self._seen[record.key] = None
+            if len(self._seen) > REMEMBERED:
+                del self._seen[next(iter(self._seen))]
             if isinstance(record, EventRecord):
                 self._take_event(record)
             else:

@@ -18,7 +18,7 @@ from imdiffusion.stream.packing import Arrays, pack, unpack
 
 KIND = "feed of rows"
 DECIDE = 6  # times after which the period is known, where nobody said it
-TAIL = 256  # rows that are held for a scorer that takes over
+TAIL = 64  # rows that are held for a scorer that takes over
 SECOND = 1_000_000_000
 # Periods that people choose, in seconds; one that is this near to what was measured is meant.
 USUAL = (

@@ -56,6 +56,8 @@ class Fitter:
         self._log: IO[bytes] | None = None
         self._entity = ""
         self._patience: dict[str, Patience] = {}
+        self._outcomes: dict[str, Outcome | None] = {}
+        self._interrupted: set[str] = set()
 
     @property
     def fitting(self) -> str:
@@ -69,35 +71,56 @@ class Fitter:
             if code is None:
                 return
             self._over(code)
-        for entity in sorted(voices):
-            if self._due(entity, voices[entity]):
-                self._start(entity, voices[entity])
-                return
+        entity = self._next(voices)
+        if entity is not None:
+            self._start(entity, voices[entity])
 
     # -- when
 
+    def _next(self, voices: Mapping[str, Voice]) -> str | None:
+        """The entity whose fit is due; of several the one that has waited longest."""
+        if not self.configuration.fit.enabled:
+            return None
+        due = [entity for entity in sorted(voices) if self._due(entity, voices[entity])]
+
+        def made(entity: str) -> int:
+            outcome = self._outcomes.get(entity)
+            return 0 if outcome is None else outcome.made
+
+        return min(due, key=made, default=None)
+
     def _due(self, entity: str, voice: Voice) -> bool:
-        fit, folder = self.configuration.fit, self.places.fit(entity)
-        patience = self._patience.get(entity)
-        known = voice.feed.period is not None
-        if not (fit.enabled and known) or (
-            patience is not None and not patience.ready(time.monotonic())
-        ):
+        fit, patience = self.configuration.fit, self._patience.get(entity)
+        if voice.feed.period is None:
             return False
+        if patience is not None and not patience.ready(time.monotonic()):
+            return False
+        if entity not in self._outcomes:
+            self._look(entity)
+        outcome = self._outcomes[entity]
+        if outcome is None:
+            ready = fit.train != "state" or voice.feed.count >= fit.rows
+            return ready or entity in self._interrupted
+        if entity in self._interrupted:
+            return True
+        if not outcome.won and voice.detector == self.configuration.stream.baseline:
+            grown = voice.feed.count >= GROWTH * max(outcome.rows, fit.rows)
+            if fit.train == "state" and grown and outcome.rows < fit.most_rows:
+                return True
+        return fit.refit > 0 and (time.time_ns() - outcome.made) / 1e9 >= fit.refit
+
+    def _look(self, entity: str) -> None:
+        """What came of the last fit of an entity, and whether one is under way: read once."""
+        folder = self.places.fit(entity)
         try:
             outcome = read_outcome(folder)
         except ModelError as error:
             log.warning("%s: what came of the last fit is not known: %s", entity, error)
             (folder / VERDICT).unlink(missing_ok=True)
             outcome = None
+        self._outcomes[entity] = outcome
         if (folder / JOB).exists() and outcome is None:
-            return True  # it was interrupted
-        if outcome is None:
-            return fit.train != "state" or voice.feed.count >= fit.rows
-        grown = fit.train == "state" and voice.feed.count >= GROWTH * max(outcome.rows, fit.rows)
-        if not outcome.won and voice.detector == self.configuration.stream.baseline and grown:
-            return outcome.rows < fit.most_rows
-        return fit.refit > 0 and (time.time_ns() - outcome.made) / 1e9 >= fit.refit
+            self._interrupted.add(entity)
 
     # -- the process
 
@@ -153,12 +176,14 @@ class Fitter:
         """The process has ended: act on its verdict, or wait and try again."""
         entity, folder = self._entity, self.places.fit(self._entity)
         self._let_go()
+        self._interrupted.discard(entity)
         try:
             outcome = read_outcome(folder) if code == 0 else None
             if outcome is not None:
                 self._act(entity, outcome)
                 clear(folder)
                 self._patience.pop(entity, None)
+                self._outcomes[entity] = outcome
                 return
         except ImDiffusionError as error:
             log.error("the model of %s cannot be noted: %s", entity, error)
@@ -169,6 +194,8 @@ class Fitter:
         self.store.count({("fits_failed", entity): 1})
         if code > 0 and code != 130:  # what it stood on may be the cause
             clear(folder)
+        else:
+            self._interrupted.add(entity)
 
     def _act(self, entity: str, outcome: Outcome) -> None:
         """Note the model; make it live if it has won."""

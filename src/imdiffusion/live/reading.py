@@ -21,6 +21,7 @@ from imdiffusion.settings import Settings
 DEVICES = ("auto", "cpu", "cuda")
 KNOWN = ("detector", *CONNECTORS, *SECTIONS)
 OWN = ("type", "id")  # keys of a connector's table that are not its options
+TAKEN = {"source": ("http",), "sink": ("metrics_page", "terminal")}  # ids of what verbs bring
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -171,6 +172,9 @@ class _Reading:
             self.wrong(
                 (*at, "id"), ConfigError(f"{own_id!r} is no id", remedy="Give a short text.")
             )
+        if own_id in TAKEN[kind]:
+            error = ConfigError(f"the id {own_id!r} is taken", remedy="Choose another.")
+            self.wrong((*at, "id"), error)
         try:
             for key in options.keys() - options_of(table_name, name).keys():
                 choices = (*OWN, *options_of(table_name, name))

@@ -12,8 +12,8 @@ from imdiffusion.stream.engine import Engine
 
 log = logging.getLogger(__name__)
 
-TICK = 0.25  # seconds between two looks
-COUNT_EVERY = 20  # looks between two additions to the counters
+TICK = 0.25  # seconds between two looks whether all is to stop
+MODELS_EVERY, COUNT_EVERY = 4, 20  # of these looks, between two at models, at counters
 
 
 class Upkeep:
@@ -44,6 +44,8 @@ class Upkeep:
                 self._stop.set()
                 return
             try:
+                if looks % MODELS_EVERY:
+                    continue
                 self._fitter.tick(self._voices.speaking())
                 for entity in self._voices.follow(self._engine):
                     log.info("another model speaks for %s from now on", entity)
@@ -60,4 +62,4 @@ class Upkeep:
         self._over.set()
         self._thread.join()
         self._fitter.close()
-        self._voices.count_passed_over()
+        self._voices.close()

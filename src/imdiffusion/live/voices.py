@@ -56,6 +56,7 @@ class Voices:
         self.voices: dict[str, Voice] = {}
         self._told: dict[str, dict[str, int]] = {}
         self._refused: dict[str, set[str]] = {}
+        self._reader = Reader(store.path)
         self._lock = threading.Lock()
 
     # -- the engine asks
@@ -122,8 +123,7 @@ class Voices:
         """The live model, loaded; a torn one is refused, and the one before it becomes live."""
         refused = self._refused.setdefault(entity, set())
         while True:
-            with Reader(self.store.path) as reader:
-                live = next((one for one in reader.models(entity) if one.live), None)
+            live = next((one for one in self._reader.models(entity) if one.live), None)
             if live is None or live.digest in refused:
                 return None
             try:
@@ -161,8 +161,7 @@ class Voices:
 
     def follow(self, engine: Engine) -> list[str]:
         """Let the engine hear of live models that do not speak yet; the entities."""
-        with Reader(self.store.path) as reader:
-            live = {one.entity: one for one in reader.models() if one.live}
+        live = {one.entity: one for one in self._reader.models() if one.live}
         changed = []
         for entity, voice in self.speaking().items():
             version = live.get(entity)
@@ -183,8 +182,7 @@ class Voices:
 
     def _prime(self, entity: str, speaker: Speaker) -> int | None:
         """Read the newest rows of the live state to a scorer; the time of the last, in ns."""
-        with Reader(self.store.path) as reader:
-            rows = reader.details(entity, 0, 2**62, limit=PRIMED)
+        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED)
         if not len(rows.timestamps):
             return None
         seen = rows.cells[:, 0].astype(np.float64)
@@ -218,3 +216,8 @@ class Voices:
             self._told[entity] = dict(now)
         if added:
             self.store.count(added)
+
+    def close(self) -> None:
+        """Count once more, and let go of the live state."""
+        self.count_passed_over()
+        self._reader.close()
