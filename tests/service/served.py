@@ -89,6 +89,32 @@ def story(store):
         store.enthrone("db", digest, reason="fitted", now=START)
 
 
+@contextmanager
+def follow(client, path="/api/stream"):
+    """The messages of a stream, as (event, data), without an end."""
+    connection = client.connect()
+    connection.request("GET", path, headers={"Authorization": f"Bearer {client.token}"})
+    response = connection.getresponse()
+    assert response.headers["content-type"].startswith("text/event-stream")
+
+    def messages():
+        facts = {}
+        while line := response.readline().decode():
+            if line == "\n":
+                if "event" in facts:
+                    yield facts["event"], json.loads(facts["data"])
+                facts = {}
+            else:
+                name, _, value = line.rstrip("\n").partition(": ")
+                facts[name] = value
+
+    try:
+        yield messages()
+    finally:
+        response.close()
+        connection.close()
+
+
 class Served:
     """What a test gets: the store, the source of pushed rows, the service and a client."""
 

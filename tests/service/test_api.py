@@ -7,7 +7,7 @@ import time
 
 import pytest
 from live_story import MINUTE, START, rows, score_of
-from served import SPAN, served, story
+from served import SPAN, follow, served, story
 
 from imdiffusion.connectors.metrics import MetricsSink
 from imdiffusion.stream.checkpoint import Checkpoint, Standing
@@ -79,7 +79,12 @@ def test_series_show_seen_and_expected_of_the_channels_asked_for(api):
     last = api.get(f"/api/series?entity=web/1&{SPAN}&rows=10").json
     assert last["cut"]
     assert last["times"] == found["times"][-10:]
-    assert last["seen"][1] == [None] * 10
+    assert last["channels"] == ["cpu", "disk", "memory"]  # what departs most comes first
+    assert last["parts"] == pytest.approx([0.5, 0.5, 0.0])
+    assert last["seen"][2] == [None] * 10
+    first = api.get(f"/api/series?entity=web/1&{SPAN}&top=1").json
+    assert (first["channels"], first["of"]) == (["cpu"], 3)
+    assert api.get(f"/api/series?entity=nobody&{SPAN}").json["channels"] == []
 
 
 def test_events_are_filtered_and_paged(api):
@@ -207,36 +212,17 @@ def test_health_metrics_and_readiness(tmp_path):
         assert 'imdiffusion_http_total{kind="answers",outcome="200"}' in found.text
 
 
-def follow(client, path="/api/stream"):
-    """The messages of a stream, as (event, data), without an end."""
-    connection = client.connect()
-    connection.request("GET", path, headers={"Authorization": f"Bearer {client.token}"})
-    response = connection.getresponse()
-    assert response.headers["content-type"].startswith("text/event-stream")
-    facts = {}
-    while line := response.readline().decode():
-        if line == "\n":
-            if "event" in facts:
-                yield facts["event"], json.loads(facts["data"])
-            facts = {}
-        else:
-            name, _, value = line.rstrip("\n").partition(": ")
-            facts[name] = value
-    connection.close()
-
-
 def test_changes_are_told_as_they_become_true_and_the_stream_ends_with_the_service(tmp_path):
     with served(tmp_path) as one:
         story(one.store)
-        told = follow(one.client())
-        kind, hello = next(told)
-        assert (kind, hello["last"]) == ("hello", one.store.last())
-        one.store.write(rows(["db"], 60, 61), now=START)
-        kind, change = next(told)
-        assert kind == "change"
-        assert change["events"] == []
+        with follow(one.client()) as told:
+            kind, hello = next(told)
+            assert (kind, hello["last"]) == ("hello", one.store.last())
+            one.store.write(rows(["db"], 60, 61), now=START)
+            kind, change = next(told)
+            one.serving.stop()
+            assert list(told) == []
+        assert (kind, change["events"]) == ("change", [])
         entity, seconds, score, state, detector = change["scores"][0]
         assert (entity, seconds, state, detector) == ("db", START / 1e9 + 3600, "ready", "zscore")
         assert score == pytest.approx(score_of(60))
-        one.serving.stop()
-        assert list(told) == []

@@ -22,6 +22,7 @@ Asked = ParamSpec("Asked")
 Found = TypeVar("Found")
 
 THREADS = 8
+LOOK_AGAIN = 60.0  # seconds after which a full list of entities is compared with the live state
 
 Ingest = Callable[[Frame], None]
 Health = Callable[[], dict[str, Any]]
@@ -44,6 +45,7 @@ class Desk:
         self.reader = Reader(store.path)
         self.closing = False
         self._names: set[str] = set()
+        self._looked = 0.0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="service")
 
     async def ask(
@@ -57,8 +59,11 @@ class Desk:
         """Whether rows of an entity may be pushed: those that are known, up to a limit of names."""
         if entity in self._names:
             return True
-        if not self._names:
+        full = len(self._names) >= self.limits.entities
+        if not self._names or (full and time.monotonic() - self._looked > LOOK_AGAIN):
+            # Entities that are watched no more make room for others.
             self._names = {one.name for one in self.reader.entities(limit=self.limits.entities)}
+            self._looked = time.monotonic()
         if entity not in self._names and len(self._names) >= self.limits.entities:
             return False
         self._names.add(entity)

@@ -21,6 +21,7 @@ from imdiffusion.service.saying import SECOND, cell, event_out
 log = logging.getLogger(__name__)
 
 LOOK = 0.1  # seconds between two looks at the feed, while anybody follows
+TICK = 0.25  # seconds after which a follower looks whether the service ends
 BEAT = 15.0  # seconds after which a line is sent though nothing changed
 MOST_RECORDS = 20_000  # in one change; beyond them followers ask for everything again
 MOST_WAITING = 50  # changes that wait for one follower
@@ -51,12 +52,12 @@ class Following:
             quiet = 0.0
             while not self._desk.closing:
                 try:
-                    async with asyncio.timeout(1.0):
+                    async with asyncio.timeout(TICK):
                         text = await waiting.get()
                     quiet = 0.0
                     yield text
                 except TimeoutError:
-                    quiet += 1.0
+                    quiet += TICK
                     if quiet >= BEAT:
                         quiet = 0.0
                         yield ": still here\n\n"

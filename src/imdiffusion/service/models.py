@@ -128,10 +128,16 @@ class Lanes(BaseModel):
 
 
 class Series(BaseModel):
-    """Rows as they were seen and expected, a list a channel; cut = older rows were left out."""
+    """Rows as they were seen and expected, a list a channel; cut = older rows were left out.
+
+    parts: each channel's part of all that departed from its band in the span; of: channels that
+    the entity has.
+    """
 
     entity: str
     cut: bool
+    of: int
+    parts: list[float]
     channels: list[str]
     times: list[float]
     seen: list[list[Cell]]

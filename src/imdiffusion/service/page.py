@@ -7,8 +7,8 @@ from importlib.resources import files
 
 PAGE = "index.html"
 # In this order; the first ones are those of the offline report: one look, one set of charts.
-REPORT = ("format", "view", "paint", "charts")
-OWN = ("net", "model", "lanes", "series", "cards", "live")
+REPORT = ("format", "view", "paint", "charts", "channels")
+OWN = ("net", "model", "lanes", "series", "cards", "hands", "live")
 _STYLES = ("vendor/uPlot.min.css", "page/page.css", "page/chrome.css")
 
 

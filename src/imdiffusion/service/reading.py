@@ -122,30 +122,51 @@ async def series(
     since: datetime | None = None,
     until: Until = None,
     channel: Annotated[list[str] | None, Query(max_length=200)] = None,
+    top: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     rows: Annotated[int, Query(ge=1, le=5_000)] = 1_000,
 ) -> Response:
-    """Rows as seen and as expected, the newest `rows` of the span; channel: these alone."""
+    """Rows as seen and as expected, the newest `rows` of the span.
+
+    channel: these alone, in this order; without it the `top` that depart most from their bands.
+    """
     desk = desk_of(request)
     lo, hi = span(desk, since, until)
 
     def work() -> str:
         found = desk.reader.details(entity, lo, hi, limit=rows)
-        return _series_of(entity, found, channel, rows).model_dump_json()
+        return _series_of(entity, found, channel, top, rows).model_dump_json()
 
     return Response(await desk.ask(work), media_type="application/json")
 
 
-def _series_of(entity: str, found: Details, wanted: list[str] | None, rows: int) -> models.Series:
-    place = {name: k for k, name in enumerate(found.channels)}
-    names = [name for name in (found.channels if wanted is None else wanted) if name in place]
+def _series_of(
+    entity: str, found: Details, wanted: list[str] | None, top: int, rows: int
+) -> models.Series:
+    departed = _departures(found)
+    order = np.argsort(-departed, kind="stable").tolist()
+    if wanted is not None:
+        place = {name: k for k, name in enumerate(found.channels)}
+        order = [place[name] for name in dict.fromkeys(wanted) if name in place]
+    order = order[:top]
     cells = {
-        part: [_short(found.cells[:, number, place[name]]) for name in names]
+        part: [_short(found.cells[:, number, k]) for k in order]
         for number, part in enumerate(("seen", "expected", "lower", "upper"))
     }
     return models.Series(
-        entity=entity, cut=len(found.timestamps) == rows, channels=names,
+        entity=entity, cut=len(found.timestamps) == rows, of=len(found.channels),
+        parts=departed[order].tolist(), channels=[found.channels[k] for k in order],
         times=(found.timestamps / SECOND).tolist(), **cells,
     )  # fmt: skip
+
+
+def _departures(found: Details) -> NDArray[np.float64]:
+    """Each channel's part (K,) of how far all were outside their bands, in widths of the bands."""
+    seen, _, lower, upper = np.moveaxis(found.cells.astype(np.float64), 1, 0)
+    beyond = np.maximum(0.0, np.maximum(seen - upper, lower - seen))
+    width = np.maximum(upper - lower, 1e-12 * (1.0 + np.abs(upper)))
+    sums: NDArray[np.float64] = np.nan_to_num(beyond / width).sum(axis=0)
+    total = float(sums.sum())
+    return sums / total if total > 0 else sums
 
 
 def _short(values: NDArray[Any]) -> list[float | None]:

@@ -130,7 +130,7 @@ class Reader:
     ) -> Details:
         """Seen and expected values of the newest model in the span, its last `limit` rows."""
         rows = self._rows(
-            "SELECT timestamp, channels, cells FROM details JOIN voices ON voices.id = voice "
+            "SELECT timestamp, channels, cells FROM shown JOIN voices ON voices.id = voice "
             "WHERE entity = (SELECT id FROM entities WHERE name = ?) AND timestamp >= ? "
             "AND timestamp < ? AND moment = ? ORDER BY timestamp DESC, voice DESC LIMIT ?",
             (entity, since, until, MOMENTS.index(moment), limit),

@@ -1,10 +1,10 @@
 """Retention: what is kept for how long, and taken away in steps that nobody waits for.
 
-By age: details first, then scores (their peaks by ten minutes stay), peaks, and events that are
-over. By size: while the file holds more than `most_bytes`, all of these spans, and the feed,
-shrink by a tenth a round over the entities; once it holds less, they grow again, slowly. Events
-that are ongoing, or that a person gave feedback on, stay for good, and so do states, offsets and
-models: they do not grow.
+By age: details first (those around events later), then scores (their peaks by ten minutes stay),
+peaks, and events that are over. By size: while the file holds more than `most_bytes`, all of these
+spans, and the feed, shrink by a tenth a round over the entities; once it holds less, they grow
+again, slowly. Events that are ongoing, or that a person gave feedback on, stay for good, and so do
+states, offsets and models: they do not grow.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imdiffusion.errors import ConfigError
+from imdiffusion.stream.keeping import keep_around_events
 
 DAY = 86_400 * 1_000_000_000
 PAGES = 200  # free pages given back to the disk in one step
@@ -26,12 +27,13 @@ TAIL = 20_000  # records of a kind that stay in the feed when every sink has tak
 class Retention:
     """Days that things are kept, bytes that the file may have, records that the feed may hold.
 
-    details: seen, expected and band of every row. peaks: highest score of ten minutes. feed: of
-    each kind, scores and events, so that no flood of scores pushes an event out; a sink that is
-    away longer has its oldest records shed, which is counted.
+    details: seen, expected and band of every row; kept: of those around events. peaks: highest
+    score of ten minutes. feed: of each kind, scores and events, so that no flood of scores pushes
+    an event out; a sink that is away longer has its oldest records shed, which is counted.
     """
 
     details: float = 1.0
+    kept: float = 30.0
     scores: float = 30.0
     peaks: float = 365.0
     events: float = 365.0
@@ -69,7 +71,8 @@ class Thinning:
             self._begin_round(connection)
             entity = next(self._round, None)
         if entity is not None:
-            for table in ("details", "scores", "peaks"):
+            keep_around_events(connection, entity, self._cutoff("details", now))
+            for table in ("details", "kept", "scores", "peaks"):
                 gone += _delete(connection, table, entity, self._cutoff(table, now), rows)
         free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
         for _ in range(min(free, PAGES)):  # a call of it frees one page, whatever it is told

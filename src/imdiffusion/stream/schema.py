@@ -90,7 +90,17 @@ SELECT entity, moment, timestamp / 600000000000 * 600000000000 AS bucket, max(sc
 FROM scores GROUP BY entity, moment, bucket;
 """
 
-STEPS = (_FIRST, _SECOND)
+# What was seen and expected around events outlives the details of all other rows (keeping.py).
+_THIRD = """
+CREATE TABLE kept (
+    entity INTEGER NOT NULL, timestamp INTEGER NOT NULL, moment INTEGER NOT NULL,
+    voice INTEGER NOT NULL, cells BLOB NOT NULL,
+    PRIMARY KEY (entity, timestamp, moment, voice)
+) WITHOUT ROWID;
+CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD)
 NEWEST = len(STEPS)
 
 
