@@ -211,10 +211,6 @@ class ColdScorer:
         self._threshold = _threshold(np.concatenate(apart), self.alarm_rate)
         self._lesson = _Lesson.of(rows, self.detector)
 
-    def leap(self) -> None:
-        """The next rows do not follow the last, and may lie before it. What was learned stays."""
-        self._last = None
-
     # -- over a restart
 
     def dump(self) -> bytes:

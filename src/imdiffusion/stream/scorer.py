@@ -98,10 +98,6 @@ class EntityScorer:
         self._begin()
         return judged
 
-    def leap(self) -> None:
-        """The next rows do not follow the last, and may lie before it: it starts afresh."""
-        self._begin()
-
     def _own(self, frame: Frame) -> Frame:
         """The frame in the model's channels, only what is known and finite observed."""
         times = checked_times(frame, self.channels, self._last)
