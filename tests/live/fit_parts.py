@@ -36,6 +36,8 @@ mask_groups = 2
 alarm_rate = 0.01
 [[source]]
 type = "host"
+[state]
+details = 1e5
 [stream]
 interval = 60
 [fit]

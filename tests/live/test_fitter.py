@@ -70,11 +70,18 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
         fitter.tick(voices.speaking())
         folder = places.fit("web")
         wait_for(lambda: (folder / "rows").exists())
+        fitter._process.kill()
         fitter.close()
         assert (folder / JOB).exists()
         assert not (folder / VERDICT).exists()
         fitter = Fitter(store, places, made)
-        over(fitter, voices)
+        fitter.tick(voices.speaking())
+        fitter._process.wait()  # to its end, and then whoever started it ends before it looked
+        assert models(store) == []
+        fitter.close()
+        fitter = Fitter(store, places, made)
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting
         assert not (folder / JOB).exists()
         assert not (folder / RESUME).exists()
         outcome = read_outcome(folder)

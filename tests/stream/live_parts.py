@@ -207,8 +207,9 @@ class ZScorer:
         score = float(self._baseline.decision_function(z[None])[0]) / 2.5
         cells = (np.abs(z), values, centre, centre - 3 * spread, centre + 3 * spread)
         out = [Judged(time, "arrival", score, *cells)]
-        self._late.append((time, score, values.tolist()))
-        if self.hindsight and len(self._late) == 3:
+        if self.hindsight:
+            self._late.append((time, score, values.tolist()))
+        if len(self._late) == 3:
             then, _, seen = self._late.pop(0)
             late = (score + sum(one for _, one, _ in self._late[:1])) / 2
             out.append(

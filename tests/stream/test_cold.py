@@ -145,6 +145,15 @@ def test_rows_without_any_value_teach_nothing() -> None:
     assert math.isfinite(later[-1].score)
 
 
+def test_after_finish_rows_of_another_place_are_scored_by_what_was_learned() -> None:
+    scorer = cold()
+    scorer.push(live(noise(100), start=1_000))
+    assert scorer.finish() == []
+    judged = scorer.push(live(noise(5, 1), start=0))
+    assert {one.state for one in judged} == {"ready"}
+    assert np.isfinite(scores(judged)).all()
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'moving_variance' cannot score rows as they come"):
         cold(baseline="moving_variance")

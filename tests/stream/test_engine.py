@@ -1,10 +1,12 @@
 """The engine with real files, sockets and SQLite: nothing lost, nothing told twice differently"""
 
+import gc
 import json
 import math
 import os
 import signal
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -300,6 +302,54 @@ def test_more_entities_than_allowed_are_refused_and_counted(live, tmp_path):
     one.close()
 
 
+def test_who_is_silent_for_long_is_forgotten_and_may_come_back(live, tmp_path):
+    write_rows(tmp_path / "rows", ["web", "db"], 30)
+    sources = {"files": LineSource(tmp_path / "rows")}
+    keep = Retention(details=1, scores=1, peaks=1)
+    one = live(sources, {}, stale_after=2.0, forget_after=3600.0, most_entities=2, retention=keep)
+    one.settle()
+    one.clock.move(200)
+    one.settle()
+    with (tmp_path / "rows").open("a") as file:
+        file.write(line("web", 30, [0.1, 0.1, 0.1]))
+    one.settle()
+    one.clock.move(3500)
+    one.settle()
+    assert {name for name, _, _ in one.store.states()} == {"web"}
+    assert one.reader.counters()["entities_forgotten", ""] == 1
+    assert len(one.reader.scores("db", 0, FAR)) == 31
+    one.clock.move(2 * 86_400)
+    for row in range(31, 60):
+        with (tmp_path / "rows").open("a") as file:
+            file.write(line("web", row, [0.1, 0.1, 0.1]))
+        one.settle(step=6)
+    assert [entity.name for entity in one.reader.entities()] == ["web"]
+    write_rows(tmp_path / "rows", ["web", "db"], 62, first=60)
+    one.settle()
+    assert [score.state for score in one.reader.scores("db", 0, FAR)] == ["warming"] * 2
+    one.close()
+
+
+def test_memory_does_not_grow_with_the_rows(live, tmp_path):
+    write_rows(tmp_path / "rows", ["web", "db"], 300)
+    one = live(
+        {"files": LineSource(tmp_path / "rows", lines=50)}, {"out": LineSink(tmp_path / "o")}
+    )
+    one.settle()
+    tracemalloc.start()
+    try:
+        held = []
+        for last in (400, 1000):
+            write_rows(tmp_path / "rows", ["web", "db"], last, first=300 if last == 400 else 400)
+            one.settle()
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 50_000  # bytes; 1,200 rows with their records are 1 MB
+    one.close()
+
+
 def test_a_new_model_takes_over_and_open_events_go_on(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 32)
     one = live({"files": LineSource(tmp_path / "rows")}, {})
@@ -325,6 +375,24 @@ def test_what_a_source_sends_faster_than_it_is_scored_waits_at_the_source(live, 
     assert intake.queued == 2
     one.settle()
     assert len(one.reader.scores("web", 0, FAR)) == 100
+    one.close()
+
+
+def test_a_slow_sink_holds_commits_back_in_bounded_memory(live, tmp_path):
+    write_rows(tmp_path / "rows", ["web"], 150)
+    source = LineSource(tmp_path / "rows", lines=1)
+    one = live({"files": source}, {"out": LineSink(tmp_path / "out")})
+    intake = one.engine.intakes["files"]
+    for _ in range(150):  # the sink's thread is busy: nothing is sent
+        intake.once(0)
+        one.clock.move(1)
+        one.engine.advance()
+        one.engine.tell_sources()
+        intake.commit_asked()
+    assert source.committed == []
+    assert len(one.engine._due) == 100
+    one.settle()
+    assert source.committed[-1] == (tmp_path / "rows").stat().st_size
     one.close()
 
 

@@ -40,6 +40,7 @@ from imdiffusion.stream.cold import ColdScorer
 from imdiffusion.stream.judged import Scorer
 from imdiffusion.stream.packing import pack, unpack
 from imdiffusion.stream.queries import Reader
+from imdiffusion.stream.retention import DAY
 
 KIND = "training rows"
 MOST_HELD = 1_500  # held-out rows that the models are compared on
@@ -72,8 +73,10 @@ def _frame(job: Job, times: np.ndarray, rows: np.ndarray) -> Frame:
 
 
 def _from_state(job: Job) -> Frame:
+    # Older than that only rows around events are kept: too many faults to learn from.
+    since = time.time_ns() - round(job.details * DAY)
     with Reader(Places(Path(job.state)).live) as reader:
-        found = reader.details(job.entity, 0, 2**62, limit=job.most_rows)
+        found = reader.details(job.entity, since, 2**62, limit=job.most_rows)
     if len(found.timestamps) and found.channels != job.channels:
         raise DataError(f"the rows of {job.entity!r} have other channels by now")
     if not len(found.timestamps):

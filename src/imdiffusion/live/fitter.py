@@ -110,7 +110,10 @@ class Fitter:
         return fit.refit > 0 and (time.time_ns() - outcome.made) / 1e9 >= fit.refit
 
     def _look(self, entity: str) -> None:
-        """What came of the last fit of an entity, and whether one is under way: read once."""
+        """What came of the last fit of an entity, and whether one is under way: read once.
+
+        One that came to its end when nobody looked is acted on now.
+        """
         folder = self.places.fit(entity)
         try:
             outcome = read_outcome(folder)
@@ -119,8 +122,13 @@ class Fitter:
             (folder / VERDICT).unlink(missing_ok=True)
             outcome = None
         self._outcomes[entity] = outcome
-        if (folder / JOB).exists() and outcome is None:
+        if not (folder / JOB).exists():
+            return
+        if outcome is None:
             self._interrupted.add(entity)
+        else:
+            self._act(entity, outcome)
+            clear(folder)
 
     # -- the process
 
@@ -161,6 +169,7 @@ class Fitter:
             channels=voice.channels,
             period=period,
             train=fit.train,
+            details=self.configuration.state.details,
             rows=fit.rows,
             most_rows=fit.most_rows,
             holdout=fit.holdout,

@@ -28,8 +28,9 @@ JOB, VERDICT, ROWS, RESUME, LOG, LOCK = (
 class Job:
     """What a fit is asked. state: the folder of the live state.
 
-    train: "state", or a file. incumbent: path of the model that speaks, from the state folder;
-    empty = the baseline does. period: ns between rows, of the baseline.
+    train: "state", or a file. details: days that the live state keeps every row. incumbent: path
+    of the model that speaks, from the state folder; empty = the baseline does. period: ns between
+    rows, of the baseline.
     """
 
     state: str
@@ -37,6 +38,7 @@ class Job:
     channels: tuple[str, ...]
     period: int
     train: str
+    details: float
     rows: int
     most_rows: int
     holdout: float

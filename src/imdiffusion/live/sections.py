@@ -44,6 +44,7 @@ class StateSection:
 
     path: str = _key("", "the folder; empty = imdiffusion/serve in the user's state folder")
     details: float = _key(2.0, "days that seen and expected values are kept", above=0)
+    kept: float = _key(30.0, "days that seen and expected values around events are kept", above=0)
     scores: float = _key(30.0, "days that scores are kept", above=0)
     peaks: float = _key(365.0, "days that the highest score of ten minutes is kept", above=0)
     events: float = _key(365.0, "days that events are kept once they are over", above=0)

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.feed import Feed
-from imdiffusion.stream.judged import Judged, Scorer
+from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.ordered import EndingScorer
 from imdiffusion.stream.packing import pack, unpack
 
 log = logging.getLogger(__name__)
 KIND = "voice"
-
-
-class Speaker(Scorer, Protocol):
-    """A scorer that can be told that time has made a leap."""
-
-    def leap(self) -> None:
-        """The next rows do not follow the last, and may lie before it."""
 
 
 class Voice:
@@ -37,9 +30,9 @@ class Voice:
         feed: Feed,
         detector: str,
         model: str,
-        make: Callable[[int], Speaker],
+        make: Callable[[int], EndingScorer],
         *,
-        ready: Speaker | None = None,
+        ready: EndingScorer | None = None,
         read: int | None = None,
     ) -> None:
         self.feed, self.detector, self.model = feed, detector, model
@@ -52,10 +45,12 @@ class Voice:
         if self._behind:
             self._catch_up()
         judged: list[Judged] = []
+        begun = self.feed.count > 0
         for run in self.feed.push(frame):
             speaker = self._there()
-            if run.fresh:
-                speaker.leap()
+            if run.fresh and begun:
+                judged += speaker.finish()
+            begun = True
             judged += speaker.push(run.frame)
         return judged
 
@@ -66,7 +61,7 @@ class Voice:
         if held is not None:
             self._there().push(held)
 
-    def _there(self) -> Speaker:
+    def _there(self) -> EndingScorer:
         if self._speaker is None:
             assert self.feed.period is not None  # noqa: S101  known once rows go out
             self._speaker = self._make(self.feed.period)

@@ -21,10 +21,11 @@ from imdiffusion.errors import (
 from imdiffusion.live.configuration import Configuration
 from imdiffusion.live.feed import Feed, facts_of
 from imdiffusion.live.places import Places
-from imdiffusion.live.voice import Speaker, Voice, feed_in
+from imdiffusion.live.voice import Voice, feed_in
 from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.cold import SMOOTH, ColdScorer
 from imdiffusion.stream.engine import Engine
+from imdiffusion.stream.ordered import EndingScorer
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
 
@@ -100,14 +101,14 @@ class Voices:
         facts = (baseline, settings.alarm_rate, settings.alarms_per_day, *feed.channels)
         model = hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:16]
 
-        def make(period: int) -> Speaker:
+        def make(period: int) -> EndingScorer:
             rate = cold_rate(self.configuration, period)
             return ColdScorer(feed.channels, period=period, baseline=baseline, alarm_rate=rate)
 
         return Voice(feed, baseline, model, make)
 
     def _fitted(
-        self, feed: Feed, version: ModelVersion, speaker: Speaker, read: int | None = None
+        self, feed: Feed, version: ModelVersion, speaker: EndingScorer, read: int | None = None
     ) -> Voice | None:
         if speaker.channels != feed.channels:
             log.error("the live model of %s has other channels than its rows", feed.entity)
@@ -119,7 +120,7 @@ class Voices:
 
     # -- models
 
-    def _live_model(self, entity: str) -> tuple[ModelVersion, Speaker] | None:
+    def _live_model(self, entity: str) -> tuple[ModelVersion, EndingScorer] | None:
         """The live model, loaded; a torn one is refused, and the one before it becomes live."""
         refused = self._refused.setdefault(entity, set())
         while True:
@@ -141,7 +142,7 @@ class Voices:
         self._refused.setdefault(entity, set()).add(digest)
         self.store.count({("models_refused", entity): 1})
 
-    def _load(self, version: ModelVersion) -> Speaker:
+    def _load(self, version: ModelVersion) -> EndingScorer:
         """The scorer of a model on the disk. ModelError: torn, or another than was noted."""
         from imdiffusion import ImDiffusion
         from imdiffusion.stream.scorer import EntityScorer
@@ -180,7 +181,7 @@ class Voices:
             changed.append(entity)
         return changed
 
-    def _prime(self, entity: str, speaker: Speaker) -> int | None:
+    def _prime(self, entity: str, speaker: EndingScorer) -> int | None:
         """Read the newest rows of the live state to a scorer; the time of the last, in ns."""
         rows = self._reader.details(entity, 0, 2**62, limit=PRIMED)
         if not len(rows.timestamps):
@@ -194,7 +195,7 @@ class Voices:
                 speaker.push(frame.select(speaker.channels))
         except DataError as error:  # it then begins without
             log.warning("the model of %s could not read the rows before: %s", entity, error)
-            speaker.leap()
+            speaker.finish()
             return None
         return int(rows.timestamps[-1])
 

@@ -43,13 +43,15 @@ class Standing:
 class Checkpoint:
     """Everything that became true since the last one.
 
-    states: (entity, part) -> bytes, parts being "scorer" and "tracker". offsets: source -> where
+    forgotten: entities whose states are dropped first, for they are watched no more. states:
+    (entity, part) -> bytes, parts being "scorer" and "tracker". offsets: source -> where
     it stands after these rows. counts: (name, label) -> how much to add.
     """
 
     told: Sequence[Told] = ()
     turns: Sequence[EventRecord] = ()
     standing: Mapping[str, Standing] = field(default_factory=dict)
+    forgotten: Sequence[str] = ()
     states: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
     offsets: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)

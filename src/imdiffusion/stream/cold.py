@@ -156,6 +156,11 @@ class ColdScorer:
             start = stop
         return judged
 
+    def finish(self) -> list[Judged]:
+        """The stream has ended or starts afresh: nothing is left to say, what was learned stays."""
+        self._last = None
+        return []
+
     @property
     def _due(self) -> int:
         """How many rows there are when it learns again."""

@@ -23,6 +23,7 @@ from imdiffusion.stream.schema import NEWEST, check_ours, migrate
 
 log = logging.getLogger(__name__)
 
+LOG_BYTES = 64_000_000  # what the log is cut back to after a larger transaction
 BUSY_MS = 10_000  # how long a statement waits for another's lock before it fails
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REMEDIES = {
@@ -72,6 +73,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchall()
         else:
             connection.execute("PRAGMA query_only = ON")
     except BaseException:

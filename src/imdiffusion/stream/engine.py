@@ -36,6 +36,7 @@ from imdiffusion.stream.watched import ScorerFor
 
 log = logging.getLogger(__name__)
 
+MOST_DUE = 100  # checkpoints that sources are not told of yet
 THIN_EVERY = 5.0  # seconds between steps of retention
 
 
@@ -170,7 +171,9 @@ class Engine:
         self._patience.worked()
         self._stuck, self._written = None, self.clock.steady()
         if self._pending.offsets:
-            self._due.append((last, self._pending.offsets))
+            # Of very many that wait for a slow sink the newest are joined: memory is bounded.
+            joined = self._due.pop()[1] if len(self._due) >= MOST_DUE else {}
+            self._due.append((last, joined | self._pending.offsets))
         self._pending = Pending()
         self._thin(rows)
         return True

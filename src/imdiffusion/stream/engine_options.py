@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from imdiffusion.errors import ConfigError
 
@@ -14,8 +14,9 @@ class EngineOptions:
     every: between checkpoints, while anything came. rows: scores that bring one forward. poll:
     longest wait for a source. retry: first wait after a failure, doubled up to a minute. batch:
     records sent to a sink at once. stale_after: intervals of silence after which an entity is
-    stale; unknown: seconds, where its interval is not known. details: keep seen and expected
-    values. hindsight: scorers judge twice. most_entities: further ones are refused, and counted.
+    stale; unknown: seconds, where its interval is not known. forget_after: of silence, after which
+    it is watched no more; its scores stay. details: keep seen and expected values. hindsight:
+    scorers judge twice. most_entities: further ones are refused, and counted.
     """
 
     every: float = 1.0
@@ -25,23 +26,14 @@ class EngineOptions:
     batch: int = 1_000
     stale_after: float = 2.0
     unknown: float = 300.0
+    forget_after: float = 604_800.0
     details: bool = True
     hindsight: bool = False
     most_entities: int = 10_000
 
     def __post_init__(self) -> None:
-        for name in (
-            "every",
-            "rows",
-            "poll",
-            "retry",
-            "batch",
-            "stale_after",
-            "unknown",
-            "most_entities",
-        ):
-            if not getattr(self, name) > 0:
+        for name, value in asdict(self).items():
+            if not value > 0 and not isinstance(value, bool):
                 raise ConfigError(
-                    f"{name} = {getattr(self, name)!r} is not above 0",
-                    remedy="Write a positive number.",
+                    f"{name} = {value!r} is not above 0", remedy="Write a positive number."
                 )

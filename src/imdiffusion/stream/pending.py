@@ -19,6 +19,7 @@ class Pending:
         self._told: list[Told] = []
         self._turns: list[EventRecord] = []
         self._entities: set[str] = set()
+        self._forgotten: set[str] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -27,7 +28,9 @@ class Pending:
         return len(self._told)
 
     def __bool__(self) -> bool:
-        facts = (self.offsets, self._told, self._turns, self._entities, self._counts)
+        facts = (
+            self.offsets, self._told, self._turns, self._entities, self._forgotten, self._counts,
+        )  # fmt: skip
         return any(facts)
 
     def add(self, told: Sequence[Told], turns: Sequence[EventRecord], *, details: bool) -> None:
@@ -38,6 +41,12 @@ class Pending:
     def changed(self, entity: str) -> None:
         """The states of an entity are to be written."""
         self._entities.add(entity)
+
+    def forget(self, entity: str) -> None:
+        """The states of an entity are to be dropped; `changed` after it begins them afresh."""
+        self._entities.discard(entity)
+        self._forgotten.add(entity)
+        self.count("entities_forgotten", "", 1)
 
     def count(self, name: str, label: str, added: int) -> None:
         """Add to a counter; nothing is not noted."""
@@ -51,6 +60,7 @@ class Pending:
             told=self._told,
             turns=self._turns,
             standing={one.name: one.standing() for one in own},
+            forgotten=sorted(self._forgotten),
             states={key: state for one in own for key, state in one.dump().items()},
             offsets=self.offsets,
             counts=self._counts,

@@ -55,6 +55,7 @@ class Thinning:
     def __init__(self, retention: Retention, path: Path) -> None:
         self.retention, self.path = retention, path
         self._round: Iterator[int] = iter(())
+        self.dropped = False  # whether the last step took an entity itself away
         self._share = 1.0  # of its days and records that everything keeps, for size
 
     def step(
@@ -66,6 +67,7 @@ class Thinning:
         """
         shed: dict[tuple[str, str], int] = {}
         gone = self._trim_feed(connection, rows, shed) + self._trim_events(connection, now, rows)
+        self.dropped = False
         entity = next(self._round, None)
         if entity is None:
             self._begin_round(connection)
@@ -74,6 +76,16 @@ class Thinning:
             keep_around_events(connection, entity, self._cutoff("details", now))
             for table in ("details", "kept", "scores", "peaks"):
                 gone += _delete(connection, table, entity, self._cutoff(table, now), rows)
+            # One that is watched no more, and of which nothing is left.
+            self.dropped = bool(
+                connection.execute(
+                    "DELETE FROM entities WHERE id = ? "
+                    "AND NOT EXISTS (SELECT 1 FROM states WHERE states.entity = name) "
+                    "AND NOT EXISTS (SELECT 1 FROM scores WHERE scores.entity = entities.id) "
+                    "AND NOT EXISTS (SELECT 1 FROM peaks WHERE peaks.entity = entities.id)",
+                    (entity,),
+                ).rowcount
+            )
         free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
         for _ in range(min(free, PAGES)):  # a call of it frees one page, whatever it is told
             connection.execute("PRAGMA incremental_vacuum(1)").fetchall()

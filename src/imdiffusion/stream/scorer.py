@@ -93,7 +93,10 @@ class EntityScorer:
         return judged
 
     def finish(self) -> list[Judged]:
-        """The stream has ended: rows still to be judged in hindsight. Then it starts afresh."""
+        """The stream has ended: rows still to be judged in hindsight. Then it starts afresh.
+
+        To be called before a fresh run of a RowBuffer, whose rows do not follow those so far.
+        """
         judged = [one for run in self._arrival.finish() for one in self._look_back(run)]
         self._begin()
         return judged

@@ -58,6 +58,7 @@ class Store:
             again = inserts.tell(checkpoint.told, now) + inserts.add_turns(checkpoint.turns, now)
             inserts.stand(checkpoint.standing, now)
             run = self._connection.executemany
+            run("DELETE FROM states WHERE entity = ?", [(name,) for name in checkpoint.forgotten])
             run(
                 "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
                 [(entity, part, kept, now) for (entity, part), kept in checkpoint.states.items()],
@@ -224,6 +225,8 @@ class Store:
         with self._transaction():
             gone, shed = self._thinning.step(self._connection, now=now, rows=rows)
             self._inserts.count(shed)
+            if self._thinning.dropped:
+                self._inserts.forget()
             return gone
 
     def close(self) -> None:

@@ -100,6 +100,8 @@ class Watch:
             return
         extra = len(set(frame.channels) - set(watched.tracker.channels))
         pending.count("unknown_channels", name, extra)
+        for reason, count in watched.newly_counted().items():
+            pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))
         pending.add(told, turns, details=self._options.details)
         pending.changed(name)
@@ -127,6 +129,7 @@ class Watch:
         if now - self._looked < min(1.0, options.every):
             return False
         self._looked = now
+        long_gone = []
         for watched in self.entities.values():
             if watched.source in behind:
                 continue
@@ -134,4 +137,10 @@ class Watch:
                 log.warning("%s is stale: nothing came of it", watched.name)
                 pending.add(*watched.go_stale(), details=False)
                 pending.changed(watched.name)
+            elif watched.state == "stale" and now - watched.heard > options.forget_after:
+                long_gone.append(watched.name)
+        for name in long_gone:
+            log.warning("%s is watched no more: it was silent for too long", name)
+            pending.forget(name)
+            del self.entities[name]
         return bool(pending)
