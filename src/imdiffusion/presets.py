@@ -8,7 +8,7 @@ from typing import Any
 
 from imdiffusion import registry
 from imdiffusion.errors import ConfigError
-from imdiffusion.settings import Scalar, Settings, check_names
+from imdiffusion.settings import Scalar, Settings, check_names, check_value
 
 __all__ = ["PRESETS", "Scalar", "Settings", "check_names", "preset", "resolve", "schema"]
 
@@ -81,6 +81,13 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
         key: _as_kind(value, kinds[key]) for key, value in overrides.items() if value is not None
     }
     return replace(preset(name), **given)
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Raise ConfigError unless `value` alone is right for the setting `name`, which exists."""
+    item = next(item for item in fields(Settings) if item.name == name)
+    kind = str(item.type)
+    check_value(name, _as_kind(value, kind), kind, item.metadata)
 
 
 def _as_kind(value: Any, kind: str) -> Any:

@@ -199,7 +199,7 @@ class Settings:
 
 def _validate(settings: Settings) -> None:
     for item in fields(settings):
-        _check(item.name, getattr(settings, item.name), str(item.type), item.metadata)
+        check_value(item.name, getattr(settings, item.name), str(item.type), item.metadata)
     if settings.max_epochs == 0 and settings.max_steps == 0 and settings.patience == 0:
         raise ConfigError(
             "training would never end: max_epochs, max_steps and patience are all 0",
@@ -268,12 +268,12 @@ def _validate_lists(settings: Settings) -> None:
         )
 
 
-def _check(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
+def check_value(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless `value` has the type, the choices and the range of a setting."""
     wanted = TYPES[kind]
     if isinstance(value, bool) != (wanted is bool) or not isinstance(value, wanted):
         raise ConfigError(
-            f"setting {name} = {value!r} is not of type {kind}",
-            remedy=f"It is: {meta['meaning']}.",
+            f"setting {name} = {value!r} is not of type {kind}", remedy=f"It is: {meta['meaning']}."
         )
     choices = meta["choices"] or (registry.names(meta["table"]) if meta["table"] else ())
     if choices and value not in choices:

@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from imdiffusion import __version__
-from imdiffusion.cli import bench, config, demo, detect, doctor, fit, impute, model, record, report
+from imdiffusion.cli import (
+    bench,
+    config,
+    demo,
+    detect,
+    doctor,
+    fit,
+    impute,
+    model,
+    record,
+    report,
+    serve,
+    watch,
+)
 from imdiffusion.cli.options import flag
 from imdiffusion.cli.terminal import Interrupted, Terminal
 from imdiffusion.errors import ImDiffusionError
@@ -124,6 +137,8 @@ for module, panel in (
     (detect, "Your data"),
     (impute, "Your data"),
     (report, "Your data"),
+    (watch, "Live"),
+    (serve, "Live"),
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, rich_help_panel=panel, epilog=module.EXAMPLES)(getattr(module, name))

@@ -27,16 +27,47 @@ def check(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of settings.")],
 ) -> None:
-    """Check a TOML file of settings; exit code 4 if `fit` would refuse it."""
+    """Check a TOML file of settings, or of live detection; exit code 4 if it would be refused."""
     from imdiffusion.cli.keywords import read_config
 
+    terminal: Terminal = ctx.obj
+    if _is_live(file):
+        _check_live(terminal, file)
+        return
     given = read_config(file)
     own = [name for name in given if name != "preset"]
-    terminal: Terminal = ctx.obj
     terminal.emit(
         f"{file} is right: preset {given.get('preset', 'fast')}"
         + (f", with its own {', '.join(own)}" if own else "")
     )
+
+
+def _is_live(file: Path) -> bool:
+    """Whether a file has tables of live detection; what cannot be read has not."""
+    import tomllib
+
+    from imdiffusion.live.reading import is_live
+
+    try:
+        return is_live(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # said by whoever reads it next
+        return False
+
+
+def _check_live(terminal: Terminal, file: Path) -> None:
+    """Say everything that is wrong with a live configuration, a line each, or what it holds."""
+    from imdiffusion.live.problems import ProblemsError
+    from imdiffusion.live.reading import read_configuration
+
+    try:
+        found = read_configuration(file)
+    except ProblemsError as error:
+        for problem in error.problems:
+            terminal.fail(f"{file}: {problem}")
+        raise typer.Exit(error.exit_code) from None
+    words = [f"{len(found.sources)} sources ({', '.join(one.id for one in found.sources)})"]
+    words.append(f"{len(found.sinks)} sinks" + "".join(f", {one.id}" for one in found.sinks))
+    terminal.emit(f"{file} is right: {'; '.join(words)}")
 
 
 @app.command(epilog="imdiffusion config show --set window=50 > imdiffusion.toml")

@@ -72,12 +72,12 @@ def record(
         raise typer.Exit(130)
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--duration") -> float:
     """Seconds of "90", "90s", "30m", "1h30m" or "2d"; UsageError for anything else."""
     parts = _PART.findall(text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if not parts or "".join(number + unit for number, unit in parts) != text or seconds <= 0:
         raise UsageError(
-            f"--duration {text!r} is not a length of time", remedy="For instance 90s, 30m or 1h30m."
+            f"{option} {text!r} is not a length of time", remedy="For instance 90s, 30m or 1h30m."
         )
     return seconds

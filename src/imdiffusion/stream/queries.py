@@ -237,6 +237,10 @@ class Reader:
         """Every counter, (name, label) -> value since the file was begun."""
         return {(row[0], row[1]): row[2] for row in self._rows("SELECT * FROM counters", ())}
 
+    def offsets(self) -> dict[str, str]:
+        """Where each source stood at the last checkpoint."""
+        return dict(self._rows("SELECT source, offset FROM offsets", ()))
+
     def size(self) -> int:
         """Bytes on the disk."""
         return size_of(self.path)

@@ -224,6 +224,11 @@ class Store:
 
     # -- upkeep
 
+    def retain(self, retention: Retention) -> None:
+        """From the next step of retention on these spans hold."""
+        with self._turn:
+            self._thinning = Thinning(retention, self.path)
+
     def thin(self, *, now: int, rows: int = 2_000) -> int:
         """One small step of retention, at most about `rows` rows; how many went. now: ns, UTC."""
         with self._transaction():

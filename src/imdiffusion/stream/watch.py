@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import replace
 
 from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
@@ -107,6 +108,7 @@ class Watch:
 
     def _begin(self, watched: Watched, frame: Frame, pending: Pending) -> None:
         state = self._store.state(watched.name, "scorer")
+        frame = replace(frame, entity=watched.name)
         scorer = self._scorer_for(frame)
         try:
             own = watched.restore_scorer(scorer, state)

@@ -1,0 +1,1 @@
+"""Live detection as a whole: its configuration, which model speaks, and what fits the next one."""

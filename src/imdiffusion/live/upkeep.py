@@ -1,0 +1,65 @@
+"""What goes on beside the engine: fits in the background, models that take over, counters."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from imdiffusion.live.fitter import Fitter
+from imdiffusion.live.voices import Voices
+from imdiffusion.stream.engine import Engine
+
+log = logging.getLogger(__name__)
+
+TICK = 0.25  # seconds between two looks whether all is to stop
+MODELS_EVERY, COUNT_EVERY = 4, 20  # of these looks, between two at models, at counters
+
+
+class Upkeep:
+    """A thread beside a running engine; `with` starts and ends it.
+
+    ask: called at every look; it says whether the engine is to stop, which then `stop` is told.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        voices: Voices,
+        fitter: Fitter,
+        *,
+        ask: Callable[[], bool],
+        stop: threading.Event,
+    ) -> None:
+        self._engine, self._voices, self._fitter = engine, voices, fitter
+        self._ask, self._stop = ask, stop
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_after, name="upkeep", daemon=True)
+
+    def _look_after(self) -> None:
+        looks = 0
+        while not self._over.wait(TICK):
+            looks += 1
+            if self._ask():
+                self._stop.set()
+                return
+            try:
+                if looks % MODELS_EVERY:
+                    continue
+                self._fitter.tick(self._voices.speaking())
+                for entity in self._voices.follow(self._engine):
+                    log.info("another model speaks for %s from now on", entity)
+                if looks % COUNT_EVERY == 0:
+                    self._voices.count_passed_over()
+            except Exception:  # what speaks goes on; the next look tries again
+                log.exception("models could not be looked after")
+
+    def __enter__(self) -> Upkeep:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._fitter.close()
+        self._voices.close()

@@ -1,0 +1,92 @@
+"""Rows in a live state, the voice they came through, and a tiny detector to fit on them"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.live.configuration import Configuration
+from imdiffusion.live.fitter import Fitter
+from imdiffusion.live.places import Places
+from imdiffusion.live.reading import parse
+from imdiffusion.live.voices import Voices
+from imdiffusion.records import ScoreRecord
+from imdiffusion.stream.checkpoint import Checkpoint, Told
+from imdiffusion.stream.store import Store
+
+NAMES = ("a", "b", "c", "d")
+SECOND = 1_000_000_000
+START = 1_700_000_400 * SECOND
+TEXT = """
+[detector]
+window = 20
+patch_length = 5
+width = 16
+layers = 1
+feedforward = 32
+step_embedding = 8
+max_steps = {steps}
+validate_every = {steps}
+batch_size = 16
+detrend = 0
+smooth = 3
+mask_groups = 2
+alarm_rate = 0.01
+[[source]]
+type = "host"
+[state]
+details = 1e5
+[stream]
+interval = 60
+[fit]
+rows = 400
+{more}
+"""
+
+
+def configuration(*, steps=300, more="") -> Configuration:
+    return parse(TEXT.format(steps=steps, more=more))
+
+
+def circle(rows):
+    """Channels on a circle, whose phase walks: each alone says nothing of where the other is."""
+    generator = np.random.default_rng(0)
+    phase = np.cumsum(0.25 + 0.1 * generator.normal(size=rows))
+    waves = [np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)]
+    return np.column_stack(waves) + 0.02 * generator.normal(size=(rows, 4))
+
+
+def frame(values, first=0):
+    times = (START + (first + np.arange(len(values))) * 60 * SECOND).astype("datetime64[ns]")
+    return Frame(values, np.ones(values.shape, bool), times, NAMES, "web")
+
+
+def parts(folder, made, values):
+    """Store, places, voices that have read the rows, fitter."""
+    places = Places(Path(folder))
+    places.make()
+    store = Store(places.live)
+    voices = Voices(store, places, made)
+    rows = frame(values)
+    voice = voices.scorer_for(rows)
+    voice.push(rows)
+    told = [
+        Told(
+            ScoreRecord("web", int(at), "arrival", 0.5, "ready", voice.detector, voice.model),
+            NAMES,
+            np.stack([row, row, row, row]).astype(np.float32),
+        )
+        for at, row in zip(rows.timestamps.astype(np.int64), values, strict=True)
+    ]
+    states = {("web", "scorer"): f"{voice.detector}\n{voice.model}\n".encode() + voice.dump()}
+    store.write(Checkpoint(told=told, states=states), now=time.time_ns())
+    return store, places, voices, Fitter(store, places, made)
+
+
+if __name__ == "__main__":  # fits, until it is killed; says the process that fits
+    _, _, voices, fitter = parts(sys.argv[1], configuration(steps=100_000), circle(420))
+    fitter.tick(voices.speaking())
+    print(fitter._process.pid, flush=True)
+    time.sleep(600)

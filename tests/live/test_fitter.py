@@ -1,0 +1,180 @@
+"""Fits in the background: interrupted, killed, failed, lost, won; and torn models refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from fit_parts import circle, configuration, frame, parts
+
+from imdiffusion.live.fitter import Fitter
+from imdiffusion.live.job import JOB, RESUME, VERDICT, read_outcome
+from imdiffusion.live.places import name_of
+from imdiffusion.live.voices import Voices
+from imdiffusion.stream.queries import Reader
+
+HERE = Path(__file__).parent
+STATE = "training.safetensors"
+
+
+def wait_for(condition, seconds=90):
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def over(fitter, voices):
+    """Look after it until a fit is over."""
+
+    def look():
+        fitter.tick(voices.speaking())
+        return not fitter.fitting
+
+    fitter.tick(voices.speaking())
+    assert fitter.fitting == "web"
+    wait_for(look)
+
+
+def models(store):
+    with Reader(store.path) as reader:
+        return reader.models("web")
+
+
+def counters(store):
+    with Reader(store.path) as reader:
+        return reader.counters()
+
+
+class Engine:
+    """Takes the voices that are put forward."""
+
+    def __init__(self):
+        self.spoken = []
+
+    def succeed(self, entity, voice):
+        self.spoken.append((entity, voice))
+
+
+def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
+    values = circle(460)
+    made = configuration()
+    store, places, voices, fitter = parts(tmp_path, made, values[:420])
+    with store:
+        fitter.tick(voices.speaking())
+        folder = places.fit("web")
+        wait_for(lambda: (folder / "rows").exists())
+        fitter._process.kill()
+        fitter.close()
+        assert (folder / JOB).exists()
+        assert not (folder / VERDICT).exists()
+        fitter = Fitter(store, places, made)
+        fitter.tick(voices.speaking())
+        fitter._process.wait()  # to its end, and then whoever started it ends before it looked
+        assert models(store) == []
+        fitter.close()
+        fitter = Fitter(store, places, made)
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting
+        assert not (folder / JOB).exists()
+        assert not (folder / RESUME).exists()
+        outcome = read_outcome(folder)
+        (model,) = models(store)
+        assert (outcome.won, model.live, model.digest) == (True, True, outcome.digest)
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting  # till it is time for the next
+        engine = Engine()
+        assert voices.follow(engine) == ["web"]
+        assert voices.follow(engine) == []
+        ((_, voice),) = engine.spoken
+        told = voice.push(frame(values[420:], 420))
+        assert (voice.detector, voice.model) == ("fast", model.digest)
+        assert {one.state for one in told} == {"ready"}
+        assert np.isfinite([one.score for one in told]).all()
+        store.add_model("web", "feedface", detector="fast", path="models/none", now=time.time_ns())
+        store.enthrone("web", "feedface", reason="by hand", now=time.time_ns())
+        assert voices.follow(engine) == []  # there is nothing in its folder: the one before serves
+        assert counters(store)["models_refused", "web"] == 1
+        assert next(one for one in models(store) if one.live).digest == model.digest
+        assert Voices(store, places, made).scorer_for(frame(values[:1])).model == model.digest
+        torn = tmp_path / model.path / "manifest.json"
+        torn.write_text(torn.read_text()[:-40])
+        again = Voices(store, places, made)
+        assert again.scorer_for(frame(values[:1])).detector == "mahalanobis"
+        refused = counters(store)["models_refused", "web"]
+        assert refused >= 2
+        assert again.follow(engine) == []
+        assert counters(store)["models_refused", "web"] == refused
+
+
+def test_who_loses_is_noted_and_does_not_speak(tmp_path):
+    made = configuration(steps=1)
+    store, _, voices, fitter = parts(tmp_path, made, np.random.default_rng(0).normal(size=(420, 4)))
+    with store:
+        over(fitter, voices)
+        (model,) = models(store)
+        outcome = read_outcome(fitter.places.fit("web"))
+        assert model.live == outcome.won
+        assert not outcome.won, outcome.reason
+        assert voices.follow(Engine()) == []
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting
+
+
+def test_rows_that_are_too_few_are_said_and_tried_again_later(tmp_path):
+    made = configuration(more="most_rows = 400\nholdout = 0.3")
+    store, places, voices, fitter = parts(tmp_path, made, circle(420))
+    with store:
+        with store._transaction():
+            store._connection.execute("DELETE FROM details")
+        over(fitter, voices)
+        assert counters(store)["fits_failed", "web"] == 1
+        assert "400 are needed" in (places.fit("web") / "log.txt").read_text()
+        assert models(store) == []
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting  # it waits
+
+
+def test_a_file_to_fit_on(tmp_path):
+    import pyarrow as pa
+
+    from imdiffusion.data.files import write_table
+
+    values = circle(450)
+    rows = frame(values)
+    columns = {name: values[:, k] for k, name in enumerate(("a", "b", "c", "d"))}
+    write_table(pa.table({"timestamp": rows.timestamps, **columns}), tmp_path / "old.parquet")
+    made = configuration(more=f'train = "{tmp_path / "old.parquet"}"')
+    store, _, voices, fitter = parts(tmp_path, made, values[:10])
+    with store:
+        over(fitter, voices)
+        (model,) = models(store)
+        assert model.live
+        assert read_outcome(fitter.places.fit("web")).rows == 450
+
+
+def test_whoever_started_it_is_killed_and_so_it_ends(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, HERE / "fit_parts.py", tmp_path], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        wait_for(lambda: list(tmp_path.glob("fits/*/rows")))
+        assert child.nice() >= 10
+        parent.kill()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("entity", ["web", "", "../../etc/passwd", "a/b", "x" * 500, "\ud800", "é"])
+def test_names_of_entities_lead_nowhere_else(entity):
+    name = name_of(entity)
+    assert name.isascii()
+    assert "/" not in name
+    assert name not in (".", "..", "")
+    assert len(name) < 60
+    assert name_of(entity + "x") != name

@@ -1,0 +1,104 @@
+"""A fitted model as the voice of an entity: primed, over leaps of time, in hindsight too."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fit_parts import circle, configuration, frame, parts
+
+from imdiffusion.errors import ConvergenceWarning
+from imdiffusion.live.fitter import Fitter
+from imdiffusion.live.places import Places
+from imdiffusion.live.voices import Voices, cold_rate
+from imdiffusion.stream.scorer import EntityScorer
+
+
+@pytest.fixture(scope="module")
+def detector():
+    from imdiffusion import ImDiffusion
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ImDiffusion(**configuration(steps=20).keywords).fit(frame(circle(420)))
+
+
+@pytest.fixture
+def state(tmp_path, detector):
+    """Store, places, voices and rows of an entity whose live model is `detector`."""
+    made = configuration()
+    made = replace(made, stream=replace(made.stream, hindsight=True))
+    values = circle(600)
+    store, places, voices, _ = parts(tmp_path, made, values[:420])
+    (entity,) = detector._need_fit().values()
+    digest = EntityScorer(entity).model
+    detector.save(places.folder / "models" / "one")
+    store.add_model("web", digest, detector="fast", path="models/one", now=1)
+    store.enthrone("web", digest, reason="by hand", now=2)
+    with store:
+        yield voices, values, digest
+
+
+class Engine:
+    def succeed(self, entity, voice):
+        self.voice = voice
+
+
+@pytest.mark.parametrize("gap", [0, 500])
+def test_a_model_begins_ready_and_afresh_after_a_leap(state, gap):
+    voices, values, digest = state
+    engine = Engine()
+    assert voices.follow(engine) == ["web"]
+    voice = engine.voice
+    told = voice.push(frame(values[420:460], 420))
+    arrived = [one for one in told if one.moment == "arrival"]
+    assert voice.model == digest
+    assert {one.state for one in arrived} == {"ready"}
+    more = voice.push(frame(values[460:520], 460 + gap))
+    arrived = [one for one in more if one.moment == "arrival"]
+    assert [one.state for one in arrived[:19]] == [("warming" if gap else "ready")] * 19
+    assert [math.isnan(one.score) for one in arrived[:19]] == [bool(gap)] * 19
+    assert {one.state for one in arrived[20:]} == {"ready"}
+
+
+def test_a_model_of_other_channels_does_not_speak(state):
+    voices, values, digest = state
+    rows = frame(values[:3])
+    names = ("a", "b", "c", "x")
+    other = Voices(voices.store, voices.places, voices.configuration)
+    voice = other.scorer_for(replace(rows, channels=names, entity="db"))
+    assert voice.detector == "mahalanobis"
+    voices.store.add_model("db", digest, detector="fast", path="models/one", now=1)
+    voices.store.enthrone("db", digest, reason="by hand", now=2)
+    assert other.follow(Engine()) == []
+    assert other.scorer_for(replace(rows, channels=names, entity="db")).channels == names
+
+
+def test_the_first_rows_of_a_model_without_a_past(state):
+    voices, values, digest = state
+    rows = replace(frame(values[:30]), entity="db")
+    voices.store.add_model("db", digest, detector="fast", path="models/one", now=1)
+    voices.store.enthrone("db", digest, reason="by hand", now=2)
+    voice = voices.scorer_for(rows)
+    arrived = [one for one in voice.push(rows) if one.moment == "arrival"]
+    assert [one.state for one in arrived] == ["warming"] * 19 + ["ready"] * 11
+
+
+def test_the_budget_of_alarms_is_a_rate_of_rows():
+    made = configuration()
+    assert cold_rate(made, 60 * 10**9) == made.settings.alarm_rate
+    budget = replace(made, alerts=replace(made.alerts, alarms_per_day=2.0))
+    assert math.isclose(cold_rate(budget, 60 * 10**9), 2 * 5 / 1440)
+    assert cold_rate(budget, 86_400 * 10**9) == 0.5
+
+
+def test_nothing_is_fitted_where_nobody_wants_it(tmp_path):
+    made = configuration(more="enabled = false")
+    store, _, voices, fitter = parts(tmp_path, made, np.zeros((420, 4)))
+    with store:
+        fitter.tick(voices.speaking())
+        assert not fitter.fitting
+        Fitter(store, Places(tmp_path), made).close()
