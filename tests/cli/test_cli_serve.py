@@ -13,6 +13,7 @@ from live_far import (
     circle,
     get,
     hook,
+    put,
     rows_of,
     scores,
     times,
@@ -196,3 +197,22 @@ def test_a_wrong_configuration_is_refused_at_once(call, tmp_path):
     done = call("serve", "--config", config, "--host", "0.0.0.0")
     assert done.code == 4
     assert "token" in done.err
+
+
+def test_reload_moves_the_service_and_takes_pushed_rows_there(serve, tmp_path):
+    config = configure(tmp_path)
+    append(tmp_path / "web.jsonl", "web", circle(20))
+    process, said, before = serve(config)
+    config.write_text(config.read_text() + 'hosts = "watch.example"\n')
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: said.has("the new configuration holds"), process)
+    serving = [line for line in said.lines if line.startswith("Serving on")]
+    address = serving[-1].split()[2].rstrip(";")
+    assert len(serving) == 2
+    assert address != before
+    rows = [{"entity": "db", "timestamp": 1_700_000_400 + 60 * n, "a": n} for n in range(12)]
+    assert put(f"{address}/api/ingest", {"rows": rows}) == 202
+    wait_for(lambda: len(scores(tmp_path / "state", "db")) == 12, process)
+    with pytest.raises(OSError, match="refused"):
+        get(f"{before}/healthz")
+    ends(process, said)
