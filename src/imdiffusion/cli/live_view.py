@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.connectors.stdout import StdoutSink
 from imdiffusion.errors import OutputError
 from imdiffusion.records import EventRecord, Record, ScoreRecord
@@ -42,7 +43,7 @@ class _Entity:
     ongoing: set[str] = field(default_factory=set)
 
 
-class Lines:
+class Lines(Closing):
     """A sink that says a line whenever something changes. Keeps the seam of a sink.
 
     say: takes a line. rows: also say one for every row. gone: called when nobody reads any more.
