@@ -184,6 +184,8 @@ def test_two_runs_of_one_question_or_with_other_settings_are_refused():
         summarise(two, **ask)
     with pytest.raises(DataError, match="different detectors"):
         summarise([run(f1=0.1), run(f1=0.1, seed=1, row="other")], **ask)
+    widths = [run(f1=0.1, settings={"smooth": w}, seed=n) for n, w in enumerate((1, "1"))]
+    summarise(widths, **ask)  # a setting that came to take lists is the same in either spelling
     with pytest.raises(DataError, match="no runs"):
         summarise([], **ask)
     with pytest.raises(ConfigError, match="no metric"):

@@ -263,7 +263,8 @@ def _check_alike(runs: list[Record]) -> None:
         where = f"the variant {run['variant']!r} on {run['dataset']}"
         # A setting that one of them does not know did not exist then, and had no say.
         keys = sorted(first["settings"].keys() & run["settings"].keys())
-        unlike = [key for key in keys if first["settings"][key] != run["settings"][key]]
+        # Settings that came to take lists are text since: a width of 1 is "1".
+        unlike = [k for k in keys if str(first["settings"][k]) != str(run["settings"][k])]
         if unlike or run["row"] != first["row"]:
             raise DataError(
                 f"{where} has runs of different {', '.join(unlike) or 'detectors'}",
