@@ -10,11 +10,11 @@ import json
 import sqlite3
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.errors import OutputError
 from imdiffusion.records import MOMENTS, STATES, EventRecord, Record, ScoreRecord
 from imdiffusion.stream.checkpoint import Feedback, ModelVersion
@@ -26,7 +26,7 @@ from imdiffusion.stream.views import Details, EntityNow, Lane
 FAR = 2**62  # a time after all others
 
 
-class Reader:
+class Reader(Closing):
     """Reads a file of live state while another process or thread writes it.
 
     Each thread gets a connection of its own; `close` closes them all. OutputError: there is no
@@ -252,17 +252,6 @@ class Reader:
         while self._all:
             self._all.pop().close()
         self._local = threading.local()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _connection(self) -> sqlite3.Connection:
         held: sqlite3.Connection | None = getattr(self._local, "held", None)

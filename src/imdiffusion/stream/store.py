@@ -12,9 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from imdiffusion.connectors.context import Closing
 from imdiffusion.errors import UsageError
 from imdiffusion.records import EventRecord, Record
 from imdiffusion.registry import nearest
@@ -25,7 +24,7 @@ from imdiffusion.stream.retention import Retention, Thinning
 from imdiffusion.stream.texts import event_of, record_of
 
 
-class Store:
+class Store(Closing):
     """The one writer of a file of live state. Its methods may be called from any thread.
 
     Opening checks the whole file, brings it to the newest version, and sets a damaged one aside
@@ -243,17 +242,6 @@ class Store:
         with self._turn:
             self._connection.close()
             self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- inside
 

@@ -2,7 +2,7 @@
 
 A dense layer over a patch has to learn a tie between channels once for each row of the patch; a
 network that reads a row at a time learns it from every row it sees. So it follows non-linear ties
-from few examples, where a mixer needs a hundred times as many (docs/log.md, 2026-11-24).
+from few examples, where a mixer of patches follows none of them (docs/log.md, 2026-11-24).
 """
 
 from __future__ import annotations
