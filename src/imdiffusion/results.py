@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,3 +101,10 @@ def imputation_table(analyses: Sequence[Analysis], kind: str) -> Any:
         ):
             parts.setdefault(name, []).append(column[own].reshape(-1))
     return table_like(kind, {name: np.concatenate(runs) for name, runs in parts.items()})
+
+
+def tables(found: Any, make: Callable[[Sequence[Analysis], str], Any]) -> Any:
+    """One table of the caller's kind for one analysis, a dict of tables for a dict."""
+    if isinstance(found, dict):
+        return {name: make([one], one.frame.kind) for name, one in found.items()}
+    return make([found], found.frame.kind)
