@@ -149,7 +149,7 @@ def children():
 
 
 def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
-    line = Link(root, "cpu", 1, tmp_path / "work")
+    line = Link(root, "cpu", 1, tmp_path / "work", None)
     group = Group("p", "SMD", "machine-1-1", 0, (ZSCORE,))
     before = children()
     try:
@@ -166,7 +166,7 @@ def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
 
 
 def test_no_worker_is_started_once_all_was_stopped(root, tmp_path):
-    line = Link(root, "cpu", 1, tmp_path / "work")
+    line = Link(root, "cpu", 1, tmp_path / "work", None)
     before = children()
     line.stop()
     assert list(line.measure(Group("p", "SMD", "machine-1-1", 0, (ZSCORE,)))) == []

@@ -28,8 +28,12 @@ SILENT = "the worker ended the group without a word about this run"
 class Link:
     """Starts a worker when it is first needed, and a new one after a death."""
 
-    def __init__(self, root: Path | None, device: str, threads: int, work: Path) -> None:
-        self._root = None if root is None else str(root.resolve())
+    def __init__(
+        self, root: Path | None, device: str, threads: int, work: Path, keep: Path | None
+    ) -> None:
+        self._root, self._keep = (
+            None if one is None else str(one.resolve()) for one in (root, keep)
+        )
         self._device, self._threads, self._work = device, threads, str(work.resolve())
         self._process: subprocess.Popen[str] | None = None
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -80,6 +84,7 @@ class Link:
             "device": self._device,
             "threads": self._threads,
             "work": self._work,
+            "keep": self._keep,
         }
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion import presets
-from imdiffusion.bench import provenance
+from imdiffusion.bench import kept, provenance
 from imdiffusion.bench.ensembles import ensemble_curve
 from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.protocols import evaluate
@@ -93,11 +93,13 @@ def measure(
     device: str = "cpu",
     threads: int = 1,
     work: Path | None = None,
+    keep: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Record]:
     """Fit once, score and judge every variant; one record each, failures among them.
 
     work: folder for the states of fits that were cut off, so that the same call continues them.
+    keep: folder for the scores of each run, on the disk before its record is handed out.
     """
     frame = _Frame(group, device, threads)
     try:
@@ -119,6 +121,8 @@ def measure(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
                 )
                 scores = started.score(row, split)
+            if keep is not None:
+                started.keep(scores, keep)
             told = list(dict.fromkeys(str(one.message) for one in caught))
             yield started.judged(scores, split, told)
         except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
@@ -199,6 +203,10 @@ class _Attempt:
             self.memory = row.detector.memory_mib_
             self.peer = {"peer_versions": row.detector.versions_}
         return scores
+
+    def keep(self, scores: Scores, folder: Path) -> None:
+        self.stage = "keep"
+        kept.keep(folder, self.frame.head(self.variant), scores)
 
     def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
         self.stage = "evaluate"

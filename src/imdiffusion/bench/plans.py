@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from imdiffusion import baselines
 from imdiffusion.bench import peers
+from imdiffusion.bench.kinds import KINDS
 from imdiffusion.bench.plan import Plan, Variant
 from imdiffusion.errors import ConfigError
 from imdiffusion.registry import nearest
@@ -158,6 +159,7 @@ def _small() -> Plan:
 PLANS: dict[str, Callable[[], Plan]] = {
     "small": _small,
     "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2)),
+    "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, *_one_liners()), (0, 1)),
     "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
     "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
     "parts": lambda: Plan("parts", tuple(DEVELOPMENT), _parts(), (0, 1), DEVELOPMENT),

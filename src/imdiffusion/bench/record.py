@@ -30,7 +30,8 @@ A line holds these keys; `status` says which of the last two groups it has.
                warnings [text, ...]: what the library said about the data
                metrics {protocol: {metric: float or null}}, protocols never mixed
                extra: what `ensembles.ensemble_curve` says; {} without diffusion steps
-    failed:    stage: "load", "fit", "score" or "evaluate"; "process" where the worker died
+    failed:    stage: "load", "fit", "score", "keep" (of scores that were to be kept) or "evaluate";
+               "process" where the worker died
                error {"type", "message"}; the type of "process" is "ProcessDied"
 """
 

@@ -127,7 +127,7 @@ class DiffusionRow:
         return self
 
     def score(self, test: Frame) -> Scores:
-        """One pass: score, errors of every step, and each channel's part."""
+        """One pass: score, errors of every step, each channel's part, and what was expected."""
         entity = self.entity_
         runs = list(entity.score_runs([entity.rows(test)], every_step=True))
         if not runs:
@@ -140,6 +140,7 @@ class DiffusionRow:
             entity.score(np.concatenate([run.errors for run in runs], axis=1)),
             np.concatenate([run.step_errors for run in runs if run.step_errors is not None], 1),
             np.concatenate([run.channel_scores for run in runs]),
+            np.concatenate([run.expected.astype(np.float32) for run in runs]),
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imdiffusion.bench import record
+from imdiffusion.bench import kept, record
 from imdiffusion.bench.measure import Group, fit_key
 from imdiffusion.bench.plan import Plan
 from imdiffusion.bench.rows import drawn
@@ -68,12 +68,19 @@ def _by_fit(plan: Plan, dataset: str, entity: str, seed: int, *, first: bool) ->
         yield Group(plan.name, dataset, entity, own, tuple(variants), leader=variants[0])
 
 
-def measured(path: Path, *, retry_failed: bool) -> set[str]:
-    """Ids in the file that need no further run."""
+def measured(path: Path, *, retry_failed: bool, keep: Path | None = None) -> set[str]:
+    """Ids in the file that need no further run: what went well has its scores in `keep`."""
     if not path.exists():
         return set()
     again = {"failed"} if retry_failed else set()
-    return {one["id"] for one in record.read([path]) if one["status"] not in again}
+    known = [one for one in record.read([path]) if one["status"] not in again]
+    if keep is not None:
+        known = [
+            one
+            for one in known
+            if one["status"] == "failed" or kept.kept_path(keep, one["id"]).exists()
+        ]
+    return {one["id"] for one in known}
 
 
 def bench(
@@ -87,6 +94,7 @@ def bench(
     threads: int | None = None,
     minutes: float | None = None,
     retry_failed: bool = False,
+    keep_scores: Path | None = None,
     watch: Watch | None = None,
 ) -> State:
     """Measure what is left of a plan and append one line a run to `out`; how it ended.
@@ -94,11 +102,13 @@ def bench(
     root: folder of the data sets. shard: (i, n), the i-th of n parts of the groups, from 1.
     jobs: worker processes, several also on one GPU. threads: of one worker, None = cores / jobs.
     minutes: stop in order after so long; the next call continues. retry_failed: failed runs too.
+    keep_scores: folder for the scores of each run (`kept.py`), made where it is not there; a run
+    that is in `out` and has none there is measured again.
 
     Before anything is measured it raises UsageError, also where another call writes to `out`;
-    OutputError where `out` cannot be written; DataError for data that is not there or an `out`
-    that holds something else; ConfigError for an unknown row or setting, or a device that is not
-    here.
+    OutputError where `out` or `keep_scores` cannot be written; DataError for data that is not
+    there or an `out` that holds something else; ConfigError for an unknown row or setting, or a
+    device that is not here.
     """
     part, parts = shard
     if not 1 <= part <= parts:
@@ -111,7 +121,9 @@ def bench(
     device_of(device)
     groups = groups_of(plan, root)[part - 1 :: parts]
     with record.alone(out):
-        known = measured(out, retry_failed=retry_failed)
+        if keep_scores is not None:
+            kept.check_folder(keep_scores)
+        known = measured(out, retry_failed=retry_failed, keep=keep_scores)
         state = State(asked=sum(len(group.ids()) for group in groups))
         todo = list(_without(groups, known))
         state.found = state.asked - sum(len(group.variants) for group in todo)
@@ -121,6 +133,7 @@ def bench(
                 out,
                 state,
                 work=work_folder(out),
+                keep=keep_scores,
                 root=root,
                 device=device,
                 jobs=jobs,

@@ -50,8 +50,9 @@ class Shift:
     """Workers at their groups.
 
     todo: the groups in order. out: where runs are written down. work: the folder of the states of
-    fits. state is kept up to date, and handed to `watch` with each message. jobs, threads: workers
-    at most, threads of each; None = cores / jobs.
+    fits. keep: the folder for scores, None = they are not kept. state is kept up to date, and
+    handed to `watch` with each message. jobs, threads: workers at most, threads of each; None =
+    cores / jobs.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Shift:
         state: State,
         *,
         work: Path,
+        keep: Path | None,
         root: Path | None,
         device: str,
         jobs: int,
@@ -73,7 +75,7 @@ class Shift:
         # With each group, how many workers in a row died before they took it up.
         self.waiting = deque((group, 0) for group in todo)
         self.told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self.links = [Link(root, device, self.threads, work) for _ in range(self.jobs)]
+        self.links = [Link(root, device, self.threads, work, keep) for _ in range(self.jobs)]
         self.stopping = False
 
     def work(self, minutes: float | None) -> None:

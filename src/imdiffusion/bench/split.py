@@ -54,11 +54,13 @@ class Scores:
     score           float64 (T,), above 1 = alarm at its label-free threshold, NaN = no score
     step_errors     float32 (S, T), one error for each diffusion step, the last step last; or None
     channel_scores  float32 (T, K), each channel's part of the error; or None
+    expected        float32 (T, K), the values that were imputed, in the data's units; or None
     """
 
     score: NDArray[np.float64]
     step_errors: NDArray[np.float32] | None = None
     channel_scores: NDArray[np.float32] | None = None
+    expected: NDArray[np.float32] | None = None
 
 
 def check_label(label: NDArray[np.generic], rows: int, where: str) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """A process that measures groups: JSON lines in, JSON lines out. `link.py` talks to it.
 
-    in   {"group": {...}, "root": "...", "device": "cpu", "threads": 1, "work": "..."}
+    in   {"group": {...}, "root": "...", "device": "cpu", "threads": 1, "work": "...",
+         "keep": null}
     out  {"progress": {...}}, at once and as it goes on; {"record": {...}}; and {"end": true}
          after each group
 
@@ -91,13 +92,15 @@ def _serve(order: dict[str, Any], answers: TextIO, held: dict[tuple[str, str, st
                 answers, {"progress": {"phase": step.phase, "done": step.done, "total": step.total}}
             )
 
-    work = None if order["work"] is None else states_of(Path(order["work"]), group)
+    work, keep = (None if order[name] is None else Path(order[name]) for name in ("work", "keep"))
+    states = None if work is None else states_of(work, group)
     for record in measure(
         group,
         load,
         device=order["device"],
         threads=threads,
-        work=work,
+        work=states,
+        keep=keep,
         on_progress=show,
     ):
         _say(answers, {"record": record})

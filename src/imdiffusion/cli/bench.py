@@ -78,6 +78,15 @@ Minutes = Annotated[
     typer.Option(help="Stop after so long; the same call continues.", show_default=False),
 ]
 Again = Annotated[bool, flag("--retry-failed", help="Measure runs that failed once more.")]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        "--keep-scores",
+        metavar="FOLDER",
+        help="Keep the scores of each run there, as <id>.npz.",
+        show_default=False,
+    ),
+]
 Where = Annotated[DeviceName, typer.Option(help="Where networks are computed.")]
 
 
@@ -98,6 +107,7 @@ def run(
     threads: Threads = None,
     minutes: Minutes = None,
     retry_failed: Again = False,
+    keep_scores: Keep = None,
 ) -> None:
     """Measure what is not in the file yet. Ctrl-C is safe: the same command continues."""
     from imdiffusion.bench.runner import bench
@@ -118,6 +128,7 @@ def run(
             threads=threads,
             minutes=minutes,
             retry_failed=retry_failed,
+            keep_scores=keep_scores,
             watch=watch,
         )
     told = f"{out}: {state.done} measured, {state.found} were there, {state.failed} failed"
