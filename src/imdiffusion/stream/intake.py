@@ -47,6 +47,7 @@ class Intake:
         self._batches: deque[Batch] = deque()
         self._rows = 0  # of the batches that wait
         self._passed_over: Counter[str] = Counter()
+        self._shedding = False  # since rows were shed it has not caught up
         self._asked: str | None = None
         self._lock = threading.Lock()
 
@@ -111,13 +112,11 @@ class Intake:
                 rows = rows_of(shed[-1])
                 self._rows -= rows
                 self._passed_over.update(rows_shed=rows, rejected=len(shed[-1].rejected))
-        for one in shed:
-            log.warning(
-                "source %s: %d rows were shed, for they come faster than they are scored",
-                self.name, rows_of(one),
-            )  # fmt: skip
-            for sentence in one.rejected:
-                log.warning("source %s: %s", self.name, sentence)
+        if shed and not self._shedding:
+            self._shedding = True
+            log.warning("source %s: rows come faster than scored, the oldest are shed", self.name)
+        for sentence in (each for one in shed for each in one.rejected):
+            log.warning("source %s: %s", self.name, sentence)
 
     def _lost(self, error: Exception) -> None:
         wait = self._patience.failed(self._clock.steady())
@@ -131,7 +130,11 @@ class Intake:
                 return None
             batch = self._batches.popleft()
             self._rows -= rows_of(batch)
-            return batch
+            caught_up = self._shedding and not self._batches
+            self._shedding = self._shedding and not caught_up
+        if caught_up:
+            log.warning("source %s: nothing more is shed", self.name)
+        return batch
 
     def newly_passed_over(self) -> dict[str, int]:
         """What was shed since the last call: rows, and pieces that could not be used anyway."""
