@@ -50,8 +50,8 @@ class Ending(LineSource):
         return batch
 
 
-def die_at(stage, count):
-    owner, name, when = STAGES[stage]
+def die_at(stage, count, stages=STAGES):
+    owner, name, when = stages[stage]
     own, left = getattr(owner, name), iter(range(count))
 
     def dying(*args, **options):
