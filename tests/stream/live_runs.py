@@ -1,4 +1,4 @@
-"""Runs of live_child.py or another on two growing files, and what must be true of what they leave"""
+"""Runs of live_child.py or another on two growing files, and what must be true of them"""
 
 import json
 import subprocess

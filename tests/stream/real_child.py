@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from live_child import die_at
+from live_child import FOREVER, die_at
 from live_parts import ZScorer
 
 from imdiffusion.connectors.files_sink import FilesSink
@@ -66,14 +66,14 @@ def sinks_of(folder, webhook, servers, topic):
     }
 
 
-def watch(folder, sources, sinks):
-    with Store(folder / "live.db") as state:
+def watch(folder, sources, sinks, stop):
+    with Store(folder / "live.db", retention=FOREVER) as state:
         engine = Engine(
             state, sources=sources, sinks=sinks, rules=RULES, options=OPTIONS,
             scorer_for=lambda frame: ZScorer(frame.entity, hindsight=True),
         )  # fmt: skip
         engine.open()
-        run(engine, threading.Event())
+        run(engine, stop)
 
 
 if __name__ == "__main__":
@@ -81,5 +81,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 5:
         die_at(sys.argv[5], int(sys.argv[6]), STAGES)
     files = Ending(path=str(place / "rows"), batch_rows=5, poll=0.01)
-    watch(place, {"files": files}, sinks_of(place, *where))
+    watch(place, {"files": files}, sinks_of(place, *where), threading.Event())
     print("done")
