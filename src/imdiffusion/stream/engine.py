@@ -8,7 +8,8 @@ after a kill are rows that nobody was told of.
 
 `turn` does one round of everything in the caller's thread; `run` gives each source and each sink a
 thread, so that a slow one holds up nobody else. What waits is bounded: a few batches a source (it
-is not read beyond them), `rows` scores between checkpoints, and the feed in the live state.
+is not read beyond them, or the oldest are shed), `rows` scores between checkpoints, and the feed in
+the live state.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Engine:
         self.intakes = {
             name: Intake(
                 name, source, offset=store.offset(name), clock=self.clock,
-                patience=self._new_patience(),
+                patience=self._new_patience(), most_rows=self.options.most_rows,
             )
             for name, source in sources.items()
         }  # fmt: skip
@@ -111,7 +112,7 @@ class Engine:
             "sources": {
                 name: {
                     "away": one.away, "ended": one.ended, "broken": one.broken,
-                    "queued": one.queued, "lost": one.lost,
+                    "queued": one.queued, "rows": one.rows, "lost": one.lost,
                 }
                 for name, one in self.intakes.items()
             },
@@ -144,6 +145,8 @@ class Engine:
         for name, intake in self.intakes.items():
             if self._stuck is None and (batch := intake.next()) is not None:
                 self._torn = True  # till all of it is taken: its offset comes last
+                for reason, count in intake.newly_passed_over().items():
+                    self._pending.count(reason, name, count)  # with an offset that covers it
                 self._watch.take(name, batch, self._pending)
                 self._torn, worked = False, True
         late = self.clock.steady() - self._written >= self.options.every

@@ -54,14 +54,22 @@ class EntityScorer:
     """Keeps `stream.judged.Scorer` for one fitted entity.
 
     detector: the name it speaks under. hindsight: judge every row a second time, once the rows
-    after it are there. Memory does not grow with the rows: see `nbytes`. Raises ModelError for a
-    model without thresholds at arrival.
+    after it are there. model: its version, where that is known already; None = looked up, which
+    reads all weights. Memory does not grow with the rows: see `nbytes`. The entity may be shared
+    by any number of scorers. Raises ModelError for a model without thresholds at arrival.
     """
 
-    def __init__(self, entity: Entity, *, detector: str = "fast", hindsight: bool = False) -> None:
+    def __init__(
+        self,
+        entity: Entity,
+        *,
+        detector: str = "fast",
+        hindsight: bool = False,
+        model: str | None = None,
+    ) -> None:
         self.entity, self.detector, self.hindsight = entity, detector, hindsight
         self.channels = entity.channels
-        self.model = version(entity)
+        self.model = version(entity) if model is None else model
         self._thresholds = thresholds_of(entity)
         self._begin()
 
