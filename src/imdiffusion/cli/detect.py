@@ -59,9 +59,9 @@ def detect(
             detector.analyze(frames, ignore_extra=ignore_extra, on_progress=show)
         )
 
-    from imdiffusion.cli.events import event_cells, event_records, score_table, summary
+    from imdiffusion.cli.events import event_cells, event_records, summary
     from imdiffusion.data.files import write_table
-    from imdiffusion.results import event_table
+    from imdiffusion.results import event_table, score_table
 
     if scores is not None:
         write_table(score_table(analyses), scores)
