@@ -1,30 +1,24 @@
-"""What a worker does with an order, whichever engine it works for."""
+"""What a worker does with an order, whichever engine it works for.
+
+Torch is loaded only once there is something to compute: what is whole, or cannot be read, is
+answered without.
+"""
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from imdiffusion import presets
-from imdiffusion.data.atomic import atomic_folder
 from imdiffusion.data.files import FileOptions, read
 from imdiffusion.data.frame import Frame
-from imdiffusion.data.writing import write_table
-from imdiffusion.detector import ImDiffusion
 from imdiffusion.errors import DataError, ImDiffusionError, ImDiffusionWarning, ModelError
 from imdiffusion.fleet.order import DONE, FAILED, FOUND, Answer, Order
 from imdiffusion.fleet.receipt import Receipt, digests, mark_of, read_receipt, write_receipt
-from imdiffusion.results import event_table, score_table
 
-SCORES, EVENTS = "scores.parquet", "events.parquet"
 MANIFEST = "manifest.json"
 UNFORESEEN = 3  # exit code of an error that is none of the library's
 
@@ -35,7 +29,6 @@ def answer(order: Order) -> Answer:
     Whatever goes wrong with this entity is its answer, and touches nothing of the next one's.
     """
     began = time.monotonic()
-    torch.set_num_threads(order.threads)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
@@ -55,7 +48,11 @@ def _answer(order: Order, began: float, heard: list[warnings.WarningMessage]) ->
     known = read_receipt(place)
     if known is not None and known.holds(mark, target):
         return Answer(FOUND, facts=known.facts, warnings=known.warnings, seconds=known.seconds)
-    facts = {"fit": _fit, "detect": _detect}[order.verb](order)
+    frame = _frame(order)
+
+    from imdiffusion.fleet.computing import COMPUTE
+
+    facts = COMPUTE[order.verb](order, frame)
     took = time.monotonic() - began
     write_receipt(place, Receipt(mark, digests(target), facts, _said(heard), took))
     return Answer(DONE, facts=facts)
@@ -100,42 +97,6 @@ def _frame(order: Order) -> Frame:
             )
         (found,) = found.values()
     return replace(found, entity=order.entity)
-
-
-def _fit(order: Order) -> dict[str, int]:
-    frame = _frame(order)
-    state, target = Path(order.state), Path(order.target)
-    detector = ImDiffusion(**order.keywords)
-    detector.fit(frame, exclude=[(start, end) for start, end in order.exclude], checkpoint=state)
-    for entity in detector._need_fit().values():
-        # How long it took stands in the receipt: equal fits are to be equal bytes.
-        entity.history.seconds = entity.history.earlier_seconds = 0.0
-    detector.save(target)
-    shutil.rmtree(state, ignore_errors=True)
-    return {"rows": len(frame), "channels": len(frame.channels)}
-
-
-def _detect(order: Order) -> dict[str, int]:
-    frame = _frame(order)
-    manifest = Path(order.model, MANIFEST)
-    detector = _detector(order.model, mark_of({}, manifest), order.keywords["device"])
-    analysis = detector.analyze(frame, ignore_extra=order.keywords["ignore_extra"])
-    scores = score_table([analysis])
-    with atomic_folder(order.target, marker=SCORES) as draft:
-        write_table(scores, draft / SCORES)
-        write_table(event_table([analysis], "pyarrow"), draft / EVENTS)
-    return {
-        "rows": scores.num_rows,
-        "scored": int(np.isfinite(scores["score"].to_numpy()).sum()),
-        "anomalous": int(scores["alarm"].to_numpy().sum()),
-        "events": len(analysis.events),
-    }
-
-
-@lru_cache(maxsize=1)  # of one model of many entities, which is loaded once a worker
-def _detector(folder: str, mark: str, device: str) -> ImDiffusion:
-    """The model, which `mark` tells from one that stood there before."""
-    return ImDiffusion.load(folder, device=device)
 
 
 def _said(heard: list[warnings.WarningMessage]) -> list[str]:

@@ -139,7 +139,7 @@ def _see_off(worker: _Worker, seconds: float) -> str:
         process.kill()
         code = process.wait()
     worker.errors.seek(0)
-    words = worker.errors.read().decode(errors="replace")[-LAST_WORDS:].strip()
+    words = " ".join(worker.errors.read().decode(errors="replace").split())[-LAST_WORDS:]
     worker.errors.close()
     _shut(process.stdin)
     _shut(process.stdout)
