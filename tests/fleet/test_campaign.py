@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from fleet_parts import TINY, kill, left, services, statuses, table, workers
+from fleet_parts import TINY, left, services, statuses, table
 
 from imdiffusion import ImDiffusion, fleet
 from imdiffusion.errors import ConfigError, DataError, OutputError, UsageError
 from imdiffusion.fleet.places import Places
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return services(tmp_path_factory.mktemp("data") / "in", 3)
-
-
-@pytest.fixture(scope="module")
-def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of e0, e1 and e2; nobody writes into them."""
-    out = tmp_path_factory.mktemp("fitted") / "models"
-    assert statuses(fleet.fit(data, out, jobs=1, **TINY)) == dict.fromkeys(
-        ("e0", "e1", "e2"), "done"
-    )
-    return out
 
 
 def test_an_entity_s_model_and_scores_are_those_of_the_detector(data, fitted, tmp_path):
@@ -91,83 +71,6 @@ def test_what_is_whole_is_not_done_again_and_what_changed_is(tmp_path):
     assert set(statuses(fleet.fit(data, out, jobs=1, **{**TINY, "smooth": 3})).values()) == {"done"}
 
 
-def test_a_worker_that_dies_is_replaced_and_its_entity_is_not_lost(fitted, data, tmp_path):
-    killed: list[int] = []
-
-    def watch(one, step):
-        if not killed:  # the others' worker is at work, or about to be
-            killed.extend(process.pid for process in workers())
-            for process in workers():
-                kill(process)
-
-    found = fleet.fit(data, tmp_path / "models", jobs=1, watch=watch, **TINY)
-    assert killed
-    assert set(statuses(found).values()) == {"done"}
-    assert left(tmp_path / "models") == left(fitted)
-    assert not workers()
-
-
-def test_an_entity_whose_worker_always_dies_is_named(tmp_path, monkeypatch, data, fitted):
-    # A file that a worker cannot outlive: reading it kills the process, as memory's end would.
-    poison = services(tmp_path / "in", 3)
-    table().to_csv(poison / "poison.csv", index=False)
-    (tmp_path / "sitecustomize.py").write_text(DEADLY)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(fleet.__file__).parents[2]}")
-    found = fleet.fit(poison, tmp_path / "models", jobs=1, retries=1, **TINY)
-    assert found.failed.keys() == {"poison"}
-    assert "died 2 times" in found.failed["poison"]
-    assert "SIGKILL" in found.failed["poison"]
-    assert found.outcomes["poison"].answer.attempts == 2
-    assert left(tmp_path / "models") == left(fitted)
-
-
-DEADLY = """
-import os, sys
-def deadly(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("poison.csv"):
-        os.kill(os.getpid(), 9)
-if "imdiffusion.fleet.worker" in " ".join(sys.orig_argv):
-    sys.addaudithook(deadly)
-"""
-
-
-def test_workers_that_cannot_begin_end_the_call(tmp_path, monkeypatch, data):
-    (tmp_path / "sitecustomize.py").write_text(
-        'import sys\nif "imdiffusion.fleet.worker" in sys.orig_argv: sys.exit("no room")\n'
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(fleet.__file__).parents[2]}")
-    with pytest.raises(ConfigError, match="3 workers in a row.*no room"):
-        fleet.fit(data, tmp_path / "models", jobs=1, **TINY)
-
-
-CALL = """
-import json, sys
-from imdiffusion import fleet
-fleet.fit(sys.argv[1], sys.argv[2], jobs=1, watch=lambda one, step: print(one.entity, flush=True),
-          **json.loads(sys.argv[3]))
-"""
-
-
-def test_a_killed_call_leaves_no_orphan_and_the_next_goes_on(data, fitted, tmp_path):
-    out = tmp_path / "models"
-    words = [sys.executable, "-c", CALL, str(data), str(out), json.dumps(TINY)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    first = process.stdout.readline().strip()
-    children = workers(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    until = time.monotonic() + 60
-    while any(child.is_running() and child.status() != "zombie" for child in children):
-        assert time.monotonic() < until, "a worker outlives its call"
-        time.sleep(0.02)
-    found = fleet.fit(data, out, jobs=1, **TINY)
-    assert statuses(found)[first] == "found"
-    assert not found.failed
-    assert left(out) == left(fitted)
-
-
 def test_files_of_several_entities_are_taken_apart(data, fitted, tmp_path):
     parts = [pd.read_parquet(data / f"e{n}.parquet").assign(entity=f"e{n}") for n in range(3)]
     pd.concat(parts).to_parquet(tmp_path / "all.parquet", index=False)
@@ -175,15 +78,13 @@ def test_files_of_several_entities_are_taken_apart(data, fitted, tmp_path):
     assert not found.failed
     assert left(tmp_path / "models") == left(fitted)
     assert not (tmp_path / "models" / ".fleet" / "parts").exists()
-    assert set(
-        statuses(fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, **TINY)).values()
-    ) == {"found"}
+    again = fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, **TINY)
+    assert set(statuses(again).values()) == {"found"}
 
 
 def test_one_model_folder_scores_all(data, tmp_path):
     frames = {f"e{n}": pd.read_parquet(data / f"e{n}.parquet") for n in range(3)}
-    with pytest.warns(UserWarning, match="training ended"):
-        ImDiffusion(**TINY).fit(frames).save(tmp_path / "one")
+    ImDiffusion(**TINY).fit(frames).save(tmp_path / "one")
     found = fleet.detect(data, tmp_path / "one", tmp_path / "out", jobs=1)
     assert set(statuses(found).values()) == {"done"}
 
