@@ -2,7 +2,7 @@
 
 Both have one worker a core with one thread each, begun anew in each call as a user's call does, so
 the start of Ray's own processes is in its numbers. Goal: at most 15 % over `local`. Besides: taking
-apart one Parquet file of these entities, by one process and by Ray Data. Run it with both cores free.
+apart one Parquet file of these entities, by one process and by Ray Data. Leave it all cores.
 """
 
 from __future__ import annotations
