@@ -43,6 +43,7 @@ class StateSection:
     """`[state]`: where everything lies that outlives a restart, and for how long."""
 
     path: str = _key("", "the folder; empty = imdiffusion/serve in the user's state folder")
+    peers: str = _key("", "folder of the state folders of a consumer group; empty = alone")
     details: float = _key(2.0, "days that seen and expected values are kept", above=0)
     kept: float = _key(30.0, "days that seen and expected values around events are kept", above=0)
     scores: float = _key(30.0, "days that scores are kept", above=0)

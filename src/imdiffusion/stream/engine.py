@@ -27,6 +27,7 @@ from imdiffusion.errors import OutputError
 from imdiffusion.stream.clock import Clock, Patience, SystemClock
 from imdiffusion.stream.delivery import Delivery
 from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.estate import Estate
 from imdiffusion.stream.intake import Intake
 from imdiffusion.stream.judged import Scorer
 from imdiffusion.stream.open_event import EventRules
@@ -46,6 +47,7 @@ class Engine:
 
     scorer_for: makes the scorer of an entity from its first frame. clock and generator are given
     by tests; the generator draws the jitter of retries. The store is the caller's to close.
+    estate: what other processes of a group have left of entities that come to this one.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class Engine:
         options: EngineOptions | None = None,
         clock: Clock | None = None,
         generator: np.random.Generator | None = None,
+        estate: Estate | None = None,
     ) -> None:
         self.store, self.options = store, options or EngineOptions()
         self.clock = clock or SystemClock()
         self._generator = generator or np.random.default_rng()
         self._watch = Watch(
-            store, scorer_for, rules or EventRules(), self.options, clock=self.clock
+            store, scorer_for, rules or EventRules(), self.options, clock=self.clock, estate=estate
         )
         self._pending = Pending()
         self._due: deque[tuple[int, dict[str, str]]] = deque()
