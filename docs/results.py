@@ -1,7 +1,8 @@
 """Writes docs/results/ and docs/studies/ from the runs that are there: `python docs/results.py`.
 
-Every page names the command that measures it again. A page of results whose runs are gone goes too.
-What stands under "## Answer" in a study is written by hand and kept, and so is its page.
+Every page names the command that measures it again, and what of its plans is not measured yet. A
+page of results whose runs are gone goes too. What stands under "## Answer" is written by hand and
+kept, and so is the page of a study.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imdiffusion.bench.gaps import gaps
+from imdiffusion.bench.kinds import kinds_table
 from imdiffusion.bench.page import write_page
-from imdiffusion.bench.plans import PLANS, plan
+from imdiffusion.bench.plans import PLANS, THREE, plan
 from imdiffusion.bench.record import Record, read
+from imdiffusion.bench.shortfall import shortfall
 from imdiffusion.bench.studies import STUDIES, study
 from imdiffusion.bench.tables import headline_tables, paper_table
 from imdiffusion.data.atomic import atomic_path
@@ -19,39 +23,70 @@ from imdiffusion.data.atomic import atomic_path
 HERE = Path(__file__).parent
 RUNS, RESULTS, STUDIED = HERE / "results" / "runs", HERE / "results", HERE / "studies"
 ANSWER = "## Answer"
-# Page -> (title, plans whose runs it joins, how each of its parts is made).
+# Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
 Part = Callable[[list[Record]], str]
+Pick = Callable[[Record], bool]
 
 
 def _under(protocol: str) -> Part:
     return lambda records: headline_tables(records, protocol=protocol)
 
 
-PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...]]] = {
+def _every(record: Record) -> bool:
+    return True
+
+
+def _on_three(*rows: str) -> Pick:
+    """Three entities a set, three seeds; of the one-liners only these rows, or all."""
+    return lambda run: (
+        run["entity"] in THREE.get(run["dataset"], ())
+        and run["seed"] < 3
+        and (run["plan"] != "one_liners" or not rows or run["row"] in rows)
+    )
+
+
+PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     "label_free": (
         "Without labels: every detector, thresholds from training data alone",
         ("one_liners", "headline", "peers_three"),
         (_under("label_free"), _under("oracle")),
+        _every,
+    ),
+    "kinds": (
+        "Kinds of anomaly, each on a generated set of its own",
+        ("kinds",),
+        (kinds_table,),
+        _every,
     ),
     "parts": (
         "What each part of `fast` is worth: one left out at a time, on the part that chose",
         ("parts",),
         (_under("label_free"),),
+        _every,
     ),
     "trade": (
         "Quality against speed: what the default of `fast` was chosen from",
         ("trade",),
         (_under("label_free"),),
+        _every,
     ),
     "paper": (
         "The paper's protocol: point-adjusted, everything chosen on test labels",
-        ("paper_three", "peers_three"),
-        (paper_table, _under("paper")),
+        ("paper_three", "peers_three", "headline"),
+        (paper_table, shortfall, _under("paper")),
+        _on_three(),
     ),
     "ablations": (
         "The paper's claims, one variant at a time",
-        ("ablations_three",),
+        ("ablations_three", "one_liners"),
         (_under("paper"), _under("label_free")),
+        _on_three("random"),
+    ),
+    "peers": (
+        "The paper's baselines, as other packages have them, beside `fast` and the one-liners",
+        ("peers_three", "headline", "one_liners"),
+        (_under("label_free"), _under("oracle"), _under("paper")),
+        _on_three(),
     ),
 }
 
@@ -59,6 +94,25 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...]]] = {
 def runs_of(plan: str) -> Path:
     """The file of a plan's runs; it need not be there."""
     return RUNS / f"{plan.replace(':', '_')}.jsonl"
+
+
+def entities() -> dict[str, list[str]]:
+    """The entities of each data set, as far as any run in RUNS is of it."""
+    found: dict[str, dict[str, None]] = {}
+    for path in sorted(RUNS.glob("*.jsonl")):
+        for run in read([path]):
+            found.setdefault(run["dataset"], {})[run["entity"]] = None
+    return {name: list(each) for name, each in found.items()}
+
+
+def missing(plans: tuple[str, ...]) -> str:
+    """What of these plans is measured and what is not, a line each."""
+    known = entities()
+    lines = []
+    for name in plans:
+        runs = list(read([runs_of(name)])) if runs_of(name).exists() else []
+        lines.append(f"- {gaps(plan(name), runs, known)}")
+    return "\n".join(lines)
 
 
 def source(records: list[Record], plans: tuple[str, ...]) -> str:
@@ -77,6 +131,11 @@ def source(records: list[Record], plans: tuple[str, ...]) -> str:
     )
 
 
+def _answer(page: str) -> str:
+    """What was written by hand under "## Answer"."""
+    return page.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
+
+
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as draft:
         draft.write_text(text, encoding="utf-8")
@@ -84,15 +143,20 @@ def _write(path: Path, text: str) -> None:
 
 def write_results() -> None:
     """One Markdown and one HTML page for each entry of PAGES whose first plan was measured."""
-    for name, (title, plans, parts) in PAGES.items():
+    for name, (title, plans, parts, taken) in PAGES.items():
         there = tuple(one for one in plans if runs_of(one).exists())
         if plans[0] not in there:  # the others only stand beside it
             for suffix in ("md", "html"):
                 (RESULTS / f"{name}.{suffix}").unlink(missing_ok=True)
             continue
-        records = list(read([runs_of(one) for one in there]))
+        records = [run for run in read([runs_of(one) for one in there]) if taken(run)]
         body = "\n\n".join(part(records).strip() for part in parts)
-        _write(RESULTS / f"{name}.md", f"# {title}\n\n{source(records, there)}\n\n{body}\n")
+        page = RESULTS / f"{name}.md"
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        kept = _answer(before)
+        answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
+        head = f"# {title}\n\n{source(records, there)}\n\n{missing(plans)}"
+        _write(page, f"{head}\n\n{answer}{body}\n")
         write_page(records, RESULTS / f"{name}.html", title=title)
 
 
@@ -106,7 +170,7 @@ def write_studies() -> None:
             continue
         records = list(read([file]))
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        kept = old.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
+        kept = _answer(old)
         table = asked.table(records).strip()
         head, _, rest = table.partition("\n")
         _write(STUDIED / f"{name}.svg", asked.plot(records))

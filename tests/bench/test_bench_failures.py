@@ -186,10 +186,10 @@ def test_the_gallery_is_written_and_keeps_what_was_written_by_hand(script, folde
     one = script.heading(cases[0][1])
     assert one in text
     page.write_text(text.replace(script.NOT_SEEN, "It is small.\n\nVery.", 1))
-    (page.parent / "gallery" / "missed_77.svg").write_text("of an earlier page")
+    (page.parent / "gallery" / "missed_SMD_7.svg").write_text("of an earlier page")
     script.write(found, page, "scores")
     assert "It is small.\n\nVery." in page.read_text()
-    assert not (page.parent / "gallery" / "missed_77.svg").exists()
+    assert not (page.parent / "gallery" / "missed_SMD_7.svg").exists()
     # Another score is another case: what was said of the old one is not said of it.
     louder = replace(cases[0][1], peak=cases[0][1].peak * 0.5)
     assert script.heading(louder) != one

@@ -24,11 +24,22 @@ DIALS: dict[str, dict[str, Any]] = {
     "missing season, .7 of the variance": {"anomaly": "missing_season", "seasonality": 0.7},
     "linear ties broken": {**TIED, "coupling_kind": "linear"},
     "non-linear ties broken": {**TIED, "coupling_kind": "nonlinear"},
+    # The set that the relay was chosen on: a third of the rows in either part.
+    "the same, 3,000 rows": {
+        **TIED,
+        "coupling_kind": "nonlinear",
+        "rows_train": 3000,
+        "rows_test": 3000,
+    },
 }
 # Title -> the data set, whose name says all its dials.
-KINDS = {title: Generated(Dials(**ALWAYS, **dials)).name for title, dials in DIALS.items()}
-WANTED = {title: 0.80 if title == "non-linear ties broken" else 0.90 for title in KINDS}
-WANTED.pop("linear ties broken")  # any one-liner with a covariance has those
+KINDS = {title: Generated(Dials(**{**ALWAYS, **dials})).name for title, dials in DIALS.items()}
+# What is asked of `fast`: nothing where a one-liner with a covariance sees the ties too.
+WANTED = {
+    title: 0.80 if dials.get("coupling_kind") else 0.90
+    for title, dials in DIALS.items()
+    if dials.get("coupling_kind") != "linear"
+}
 
 
 def kinds_table(records: Sequence[Record], *, ours: str = "fast") -> str:
