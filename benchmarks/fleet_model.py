@@ -82,15 +82,14 @@ def on_disk(detector: ImDiffusion, more: int) -> float:
 def in_memory(detector: ImDiffusion, entities: int) -> float:
     """Gigabytes that so many entities and their live buffers take, weights included."""
     like = next(iter(detector._need_fit().values()))
-    names = tuple(f"c{k}" for k in range(CHANNELS))
     rows = np.random.default_rng(2).normal(size=(250, CHANNELS))
     times = (np.arange(250) * 60_000_000_000).astype("datetime64[ns]")
-    full = EntityScorer(like)
-    full.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels or names, "h0"))
+    full = EntityScorer(guest([like], "host"))  # one name: a state is its model's alone
+    full.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
     state, process, held = full.dump(), psutil.Process(), []
     before = process.memory_info().rss
-    for number in range(entities):
-        scorer = EntityScorer(guest([like], f"host{number:05d}"))
+    for _ in range(entities):
+        scorer = EntityScorer(guest([like], "host"))
         scorer.restore(state)
         held.append(scorer)
     return (process.memory_info().rss - before) / 1e9
