@@ -71,8 +71,7 @@ class Entity:
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
         self.number = number
-        self.network = new_network(settings, len(channels), seed, name) if fleet is None else fleet
-        self.network.to(device)
+        self.network = fleet or new_network(settings, len(channels), seed, name).to(device)
         self.imputer = self._imputer()
 
     @property

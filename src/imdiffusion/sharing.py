@@ -158,6 +158,7 @@ def restore_fleet(
     channels, table = len(facts[0]["channels"]), weights["entities.weight"]
     fleet = new_fleet(settings, channels, len(table) - 1, seed=seed, device=device)
     fleet.load_state_dict(weights)
+    fleet.eval()
     return [Entity.restore(one, fleet, settings, seed=seed, device=device) for one in facts]
 
 

@@ -1,0 +1,164 @@
+"""What an entity costs, live, from 10 to 10,000 of them, and what a queue says of more.
+
+Entities of 38 channels share one network of the default size, each with its own scaler, thresholds
+and full buffers; every minute brings one row of each, through engine, state and a sink of lines.
+Measured: processor, memory, disk and the bytes that cross a network. Then a queue is simulated: the
+rows of a minute come at once to one worker, and service times are drawn from what a small fleet
+took. Where it foretells the larger ones it may be believed beyond them (docs/scale.md).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+import tempfile
+import time
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import ledger
+import numpy as np
+import psutil
+from live_state import CHANNELS, MINUTE, START, Lines, Source, rounds
+
+from imdiffusion import ImDiffusion
+from imdiffusion.data.frame import Frame
+from imdiffusion.entity import Entity
+from imdiffusion.sharing import guest
+from imdiffusion.stream.engine import Engine
+from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.stream.store import Store
+
+HELD = 250  # rows before the first measured one: more than a context, so that buffers are full
+PERIOD = 60.0
+
+
+def member() -> Entity:
+    """A member of a fleet whose network has the default's size: scoring costs what it does."""
+    noise = np.random.default_rng(0)
+    data = {f"h{n}": noise.normal(size=(500, len(CHANNELS))) for n in range(2)}
+    detector = ImDiffusion(scope="fleet", max_steps=2, validate_every=2).fit(data)
+    return next(iter(detector._need_fit().values()))
+
+
+def full_state(like: Entity) -> bytes:
+    """The state of a scorer that has seen `HELD` rows, the last a minute before `START`."""
+    rows = np.random.default_rng(1).normal(size=(HELD, len(CHANNELS)))
+    times = (START + (np.arange(HELD) - HELD) * MINUTE).astype("datetime64[ns]")
+    scorer = EntityScorer(guest([like], "host"))
+    scorer.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
+    return scorer.dump()
+
+
+def services(like: Entity, state: bytes, rows: int) -> list[float]:
+    """Seconds that single rows take, one entity after another."""
+    found = []
+    for row in range(rows):
+        scorer = EntityScorer(guest([like], "host"))
+        scorer.restore(state)
+        values = np.random.default_rng(row).normal(size=(1, len(CHANNELS)))
+        times = np.array([START]).astype("datetime64[ns]")
+        frame = Frame(values, np.ones(values.shape, bool), times, like.channels, "host")
+        start = time.perf_counter()
+        scorer.push(frame)
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def measure(like: Entity, state: bytes, entities: int, batches: int) -> dict[str, float]:
+    """Costs of so many entities over some minutes, a row an entity and minute."""
+
+    def scorer_for(frame: Frame) -> EntityScorer:
+        scorer = EntityScorer(guest([like], "host"))
+        scorer.restore(state)
+        return scorer
+
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with tempfile.TemporaryDirectory() as name:
+        folder, source = Path(name), Source(entities)
+        source.channels = like.channels
+        with Store(folder / "live.db") as store:
+            lines = Lines(folder / "lines")
+            options = EngineOptions(every=1e-9, stale_after=1e12, most_entities=entities)
+            engine = Engine(
+                store,
+                sources={"source": source},
+                sinks={"lines": lines},
+                scorer_for=scorer_for,
+                options=options,
+            )
+            engine.open()
+            rounds(engine, source, 1)  # scorers are made, pages allocated
+            kept, sent = _pages(folder / "live.db"), lines.path.stat().st_size
+            wrote = process.io_counters().write_bytes
+            taken = rounds(engine, source, batches)
+            per_row = entities * batches
+            held = process.memory_info().rss - before
+            kept_row = (_pages(folder / "live.db") - kept) / per_row
+            wrote_row = (process.io_counters().write_bytes - wrote) / per_row
+            sent_row = (lines.path.stat().st_size - sent) / per_row
+            engine.close()
+    return {
+        "minute_s": taken["seconds"],
+        "processor_ms_a_row": 1e3 * taken["processor seconds"] / entities,
+        "memory_kB_an_entity": held / entities / 1e3,
+        "bytes_kept_a_row": kept_row,
+        "bytes_written_a_row": wrote_row,
+        "bytes_in_a_row": len(json.dumps(dict.fromkeys(like.channels, 0.123456))),
+        "bytes_out_a_row": sent_row,
+    }
+
+
+def _pages(path: Path) -> int:
+    """Bytes of a database, what its log holds included."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        count, size = (
+            database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+        )
+    return int(count) * int(size)
+
+
+def simulate(entities: int, service: list[float], *, workers: int, minutes: int = 5) -> float:
+    """Seconds from the minute's rows to the last score of the last minute: a queue of first come.
+
+    All rows of a minute come at once, as a scrape brings them; each takes a drawn service time of
+    the first worker that is free.
+    """
+    generator, free = np.random.default_rng(2), [0.0] * workers
+    for minute in range(minutes):
+        came = minute * PERIOD
+        for took in generator.choice(service, entities):
+            start = max(came, heapq.heappop(free))
+            heapq.heappush(free, start + float(took))
+    return max(free) - (minutes - 1) * PERIOD
+
+
+def main() -> None:
+    """Measure each size, simulate it and more, and keep the rows."""
+    small = ledger.small()
+    sizes = (5, 20) if small else (10, 100, 1_000, 10_000)
+    found: list[dict[str, object]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noise does not converge
+        like = member()
+        state = full_state(like)
+        for entities in sizes:
+            costs = measure(like, state, entities, 1 if entities > 1_000 else 3)
+            found.append({"what": "measured", "entities": entities, **costs})
+            print(found[-1], flush=True)
+        # What a row takes within the engine, spread as rows alone are spread.
+        alone = np.array(services(like, state, 5 if small else 200))
+    each = float(str(found[1]["minute_s"])) / sizes[1]
+    service = list(alone / alone.mean() * each)
+    for entities in (*sizes, *(() if small else (6_000, 20_000))):
+        last = simulate(entities, service, workers=1)
+        found.append({"what": "simulated, 1 worker", "entities": entities, "minute_s": last})
+    ledger.keep("scale", found, small=small)
+
+
+if __name__ == "__main__":
+    main()
