@@ -19,6 +19,7 @@ from types import FrameType
 
 import numpy as np
 
+from imdiffusion import presets
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
@@ -76,11 +77,7 @@ def _from_state(job: Job) -> Frame:
     # Older than that only rows around events are kept: too many faults to learn from.
     since = time.time_ns() - round(job.details * DAY)
     with Reader(Places(Path(job.state)).live) as reader:
-        found = reader.details(job.entity, since, 2**62, limit=job.most_rows)
-    if len(found.timestamps) and found.channels != job.channels:
-        raise DataError(f"the rows of {job.entity!r} have other channels by now")
-    if not len(found.timestamps):
-        return _frame(job, np.empty(0, np.int64), np.empty((0, len(job.channels))))
+        found = reader.details(job.entity, since, 2**62, limit=job.most_rows, channels=job.channels)
     _, first = np.unique(found.timestamps, return_index=True)  # one that two models have judged
     return _frame(job, found.timestamps[first], found.cells[first, 0].astype(np.float64))
 
@@ -104,9 +101,11 @@ def fit(job: Job, folder: Path) -> Outcome:
     from imdiffusion import ImDiffusion
     from imdiffusion.stream.scorer import EntityScorer
 
+    detector = ImDiffusion(**job.keywords)
     rows = rows_of(job, folder)
     split = len(rows) - round(job.holdout * len(rows))
-    detector = ImDiffusion(**job.keywords)
+    window = presets.resolve(detector.preset, detector._overrides).window
+    rows = rows.select(worth_learning(rows.slice(0, split), window))
     detector.fit(rows.slice(0, split), checkpoint=folder / RESUME)
     entity = next(iter(detector._need_fit().values()))
     name = str(job.keywords.get("preset", "fast"))
@@ -122,10 +121,30 @@ def fit(job: Job, folder: Path) -> Outcome:
     )  # fmt: skip
 
 
+def worth_learning(rows: Frame, least: int) -> tuple[str, ...]:
+    """The channels that at least so many rows observed; DataError where none was.
+
+    One that has just come waits for a later fit: a few values do not say what is normal of it. One
+    that is gone, or has another name by now, is left out.
+    """
+    seen = rows.observed.sum(axis=0)
+    names = tuple(name for name, count in zip(rows.channels, seen, strict=True) if count >= least)
+    if not names:
+        raise DataError(
+            f"no channel of {rows.entity!r} was observed in {least} rows, which is a window",
+            remedy="Wait for more rows, or set a shorter window.",
+        )
+    if left := sorted(set(rows.channels) - set(names)):
+        sys.stderr.write(f"left out, for hardly a row observed them: {', '.join(left)}\n")
+    return names
+
+
 def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
     """The contest against whoever speaks now, on the rows from `split` on."""
     start = max(split, len(rows) - MOST_HELD)
-    incumbent = Contestant(lambda: _incumbent(job), CONTEXT if job.incumbent else start)
+    incumbent = Contestant(
+        lambda: _incumbent(job, rows.channels), CONTEXT if job.incumbent else start
+    )
     return contest(
         Contestant(challenger, CONTEXT),
         incumbent,
@@ -136,7 +155,7 @@ def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int)
     )
 
 
-def _incumbent(job: Job) -> Scorer:
+def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
     """The model that speaks, or the baseline; a model that cannot be read has lost its place."""
     if job.incumbent:
         from imdiffusion import ImDiffusion
@@ -148,9 +167,7 @@ def _incumbent(job: Job) -> Scorer:
             return EntityScorer(entity, detector=job.incumbent_detector)
         except ImDiffusionError as error:
             sys.stderr.write(f"{job.incumbent} cannot be compared with: {error}\n")
-    return ColdScorer(
-        job.channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate
-    )
+    return ColdScorer(channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate)
 
 
 # -- the process

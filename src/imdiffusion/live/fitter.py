@@ -34,11 +34,11 @@ from imdiffusion.live.job import (
     write_facts,
 )
 from imdiffusion.live.places import Places
-from imdiffusion.live.voice import Voice
 from imdiffusion.live.voices import cold_rate
 from imdiffusion.stream.clock import Patience
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice
 
 log = logging.getLogger(__name__)
 

@@ -93,6 +93,9 @@ class StreamSection:
     every: float = _key(1.0, "seconds between checkpoints", above=0)
     stale_after: float = _key(2.0, "intervals of silence until an entity is stale", above=0)
     most_entities: int = _key(10_000, "entities watched at most", above=0)
+    most_channels: int = _key(
+        1_000, "channels of an entity beyond which no new one is taken up", above=0
+    )
 
     def options(self) -> EngineOptions:
         """As the engine takes them."""

@@ -19,15 +19,15 @@ from imdiffusion.errors import (
     UsageError,
 )
 from imdiffusion.live.configuration import Configuration
-from imdiffusion.live.feed import Feed, facts_of
 from imdiffusion.live.places import Places
-from imdiffusion.live.voice import Voice, feed_in
 from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.cold import SMOOTH, ColdScorer
 from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.ordered import EndingScorer
+from imdiffusion.stream.feed import Feed, facts_of
+from imdiffusion.stream.judged import EndingScorer
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice, feed_in
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,6 @@ class Voices:
     def __init__(self, store: Store, places: Places, configuration: Configuration) -> None:
         self.store, self.places, self.configuration = store, places, configuration
         self.voices: dict[str, Voice] = {}
-        self._told: dict[str, dict[str, int]] = {}
         self._refused: dict[str, set[str]] = {}
         self._reader = Reader(store.path)
         self._lock = threading.Lock()
@@ -72,7 +71,6 @@ class Voices:
             voice = self._cold(feed)
         with self._lock:
             self.voices[entity] = voice
-            self._told[entity] = dict(feed.counts)
         return voice
 
     def _feed(self, entity: str, frame: Frame) -> Feed:
@@ -90,7 +88,10 @@ class Voices:
                 saved = None
         if given is not None and period != given:
             saved, period = None, given
-        feed = Feed(entity, channels, period=period, lateness=stream.lateness, fill=stream.fill)
+        feed = Feed(
+            entity, channels, period=period, lateness=stream.lateness, fill=stream.fill,
+            most=stream.most_channels,
+        )  # fmt: skip
         if saved is not None:
             feed.restore(saved)
         return feed
@@ -98,7 +99,7 @@ class Voices:
     def _cold(self, feed: Feed) -> Voice:
         baseline = self.configuration.stream.baseline
         settings = self.configuration.settings
-        facts = (baseline, settings.alarm_rate, settings.alarms_per_day, *feed.channels)
+        facts = (baseline, settings.alarm_rate, settings.alarms_per_day)
         model = hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:16]
 
         def make(period: int) -> EndingScorer:
@@ -110,8 +111,8 @@ class Voices:
     def _fitted(
         self, feed: Feed, version: ModelVersion, speaker: EndingScorer, read: int | None = None
     ) -> Voice | None:
-        if speaker.channels != feed.channels:
-            log.error("the live model of %s has other channels than its rows", feed.entity)
+        if not set(speaker.channels) & set(feed.channels):
+            log.error("the live model of %s knows none of its channels", feed.entity)
             self._refuse(feed.entity, version.digest)
             return None
         return Voice(
@@ -183,7 +184,7 @@ class Voices:
 
     def _prime(self, entity: str, speaker: EndingScorer) -> int | None:
         """Read the newest rows of the live state to a scorer; the time of the last, in ns."""
-        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED)
+        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED, channels=speaker.channels)
         if not len(rows.timestamps):
             return None
         seen = rows.cells[:, 0].astype(np.float64)
@@ -192,7 +193,7 @@ class Voices:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # said when the model was fitted
-                speaker.push(frame.select(speaker.channels))
+                speaker.push(frame)
         except DataError as error:  # it then begins without
             log.warning("the model of %s could not read the rows before: %s", entity, error)
             speaker.finish()
@@ -206,19 +207,6 @@ class Voices:
         with self._lock:
             return dict(self.voices)
 
-    def count_passed_over(self) -> None:
-        """Add to the counters what the feeds have passed over or put in since the last time."""
-        added: dict[tuple[str, str], int] = {}
-        for entity, voice in self.speaking().items():
-            before, now = self._told.get(entity, {}), voice.feed.counts
-            for reason, count in now.items():
-                if (more := count - before.get(reason, 0)) > 0:
-                    added[f"rows_{reason}", entity] = more
-            self._told[entity] = dict(now)
-        if added:
-            self.store.count(added)
-
     def close(self) -> None:
-        """Count once more, and let go of the live state."""
-        self.count_passed_over()
+        """Let go of the live state."""
         self._reader.close()

@@ -85,6 +85,7 @@ class Watch:
         if name not in self.entities:
             self.entities[name] = self._new_watched(name)
         watched = self.entities[name]
+        before = set(watched.tracker.channels)
         watched.source = source
         watched.heard, watched.heard_wall = self._clock.steady(), self._clock.wall()
         try:
@@ -98,8 +99,10 @@ class Watch:
             pending.count("failed", source, len(frame))
             watched.scorer = None
             return
-        extra = len(set(frame.channels) - set(watched.tracker.channels))
-        pending.count("unknown_channels", name, extra)
+        own = set(watched.tracker.channels)
+        pending.count("unknown_channels", name, len(set(frame.channels) - own))
+        if before:
+            pending.count("new_channels", name, len(own - before))
         for reason, count in watched.newly_counted().items():
             pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))
