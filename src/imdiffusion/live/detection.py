@@ -123,6 +123,7 @@ class Detection:
             options=configuration.stream.options(),
         )
         engine.open()
+        voices.source_of = engine.source_of
         self._engine = engine
         fitter = Fitter(self.store, self.places, configuration)
         with Upkeep(engine, voices, fitter, ask=ask, stop=over):

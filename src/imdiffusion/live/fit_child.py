@@ -36,6 +36,7 @@ from imdiffusion.live.job import (
     read_job,
     write_facts,
 )
+from imdiffusion.live.loading import speaker_of
 from imdiffusion.live.places import Places
 from imdiffusion.stream.cold import ColdScorer
 from imdiffusion.stream.judged import Scorer
@@ -159,12 +160,11 @@ def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
     """The model that speaks, or the baseline; a model that cannot be read has lost its place."""
     if job.incumbent:
         from imdiffusion import ImDiffusion
-        from imdiffusion.stream.scorer import EntityScorer
 
         try:
             detector = ImDiffusion.load(Path(job.state) / job.incumbent)
-            entity = next(iter(detector._need_fit().values()))
-            return EntityScorer(entity, detector=job.incumbent_detector)
+            name, likely = job.incumbent_detector, [job.entity]
+            return speaker_of(detector, job.incumbent_digest, name=name, likely=likely)
         except ImDiffusionError as error:
             sys.stderr.write(f"{job.incumbent} cannot be compared with: {error}\n")
     return ColdScorer(channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate)

@@ -179,6 +179,7 @@ class Fitter:
             alarm_rate=cold_rate(self.configuration, period),
             incumbent=live.path if live is not None and speaks else "",
             incumbent_detector=live.detector if live is not None and speaks else "",
+            incumbent_digest=live.digest if live is not None and speaks else "",
         )
 
     def _over(self, code: int) -> None:

@@ -48,6 +48,7 @@ class Job:
     alarm_rate: float
     incumbent: str = ""
     incumbent_detector: str = ""
+    incumbent_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

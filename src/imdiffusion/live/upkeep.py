@@ -46,7 +46,7 @@ class Upkeep:
             try:
                 if looks % MODELS_EVERY:
                     continue
-                self._fitter.tick(self._voices.speaking())
+                self._fitter.tick(self._voices.to_fit())
                 for entity in self._voices.follow(self._engine):
                     log.info("another model speaks for %s from now on", entity)
             except Exception:  # what speaks goes on; the next look tries again

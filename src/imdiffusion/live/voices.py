@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from imdiffusion.errors import (
     UsageError,
 )
 from imdiffusion.live.configuration import Configuration
+from imdiffusion.live.given import Given
+from imdiffusion.live.loading import speaker_of
 from imdiffusion.live.places import Places
 from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.cold import SMOOTH, ColdScorer
@@ -57,6 +60,9 @@ class Voices:
         self.voices: dict[str, Voice] = {}
         self._refused: dict[str, set[str]] = {}
         self._reader = Reader(store.path)
+        self._given = Given(store, places, configuration)
+        # The source of an entity, which the engine knows; it is made after this.
+        self.source_of: Callable[[str], str] = lambda entity: ""
         self._lock = threading.Lock()
 
     # -- the engine asks
@@ -65,8 +71,9 @@ class Voices:
         """The voice of an entity from its first frame; what was saved says its channels."""
         entity = frame.entity or ""
         feed = self._feed(entity, frame)
+        self._given.adopt(entity, self.source_of(entity), self._reader)
         model = self._live_model(entity)
-        voice = self._cold(feed) if model is None else self._fitted(feed, *model)
+        voice = self._cold(feed) if model is None else self._begun(feed, *model)
         if voice is None:  # a model of other channels
             voice = self._cold(feed)
         with self._lock:
@@ -119,6 +126,13 @@ class Voices:
             feed, version.detector, version.digest, lambda period: speaker, ready=speaker, read=read
         )
 
+    def _begun(self, feed: Feed, version: ModelVersion, speaker: EndingScorer) -> Voice | None:
+        """As `_fitted`; one that did not speak before the start reads the rows that were."""
+        state = self.store.state(feed.entity, "scorer")
+        spoke = state is not None and state.split(b"\n", 2)[1:2] == [version.digest.encode()]
+        read = None if state is None or spoke else self._prime(feed.entity, speaker)
+        return self._fitted(feed, version, speaker, read)
+
     # -- models
 
     def _live_model(self, entity: str) -> tuple[ModelVersion, EndingScorer] | None:
@@ -146,20 +160,20 @@ class Voices:
     def _load(self, version: ModelVersion) -> EndingScorer:
         """The scorer of a model on the disk. ModelError: torn, or another than was noted."""
         from imdiffusion import ImDiffusion
-        from imdiffusion.stream.scorer import EntityScorer
 
-        device = str(self.configuration.keywords["device"])
-        detector = ImDiffusion.load(self.places.model(version.path), device=device)
-        entity = next(iter(detector._need_fit().values()))
-        scorer = EntityScorer(
-            entity, detector=version.detector, hindsight=self.configuration.stream.hindsight
+        path, made = self.places.model(version.path), self.configuration
+        if self._given.holds(path):
+            detector = self._given.detector(path)
+        else:
+            detector = ImDiffusion.load(path, device=str(made.keywords["device"]))
+        section = made.model_for(version.entity, self.source_of(version.entity))
+        return speaker_of(
+            detector,
+            version.digest,
+            name=version.detector,
+            hindsight=made.stream.hindsight,
+            likely=[version.entity, *([section.of] if section is not None else [])],
         )
-        if scorer.model != version.digest:
-            raise ModelError(
-                f"the model in {version.path} is {scorer.model}, not {version.digest}",
-                remedy="Restore it, or let another be fitted.",
-            )
-        return scorer
 
     def follow(self, engine: Engine) -> list[str]:
         """Let the engine hear of live models that do not speak yet; the entities."""
@@ -207,6 +221,16 @@ class Voices:
         with self._lock:
             return dict(self.voices)
 
+    def to_fit(self) -> dict[str, Voice]:
+        """The voices of entities that models are fitted of: not those with a named model alone."""
+        found = {}
+        for entity, voice in self.speaking().items():
+            section = self.configuration.model_for(entity, self.source_of(entity))
+            if section is None or section.refit:
+                found[entity] = voice
+        return found
+
     def close(self) -> None:
-        """Let go of the live state."""
+        """Take away what no model is any more, and let go of the live state."""
+        self._given.prune(self._reader)
         self._reader.close()

@@ -107,7 +107,9 @@ class Feed:
             if name not in known and seen.any()
         ][: max(0, self.most - len(known))]
         if new:
-            log.warning("%s has new channels from now on: %s", self.entity, ", ".join(new))
+            log.warning(
+                "%s has new channels from now on: %s", self.entity, ", ".join(map(repr, new))
+            )
             self._rechannel((*self.channels, *new))
 
     def settle(self, own: Sequence[str]) -> None:

@@ -237,6 +237,12 @@ class Reader(Closing):
         )
         return [ModelVersion(*row[:5], bool(row[5])) for row in rows]
 
+    def reigns(self, entity: str) -> list[tuple[str, str]]:
+        """Digest and reason of every time that a model of an entity became live, newest first."""
+        return self._rows(
+            "SELECT digest, reason FROM reigns WHERE entity = ? ORDER BY seq DESC", (entity,)
+        )
+
     def counters(self) -> dict[tuple[str, str], int]:
         """Every counter, (name, label) -> value since the file was begun."""
         return {(row[0], row[1]): row[2] for row in self._rows("SELECT * FROM counters", ())}
