@@ -36,6 +36,7 @@ from imdiffusion.live.job import (
     read_job,
     write_facts,
 )
+from imdiffusion.live.judging import blanked, within
 from imdiffusion.live.loading import speaker_of
 from imdiffusion.live.places import Places
 from imdiffusion.stream.cold import ColdScorer
@@ -76,7 +77,7 @@ def _frame(job: Job, times: np.ndarray, rows: np.ndarray) -> Frame:
 
 def _from_state(job: Job) -> Frame:
     # Older than that only rows around events are kept: too many faults to learn from.
-    since = time.time_ns() - round(job.details * DAY)
+    since = max(time.time_ns() - round(job.details * DAY), job.since or 0)
     with Reader(Places(Path(job.state)).live) as reader:
         found = reader.details(job.entity, since, 2**62, limit=job.most_rows, channels=job.channels)
     _, first = np.unique(found.timestamps, return_index=True)  # one that two models have judged
@@ -107,7 +108,8 @@ def fit(job: Job, folder: Path) -> Outcome:
     split = len(rows) - round(job.holdout * len(rows))
     window = presets.resolve(detector.preset, detector._overrides).window
     rows = rows.select(worth_learning(rows.slice(0, split), window))
-    detector.fit(rows.slice(0, split), checkpoint=folder / RESUME)
+    train = rows.slice(0, split)
+    detector.fit(train, exclude=within(train, job.excluded), checkpoint=folder / RESUME)
     entity = next(iter(detector._need_fit().values()))
     name = str(job.keywords.get("preset", "fast"))
     digest = EntityScorer(entity, detector=name).model
@@ -143,6 +145,7 @@ def worth_learning(rows: Frame, least: int) -> tuple[str, ...]:
 def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
     """The contest against whoever speaks now, on the rows from `split` on."""
     start = max(split, len(rows) - MOST_HELD)
+    rows = blanked(rows, job.excluded)  # to flag a fault that is confirmed is no false alarm
     incumbent = Contestant(
         lambda: _incumbent(job, rows.channels), CONTEXT if job.incumbent else start
     )

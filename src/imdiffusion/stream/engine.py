@@ -146,6 +146,7 @@ class Engine:
         """
         worked = False
         self._watch.succeed(self._pending)
+        self._watch.hear(self._pending)
         for name, intake in self.intakes.items():
             if self._stuck is None and (batch := intake.next()) is not None:
                 self._torn = True  # till all of it is taken: its offset comes last

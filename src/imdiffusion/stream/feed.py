@@ -167,6 +167,12 @@ class Feed:
             self.count += len(run.frame)
         return runs
 
+    def rows_since(self, time: int) -> int:
+        """About how many rows went out from `time` (ns) on: of as many as there can have been."""
+        if self.period is None or not len(self._times):
+            return 0
+        return min(self.count, max(0, int(self._times[-1] - time) // self.period + 1))
+
     def since(self, time: int | None) -> Frame | None:
         """Of the rows that are held those after `time` (None = all); None if there are none."""
         later = self._times > (-(2**62) if time is None else time)

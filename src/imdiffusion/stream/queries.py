@@ -18,7 +18,7 @@ import numpy as np
 from imdiffusion.connectors.context import Closing
 from imdiffusion.errors import OutputError
 from imdiffusion.records import MOMENTS, EventRecord, Record, ScoreRecord
-from imdiffusion.stream.checkpoint import Feedback, ModelVersion
+from imdiffusion.stream.checkpoint import Feedback, Judgement, ModelVersion
 from imdiffusion.stream.database import connect, size_of, storage
 from imdiffusion.stream.schema import PEAK_NS
 from imdiffusion.stream.texts import event_of, number, record_of, score_of
@@ -200,6 +200,16 @@ class Reader(Closing):
             (after, event, event, limit),
         )
         return [Feedback(*row) for row in rows]
+
+    def judgements(self) -> list[Judgement]:
+        """The last that people said of each event, in the order in which they said it."""
+        rows = self._rows(
+            "SELECT entity, event, verdict, start, end, recorded FROM feedback "
+            "JOIN events ON events.id = event WHERE feedback.id IN "
+            "(SELECT max(id) FROM feedback GROUP BY event) ORDER BY feedback.id",
+            (),
+        )
+        return [Judgement(*row) for row in rows]
 
     # -- the feed, models, counters
 

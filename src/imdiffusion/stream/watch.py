@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
+from imdiffusion.records import EventRecord
 from imdiffusion.stream.clock import Clock
 from imdiffusion.stream.engine_options import EngineOptions
 from imdiffusion.stream.judged import Scorer
@@ -36,6 +37,8 @@ class Watch:
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
         self._options, self._clock = options, clock
         self._looked = clock.steady()
+        self._asked: float | None = None  # when it was looked for what people said
+        self._heard = 0  # the last that they had said by then
         self._restore()
 
     def _restore(self) -> None:
@@ -62,6 +65,30 @@ class Watch:
                 self.entities[entity] = self._new_watched(entity)
             self.entities[entity].speak(scorer)
             pending.changed(entity)
+
+    def hear(self, pending: Pending) -> None:
+        """Hold open the events of which people say that they are not resolved, and no others.
+
+        Looked for at most once a second. What people have said stands in the live state: it holds
+        after a restart, too.
+        """
+        now = self._clock.steady()
+        if self._asked is not None and now - self._asked < min(1.0, self._options.every):
+            return
+        self._asked = now
+        last = self._store.last_feedback()
+        if last == self._heard:
+            return
+        self._heard = last
+        held: dict[str, list[EventRecord]] = {}
+        for record in self._store.unresolved():
+            held.setdefault(record.entity, []).append(record)
+        holding = {name for name, one in self.entities.items() if one.tracker.holds}
+        for name in sorted({*held, *holding}):
+            if name not in self.entities:
+                self.entities[name] = self._new_watched(name)
+            pending.add([], self.entities[name].hold(held.get(name, [])), details=False)
+            pending.changed(name)
 
     def take(self, source: str, batch: Batch, pending: Pending) -> None:
         """Score a batch of a source; what cannot be used is counted and said."""

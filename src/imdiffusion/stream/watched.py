@@ -82,6 +82,16 @@ class Watched:
         cells = np.stack([row.seen, row.expected, row.lower, row.upper]).astype(np.float32)
         return Told(record, tracker.channels, cells)
 
+    def hold(self, records: Sequence[EventRecord]) -> list[EventRecord]:
+        """Hold open just these events, of which people say that they are not resolved."""
+        if not self.tracker.channels and records:  # nobody has spoken of it since the start
+            last = records[0]
+            self.tracker.speak(last.detector, last.model, last.channels)
+        turns = self.tracker.hold(records)
+        if self.state == "stale":  # no row will end what is held no more
+            turns += self.tracker.expire()
+        return turns
+
     # -- silence
 
     def silent(self, now: float, *, intervals: float, unknown: float) -> bool:
