@@ -100,11 +100,11 @@ def _from_file(job: Job) -> Frame:
 
 def fit(job: Job, folder: Path) -> Outcome:
     """Fit, compare, save: what came of it."""
+    rows = rows_of(job, folder)  # first, so that too few of them are said without much ado
     from imdiffusion import ImDiffusion
     from imdiffusion.stream.scorer import EntityScorer
 
     detector = ImDiffusion(**job.keywords)
-    rows = rows_of(job, folder)
     split = len(rows) - round(job.holdout * len(rows))
     window = presets.resolve(detector.preset, detector._overrides).window
     rows = rows.select(worth_learning(rows.slice(0, split), window))
