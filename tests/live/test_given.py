@@ -23,6 +23,7 @@ from imdiffusion.live.given import NAMED, copied
 from imdiffusion.live.places import Places
 from imdiffusion.live.problems import ProblemsError
 from imdiffusion.live.reading import parse, read_configuration
+from imdiffusion.live.rehearsal import rehearse
 from imdiffusion.live.voices import Voices
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.scorer import EntityScorer
@@ -228,8 +229,13 @@ def test_the_documented_way_from_a_file_to_scores(tmp_path, monkeypatch, capfd):
     assert "web-1 has 4 of its 4 channels" in out
     assert "web-2 has 3 of its 4 channels, not d, and others: x" in out
     assert "1 models" in out
+    made = read_configuration(Path("imdiffusion.toml"))
+    found = {one.kind: one for one in rehearse(made, Places(Path("state")), seconds=0.2)}
+    assert found["model"].reached
+    assert "web-1 has 4 of its 4 channels" in found["model"].told
+    assert not Path("state").exists()
 
-    detection = Detection(read_configuration(Path("imdiffusion.toml")), Places(Path("state")))
+    detection = Detection(made, Places(Path("state")))
     stop = threading.Event()
     thread = threading.Thread(target=detection.run, args=(stop,), kwargs={"reload": stop})
     thread.start()
