@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
+from imdiffusion.errors import OutputError
 from imdiffusion.records import EventRecord
 from imdiffusion.stream.clock import Clock
 from imdiffusion.stream.engine_options import EngineOptions
@@ -76,13 +77,17 @@ class Watch:
         if self._asked is not None and now - self._asked < min(1.0, self._options.every):
             return
         self._asked = now
-        last = self._store.last_feedback()
-        if last == self._heard:
+        held: dict[str, list[EventRecord]] = {}
+        try:
+            last = self._store.last_feedback()
+            if last == self._heard:
+                return
+            for record in self._store.unresolved():
+                held.setdefault(record.entity, []).append(record)
+        except OutputError as error:  # rows are scored without; the next look tries again
+            log.warning("what people said of events cannot be read: %s", error)
             return
         self._heard = last
-        held: dict[str, list[EventRecord]] = {}
-        for record in self._store.unresolved():
-            held.setdefault(record.entity, []).append(record)
         holding = {name for name, one in self.entities.items() if one.tracker.holds}
         for name in sorted({*held, *holding}):
             if name not in self.entities:
