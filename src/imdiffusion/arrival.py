@@ -20,7 +20,7 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
 from imdiffusion.runs import Floats, ScoredRun
-from imdiffusion.scoring.error import pasts, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.error import pasts, residual_of, scored, smoothed_errors, stood
 
 SAMPLE = 1_000  # normal rows that say how loud arrival is beside hindsight
 SAMPLE_LEAST = 100  # where a row costs many calls of the network
@@ -37,7 +37,9 @@ def context(entity: Entity) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The past of a view, as it stood before each of the rows that are scored: (n, S)."""
+    """The past of a view, as it stood before each of the rows that are scored: (n, S) of the steps
+    it looks at.
+    """
 
     levels: Floats
 
@@ -201,7 +203,15 @@ def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[
     widths = run.shape[1:3]
     errors = np.moveaxis(run[-1].reshape(*widths, batch, steps, channels), 2, 0)
     units = entity.calibration.units
-    past = pasts(units) if levels is None else [Standing(level) for level in levels]
+    views = entity.recipe.views
+    past = (
+        None
+        if levels is None
+        else [
+            Standing(level[:, view.steps(steps)]) if view.recent else None
+            for view, level in zip(views, levels, strict=True)
+        ]
+    )
     ((joined, parts),) = scored([errors], units, entity.recipe, past)
     return joined, parts
 
@@ -250,12 +260,12 @@ def _loud(scores: NDArray[np.floating], *, alarm_rate: float) -> float:
 def _levels_along(entity: Entity, errors: Floats, seen: NDArray[np.int64]) -> Floats:
     """What the views knew of the past when so many rows (n,) had been seen: (V, n, S)."""
     units, grid = entity.calibration.units, entity.grid()
-    past, steps, done = pasts(units), len(entity.chosen_steps), 0
+    past, steps, done = pasts(units, entity.recipe), len(entity.chosen_steps), 0
     levels = []
     for count in seen:
         final = max(0, grid.final(int(count)) - rows_after(entity.recipe))
         if final > done:
             for _ in scored([errors[done:final]], units, entity.recipe, past):
                 done = final
-        levels.append(np.stack([one.standing(steps) for one in past]))
+        levels.append(stood(past, entity.recipe, steps))
     return np.stack(levels, axis=1)

@@ -14,7 +14,7 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
-from imdiffusion.scoring.error import joined_steps, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,11 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     normal = errors if settings.calibrate_on == "all" else errors[held:]
     joined = [joined for joined, _ in scored([normal], units, recipe)]
     steps = np.concatenate(joined).T
-    ensemble = registry.load("ensembles", settings.ensemble).fit(
+    kind = registry.load("ensembles", settings.ensemble)
+    ensemble = kind.fit(
         steps,
         rule=registry.load("thresholds", settings.threshold),
-        alarm_rate=_alarm_rate(entity, joined_steps(steps, settings.ensemble, axis=0)),
+        alarm_rate=_alarm_rate(entity, kind.join(steps, axis=0)),
         xi=settings.xi,
         anomaly_share=settings.anomaly_share,
     )

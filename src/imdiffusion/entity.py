@@ -30,7 +30,6 @@ from imdiffusion.errors import DataWarning
 from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
-    joined_steps,
     residual_of,
     scored,
     smoothed_errors,
@@ -215,7 +214,8 @@ class Entity:
 
     def joined(self, parts: Floats) -> Floats:
         """Parts of the ensemble's steps (n, S, K) as those of its score (n, K)."""
-        return joined_steps(parts, self.settings.ensemble, axis=1)
+        joined: Floats = registry.load("ensembles", self.settings.ensemble).join(parts, axis=1)
+        return joined
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Errors of *every* step of the reverse process: (S, T), the last step last."""

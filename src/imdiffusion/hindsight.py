@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imdiffusion.data.windows import Rows, WindowBatch
 from imdiffusion.entity import Entity
 from imdiffusion.runs import Floats, ScoredRun
-from imdiffusion.scoring.error import Recipe, pasts, residual_of, scored, smoothed_errors
+from imdiffusion.scoring.error import Recipe, pasts, residual_of, scored, smoothed_errors, stood
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -39,7 +39,7 @@ class Hindsight:
     def __init__(self, entity: Entity) -> None:
         self.entity = entity
         self.grid = entity.grid()
-        self.past = pasts(entity.calibration.units)
+        self.past = pasts(entity.calibration.units, entity.recipe)
         self.final = 0  # rows that are out
         self._base = 0  # position in the series of the first held residual
         channels, steps = len(entity.channels), len(entity.chosen_steps)
@@ -104,8 +104,7 @@ class Hindsight:
         return runs
 
     def _stand(self) -> Floats:
-        steps = len(self.entity.chosen_steps)
-        return np.stack([one.standing(steps) for one in self.past])
+        return stood(self.past, self.entity.recipe, len(self.entity.chosen_steps))
 
     # -- over a restart
 
@@ -122,7 +121,7 @@ class Hindsight:
         if held is not None:
             arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
         for view, past in enumerate(self.past):
-            if self.entity.recipe.views[view].recent:
+            if past is not None:
                 arrays |= {f"past{view}.{name}": one for name, one in past.state().items()}
         return arrays
 
@@ -144,4 +143,14 @@ class Hindsight:
                 for name, one in arrays.items()
                 if name.startswith(prefix)
             }
-            past.resume(own)
+            if past is not None:
+                past.resume(self._looked_at(view, own))
+
+    def _looked_at(self, view: int, own: dict[str, Floats]) -> dict[str, Floats]:
+        """A saved past, of the steps its view looks at: older ones are of all steps."""
+        count = len(self.entity.chosen_steps)
+        steps = self.entity.recipe.views[view].steps(count)
+        width = len(range(*steps.indices(count)))
+        return {
+            name: one if one.shape[-1] == width else one[..., steps] for name, one in own.items()
+        }

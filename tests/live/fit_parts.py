@@ -30,6 +30,7 @@ step_embedding = 8
 max_steps = {steps}
 validate_every = {steps}
 batch_size = 16
+learning_rate = 4e-3
 detrend = 0
 smooth = 3
 mask_groups = 2
@@ -46,7 +47,7 @@ rows = 400
 """
 
 
-def configuration(*, steps=300, more="") -> Configuration:
+def configuration(*, steps=150, more="") -> Configuration:
     return parse(TEXT.format(steps=steps, more=more))
 
 

@@ -64,10 +64,27 @@ def test_a_model_begins_ready_and_afresh_after_a_leap(state, gap):
     assert {one.state for one in arrived[20:]} == {"ready"}
 
 
+def test_a_channel_that_is_renamed_is_missed_and_seen_and_the_model_speaks_on(state):
+    voices, values, digest = state
+    engine = Engine()
+    voices.follow(engine)
+    voice = engine.voice
+    voice.push(frame(values[420:430], 420))
+    new = replace(frame(values[430:480], 430), channels=("a", "b", "c", "x"))
+    arrived = [one for one in voice.push(new) if one.moment == "arrival"]
+    assert voice.channels == ("a", "b", "c", "d", "x")
+    assert (voice.model, {one.state for one in arrived[20:]}) == (digest, {"degraded"})
+    assert [one.seen[4] for one in arrived] == [row[3] for row in values[430:480]][: len(arrived)]
+    cells = [(one.parts, one.expected, one.lower, one.upper) for one in arrived]
+    assert np.isnan([[cell[4] for cell in row] for row in cells]).all()
+    assert np.isfinite([one.score for one in arrived]).all()
+    assert np.isfinite([one.expected[3] for one in arrived]).all()  # what it would have been
+
+
 def test_a_model_of_other_channels_does_not_speak(state):
     voices, values, digest = state
     rows = frame(values[:3])
-    names = ("a", "b", "c", "x")
+    names = ("w", "x", "y", "z")
     other = Voices(voices.store, voices.places, voices.configuration)
     voice = other.scorer_for(replace(rows, channels=names, entity="db"))
     assert voice.detector == "mahalanobis"

@@ -14,7 +14,6 @@ from imdiffusion.scoring.error import (
     Units,
     View,
     evidence,
-    joined_steps,
     residual_of,
     scored,
     smoothed_errors,
@@ -249,8 +248,6 @@ def test_a_view_of_the_last_step_leaves_the_others_to_the_rest() -> None:
     assert parts.shape == (400, 2, 3)
     ((alone, _),) = scored([errors[:, :, :, 1:]], units, recipe)  # a single step: all look at it
     assert alone.shape == (400, 1)
-    assert joined_steps(joined, "largest", axis=1) == pytest.approx(joined.max(axis=1))
-    assert joined_steps(joined, "mean", axis=1) == pytest.approx(joined.mean(axis=1))
 
 
 def test_floors_are_in_standard_deviations_of_a_channel() -> None:

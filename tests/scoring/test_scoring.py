@@ -65,6 +65,9 @@ def test_mean_ensemble_golden() -> None:
     errors = f32([1, 3], [3, 9])
     assert MeanEnsemble([4.0]).score(errors).tolist() == [0.5, 1.5]
     assert LargestEnsemble([4.0]).score(errors).tolist() == [0.75, 2.25]
+    assert LargestEnsemble.join(errors, axis=1).tolist() == [3, 9]
+    for ensemble in (MeanEnsemble, ThresholdVote, RankVote):
+        assert ensemble.join(errors, axis=1).tolist() == [2, 6]
 
 
 def test_threshold_vote_golden() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.stream.buffer import ASIDE, RowBuffer, Run
+from imdiffusion.stream.buffer import ASIDE, RowBuffer
+from imdiffusion.stream.held import Run
 
 NAMES = ("cpu", "memory", "disk")
 PERIOD = 60 * 10**9

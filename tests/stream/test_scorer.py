@@ -94,8 +94,9 @@ def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDif
         if final:
             past.push(np.concatenate(raw))
         assert sum(map(len, raw)) == final
-        assert np.array_equal(hindsight.standing[final][place], past.standing(2))
-    # It looks at the first of the two steps, and leaves the last one to the view of ties.
+        # It looks at the first of the two steps, and leaves the last one to the view of ties.
+        assert np.array_equal(hindsight.standing[final][place][:1], past.standing(1))
+        assert np.isnan(hindsight.standing[final][place][1])
     assert len({level[place][0] for level in hindsight.standing.values()}) > 5
 
 
@@ -109,7 +110,7 @@ def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then(detector: ImDiffu
     for row in (118, 119, 120, 237, 399):
         hindsight = Hindsight(entity)
         hindsight.push(rows.slice(0, row + 1))
-        past = [Standing(one.standing(2)[None]) for one in hindsight.past]
+        past = [one and Standing(one.standing(1)[None]) for one in hindsight.past]
         (run,) = entity.estimates([rows.slice(row - 19, row + 1)], entity.chosen_steps)
         residual = residual_of(run.seen, run.estimates, run.target)
         *_, errors = smoothed_errors([residual], entity.recipe)
@@ -387,3 +388,21 @@ def test_under_a_grating_only_the_mask_that_hides_the_last_row_is_run(monkeypatc
     EntityScorer(entity).push(live(series(30)))
     assert asked
     assert all(chosen == [1] for chosen in asked)  # bands 1 and 3 are hidden by the second mask
+
+
+def test_a_state_of_before_is_gone_on_with(detector: ImDiffusion) -> None:
+    """Pasts were once kept of every step, those that no view looks at among them."""
+    entity = entity_of(detector)
+    rows = entity.rows(live(series(400, seed=5)))
+    one, other = Hindsight(entity), Hindsight(entity)
+    one.push(rows.slice(0, 300))
+    state = one.state()
+    pasts = [name for name in state if name.startswith("past") and "." in name]
+    assert pasts
+    for name in pasts:
+        state[name] = np.concatenate([state[name], np.full_like(state[name], np.nan)], axis=-1)
+    other.resume(state)
+    expected, found = one.push(rows.slice(300)), other.push(rows.slice(300))
+    assert len(found) == len(expected) > 0
+    for run, same in zip(found, expected, strict=True):
+        assert np.array_equal(run.errors, same.errors, equal_nan=True)

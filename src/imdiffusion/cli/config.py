@@ -9,6 +9,9 @@ import typer
 
 from imdiffusion.cli.options import AsJson, Config, Overrides, Preset
 from imdiffusion.cli.terminal import Terminal
+from imdiffusion.errors import ModelError
+
+SECONDS = 3.0  # that a source is read for rows to try a model on
 
 app = typer.Typer(help="Show, check and describe settings.", no_args_is_help=True)
 
@@ -55,7 +58,10 @@ def _is_live(file: Path) -> bool:
 
 
 def _check_live(terminal: Terminal, file: Path) -> None:
-    """Say everything that is wrong with a live configuration, a line each, or what it holds."""
+    """Say everything that is wrong with a live configuration, a line each, or what it holds.
+
+    Models that it names are read, and tried on the first rows of the sources.
+    """
     from imdiffusion.live.problems import ProblemsError
     from imdiffusion.live.reading import read_configuration
 
@@ -67,6 +73,15 @@ def _check_live(terminal: Terminal, file: Path) -> None:
         raise typer.Exit(error.exit_code) from None
     words = [f"{len(found.sources)} sources ({', '.join(one.id for one in found.sources)})"]
     words.append(f"{len(found.sinks)} sinks" + "".join(f", {one.id}" for one in found.sinks))
+    if found.models:
+        from imdiffusion.live.rehearsal import try_models
+
+        models = try_models(found, seconds=SECONDS)
+        for one in models:
+            (terminal.emit if one.reached else terminal.fail)(f"{file}: {one.id}: {one.told}")
+        if not all(one.reached for one in models):
+            raise typer.Exit(ModelError.exit_code)
+        words.append(f"{len(models)} models")
     terminal.emit(f"{file} is right: {'; '.join(words)}")
 
 

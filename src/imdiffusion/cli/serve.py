@@ -145,7 +145,7 @@ def _rehearse(
     *,
     as_json: bool,
 ) -> None:
-    """Say what was found; exit code 3 if a source or a sink cannot be reached."""
+    """Say what was found; exit code 3 if a source or a sink is away, or a model does not fit."""
     from imdiffusion.live.rehearsal import rehearse
 
     found = rehearse(configuration, places, seconds=seconds)
@@ -154,7 +154,8 @@ def _rehearse(
     else:
         rows = []
         for one in found:
-            reached = "reached" if one.reached else "NOT reached"
+            word = "fits" if one.kind == "model" else "reached"
+            reached = word if one.reached else f"NOT {word}"
             names = [
                 f"{name} ({len(channels)} channels)" for name, channels in one.entities.items()
             ]
@@ -163,6 +164,6 @@ def _rehearse(
         terminal.emit_table(("what", "id", "type", "", "rows", "found"), rows)
     away = [one.id for one in found if not one.reached]
     if away:
-        terminal.notice(f"Nothing was written. Not reached: {', '.join(away)}.")
+        terminal.notice(f"Nothing was written. Not as it should be: {', '.join(away)}.")
         raise typer.Exit(3)
     terminal.notice("Nothing was written. Everything was reached.")

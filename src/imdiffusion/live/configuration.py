@@ -3,6 +3,7 @@
     [detector]      the settings of `ImDiffusion`, and preset, seed, device
     [[source]]      type, id, and the options of the connector; any number
     [[sink]]        the same
+    [[model]]       a model that was fitted before, and whom it speaks for; any number
     [state] [alerts] [stream] [fit] [serve]     see `sections.py`
 
 `reading.py` reads a file.
@@ -24,6 +25,7 @@ from imdiffusion.live import toml_lines
 from imdiffusion.live.sections import (
     AlertSection,
     FitSection,
+    ModelSection,
     ServeSection,
     StateSection,
     StreamSection,
@@ -65,6 +67,7 @@ class Configuration:
     detector: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Connector, ...] = ()
     sinks: tuple[Connector, ...] = ()
+    models: tuple[ModelSection, ...] = ()
     state: StateSection = StateSection()  # noqa: RUF009  frozen
     alerts: AlertSection = AlertSection()  # noqa: RUF009
     stream: StreamSection = StreamSection()  # noqa: RUF009
@@ -80,6 +83,10 @@ class Configuration:
         if self.alerts.alarms_per_day:
             own["alarms_per_day"] = self.alerts.alarms_per_day
         return own
+
+    def model_for(self, entity: str, source: str) -> ModelSection | None:
+        """The model that is to speak for an entity of a source, if one is named."""
+        return next((one for one in self.models if one.names(entity, source)), None)
 
     @property
     def settings(self) -> Settings:

@@ -126,6 +126,7 @@ class Detection:
             estate=self._estate(configuration),
         )
         engine.open()
+        voices.source_of = engine.source_of
         self._engine = engine
         fitter = Fitter(self.store, self.places, configuration)
         with Upkeep(engine, voices, fitter, ask=ask, stop=over):

@@ -19,6 +19,7 @@ from types import FrameType
 
 import numpy as np
 
+from imdiffusion import presets
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
@@ -35,6 +36,8 @@ from imdiffusion.live.job import (
     read_job,
     write_facts,
 )
+from imdiffusion.live.judging import blanked, within
+from imdiffusion.live.loading import speaker_of
 from imdiffusion.live.places import Places
 from imdiffusion.stream.cold import ColdScorer
 from imdiffusion.stream.judged import Scorer
@@ -74,13 +77,9 @@ def _frame(job: Job, times: np.ndarray, rows: np.ndarray) -> Frame:
 
 def _from_state(job: Job) -> Frame:
     # Older than that only rows around events are kept: too many faults to learn from.
-    since = time.time_ns() - round(job.details * DAY)
+    since = max(time.time_ns() - round(job.details * DAY), job.since or 0)
     with Reader(Places(Path(job.state)).live) as reader:
-        found = reader.details(job.entity, since, 2**62, limit=job.most_rows)
-    if len(found.timestamps) and found.channels != job.channels:
-        raise DataError(f"the rows of {job.entity!r} have other channels by now")
-    if not len(found.timestamps):
-        return _frame(job, np.empty(0, np.int64), np.empty((0, len(job.channels))))
+        found = reader.details(job.entity, since, 2**62, limit=job.most_rows, channels=job.channels)
     _, first = np.unique(found.timestamps, return_index=True)  # one that two models have judged
     return _frame(job, found.timestamps[first], found.cells[first, 0].astype(np.float64))
 
@@ -101,13 +100,16 @@ def _from_file(job: Job) -> Frame:
 
 def fit(job: Job, folder: Path) -> Outcome:
     """Fit, compare, save: what came of it."""
+    rows = rows_of(job, folder)  # first, so that too few of them are said without much ado
     from imdiffusion import ImDiffusion
     from imdiffusion.stream.scorer import EntityScorer
 
-    rows = rows_of(job, folder)
-    split = len(rows) - round(job.holdout * len(rows))
     detector = ImDiffusion(**job.keywords)
-    detector.fit(rows.slice(0, split), checkpoint=folder / RESUME)
+    split = len(rows) - round(job.holdout * len(rows))
+    window = presets.resolve(detector.preset, detector._overrides).window
+    rows = rows.select(worth_learning(rows.slice(0, split), window))
+    train = rows.slice(0, split)
+    detector.fit(train, exclude=within(train, job.excluded), checkpoint=folder / RESUME)
     entity = next(iter(detector._need_fit().values()))
     name = str(job.keywords.get("preset", "fast"))
     digest = EntityScorer(entity, detector=name).model
@@ -122,10 +124,31 @@ def fit(job: Job, folder: Path) -> Outcome:
     )  # fmt: skip
 
 
+def worth_learning(rows: Frame, least: int) -> tuple[str, ...]:
+    """The channels that at least so many rows observed; DataError where none was.
+
+    One that has just come waits for a later fit: a few values do not say what is normal of it. One
+    that is gone, or has another name by now, is left out.
+    """
+    seen = rows.observed.sum(axis=0)
+    names = tuple(name for name, count in zip(rows.channels, seen, strict=True) if count >= least)
+    if not names:
+        raise DataError(
+            f"no channel of {rows.entity!r} was observed in {least} rows, which is a window",
+            remedy="Wait for more rows, or set a shorter window.",
+        )
+    if left := sorted(set(rows.channels) - set(names)):
+        sys.stderr.write(f"left out, for hardly a row observed them: {', '.join(left)}\n")
+    return names
+
+
 def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
     """The contest against whoever speaks now, on the rows from `split` on."""
     start = max(split, len(rows) - MOST_HELD)
-    incumbent = Contestant(lambda: _incumbent(job), CONTEXT if job.incumbent else start)
+    rows = blanked(rows, job.excluded)  # to flag a fault that is confirmed is no false alarm
+    incumbent = Contestant(
+        lambda: _incumbent(job, rows.channels), CONTEXT if job.incumbent else start
+    )
     return contest(
         Contestant(challenger, CONTEXT),
         incumbent,
@@ -136,21 +159,18 @@ def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int)
     )
 
 
-def _incumbent(job: Job) -> Scorer:
+def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
     """The model that speaks, or the baseline; a model that cannot be read has lost its place."""
     if job.incumbent:
         from imdiffusion import ImDiffusion
-        from imdiffusion.stream.scorer import EntityScorer
 
         try:
             detector = ImDiffusion.load(Path(job.state) / job.incumbent)
-            entity = next(iter(detector._need_fit().values()))
-            return EntityScorer(entity, detector=job.incumbent_detector)
+            name, likely = job.incumbent_detector, [job.entity]
+            return speaker_of(detector, job.incumbent_digest, name=name, likely=likely)
         except ImDiffusionError as error:
             sys.stderr.write(f"{job.incumbent} cannot be compared with: {error}\n")
-    return ColdScorer(
-        job.channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate
-    )
+    return ColdScorer(channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate)
 
 
 # -- the process

@@ -33,12 +33,13 @@ from imdiffusion.live.job import (
     read_outcome,
     write_facts,
 )
+from imdiffusion.live.judging import Shape, shape_of
 from imdiffusion.live.places import Places
-from imdiffusion.live.voice import Voice
 from imdiffusion.live.voices import cold_rate
 from imdiffusion.stream.clock import Patience
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,14 @@ class Fitter:
         """The entity whose fit is due; of several the one that has waited longest."""
         if not self.configuration.fit.enabled:
             return None
-        due = [entity for entity in sorted(voices) if self._due(entity, voices[entity])]
+        with Reader(self.store.path) as reader:
+            said = reader.judgements()
+        shapes = {entity: shape_of(entity, said) for entity in {one.entity for one in said}}
+        due = [
+            entity
+            for entity in sorted(voices)
+            if self._due(entity, voices[entity], shapes.get(entity, Shape()))
+        ]
 
         def made(entity: str) -> int:
             outcome = self._outcomes.get(entity)
@@ -89,7 +97,7 @@ class Fitter:
 
         return min(due, key=made, default=None)
 
-    def _due(self, entity: str, voice: Voice) -> bool:
+    def _due(self, entity: str, voice: Voice, shape: Shape) -> bool:
         fit, patience = self.configuration.fit, self._patience.get(entity)
         if voice.feed.period is None:
             return False
@@ -98,11 +106,15 @@ class Fitter:
         if entity not in self._outcomes:
             self._look(entity)
         outcome = self._outcomes[entity]
-        if outcome is None:
-            ready = fit.train != "state" or voice.feed.count >= fit.rows
-            return ready or entity in self._interrupted
         if entity in self._interrupted:
             return True
+        if fit.train == "state" and shape.since is not None:
+            if voice.feed.rows_since(shape.since) < fit.rows:
+                return False  # too few of the new normal yet
+            if outcome is not None and shape.said > outcome.made:
+                return True
+        if outcome is None:
+            return fit.train != "state" or voice.feed.count >= fit.rows
         if not outcome.won and voice.detector == self.configuration.stream.baseline:
             grown = voice.feed.count >= GROWTH * max(outcome.rows, fit.rows)
             if fit.train == "state" and grown and outcome.rows < fit.most_rows:
@@ -161,6 +173,7 @@ class Fitter:
         fit = self.configuration.fit
         with Reader(self.store.path) as reader:
             live = next((one for one in reader.models(entity) if one.live), None)
+            shape = shape_of(entity, reader.judgements())
         speaks = live is not None and live.digest == voice.model
         period = voice.feed.period or 1
         return Job(
@@ -179,6 +192,9 @@ class Fitter:
             alarm_rate=cold_rate(self.configuration, period),
             incumbent=live.path if live is not None and speaks else "",
             incumbent_detector=live.detector if live is not None and speaks else "",
+            incumbent_digest=live.digest if live is not None and speaks else "",
+            excluded=shape.excluded,
+            since=shape.since,
         )
 
     def _over(self, code: int) -> None:

@@ -30,7 +30,7 @@ class Job:
 
     train: "state", or a file. details: days that the live state keeps every row. incumbent: path
     of the model that speaks, from the state folder; empty = the baseline does. period: ns between
-    rows, of the baseline.
+    rows, of the baseline. excluded, since: as of `judging.Shape`.
     """
 
     state: str
@@ -48,6 +48,9 @@ class Job:
     alarm_rate: float
     incumbent: str = ""
     incumbent_detector: str = ""
+    incumbent_digest: str = ""
+    excluded: tuple[tuple[int, int], ...] = ()
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,9 @@ def read_job(folder: Path) -> Job:
     """What is asked in a folder. ModelError if that cannot be read."""
     facts = _facts(folder / JOB)
     try:
-        return Job(**{**facts, "channels": tuple(facts["channels"])})
-    except (TypeError, KeyError) as error:
+        spans = tuple((low, high) for low, high in facts.get("excluded", ()))
+        return Job(**{**facts, "channels": tuple(facts["channels"]), "excluded": spans})
+    except (TypeError, KeyError, ValueError) as error:
         raise _damaged(folder / JOB) from error
 
 

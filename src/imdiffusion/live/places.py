@@ -2,6 +2,7 @@
 
 STATE/live.db            the live state
 STATE/models/NAME/DIGEST/  models that were fitted in the background
+STATE/models/given/DIGEST/ models that the configuration names, as they were when it was read
 STATE/fits/NAME/         the fit of an entity that is under way: job.json, rows, resume/, log.txt
 """
 
@@ -41,6 +42,11 @@ class Places:
     def models(self, entity: str) -> Path:
         """The folder with the models of an entity."""
         return self.folder / "models" / name_of(entity)
+
+    @property
+    def given(self) -> Path:
+        """The folder with the models that the configuration names."""
+        return self.folder / "models" / "given"
 
     def fit(self, entity: str) -> Path:
         """The folder of the fit of an entity."""

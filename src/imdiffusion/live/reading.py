@@ -15,11 +15,12 @@ from imdiffusion.errors import ConfigError, ImDiffusionError
 from imdiffusion.live import toml_lines
 from imdiffusion.live.configuration import CONNECTORS, FACE, Configuration, Connector, conflicts
 from imdiffusion.live.problems import Problem, ProblemsError
-from imdiffusion.live.sections import SECTIONS, Section, wrong_keys
+from imdiffusion.live.sections import SECTIONS, ModelSection, Section, wrong_keys
 from imdiffusion.settings import Settings
 
 DEVICES = ("auto", "cpu", "cuda")
-KNOWN = ("detector", *CONNECTORS, *SECTIONS)
+LISTS = (*CONNECTORS, "model")  # tables that may be there several times
+KNOWN = ("detector", *LISTS, *SECTIONS)
 OWN = ("type", "id")  # keys of a connector's table that are not its options
 TAKEN = {"source": ("http",), "sink": ("metrics_page", "terminal")}  # ids of what verbs bring
 
@@ -76,11 +77,12 @@ class _Reading:
                 self.wrong(
                     (name,), ConfigError("unknown table", remedy=registry.nearest(name, KNOWN))
                 )
-            elif not isinstance(value, list if name in CONNECTORS else dict):
-                form = f"[[{name}]]" if name in CONNECTORS else f"[{name}]"
+            elif not isinstance(value, list if name in LISTS else dict):
+                form = f"[[{name}]]" if name in LISTS else f"[{name}]"
                 self.wrong((name,), ConfigError("is no such table", remedy=f"Write {form}."))
         sections = {name: self._section(name, kind) for name, kind in SECTIONS.items()}
         connectors = {kind: tuple(self._connectors(kind)) for kind in CONNECTORS}
+        models = tuple(self._models({*TAKEN["source"], *(one.id for one in connectors["source"])}))
         if not {"source", "serve"} & self.tables.keys():  # a service can be sent rows
             error = ConfigError("there is no source", remedy='For instance: type = "host".')
             self.wrong(("source",), error)
@@ -90,6 +92,7 @@ class _Reading:
             detector=detector,
             sources=connectors["source"],
             sinks=connectors["sink"],
+            models=models,
             **sections,  # type: ignore[arg-type]
         )
         if not self.problems:
@@ -107,6 +110,31 @@ class _Reading:
         for key, error in wrong.items():
             self.wrong((name, key), error)
         return kind(**{key: value for key, value in table.items() if key not in wrong})
+
+    def _models(self, sources: set[str]) -> Iterator[ModelSection]:
+        for number, table in enumerate(self._list("model")):
+            at = ("model", number)
+            if not isinstance(table, dict):
+                self.wrong(at, ConfigError("is no table", remedy="Write [[model]]."))
+                continue
+            wrong = wrong_keys(ModelSection, table)
+            good = {key: value for key, value in table.items() if key not in wrong}
+            if not good.get("folder") and "folder" not in wrong:
+                wrong["folder"] = ConfigError(
+                    "the folder is missing", remedy="Name one that `imdiffusion fit` wrote."
+                )
+            source = good.get("source", "")
+            if source and source not in sources:
+                wrong["source"] = ConfigError(
+                    f"no source has the id {source!r}", remedy=registry.nearest(source, sources)
+                )
+            for key, error in wrong.items():
+                self.wrong((*at, key), error)
+            yield ModelSection(**good)
+
+    def _list(self, name: str) -> list[Any]:
+        value = self.tables.get(name, [])
+        return value if isinstance(value, list) else []
 
     def _check_detector(self, table: dict[str, Any]) -> None:
         known = {*FACE, *(item.name for item in fields(Settings))}
@@ -137,9 +165,8 @@ class _Reading:
                 self.wrong(("detector",), error)
 
     def _connectors(self, kind: str) -> Iterator[Connector]:
-        tables = self.tables.get(kind, [])
         seen: dict[str, int] = {}
-        for number, table in enumerate(tables if isinstance(tables, list) else []):
+        for number, table in enumerate(self._list(kind)):
             at = (kind, number)
             if not isinstance(table, dict):
                 self.wrong(at, ConfigError("is no table", remedy=f"Write [[{kind}]]."))

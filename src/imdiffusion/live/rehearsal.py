@@ -18,16 +18,18 @@ from urllib.parse import urlsplit
 from imdiffusion.connectors.credentials import secret
 from imdiffusion.errors import ImDiffusionError, SourceEnded
 from imdiffusion.live.configuration import Configuration, Connector
+from imdiffusion.live.given import fit_of, known_channels
 from imdiffusion.live.places import Places
 from imdiffusion.stream.queries import Reader
 
 PORTS = {"http": 80, "https": 443, "": 9092}
 MOST_BATCHES = 20
+MOST_SHOWN = 5  # entities of a folder
 
 
 @dataclass(slots=True)
 class Finding:
-    """What was found of a source or a sink. entities: channels of each, by name."""
+    """What was found of a source, a model or a sink. entities: channels of each, by name."""
 
     kind: str
     id: str
@@ -39,11 +41,64 @@ class Finding:
 
 
 def rehearse(configuration: Configuration, places: Places, *, seconds: float) -> list[Finding]:
-    """Look at every source, for at most so many seconds each, and at every sink."""
+    """Look at every source, for at most so many seconds each, and at every model and sink."""
     offsets = _offsets(places)
     sources = [_read(one, offsets.get(one.id), seconds) for one in configuration.sources]
     sinks = [_look(one, seconds) for one in configuration.sinks]
-    return [*sources, *sinks]
+    return [*sources, *_models(configuration, sources), *sinks]
+
+
+def try_models(configuration: Configuration, *, seconds: float) -> list[Finding]:
+    """Look at every named model, and whether the first rows of the sources fit it.
+
+    Each source is read for at most so many seconds, from its beginning; one whose rows would be
+    gone by that, or which would take them from others, is not.
+    """
+    sources = [
+        Finding("source", one.id, one.type, True, "not read here: see --dry-run")
+        if one.type in ("kafka", "stdin")
+        else _read(one, None, seconds)
+        for one in configuration.sources
+    ]
+    return _models(configuration, sources)
+
+
+def _models(configuration: Configuration, sources: list[Finding]) -> list[Finding]:
+    """What the named models are, each beside the entities that it speaks for."""
+    found = []
+    for number, section in enumerate(configuration.models, 1):
+        finding = Finding("model", f"[[model]] {number}", "folder", True, "")
+        found.append(finding)
+        try:
+            known = known_channels(section)
+        except ImDiffusionError as error:
+            finding.reached, finding.told = False, str(error)
+            continue
+        finding.told = f"{section.folder} is whole; {_listed(known)}"
+        for source in sources:
+            for entity, channels in source.entities.items():
+                if configuration.model_for(entity, source.id) is section:
+                    fits, told = fit_of(section, known, entity, channels)
+                    finding.reached, finding.told = finding.reached and fits, _with(finding, told)
+                    finding.entities[entity] = channels
+            if not source.entities:
+                finding.told = _with(finding, f"no rows of {source.id} to try it on")
+    return found
+
+
+def _with(finding: Finding, more: str) -> str:
+    """What was told of a finding, and more."""
+    return f"{finding.told}; {more}" if finding.told else more
+
+
+def _listed(known: Mapping[str | None, tuple[str, ...]]) -> str:
+    """The channels that the entities of a folder know."""
+    if len({*known.values()}) == 1:
+        names = next(iter(known.values()))
+        of = "" if len(known) == 1 else f" of each of {len(known)} entities"
+        return f"channels{of}: {', '.join(names)}"
+    shown = [f"{name}: {', '.join(names)}" for name, names in list(known.items())[:MOST_SHOWN]]
+    return f"channels of {len(known)} entities, " + "; ".join(shown)
 
 
 def _offsets(places: Places) -> dict[str, str]:

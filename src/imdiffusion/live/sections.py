@@ -1,12 +1,13 @@
 """The tables of `imdiffusion.toml` and their keys: type, default, range and meaning of each.
 
 `[detector]` is not here: its keys are those of `imdiffusion.settings`. Nor are `[[source]]` and
-`[[sink]]`: each connector says its own keys.
+`[[sink]]`: each connector says its own keys. `[[model]]` may be there several times.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from imdiffusion.errors import ConfigError
@@ -100,6 +101,9 @@ class StreamSection:
     most_waiting: int = _key(
         20_000, "rows of a source that wait at most where the oldest are shed", above=0
     )
+    most_channels: int = _key(
+        1_000, "channels of an entity beyond which no new one is taken up", above=0
+    )
 
     def options(self) -> EngineOptions:
         """As the engine takes them."""
@@ -145,7 +149,25 @@ class ServeSection:
     tls_key: str = _key("", "its private key, PEM")
 
 
-Section = StateSection | AlertSection | StreamSection | FitSection | ServeSection
+@dataclass(frozen=True, slots=True)
+class ModelSection:
+    """`[[model]]`, any number: a model that was fitted before, and the entities it speaks for.
+
+    Of several that name an entity the first counts.
+    """
+
+    folder: str = _key("", "the model folder, as `imdiffusion fit` wrote it")
+    entities: str = _key("*", "names of entities; * and ? stand for any letters, [ab] for one of")
+    source: str = _key("", "id of the source they come from; empty = any")
+    of: str = _key("", "entity in the folder; empty = of the same name, or the only one")
+    refit: bool = _key(False, "fit models in the background too, which have to win against it")
+
+    def names(self, entity: str, source: str) -> bool:
+        """Whether it speaks for an entity of a source."""
+        return self.source in ("", source) and fnmatchcase(entity, self.entities)
+
+
+Section = StateSection | AlertSection | StreamSection | FitSection | ServeSection | ModelSection
 SECTIONS: dict[str, type[Section]] = {
     "state": StateSection,
     "alerts": AlertSection,

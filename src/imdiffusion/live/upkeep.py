@@ -1,4 +1,4 @@
-"""What goes on beside the engine: fits in the background, models that take over, counters."""
+"""What goes on beside the engine: fits in the background, and models that take over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imdiffusion.stream.engine import Engine
 log = logging.getLogger(__name__)
 
 TICK = 0.25  # seconds between two looks whether all is to stop
-MODELS_EVERY, COUNT_EVERY = 4, 20  # of these looks, between two at models, at counters
+MODELS_EVERY = 4  # of these looks, between two at models
 
 
 class Upkeep:
@@ -46,11 +46,9 @@ class Upkeep:
             try:
                 if looks % MODELS_EVERY:
                     continue
-                self._fitter.tick(self._voices.speaking())
+                self._fitter.tick(self._voices.to_fit())
                 for entity in self._voices.follow(self._engine):
                     log.info("another model speaks for %s from now on", entity)
-                if looks % COUNT_EVERY == 0:
-                    self._voices.count_passed_over()
             except Exception:  # what speaks goes on; the next look tries again
                 log.exception("models could not be looked after")
 

@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,16 +21,21 @@ from imdiffusion.errors import (
     UsageError,
 )
 from imdiffusion.live.configuration import Configuration
-from imdiffusion.live.feed import Feed, facts_of
+from imdiffusion.live.given import Given
 from imdiffusion.live.models import Models
 from imdiffusion.live.places import Places
-from imdiffusion.live.voice import Voice, feed_in
 from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.cold import SMOOTH, ColdScorer
 from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.ordered import EndingScorer
+from imdiffusion.stream.feed import Feed, facts_of
+from imdiffusion.stream.judged import EndingScorer
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice, feed_in
+
+if TYPE_CHECKING:
+    from imdiffusion.detector import ImDiffusion
+    from imdiffusion.stream.scorer import EntityScorer
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +63,12 @@ class Voices:
     def __init__(self, store: Store, places: Places, configuration: Configuration) -> None:
         self.store, self.places, self.configuration = store, places, configuration
         self.voices: dict[str, Voice] = {}
-        self._told: dict[str, dict[str, int]] = {}
         self._refused: dict[str, set[str]] = {}
-        self.models = Models(
-            places,
-            device=str(configuration.keywords["device"]),
-            hindsight=configuration.stream.hindsight,
-        )
+        self.models = Models(self._detector, hindsight=configuration.stream.hindsight)
         self._reader = Reader(store.path)
+        self._given = Given(store, places, configuration)
+        # The source of an entity, which the engine knows; it is made after this.
+        self.source_of: Callable[[str], str] = lambda entity: ""
         self._lock = threading.Lock()
 
     # -- the engine asks
@@ -72,13 +77,13 @@ class Voices:
         """The voice of an entity from its first frame; what was saved says its channels."""
         entity = frame.entity or ""
         feed = self._feed(entity, frame)
+        self._given.adopt(entity, self.source_of(entity), self._reader)
         model = self._live_model(entity)
-        voice = self._cold(feed) if model is None else self._fitted(feed, *model)
+        voice = self._cold(feed) if model is None else self._begun(feed, *model)
         if voice is None:  # a model of other channels
             voice = self._cold(feed)
         with self._lock:
             self.voices[entity] = voice
-            self._told[entity] = dict(feed.counts)
         return voice
 
     def _feed(self, entity: str, frame: Frame) -> Feed:
@@ -96,7 +101,10 @@ class Voices:
                 saved = None
         if given is not None and period != given:
             saved, period = None, given
-        feed = Feed(entity, channels, period=period, lateness=stream.lateness, fill=stream.fill)
+        feed = Feed(
+            entity, channels, period=period, lateness=stream.lateness, fill=stream.fill,
+            most=stream.most_channels,
+        )  # fmt: skip
         if saved is not None:
             feed.restore(saved)
         return feed
@@ -104,7 +112,7 @@ class Voices:
     def _cold(self, feed: Feed) -> Voice:
         baseline = self.configuration.stream.baseline
         settings = self.configuration.settings
-        facts = (baseline, settings.alarm_rate, settings.alarms_per_day, *feed.channels)
+        facts = (baseline, settings.alarm_rate, settings.alarms_per_day)
         model = hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:16]
 
         def make(period: int) -> EndingScorer:
@@ -116,13 +124,20 @@ class Voices:
     def _fitted(
         self, feed: Feed, version: ModelVersion, speaker: EndingScorer, read: int | None = None
     ) -> Voice | None:
-        if speaker.channels != feed.channels:
-            log.error("the live model of %s has other channels than its rows", feed.entity)
+        if not set(speaker.channels) & set(feed.channels):
+            log.error("the live model of %s knows none of its channels", feed.entity)
             self._refuse(feed.entity, version.digest)
             return None
         return Voice(
             feed, version.detector, version.digest, lambda period: speaker, ready=speaker, read=read
         )
+
+    def _begun(self, feed: Feed, version: ModelVersion, speaker: EndingScorer) -> Voice | None:
+        """As `_fitted`; one that did not speak before the start reads the rows that were."""
+        state = self.store.state(feed.entity, "scorer")
+        spoke = state is not None and state.split(b"\n", 2)[1:2] == [version.digest.encode()]
+        read = None if state is None or spoke else self._prime(feed.entity, speaker)
+        return self._fitted(feed, version, speaker, read)
 
     # -- models
 
@@ -134,7 +149,7 @@ class Voices:
             if live is None or live.digest in refused:
                 return None
             try:
-                return live, self.models.scorer(live)
+                return live, self._scorer(live)
             except ModelError as error:
                 log.error("the model %s of %s is refused: %s", live.digest, entity, error)
                 self._refuse(entity, live.digest)
@@ -147,6 +162,20 @@ class Voices:
         """Not to be tried again before the next start."""
         self._refused.setdefault(entity, set()).add(digest)
         self.store.count({("models_refused", entity): 1})
+
+    def _detector(self, path: str) -> ImDiffusion:
+        """What is in a model folder, by the path that the live state notes. ModelError: torn."""
+        from imdiffusion import ImDiffusion
+
+        folder = self.places.model(path)
+        if self._given.holds(folder):
+            return self._given.detector(folder)
+        return ImDiffusion.load(folder, device=str(self.configuration.keywords["device"]))
+
+    def _scorer(self, version: ModelVersion) -> EntityScorer:
+        section = self.configuration.model_for(version.entity, self.source_of(version.entity))
+        likely = [version.entity, *([section.of] if section is not None else [])]
+        return self.models.scorer(version, likely)
 
     def follow(self, engine: Engine) -> list[str]:
         """Let the engine hear of live models that do not speak yet; the entities."""
@@ -171,7 +200,7 @@ class Voices:
 
     def _prime(self, entity: str, speaker: EndingScorer) -> int | None:
         """Read the newest rows of the live state to a scorer; the time of the last, in ns."""
-        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED)
+        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED, channels=speaker.channels)
         if not len(rows.timestamps):
             return None
         seen = rows.cells[:, 0].astype(np.float64)
@@ -180,7 +209,7 @@ class Voices:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # said when the model was fitted
-                speaker.push(frame.select(speaker.channels))
+                speaker.push(frame)
         except DataError as error:  # it then begins without
             log.warning("the model of %s could not read the rows before: %s", entity, error)
             speaker.finish()
@@ -194,19 +223,16 @@ class Voices:
         with self._lock:
             return dict(self.voices)
 
-    def count_passed_over(self) -> None:
-        """Add to the counters what the feeds have passed over or put in since the last time."""
-        added: dict[tuple[str, str], int] = {}
+    def to_fit(self) -> dict[str, Voice]:
+        """The voices of entities that models are fitted of: not those with a named model alone."""
+        found = {}
         for entity, voice in self.speaking().items():
-            before, now = self._told.get(entity, {}), voice.feed.counts
-            for reason, count in now.items():
-                if (more := count - before.get(reason, 0)) > 0:
-                    added[f"rows_{reason}", entity] = more
-            self._told[entity] = dict(now)
-        if added:
-            self.store.count(added)
+            section = self.configuration.model_for(entity, self.source_of(entity))
+            if section is None or section.refit:
+                found[entity] = voice
+        return found
 
     def close(self) -> None:
-        """Count once more, and let go of the live state."""
-        self.count_passed_over()
+        """Take away what no model is any more, and let go of the live state."""
+        self._given.prune(self._reader)
         self._reader.close()

@@ -183,25 +183,45 @@ def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> F
 
 
 class Past(Protocol):
-    """What a view that follows the past asks: errors (n, S) -> the unit before each row (n, S)."""
+    """What a view that follows the past asks of it: errors (n, S) of the steps it looks at ->
+    the unit before each row (n, S).
+    """
 
     def push(self, run: Floats) -> Floats: ...  # noqa: D102
 
 
-def pasts(units: Units) -> list[RecentQuantile]:
-    """The past of every view before the first row."""
-    return [RecentQuantile(knots) for knots in units.recent]
+def pasts(units: Units, recipe: Recipe) -> list[RecentQuantile | None]:
+    """The past of every view that follows it, before the first row; None for the others."""
+    return [
+        RecentQuantile(knots) if view.recent else None
+        for view, knots in zip(recipe.views, units.recent, strict=True)
+    ]
+
+
+def stood(past: Sequence[RecentQuantile | None], recipe: Recipe, count: int) -> Floats:
+    """What stands before the next row, of each view and of so many steps: (V, S).
+
+    NaN where a view does not follow the past, or does not look at the step.
+    """
+    levels = np.full((len(past), count), np.nan, np.float32)
+    for level, view, one in zip(levels, recipe.views, past, strict=True):
+        if one is not None:
+            level[view.steps(count)] = one.standing(len(level[view.steps(count)]))
+    return levels
 
 
 def scored(
-    errors: Iterable[Floats], units: Units, recipe: Recipe, past: Sequence[Past] | None = None
+    errors: Iterable[Floats],
+    units: Units,
+    recipe: Recipe,
+    past: Sequence[Past | None] | None = None,
 ) -> Iterator[tuple[Floats, Floats]]:
     """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
 
     Of several views that look at a step the largest counts, each in its own unit. past: of each
-    view, from which the rows go on; None = they are the first.
+    view that follows it, from which the rows go on; None = they are the first.
     """
-    recent = pasts(units) if past is None else past
+    recent: Sequence[Past | None] = pasts(units, recipe) if past is None else past
     for run in errors:
         shape = (len(run), *run.shape[3:])
         joined = np.full(shape[:2], np.nan, np.float32)
@@ -212,20 +232,12 @@ def scored(
             part = evidence(seen, units.scale[place], view, log_gain=recipe.log_gain)
             row = reduce_channels(part, kind=recipe.reduce)
             unit = np.full_like(row, units.view[place])
-            if view.recent:
-                every = np.full(shape[:2], np.nan, np.float32)
-                every[:, steps] = row
-                unit = np.maximum(unit, recent[place].push(every)[:, steps])
+            if (follows := recent[place]) is not None:
+                unit = np.maximum(unit, follows.push(row))
             # Rows without a value are NaN in all views alike.
             joined[:, steps] = np.fmax(joined[:, steps], row / unit)
             parts[:, steps] = np.fmax(parts[:, steps], part / unit[:, :, None])
         yield joined, parts
-
-
-def joined_steps(values: Floats, ensemble: str, *, axis: int) -> Floats:
-    """Errors or parts of the steps as one, in the way of an ensemble: the largest, or the mean."""
-    joined: Floats = values.max(axis) if ensemble == "largest" else values.mean(axis)
-    return joined
 
 
 def reduce_channels(error: Floats, *, kind: str) -> Floats:

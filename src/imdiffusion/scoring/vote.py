@@ -4,14 +4,18 @@ An ensemble is a class with
     fit(errors, *, rule, alarm_rate, xi, anomaly_share) -> ensemble   from held-out errors (S, n)
     score(errors) -> (T,)                                             rows are in order of steps
     thresholds -> list[float]                                         all of its fitted state
+    join(values, *, axis) -> values                                   steps along an axis as one:
+                                                                      parts of channels, errors
 The last row of `errors` is the last step of the reverse process. NaN marks a row that has nothing
 observed; it stays NaN.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,45 +27,52 @@ _TIE = 0.49  # ties are ordered by mean error within less than half a vote
 
 
 @dataclass(frozen=True, slots=True)
-class MeanEnsemble:
+class _JoinedSteps(ABC):
+    """The steps' errors as one, divided by one threshold; how they are joined, a subclass says."""
+
+    thresholds: list[float]
+    xi: float = 0.5
+    anomaly_share: float = 0.02
+
+    @staticmethod
+    @abstractmethod
+    def join(values: Array, *, axis: int) -> Array:
+        """Values of the steps, which lie along an axis, as one."""
+
+    @classmethod
+    def fit(
+        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
+    ) -> Self:
+        """The threshold that a held-out joined error exceeds at `alarm_rate`."""
+        return cls([rule(cls.join(errors, axis=0), alarm_rate=alarm_rate)], xi, anomaly_share)
+
+    def score(self, errors: Array) -> NDArray[np.float64]:
+        """Errors (S, T) -> joined error / threshold (T,)."""
+        joined = self.join(errors.astype(np.float64), axis=0).astype(np.float64, copy=False)
+        return joined / self.thresholds[0]
+
+
+class MeanEnsemble(_JoinedSteps):
     """Mean error over the steps, divided by one threshold."""
 
-    thresholds: list[float]
-    xi: float = 0.5
-    anomaly_share: float = 0.02
+    __slots__ = ()
 
-    @classmethod
-    def fit(
-        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
-    ) -> MeanEnsemble:
-        """The threshold that a held-out mean error exceeds at `alarm_rate`."""
-        return cls([rule(errors.mean(axis=0), alarm_rate=alarm_rate)], xi, anomaly_share)
-
-    def score(self, errors: Array) -> NDArray[np.float64]:
-        """Errors (S, T) -> mean error / threshold (T,)."""
-        mean: NDArray[np.float64] = errors.mean(axis=0, dtype=np.float64)
-        return mean / self.thresholds[0]
+    @staticmethod
+    def join(values: Array, *, axis: int) -> Array:
+        """The mean of the steps."""
+        return mean_of_steps(values, axis=axis)
 
 
-@dataclass(frozen=True, slots=True)
-class LargestEnsemble:
+class LargestEnsemble(_JoinedSteps):
     """Largest error over the steps, divided by one threshold: for steps that see other faults."""
 
-    thresholds: list[float]
-    xi: float = 0.5
-    anomaly_share: float = 0.02
+    __slots__ = ()
 
-    @classmethod
-    def fit(
-        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
-    ) -> LargestEnsemble:
-        """The threshold that a held-out largest error exceeds at `alarm_rate`."""
-        return cls([rule(errors.max(axis=0), alarm_rate=alarm_rate)], xi, anomaly_share)
-
-    def score(self, errors: Array) -> NDArray[np.float64]:
-        """Errors (S, T) -> largest error / threshold (T,)."""
-        largest: NDArray[np.float64] = errors.max(axis=0).astype(np.float64)
-        return largest / self.thresholds[0]
+    @staticmethod
+    def join(values: Array, *, axis: int) -> Array:
+        """The largest of the steps."""
+        largest: Array = values.max(axis)
+        return largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,11 @@ class ThresholdVote:
     thresholds: list[float]
     xi: float = 0.5
     anomaly_share: float = 0.02
+
+    @staticmethod
+    def join(values: Array, *, axis: int) -> Array:
+        """The mean of the steps: votes have no parts of channels."""
+        return mean_of_steps(values, axis=axis)
 
     @classmethod
     def fit(
@@ -102,6 +118,11 @@ class RankVote:
     xi: float = 0.5
     anomaly_share: float = 0.02
 
+    @staticmethod
+    def join(values: Array, *, axis: int) -> Array:
+        """The mean of the steps: votes have no parts of channels."""
+        return mean_of_steps(values, axis=axis)
+
     @classmethod
     def fit(
         cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
@@ -124,6 +145,12 @@ class RankVote:
         ratio = seen / np.maximum(level, np.finfo(np.float32).tiny)[:, None]
         score[known] = _votes_to_score(seen > level[:, None], ratio.mean(axis=0), self.xi)
         return score
+
+
+def mean_of_steps(values: Array, *, axis: int) -> Array:
+    """The mean along the axis of the steps."""
+    mean: Array = values.mean(axis)
+    return mean
 
 
 def _votes_to_score(flags: NDArray[np.bool_], mean: Array, xi: float) -> NDArray[np.float64]:

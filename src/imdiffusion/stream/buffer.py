@@ -20,55 +20,18 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
+from imdiffusion.stream.held import Aside, Leap, Row, Run, Segment, moved, places_of
 from imdiffusion.stream.matching import ChannelMatch
 from imdiffusion.stream.packing import Arrays, pack, unpack
 
 ASIDE = 100  # rows kept to look at
 KIND = "row buffer"
 REASONS = ("late", "ahead", "duplicate", "conflict", "filled", "restart")
-
-Row = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Rows that follow each other on the grid. fresh: they do not follow the run before."""
-
-    frame: Frame
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """A row that was set aside: nanoseconds since the epoch, its reason, its values."""
-
-    timestamp: int
-    reason: str
-    values: tuple[float, ...]
-
-
-@dataclass(slots=True)
-class _Leap:
-    """Rows at another place than the stream, by point, until it is known which place is right."""
-
-    rows: dict[int, Row] = field(default_factory=dict)
-    pushes: int = 0
-
-
-@dataclass(slots=True)
-class _Segment:
-    """Rows on their way out."""
-
-    fresh: bool
-    points: list[int] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
 
 
 class RowBuffer:
@@ -113,7 +76,7 @@ class RowBuffer:
         self._started = False  # whether it has ever been
         self._fresh = True  # whether the next row that goes out follows no other
         self._waiting: dict[int, Row] = {}  # by point, NaN = not observed
-        self._leap = _Leap()
+        self._leap = Leap()
 
     # -- in and out
 
@@ -129,7 +92,7 @@ class RowBuffer:
         if self.phase is None and len(times):
             self.phase = int(times[0] % self.period)
         points = (times - (self.phase or 0) + self.period // 2) // self.period
-        out: list[_Segment] = []
+        out: list[Segment] = []
         fitted = False
         for point, row in zip(points.tolist(), values, strict=True):
             fitted = self._take(point, row, out) or fitted
@@ -141,10 +104,15 @@ class RowBuffer:
 
     def flush(self) -> list[Run]:
         """The source has ended: everything that is still held, in order."""
-        out: list[_Segment] = []
+        out: list[Segment] = []
         self._refuse()
         self._release(out, everything=True)
         return [self._run(segment) for segment in out]
+
+    @property
+    def waiting(self) -> list[Row]:
+        """The rows that are held to go out, each (K,)."""
+        return list(self._waiting.values())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -152,9 +120,25 @@ class RowBuffer:
         cells = self.matched.not_finite, self.matched.unknown_channel
         return {**self._counts, "not_finite": cells[0], "unknown_channel": cells[1]}
 
+    def rechannel(self, channels: Sequence[str]) -> None:
+        """Go on under other channels: what is held moves along, new ones are not observed in it."""
+        places = places_of(channels, self.channels)
+        for rows in (self._waiting, self._leap.rows):
+            for point, row in rows.items():
+                rows[point] = moved(row, places)
+        self.aside = deque(
+            (
+                Aside(one.timestamp, one.reason, tuple(moved(np.array(one.values), places)))
+                for one in self.aside
+            ),
+            ASIDE,
+        )
+        self.channels = tuple(channels)
+        self.matched.rechannel(channels)
+
     # -- inside
 
-    def _take(self, point: int, row: Row, out: list[_Segment]) -> bool:
+    def _take(self, point: int, row: Row, out: list[Segment]) -> bool:
         """Take one row; False if it lies so far off that the stream may have moved there."""
         newest = point if self._newest is None else self._newest
         behind = newest - point
@@ -182,7 +166,7 @@ class RowBuffer:
         self._counts["duplicate"] += int(not new.any() and not differs.any())
         known[new] = row[new]
 
-    def _release(self, out: list[_Segment], *, everything: bool = False) -> None:
+    def _release(self, out: list[Segment], *, everything: bool = False) -> None:
         """Let go of what is whole or has waited long enough, in order."""
         if not self._waiting or self._newest is None:
             return
@@ -201,14 +185,14 @@ class RowBuffer:
                 self._counts["filled"] += 1
                 row = np.full(len(self.channels), np.nan)
             if self._fresh or not out:
-                out.append(_Segment(self._fresh))
+                out.append(Segment(self._fresh))
                 self._fresh = False
             out[-1].points.append(self._next)
             out[-1].rows.append(row)
             self._waiting.pop(self._next, None)
             self._next += 1
 
-    def _hold(self, point: int, row: Row, *, ahead: bool, out: list[_Segment]) -> None:
+    def _hold(self, point: int, row: Row, *, ahead: bool, out: list[Segment]) -> None:
         """Keep a row that may be the first of another place; go there if enough confirm it."""
         leap = self._leap.rows
         if leap and not -self.lateness <= point - max(leap) <= self.fill + 1:
@@ -221,10 +205,10 @@ class RowBuffer:
             oldest = min(leap)
             self._set_aside(oldest, leap.pop(oldest), "late")
 
-    def _go_there(self, out: list[_Segment]) -> None:
+    def _go_there(self, out: list[Segment]) -> None:
         """Start afresh where the held rows are."""
         self._release(out, everything=True)
-        rows, self._leap = self._leap.rows, _Leap()
+        rows, self._leap = self._leap.rows, Leap()
         self._newest = self._next = None
         for point in sorted(rows):
             self._take(point, rows[point], out)
@@ -234,7 +218,7 @@ class RowBuffer:
         for point, row in self._leap.rows.items():
             ahead = self._newest is not None and point > self._newest
             self._set_aside(point, row, "ahead" if ahead else "late")
-        self._leap = _Leap()
+        self._leap = Leap()
 
     def _set_aside(self, point: int, row: Row, reason: str) -> None:
         self._counts[reason] += 1
@@ -243,7 +227,7 @@ class RowBuffer:
     def _time(self, point: int) -> int:
         return point * self.period + (self.phase or 0)
 
-    def _run(self, segment: _Segment) -> Run:
+    def _run(self, segment: Segment) -> Run:
         values = np.stack(segment.rows)
         times = np.array([self._time(point) for point in segment.points], "datetime64[ns]")
         frame = Frame(values, ~np.isnan(values), times, self.channels, self.entity)
@@ -294,6 +278,6 @@ class RowBuffer:
             dict(zip(arrays[f"{name}.points"].tolist(), arrays[name].copy(), strict=True))
             for name in ("waiting", "leap")
         ]
-        self._waiting, self._leap = held[0], _Leap(held[1], facts["pushes"])
+        self._waiting, self._leap = held[0], Leap(held[1], facts["pushes"])
         kept = zip(arrays["times"].tolist(), facts["reasons"], arrays["aside"], strict=True)
         self.aside = deque((Aside(at, why, tuple(row.tolist())) for at, why, row in kept), ASIDE)

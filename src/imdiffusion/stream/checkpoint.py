@@ -70,6 +70,18 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """The last that was said of an event, with the event's span: ns, UTC, end None = ongoing."""
+
+    entity: str
+    event: str
+    verdict: str
+    start: int
+    end: int | None
+    recorded: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """A fitted model of an entity: path to its folder, made in ns, UTC; live = it is the one."""
 

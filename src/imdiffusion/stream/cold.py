@@ -14,7 +14,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 from imdiffusion import baselines, registry
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError, ModelError
+from imdiffusion.stream.held import moved, places_of
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.matching import checked_times
 from imdiffusion.stream.packing import Arrays, pack, unpack
+from imdiffusion.stream.robust import Floats, Rows, centre_and_scale, threshold_of
 from imdiffusion.stream.trust import DEGRADED, READY, WARMING, degraded
 
 KIND = "cold scorer"
@@ -36,17 +37,10 @@ SECONDS = 600.0  # of rows before it speaks
 LEAST_ROWS = 10  # however long the period is
 MOST_ROWS = 1_000  # it learns from the last so many
 GROWTH = 1.5  # it learns again when it has seen so many times the rows
-NORMAL = 1.4826  # the standard deviation of a normal law, in median deviations
 CUT = 5.0  # deviations beyond which a row teaches no more
 FARTHEST = 1e4  # deviations; the square of more would say nothing more
-ROUNDING = 1e-9  # of its value: a channel that moves by less stands still
-SMALLEST = 1e-6  # score; the logarithm of none would be infinite
-LEAST_SPREAD = 0.1  # of the logarithms of scores: no series is as even as that
 LEARNT = "learnt."
 BAND = 2.576  # deviations between which 99 % of a normal law lie
-
-Floats = NDArray[np.float64]
-Rows = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ class _Lesson:
     @classmethod
     def of(cls, rows: Rows, name: str) -> _Lesson:
         """Learn from rows (n, K), NaN = not observed."""
-        centre, scale = _centre_and_scale(rows)
+        centre, scale = centre_and_scale(rows)
         z = np.clip((rows - centre) / scale, -CUT, CUT)
         return cls(centre, scale, baselines.make(name).fit(z))
 
@@ -117,17 +111,22 @@ class ColdScorer:
                 f"period = {period} ns with alarm_rate = {alarm_rate}",
                 remedy="The period must be positive, the rate between 0 and 1.",
             )
-        self.channels, self.period, self.alarm_rate = tuple(channels), period, alarm_rate
+        self.period, self.alarm_rate = period, alarm_rate
         self.detector = baseline
-        words = (KIND, baseline, period, alarm_rate, *self.channels)
-        self.model = hashlib.sha256("\x1f".join(map(str, words)).encode()).hexdigest()[:16]
+        self._name(channels)
         self.needed = max(LEAST_ROWS, math.ceil(SECONDS * 1e9 / period))
         self._begin()
+
+    def _name(self, channels: Sequence[str]) -> None:
+        self.channels = tuple(channels)
+        words = (KIND, self.detector, self.period, self.alarm_rate, *self.channels)
+        self.model = hashlib.sha256("\x1f".join(map(str, words)).encode()).hexdigest()[:16]
 
     def _begin(self) -> None:
         width = len(self.channels)
         self._rows: Rows = np.empty((0, width), np.float32)  # the last of them, NaN = not observed
         self._count = self._taught = 0  # rows seen; rows seen when it learned last
+        self._asked: int | None = None  # rows seen when it is to learn of new channels
         self._last: int | None = None
         self._lesson: _Lesson | None = None
         self._threshold = math.nan
@@ -161,12 +160,24 @@ class ColdScorer:
         self._last = None
         return []
 
+    def rechannel(self, channels: Sequence[str]) -> None:
+        """Go on under other channels. One that is new counts once so many rows more have come as it
+        takes to speak at all; what the others have taught stands.
+        """
+        self._rows = moved(self._rows, places_of(channels, self.channels)).astype(np.float32)
+        self._name(channels)
+        self._asked = self._count + self.needed
+        if self._lesson is not None:
+            self._lesson = None  # were there too few rows to learn from, it would be of others
+            self._learn()
+
     @property
     def _due(self) -> int:
         """How many rows there are when it learns again."""
         if not self._taught:
             return self.needed
-        return min(math.ceil(GROWTH * self._taught), self._taught + MOST_ROWS // 2)
+        usual = min(math.ceil(GROWTH * self._taught), self._taught + MOST_ROWS // 2)
+        return usual if self._asked is None else min(usual, self._asked)
 
     def _judge(self, times: NDArray[np.int64], seen: Floats) -> list[Judged]:
         """Rows that are all judged by one lesson, after which the next may be due."""
@@ -207,13 +218,15 @@ class ColdScorer:
     def _learn(self) -> None:
         """Learn from the rows that are held, unless nothing in them was ever observed."""
         self._taught = self._count
+        if self._asked is not None and self._count >= self._asked:
+            self._asked = None
         rows = self._rows[~np.isnan(self._rows).all(axis=1)].astype(np.float64)
         if len(rows) < LEAST_ROWS:
             return  # still warming: the rows so far were empty
         half = len(rows) // 2
         parts = (rows[:half], rows[half:]), (rows[half:], rows[:half])
         apart = [_Lesson.of(one, self.detector).scores(other[:0], other)[0] for one, other in parts]
-        self._threshold = _threshold(np.concatenate(apart), self.alarm_rate)
+        self._threshold = threshold_of(np.concatenate(apart), self.alarm_rate)
         self._lesson = _Lesson.of(rows, self.detector)
 
     # -- over a restart
@@ -224,6 +237,7 @@ class ColdScorer:
             "model": self.model,
             "count": self._count,
             "taught": self._taught,
+            "asked": self._asked,
             "last": self._last,
             "threshold": None if self._lesson is None else self._threshold,
         }
@@ -239,6 +253,7 @@ class ColdScorer:
             )
         self._begin()
         self._count, self._taught, self._last = (facts[n] for n in ("count", "taught", "last"))
+        self._asked = facts.get("asked")  # states from before it have none
         self._rows = arrays["rows"]
         if facts["threshold"] is not None:
             baseline = baselines.make(self.detector)
@@ -257,35 +272,3 @@ class ColdScorer:
                 if name.endswith("_"):  # what was learned, in every baseline
                     arrays[LEARNT + name] = np.asarray(value)
         return arrays
-
-
-def _centre_and_scale(rows: Rows) -> tuple[Floats, Floats]:
-    """Median and median deviation of each channel of rows (n, K), as of a normal law.
-
-    A channel that hardly moves has its standard deviation instead, or else the size of its value.
-    """
-    width = rows.shape[1]
-    centre, scale = np.full(width, np.nan), np.full(width, np.nan)
-    for k in range(width):
-        seen = rows[~np.isnan(rows[:, k]), k]
-        if not seen.size:
-            continue
-        centre[k] = np.median(seen)
-        size = abs(float(centre[k]))
-        for spread in (NORMAL * float(np.median(np.abs(seen - centre[k]))), float(np.std(seen))):
-            if spread > ROUNDING * size:
-                scale[k] = spread
-                break
-        else:
-            scale[k] = size or 1.0
-    return centre, scale
-
-
-def _threshold(scores: Floats, alarm_rate: float) -> float:
-    """What a score exceeds with probability `alarm_rate` if its logarithm is normal."""
-    known = np.log(np.maximum(scores[np.isfinite(scores)], SMALLEST))
-    if not known.size:
-        return 1.0
-    middle = float(np.median(known))
-    spread = NORMAL * float(np.median(np.abs(known - middle)))
-    return math.exp(middle + NormalDist().inv_cdf(1.0 - alarm_rate) * max(spread, LEAST_SPREAD))

@@ -106,6 +106,11 @@ class Engine:
         """From the next round on this scorer speaks for the entity. From any thread."""
         self._watch.successors.append((entity, scorer))
 
+    def source_of(self, entity: str) -> str:
+        """The id of the source that spoke of an entity last; empty = none has."""
+        watched = self._watch.entities.get(entity)
+        return "" if watched is None else watched.source
+
     def health(self) -> dict[str, Any]:
         """How sources, sinks and the live state fare, as plain facts."""
         return {
@@ -145,6 +150,7 @@ class Engine:
         """
         worked = False
         self._watch.succeed(self._pending)
+        self._watch.hear(self._pending)
         for name, intake in self.intakes.items():
             if self._stuck is None and (batch := intake.next()) is not None:
                 self._torn = True  # till all of it is taken: its offset comes last

@@ -18,8 +18,10 @@ Hindsight never opens an event and never changes a turn. When an event is over f
 anomalous rows were judged again, one more turn is told if that moved the peak, changed the leading
 channels, or found the rows normal after all; its shares are those of the row at the peak.
 
-Everything hangs on the order of the arrival rows and of the hindsight rows, each for itself: cut
-into pushes in whatever way, and dumped and restored anywhere, the turns are the same.
+A person may say that an event is not resolved: it stays open, or is open again, till he takes it
+back (`hold`).
+
+All else hangs on the order of arrival and of hindsight rows, however they are cut or restored.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from imdiffusion.records import EventRecord
+from imdiffusion.stream.held import places_of
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.open_event import EventRules, OpenEvent
 from imdiffusion.stream.spell import Spell, leading
@@ -48,19 +51,16 @@ class EventTracker:
         self, entity: str, rules: EventRules | None = None, *, hindsight: bool = False
     ) -> None:
         self.entity, self.rules, self.hindsight = entity, rules or EventRules(), hindsight
-        self.detector, self.model, self.channels = "", "", ()
-        self._at, self._before = 0, None
+        self.detector, self.model = "", ""
+        self.channels: tuple[str, ...] = ()
+        self._at = 0
+        self._before: int | None = None
         self._steps: deque[int] = deque(maxlen=STEPS_KEPT)
         self._apart: Spell | None = None
         self._open: list[OpenEvent] = []
         self._resting: list[OpenEvent] = []
         self._done: list[OpenEvent] = []
         self._turns: list[EventRecord] = []
-
-    detector: str
-    model: str
-    channels: tuple[str, ...]
-    _before: int | None
 
     @property
     def interval(self) -> int | None:
@@ -76,8 +76,7 @@ class EventTracker:
         """From now on rows come from this detector. Open events go on, channel by name."""
         names = tuple(channels)
         if self.channels and names != self.channels:
-            place = {name: k for k, name in enumerate(self.channels)}
-            places = [place.get(name, -1) for name in names]
+            places = places_of(names, self.channels)
             for spell in self._spells():
                 spell.reorder(places)
         self.detector, self.model, self.channels = detector, model, names
@@ -98,6 +97,27 @@ class EventTracker:
         self._expire()
         return self._told()
 
+    @property
+    def holds(self) -> bool:
+        """Whether it holds an event open."""
+        return any(event.held for event in self._open)
+
+    def hold(self, records: Iterable[EventRecord]) -> list[EventRecord]:
+        """Let just these stay open whatever the rows say; the turns of those that were over."""
+        wanted = {one.id: one for one in records}
+        for event in self._open:
+            event.held = wanted.pop(event.id, None) is not None
+        for record in wanted.values():
+            event = OpenEvent.again(record, self.channels, self._at)
+            for events in (self._resting, self._done):
+                for kept in [one for one in events if one.id == record.id]:
+                    events.remove(kept)
+                    event = kept
+            event.held, event.unsaid, event.closed = True, False, None
+            self._open.append(event)
+            self._turn(event, "ongoing", self._before or 0)
+        return self._told()
+
     # -- one row
 
     def _arrive(self, row: Judged) -> None:
@@ -114,7 +134,7 @@ class EventTracker:
         for event in list(self._open):
             apart = self._apart_of(event)
             last = event.spell.at if apart is None else max(event.spell.at, apart.at)
-            if self._at - last > self.rules.merge_gap:
+            if self._at - last > self.rules.merge_gap and not event.held:
                 self._resolve(event, row.timestamp)
         if self._apart is not None and self._at - self._apart.at > self.rules.merge_gap:
             if self._open:
@@ -212,7 +232,8 @@ class EventTracker:
         apart, self._apart = self._apart, None
         if apart is not None and self._open:
             self._open[-1].spell.join(apart)
-        over, self._open = self._open, []
+        over = [event for event in self._open if not event.held]
+        self._open = [event for event in self._open if event.held]
         for event in over:
             if event.spell.end is None:
                 event.spell.end = event.spell.last + (self.interval or 1)
@@ -255,26 +276,24 @@ class EventTracker:
 
     def dump(self) -> bytes:
         """The state between two pushes, as JSON."""
+        lists = (self._open, self._resting, self._done)
         return json.dumps(
             {
                 "speaker": [self.detector, self.model, list(self.channels)],
                 "time": [self._at, self._before, list(self._steps)],
                 "apart": None if self._apart is None else self._apart.to_dict(),
-                "events": [[e.to_dict() for e in events] for events in self._lists()],
+                "events": [[one.to_dict() for one in events] for events in lists],
             }
         ).encode()
 
     def restore(self, state: bytes) -> None:
         """Go on as the tracker that was dumped would."""
         facts = json.loads(state)
-        self.detector, self.model = facts["speaker"][:2]
-        self.channels = tuple(facts["speaker"][2])
+        self.detector, self.model, names = facts["speaker"]
+        self.channels = tuple(names)
         self._at, self._before, steps = facts["time"]
         self._steps = deque(steps, maxlen=STEPS_KEPT)
         self._apart = None if facts["apart"] is None else Spell.from_dict(facts["apart"])
         self._open, self._resting, self._done = (
             [OpenEvent.from_dict(one) for one in events] for events in facts["events"]
         )
-
-    def _lists(self) -> tuple[list[OpenEvent], list[OpenEvent], list[OpenEvent]]:
-        return self._open, self._resting, self._done

@@ -39,7 +39,10 @@ class Scorer(Protocol):
 
     detector: str  # the name of what speaks: a preset or a baseline
     model: str  # its version: a digest of what was fitted
-    channels: tuple[str, ...]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it speaks of; a `stream.voice.Voice` may come to have more."""
 
     def push(self, frame: Frame) -> list[Judged]:
         """Take the next rows (the model's channels, on its grid): what can be said now."""
@@ -49,3 +52,10 @@ class Scorer(Protocol):
 
     def restore(self, state: bytes) -> None:
         """Go on as the scorer that was dumped would: same rows, same scores."""
+
+
+class EndingScorer(Scorer, Protocol):
+    """A scorer that can be told that the rows to come do not follow those so far."""
+
+    def finish(self) -> list[Judged]:
+        """What is still to be said of the rows so far; then it starts afresh."""

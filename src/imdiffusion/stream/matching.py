@@ -26,6 +26,10 @@ class ChannelMatch:
         self.unknown: Counter[str] = Counter()
         self.not_finite = self.unknown_channel = 0
 
+    def rechannel(self, channels: Sequence[str]) -> None:
+        """From now on put frames in the order of these; what was counted stays."""
+        self.channels = tuple(channels)
+
     def values(self, frame: Frame) -> NDArray[np.float64]:
         """Values (n, K) of the channels, NaN where not observed or not finite."""
         given = np.asarray(frame.values, np.float64)

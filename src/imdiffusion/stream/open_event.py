@@ -10,7 +10,8 @@ import numpy as np
 
 from imdiffusion.errors import ConfigError
 from imdiffusion.records import EventRecord
-from imdiffusion.stream.spell import Spell
+from imdiffusion.stream.held import moved, places_of
+from imdiffusion.stream.spell import Peak, Spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class OpenEvent:
     """An event that is not over for good.
 
     next: number of its next turn. told: time of its last turn. closed: time at which it was told
-    resolved, None = not since it opened. unsaid: it changed since then, in its quiet time.
+    resolved, None = not since it opened. unsaid: it changed since then, in its quiet time. held:
+    a person said that it is not resolved, so no quiet row ends it.
     """
 
     id: str
@@ -52,6 +54,7 @@ class OpenEvent:
     closed: int | None = None
     unsaid: bool = False
     status: str = "ongoing"
+    held: bool = False
 
     @property
     def silent_since(self) -> int:
@@ -102,5 +105,19 @@ class OpenEvent:
         """The event that `to_dict` wrote."""
         return cls(**{**facts, "spell": Spell.from_dict(facts["spell"])})
 
+    @classmethod
+    def again(cls, record: EventRecord, channels: tuple[str, ...], at: int) -> OpenEvent:
+        """One that was over, from the last that was told of it; at: position of the newest row."""
+        places = places_of(channels, record.channels)
+        share, expected, seen = (
+            moved(np.array(part, np.float64), places)
+            for part in (record.shares, record.expected, record.seen)
+        )
+        total = np.nan_to_num(share)
+        peak = Peak(record.peak, record.score, total, expected, seen)
+        last = max(record.start, record.peak)
+        spell = Spell(record.start, last, at, at, 1, record.end, total, peak)
+        return cls(record.id, spell, next=record.turn + 1, status=record.status)
 
-_PLAIN = ("id", "next", "told", "closed", "unsaid", "status")
+
+_PLAIN = ("id", "next", "told", "closed", "unsaid", "status", "held")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import numpy as np
 
 from imdiffusion.connectors.context import Closing
 from imdiffusion.errors import OutputError
-from imdiffusion.records import MOMENTS, STATES, EventRecord, Record, ScoreRecord
-from imdiffusion.stream.checkpoint import Feedback, ModelVersion
+from imdiffusion.records import MOMENTS, EventRecord, Record, ScoreRecord
+from imdiffusion.stream.checkpoint import Feedback, Judgement, ModelVersion
 from imdiffusion.stream.database import connect, size_of, storage
 from imdiffusion.stream.schema import PEAK_NS
-from imdiffusion.stream.texts import event_of, number, numbers, record_of
-from imdiffusion.stream.views import Details, EntityNow, Lane
+from imdiffusion.stream.texts import event_of, number, record_of, score_of
+from imdiffusion.stream.views import Details, EntityNow, Lane, aligned
 
 FAR = 2**62  # a time after all others
 
@@ -70,7 +71,7 @@ class Reader(Closing):
             "ORDER BY timestamp, voice LIMIT ?",
             (entity, since, until, MOMENTS.index(moment), limit),
         )
-        return [_score_record(entity, moment, row) for row in rows]
+        return [score_of(entity, moment, row) for row in rows]
 
     def lanes(
         self,
@@ -126,24 +127,27 @@ class Reader(Closing):
         )
 
     def details(
-        self, entity: str, since: int, until: int, *, moment: str = "arrival", limit: int = 2_000
+        self,
+        entity: str,
+        since: int,
+        until: int,
+        *,
+        moment: str = "arrival",
+        limit: int = 2_000,
+        channels: Sequence[str] | None = None,
     ) -> Details:
-        """Seen and expected values of the newest model in the span, its last `limit` rows."""
+        """Seen and expected values of the last `limit` rows in the span.
+
+        channels: None = those of the newest row. What a row did not have of them is NaN.
+        """
         rows = self._rows(
             "SELECT timestamp, channels, cells FROM shown JOIN voices ON voices.id = voice "
             "WHERE entity = (SELECT id FROM entities WHERE name = ?) AND timestamp >= ? "
             "AND timestamp < ? AND moment = ? ORDER BY timestamp DESC, voice DESC LIMIT ?",
             (entity, since, until, MOMENTS.index(moment), limit),
         )
-        spoken = rows[0][1] if rows else "[]"
-        own = [row for row in rows if row[1] == spoken][::-1]
-        channels = tuple(json.loads(spoken))
-        cells = np.frombuffer(b"".join(row[2] for row in own), "<f4")
-        return Details(
-            np.array([row[0] for row in own], np.int64),
-            channels,
-            cells.reshape(len(own), 4, len(channels)).astype(np.float32),
-        )
+        names = tuple(json.loads(rows[0][1]) if rows else ()) if channels is None else channels
+        return aligned(rows[::-1], tuple(names))
 
     def imputed(self) -> dict[str, float]:
         """The share of channels that the newest kept row of each entity did not observe."""
@@ -197,6 +201,16 @@ class Reader(Closing):
         )
         return [Feedback(*row) for row in rows]
 
+    def judgements(self) -> list[Judgement]:
+        """The last that people said of each event, in the order in which they said it."""
+        rows = self._rows(
+            "SELECT entity, event, verdict, start, end, recorded FROM feedback "
+            "JOIN events ON events.id = event WHERE feedback.id IN "
+            "(SELECT max(id) FROM feedback GROUP BY event) ORDER BY feedback.id",
+            (),
+        )
+        return [Judgement(*row) for row in rows]
+
     # -- the feed, models, counters
 
     def feed(self, after: int, *, limit: int = 1_000) -> list[tuple[int, Record]]:
@@ -233,6 +247,12 @@ class Reader(Closing):
         )
         return [ModelVersion(*row[:5], bool(row[5])) for row in rows]
 
+    def reigns(self, entity: str) -> list[tuple[str, str]]:
+        """Digest and reason of every time that a model of an entity became live, newest first."""
+        return self._rows(
+            "SELECT digest, reason FROM reigns WHERE entity = ? ORDER BY seq DESC", (entity,)
+        )
+
     def counters(self) -> dict[tuple[str, str], int]:
         """Every counter, (name, label) -> value since the file was begun."""
         return {(row[0], row[1]): row[2] for row in self._rows("SELECT * FROM counters", ())}
@@ -264,15 +284,6 @@ class Reader(Closing):
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with storage(self.path):
             return self._connection().execute(query, values).fetchall()
-
-
-def _score_record(entity: str, moment: str, row: Any) -> ScoreRecord:
-    timestamp, score, state, detector, model, why = row
-    channels, shares = json.loads(why) if why else ([], [])
-    return ScoreRecord(
-        entity, timestamp, moment, number(score), STATES[state], detector, model,
-        tuple(channels), numbers(shares),
-    )  # fmt: skip
 
 
 def _with_number(row: tuple[Any, ...], place: int) -> tuple[Any, ...]:

@@ -197,6 +197,23 @@ class Store(Closing):
             ).lastrowid
         return Feedback(int(number or 0), event, verdict, who, text, now)
 
+    def last_feedback(self) -> int:
+        """The id of the last that was said; 0 = nothing yet."""
+        with self._turn, storage(self.path):
+            row = self._connection.execute("SELECT max(id) FROM feedback").fetchone()
+        return int(row[0] or 0)
+
+    def unresolved(self) -> list[EventRecord]:
+        """The newest turn of every event of which it was said last that it is not resolved."""
+        with self._turn, storage(self.path):
+            rows = self._connection.execute(
+                "SELECT record FROM feedback JOIN events ON events.id = event "
+                "JOIN turns ON turns.id = event AND turns.turn = events.turn "
+                "WHERE verdict = 'not_resolved' AND feedback.id IN "
+                "(SELECT max(id) FROM feedback GROUP BY event) ORDER BY start, event"
+            ).fetchall()
+        return [event_of(row[0]) for row in rows]
+
     def add_model(self, entity: str, digest: str, *, detector: str, path: str, now: int) -> None:
         """Note a fitted model of an entity; it does not become the live one by that."""
         with self._transaction():

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from imdiffusion.connectors.record_text import plain
-from imdiffusion.records import EventRecord, Record, ScoreRecord
+from imdiffusion.records import STATES, EventRecord, Record, ScoreRecord
 
 
 def number(value: float | None) -> float:
@@ -42,3 +42,13 @@ def event_of(text: str) -> EventRecord:
     record = record_of(text)
     assert isinstance(record, EventRecord)  # noqa: S101  turns hold nothing else
     return record
+
+
+def score_of(entity: str, moment: str, row: Any) -> ScoreRecord:
+    """The score in a row of the live state: time, score, state, detector, model, why."""
+    timestamp, score, state, detector, model, why = row
+    channels, shares = json.loads(why) if why else ([], [])
+    return ScoreRecord(
+        entity, timestamp, moment, number(score), STATES[state], detector, model,
+        tuple(channels), numbers(shares),
+    )  # fmt: skip

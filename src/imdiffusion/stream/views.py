@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imdiffusion.stream.held import moved, places_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,22 @@ class Details:
     """Rows of an entity as they were and as they were expected.
 
     timestamps: int64 (n,). cells: float32 (n, 4, K), seen, expected, lower, upper; NaN = not
-    observed, or not of the model whose `channels` these are.
+    observed, or not known to the model that judged the row.
     """
 
     timestamps: NDArray[np.int64]
     channels: tuple[str, ...]
     cells: NDArray[np.float32]
+
+
+def aligned(rows: Sequence[tuple[int, str, bytes]], channels: tuple[str, ...]) -> Details:
+    """Kept rows as details of these channels. rows: time, names of its channels (JSON), cells."""
+    parts = [np.empty((0, 4, len(channels)), np.float32)]
+    for text, group in groupby(rows, key=lambda row: row[1]):
+        names = json.loads(text)
+        cells = np.frombuffer(b"".join(row[2] for row in group), "<f4").reshape(-1, 4, len(names))
+        if tuple(names) != channels:
+            cells = moved(cells, places_of(channels, names))
+        parts.append(cells.astype(np.float32))
+    times = np.array([row[0] for row in rows], np.int64)
+    return Details(times, channels, np.concatenate(parts))

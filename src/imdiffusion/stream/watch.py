@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
+from imdiffusion.errors import OutputError
+from imdiffusion.records import EventRecord
 from imdiffusion.stream.clock import Clock
 from imdiffusion.stream.engine_options import EngineOptions
 from imdiffusion.stream.estate import Estate
@@ -42,6 +44,8 @@ class Watch:
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
         self._options, self._clock = options, clock
         self._looked = clock.steady()
+        self._asked: float | None = None  # when it was looked for what people said
+        self._heard = 0  # the last that they had said by then
         self._restore()
 
     def _restore(self) -> None:
@@ -81,6 +85,34 @@ class Watch:
             self.entities[entity].speak(scorer)
             pending.changed(entity)
 
+    def hear(self, pending: Pending) -> None:
+        """Hold open the events of which people say that they are not resolved, and no others.
+
+        Looked for at most once a second. What people have said stands in the live state: it holds
+        after a restart, too.
+        """
+        now = self._clock.steady()
+        if self._asked is not None and now - self._asked < min(1.0, self._options.every):
+            return
+        self._asked = now
+        held: dict[str, list[EventRecord]] = {}
+        try:
+            last = self._store.last_feedback()
+            if last == self._heard:
+                return
+            for record in self._store.unresolved():
+                held.setdefault(record.entity, []).append(record)
+        except OutputError as error:  # rows are scored without; the next look tries again
+            log.warning("what people said of events cannot be read: %s", error)
+            return
+        self._heard = last
+        holding = {name for name, one in self.entities.items() if one.tracker.holds}
+        for name in sorted({*held, *holding}):
+            if name not in self.entities:
+                self.entities[name] = self._new_watched(name)
+            pending.add([], self.entities[name].hold(held.get(name, [])), details=False)
+            pending.changed(name)
+
     def take(self, source: str, batch: Batch, pending: Pending) -> None:
         """Score a batch of a source; what cannot be used is counted and said."""
         for sentence in batch.rejected:
@@ -105,6 +137,7 @@ class Watch:
         if name not in self.entities:
             self.entities[name] = self._new_watched(name)
         watched = self.entities[name]
+        before = set(watched.tracker.channels)
         watched.source = source
         watched.heard, watched.heard_wall = self._clock.steady(), self._clock.wall()
         try:
@@ -118,8 +151,10 @@ class Watch:
             pending.count("failed", source, len(frame))
             watched.scorer = None
             return
-        extra = len(set(frame.channels) - set(watched.tracker.channels))
-        pending.count("unknown_channels", name, extra)
+        own = set(watched.tracker.channels)
+        pending.count("unknown_channels", name, len(set(frame.channels) - own))
+        if before:
+            pending.count("new_channels", name, len(own - before))
         for reason, count in watched.newly_counted().items():
             pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))

@@ -12,7 +12,7 @@ from imdiffusion.stream.checkpoint import Standing, Told
 from imdiffusion.stream.events import EventTracker
 from imdiffusion.stream.judged import Judged, Scorer
 from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.ordered import Ordered
+from imdiffusion.stream.voice import Voice
 
 # Makes the scorer of an entity from the first frame that is seen of it.
 ScorerFor = Callable[[Frame], Scorer]
@@ -39,8 +39,6 @@ class Watched:
 
     def speak(self, scorer: Scorer) -> None:
         """From now on this scorer speaks for the entity."""
-        if isinstance(scorer, Ordered) and isinstance(self.scorer, Ordered):
-            scorer.follow(self.scorer)
         self.scorer = scorer
         self._counted = self._counts()
         self.tracker.speak(scorer.detector, scorer.model, scorer.channels)
@@ -48,8 +46,10 @@ class Watched:
     def push(self, frame: Frame) -> tuple[list[Told], list[EventRecord]]:
         """Score the frame's rows; the scores and the turns of events that follow."""
         assert self.scorer is not None  # noqa: S101  the engine gives it one first
-        ordered = isinstance(self.scorer, Ordered)  # it chooses channels itself, and counts
-        judged = self.scorer.push(frame if ordered else frame.select(self.scorer.channels))
+        takes_all = isinstance(self.scorer, Voice)  # it chooses channels itself, and counts
+        judged = self.scorer.push(frame if takes_all else frame.select(self.scorer.channels))
+        if self.scorer.channels != self.tracker.channels:
+            self.tracker.speak(self.scorer.detector, self.scorer.model, self.scorer.channels)
         told = [self._told(row) for row in judged]
         arrived = [row for row in judged if row.moment == "arrival"]
         if arrived:
@@ -57,12 +57,12 @@ class Watched:
         return told, self.tracker.push(judged)
 
     def newly_counted(self) -> dict[str, int]:
-        """What the scorer's buffer has passed over or put in since the last call, by reason."""
+        """What the voice's buffer has passed over or put in since the last call, by reason."""
         before, self._counted = self._counted, self._counts()
         return {name: count - before.get(name, 0) for name, count in self._counted.items()}
 
     def _counts(self) -> dict[str, int]:
-        return self.scorer.counts if isinstance(self.scorer, Ordered) else {}
+        return self.scorer.counts if isinstance(self.scorer, Voice) else {}
 
     def _told(self, row: Judged) -> Told:
         tracker = self.tracker
@@ -81,6 +81,16 @@ class Watched:
         )  # fmt: skip
         cells = np.stack([row.seen, row.expected, row.lower, row.upper]).astype(np.float32)
         return Told(record, tracker.channels, cells)
+
+    def hold(self, records: Sequence[EventRecord]) -> list[EventRecord]:
+        """Hold open just these events, of which people say that they are not resolved."""
+        if not self.tracker.channels and records:  # nobody has spoken of it since the start
+            last = records[0]
+            self.tracker.speak(last.detector, last.model, last.channels)
+        turns = self.tracker.hold(records)
+        if self.state == "stale":  # no row will end what is held no more
+            turns += self.tracker.expire()
+        return turns
 
     # -- silence
 

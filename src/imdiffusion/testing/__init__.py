@@ -170,7 +170,10 @@ def check_error_scale(name: str) -> None:
 
 
 def check_ensemble(name: str) -> None:
-    """Score (T,), finite and non-negative, NaN stays, and a planted outlier ranks first."""
+    """Score (T,), finite and non-negative, NaN stays, and a planted outlier ranks first.
+
+    Steps are joined along their axis to something between the least and the largest of them.
+    """
     ensemble = registry.load("ensembles", name)
     generator = np.random.default_rng(3)
     held = generator.exponential(size=(10, 3_000)).astype(np.float32)
@@ -189,6 +192,16 @@ def check_ensemble(name: str) -> None:
     _require(np.isnan(score[7]), f"ensemble {name!r} scores a row where nothing was observed")
     known = np.delete(score, 7)
     _require(np.isfinite(known).all() and (known >= 0).all(), f"ensemble {name!r} leaves [0, inf)")
+    at = f"ensemble {name!r}"
+    parts = generator.exponential(size=(20, 10, 3)).astype(np.float32)
+    parts[4, :, 1] = np.nan
+    joined = np.asarray(fitted.join(parts, axis=1))
+    _require(joined.shape == (20, 3), f"{at} joins steps to the shape {joined.shape}")
+    gone = np.isnan(joined)
+    _require(gone[4, 1] and gone.sum() == 1, f"{at} joins what was not observed")
+    low, high = parts.min(axis=1) * 0.9999, parts.max(axis=1) * 1.0001
+    inside = gone | ((joined >= low) & (joined <= high))
+    _require(inside.all(), f"{at} joins steps to what none of them is near")
     _require(np.nanargmax(score) == 500 and score[500] > 1, f"ensemble {name!r} misses an outlier")
 
 

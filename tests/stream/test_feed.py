@@ -7,9 +7,9 @@ import pytest
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.live.feed import TAIL, Feed, facts_of, usual_period
-from imdiffusion.live.voice import Voice, feed_in
 from imdiffusion.stream.cold import ColdScorer
+from imdiffusion.stream.feed import TAIL, Feed, facts_of, usual_period
+from imdiffusion.stream.voice import Voice, feed_in
 
 SECOND = 1_000_000_000
 START = 1_700_000_400 * SECOND

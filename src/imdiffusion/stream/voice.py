@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.feed import Feed
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.ordered import EndingScorer
+from imdiffusion.stream.cold import ColdScorer
+from imdiffusion.stream.feed import Feed
+from imdiffusion.stream.held import Run, moved, places_of
+from imdiffusion.stream.judged import EndingScorer, Judged
 from imdiffusion.stream.packing import pack, unpack
 
-log = logging.getLogger(__name__)
 KIND = "voice"
 
 
 class Voice:
-    """Keeps `stream.judged.Scorer`: rows through the feed into a scorer.
+    """Keeps `stream.judged.Scorer` for rows as they come: through the feed into a scorer.
 
     make: the scorer, given the period in ns, which is known only after the first rows. ready: the
     scorer itself, where it was made beforehand and has read the rows up to the time `read` (ns);
     the rows that the feed holds after that are read to it before the first it is asked for.
+
+    It speaks of the channels of the feed. Of one that its scorer does not know it says what was
+    seen at arrival, and nothing else. A baseline learns new channels as they come.
     """
 
     def __init__(
@@ -36,9 +39,18 @@ class Voice:
         read: int | None = None,
     ) -> None:
         self.feed, self.detector, self.model = feed, detector, model
-        self.channels = feed.channels
         self._make, self._speaker = make, ready
         self._read, self._behind = read, ready is not None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Of the feed: more of them when new ones have come."""
+        return self.feed.channels
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was passed over or put in, by reason; see `stream/buffer.py`."""
+        return self.feed.counts
 
     def push(self, frame: Frame) -> list[Judged]:
         """Take the next rows, in whatever order they come: what can be said now."""
@@ -46,20 +58,48 @@ class Voice:
             self._catch_up()
         judged: list[Judged] = []
         begun = self.feed.count > 0
-        for run in self.feed.push(frame):
+        runs = self.feed.push(frame)
+        if isinstance(self._speaker, ColdScorer) and self._speaker.channels != self.channels:
+            self._speaker.rechannel(self.channels)
+        for run in runs:
             speaker = self._there()
             if run.fresh and begun:
-                judged += speaker.finish()
+                judged += self._widened(speaker.finish(), speaker.channels)
             begun = True
-            judged += speaker.push(run.frame)
+            said = speaker.push(run.frame.select(speaker.channels))
+            judged += self._widened(said, speaker.channels, run)
         return judged
+
+    def _widened(
+        self, said: Iterable[Judged], own: tuple[str, ...], run: Run | None = None
+    ) -> list[Judged]:
+        """What a scorer of its own channels says, in those of the feed."""
+        if own == self.feed.channels:
+            return list(said)
+        places, found = places_of(self.feed.channels, own), []
+        rows = iter(() if run is None else run.frame.values)
+        for one in said:
+            arrived = one.moment == "arrival"  # of each row of the run, in order
+            found.append(
+                replace(
+                    one,
+                    parts=moved(one.parts, places),
+                    seen=next(rows) if arrived else moved(one.seen, places),
+                    expected=moved(one.expected, places),
+                    lower=moved(one.lower, places),
+                    upper=moved(one.upper, places),
+                )
+            )
+        return found
 
     def _catch_up(self) -> None:
         """Read what is held to a scorer that takes over; its scores were told by the one before."""
         self._behind = False
+        speaker = self._there()
+        self.feed.settle(speaker.channels)
         held = self.feed.since(self._read)
         if held is not None:
-            self._there().push(held)
+            speaker.push(held.select(speaker.channels))
 
     def _there(self) -> EndingScorer:
         if self._speaker is None:
@@ -71,9 +111,9 @@ class Voice:
 
     def dump(self) -> bytes:
         """The state between two rows: that of the feed, and that of the scorer if there is one."""
-        arrays = {"feed": np.frombuffer(self.feed.dump(), np.uint8)}
         if self._behind:
             self._catch_up()
+        arrays = {"feed": np.frombuffer(self.feed.dump(), np.uint8)}
         if self._speaker is not None:
             arrays["speaker"] = np.frombuffer(self._speaker.dump(), np.uint8)
         return pack(KIND, {}, dict(arrays))

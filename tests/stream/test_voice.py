@@ -9,13 +9,19 @@ from imdiffusion.errors import ModelError
 from imdiffusion.stream.cold import ColdScorer
 from imdiffusion.stream.engine import Engine
 from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.ordered import Ordered
+from imdiffusion.stream.feed import Feed
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice
 
 
-def ordered(**options):
-    return Ordered(ColdScorer(CHANNELS, period=MINUTE, baseline="zscore"), period=MINUTE, **options)
+def ordered(*, fill=30, feed=None):
+    own = feed or Feed("web", CHANNELS, period=MINUTE, lateness=2, fill=fill)
+
+    def cold(period):
+        return ColdScorer(own.channels, period=period, baseline="zscore")
+
+    return Voice(own, "zscore", "m", cold)
 
 
 def frame(rows, values, *, channels=CHANNELS):
@@ -81,7 +87,7 @@ def test_in_the_engine_what_was_passed_over_is_counted(tmp_path):
         for _ in range(300):
             clock.move(1)
             engine.turn()
-        engine.succeed("web", ordered())
+        engine.succeed("web", ordered(feed=engine._watch.entities["web"].scorer.feed))
         engine.turn()
         engine.close()
         counters = reader.counters()

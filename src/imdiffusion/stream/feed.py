@@ -2,10 +2,15 @@
 
 A feed outlives the scorers it feeds. When one takes over from another, the rows that are held tell
 the new one what has been.
+
+Its channels are those of the first rows, and every one that shows up later with a value. One that
+is missing is not observed; it goes when a model takes over that does not know it, if none of the
+rows that are held observed it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +18,11 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.stream.buffer import RowBuffer, Run
+from imdiffusion.stream.buffer import RowBuffer
+from imdiffusion.stream.held import Run, moved, places_of
 from imdiffusion.stream.packing import Arrays, pack, unpack
+
+log = logging.getLogger(__name__)
 
 KIND = "feed of rows"
 DECIDE = 6  # times after which the period is known, where nobody said it
@@ -26,6 +34,7 @@ USUAL = (
     *(10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 86_400.0),
 )
 NEAR = 0.05
+MOST_CHANNELS = 1_000
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +42,8 @@ Floats = NDArray[np.float64]
 class Feed:
     """Puts frames of an entity in order (`RowBuffer`) and holds the last rows that went out.
 
-    period: ns between rows; None = found from the first DECIDE times, until which rows wait.
-    count: rows that went out so far.
+    period: ns between rows; None = found from the first DECIDE times, until which rows wait. most:
+    channels beyond which no new one is taken up. count: rows that went out so far.
     """
 
     def __init__(
@@ -45,9 +54,10 @@ class Feed:
         period: int | None,
         lateness: int,
         fill: int,
+        most: int = MOST_CHANNELS,
     ) -> None:
         self.entity, self.channels = entity, tuple(channels)
-        self.lateness, self.fill = lateness, fill
+        self.lateness, self.fill, self.most = lateness, fill, most
         self.count = 0
         self.buffer: RowBuffer | None = None
         self._early: list[tuple[int, Floats]] = []  # rows that wait for the period
@@ -77,10 +87,53 @@ class Feed:
 
     def push(self, frame: Frame) -> list[Run]:
         """Take a frame: the runs that go out. UsageError for rows without timestamps."""
+        self._take_up(frame)
         if self.buffer is None:
             self._wait(frame)
             return self._decide()
         return self._out(self.buffer.push(frame))
+
+    # -- channels
+
+    def _take_up(self, frame: Frame) -> None:
+        """Channels that nobody has seen before are the entity's from now on, while there is room.
+
+        Those beyond are left out by the buffer, which counts them.
+        """
+        known = set(self.channels)
+        new = [
+            name
+            for name, seen in zip(frame.channels, frame.observed.T, strict=True)
+            if name not in known and seen.any()
+        ][: max(0, self.most - len(known))]
+        if new:
+            log.warning(
+                "%s has new channels from now on: %s", self.entity, ", ".join(map(repr, new))
+            )
+            self._rechannel((*self.channels, *new))
+
+    def settle(self, own: Sequence[str]) -> None:
+        """Go on in the channels of whoever takes over, and in those that are still observed."""
+        waiting = [] if self.buffer is None else self.buffer.waiting
+        held: list[NDArray[np.floating]] = [*self._tail, *(row for _, row in self._early), *waiting]
+        further = [
+            name
+            for k, name in enumerate(self.channels)
+            if name not in set(own) and not all(np.isnan(row[k]) for row in held)
+        ]
+        if (names := (*own, *further)) != self.channels:
+            self._rechannel(names)
+
+    def _rechannel(self, names: tuple[str, ...]) -> None:
+        """What is held moves to the places of these channels."""
+        places = places_of(names, self.channels)
+        self._tail = moved(self._tail, places).astype(np.float32)
+        self._early = [(time, moved(row, places)) for time, row in self._early]
+        if self.buffer is not None:
+            self.buffer.rechannel(names)
+        self.channels = names
+
+    # -- rows
 
     def _wait(self, frame: Frame) -> None:
         if frame.timestamps is None:
@@ -113,6 +166,12 @@ class Feed:
             self._tail = np.concatenate([self._tail, rows])[-TAIL:].copy()
             self.count += len(run.frame)
         return runs
+
+    def rows_since(self, time: int) -> int:
+        """About how many rows went out from `time` (ns) on: of as many as there can have been."""
+        if self.period is None or not len(self._times):
+            return 0
+        return min(self.count, max(0, int(self._times[-1] - time) // self.period + 1))
 
     def since(self, time: int | None) -> Frame | None:
         """Of the rows that are held those after `time` (None = all); None if there are none."""
