@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 
+import psutil
 import pytest
-from tiny import TINY, series
+from tiny import TINY, ended, series
 
 
 @pytest.fixture
@@ -45,6 +48,26 @@ def test_a_fleet_is_fitted_and_scored_and_one_failure_is_told(call, services, tm
     (services / "api" / "train.csv").unlink()
     found = call("detect", "--fleet", services, *words, "--fail-on-anomaly")
     assert found.code == (10 if summary["totals"]["events"] else 0)
+
+
+def test_an_interrupted_fleet_goes_on(call, start, services, tmp_path):
+    words = ("fit", "--fleet", services, "--out", tmp_path / "m", "--jobs", 1, *TINY)
+    process = start(*words)
+    until = time.monotonic() + 90
+    while not list((tmp_path / "m").glob(".fleet/receipts/[aw]*.json")):
+        assert time.monotonic() < until, "nothing is done"
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    assert done.code == 130
+    assert done.err.splitlines()[-1].startswith("interrupted: ")
+    assert "the same command continues" in done.err
+    assert not [child for child in children if child.is_running()]
+    again = call(*words)
+    assert again.code == 0
+    assert "1 done, 1 were there" in again.err or "0 done, 2 were there" in again.err
 
 
 @pytest.mark.parametrize(
