@@ -1,4 +1,4 @@
-"""What another process of a group left of an entity: found, the newest taken, damage passed over."""
+"""What another process of a group left of an entity: the newest is taken, damage passed over."""
 
 from __future__ import annotations
 
