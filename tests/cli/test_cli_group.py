@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 
 from kafka_cluster import QUICK, cluster, fresh, make, put
 from live_far import DETECTOR, MINUTE, START, Said, circle, scores, wait_for
 
 ENTITIES = 4  # one in each partition of the mock's topics
-ROWS, MORE = 40, 20
+FIRST, MOST = 40, 400  # rows of an entity at first, and at most until the group is shared out
+MORE = 20  # rows after the kill
 
 
 def configure(folder, name, servers, topic, group):
@@ -32,6 +34,7 @@ scores = 1e5
 events = 1e5
 
 [stream]
+interval = 60
 every = 0.1
 stale_after = 1e9
 
@@ -47,7 +50,7 @@ port = 0
 
 def rows(first, last):
     """Rows of each entity in turn, so that each partition has its own."""
-    values = [circle(ROWS + MORE, seed=number) for number in range(ENTITIES)]
+    values = [circle(MOST + MORE, seed=number) for number in range(ENTITIES)]
     return [
         (
             f"e{number}",
@@ -72,6 +75,29 @@ def told(folder, members):
     return found
 
 
+def all_told(folder, members, count):
+    """Whether every entity has a score of each of so many rows."""
+    return lambda: len(told(folder, members)) == ENTITIES * count
+
+
+def shared_out(servers, topic, folder, members, process):
+    """Feed rows till each member speaks of its half alone; how many were fed of an entity."""
+    fed = 0
+    for count in range(FIRST, MOST, 5):
+        put(servers, topic, rows(fed, count))
+        wait_for(all_told(folder, members, count), process)
+        fed, newest = count, START + (count - 1) * MINUTE
+        shares = [
+            {entity for entity, time in told(folder, [member]) if time == newest}
+            for member in members
+        ]
+        # Two rounds more, so that the first rows are committed: the heir has not read them.
+        if count >= FIRST + 10 and all(len(share) == ENTITIES // 2 for share in shares):
+            return fed
+        time.sleep(0.5)
+    raise AssertionError("the group was never shared out")
+
+
 def test_a_killed_member_s_entities_go_on_in_the_other_where_they_were(start, tmp_path):
     (tmp_path / "quick").write_text(QUICK)
     with cluster() as servers:
@@ -86,27 +112,23 @@ def test_a_killed_member_s_entities_go_on_in_the_other_where_they_were(start, tm
             wait_for(lambda: said.has("Serving on"), process)
             return process, said
 
-        def all_told(members, count):
-            return lambda: len(told(tmp_path, members)) == ENTITIES * count
-
         first, _ = member("a", "pair")
         second, said = member("b", "pair")
         alone, _ = member("alone", "single")
         pair = ("pair/a", "pair/b")
-        put(servers, topic, rows(0, ROWS))
-        wait_for(all_told(pair, ROWS), second)
-        firsts = {entity for entity, _ in told(tmp_path, ["pair/a"])}
-        assert firsts, "the first member has no share"
+        count = shared_out(servers, topic, tmp_path, pair, second)
+        newest = START + (count - 1) * MINUTE
+        firsts = {entity for entity, time in told(tmp_path, ["pair/a"]) if time == newest}
         first.send_signal(signal.SIGKILL)
-        put(servers, topic, rows(ROWS, ROWS + MORE))
-        wait_for(all_told(pair, ROWS + MORE), second)
-        wait_for(all_told(["single/alone"], ROWS + MORE), alone)
+        put(servers, topic, rows(count, count + MORE))
+        wait_for(all_told(tmp_path, pair, count + MORE), second)
+        wait_for(all_told(tmp_path, ["single/alone"], count + MORE), alone)
         # Every row has a score, one; and it is what a single process says that saw all rows.
         ours, theirs = told(tmp_path, pair), told(tmp_path, ["single/alone"])
         assert {place: set(one) for place, one in ours.items()} == {
             place: set(one) for place, one in theirs.items()
         }
-        later = START + ROWS * MINUTE
+        later = START + count * MINUTE
         moved = [one for (e, time), one in ours.items() if e in firsts and time >= later]
         assert len(moved) == len(firsts) * MORE
         assert {state for one in moved for _, state in one} == {"ready"}

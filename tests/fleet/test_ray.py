@@ -47,6 +47,25 @@ def cluster() -> Iterator[Cluster]:
             os.environ[name] = value
 
 
+def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "RAY_DATA_BYTES", 0)
+    whole = pd.concat([table(30, seed=n).assign(entity=f"e{n}") for n in range(3)])
+    # Long: rows that share a time say by their order which channel is the first.
+    whole = whole.melt(["timestamp", "entity"], var_name="channel", value_name="value")
+    whole = whole.sort_values("timestamp", kind="stable")
+    path = tmp_path / "all.parquet"
+    whole.to_parquet(path, index=False, row_group_size=150)
+    engine = ray_engine.RayEngine("", jobs=1, threads=1, gpus=0.0)
+    parts = {}
+    for name, split in (("ray", engine.split), ("local", ray_engine.splitting.split)):
+        into = tmp_path / name
+        into.mkdir()
+        made = split(path, into, fleet.campaign.FileOptions())
+        parts[name] = {one.entity: one.path.read_bytes() for one in made}
+        assert list(parts[name]) == ["e0", "e1", "e2"]
+    assert parts["ray"] == parts["local"]
+
+
 def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
     data, out = services(tmp_path / "in", 4), tmp_path / "models"
     (data / "bad.csv").write_text("")
@@ -92,22 +111,3 @@ def actors() -> list[psutil.Process]:
         except psutil.Error:  # it has ended since
             continue
     return found
-
-
-def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "RAY_DATA_BYTES", 0)
-    whole = pd.concat([table(30, seed=n).assign(entity=f"e{n}") for n in range(3)])
-    # Long: rows that share a time say by their order which channel is the first.
-    whole = whole.melt(["timestamp", "entity"], var_name="channel", value_name="value")
-    whole = whole.sort_values("timestamp", kind="stable")
-    path = tmp_path / "all.parquet"
-    whole.to_parquet(path, index=False, row_group_size=50)
-    engine = ray_engine.RayEngine("", jobs=1, threads=1, gpus=0.0)
-    parts = {}
-    for name, split in (("ray", engine.split), ("local", ray_engine.splitting.split)):
-        into = tmp_path / name
-        into.mkdir()
-        made = split(path, into, fleet.campaign.FileOptions())
-        parts[name] = {one.entity: one.path.read_bytes() for one in made}
-        assert list(parts[name]) == ["e0", "e1", "e2"]
-    assert parts["ray"] == parts["local"]

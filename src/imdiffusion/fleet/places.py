@@ -11,6 +11,7 @@ OUT/.fleet/lock            held by the call that writes here
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from imdiffusion.fleet.folder import file_name
 from imdiffusion.fleet.tally import SUMMARY
 
 OWN = ".fleet"
+_DRAFT = re.compile(r"\.[0-9a-f]{8}\..")  # what data/atomic.py names what is not whole yet
 
 
 class Places:
@@ -78,6 +80,9 @@ class Places:
                 raise UsageError(
                     f"another call writes to {self.out}", remedy="Wait for it, or end it."
                 ) from None
+            for draft in self.out.iterdir():  # of a call that was killed
+                if _DRAFT.match(draft.name):
+                    shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
             try:
                 yield
             finally:

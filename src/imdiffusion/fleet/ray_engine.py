@@ -202,7 +202,11 @@ def _group(path: str, into: str, options: dict[str, Any]) -> list[str]:
     read_in: Any = ray.data.from_items(groups).map_batches(
         read, batch_size=1, batch_format="pyarrow"
     )
-    done = read_in.groupby(column).map_groups(write, batch_format="pyarrow").take_all()
+    # Ray would make 200 partitions by default, and a process for many of them.
+    cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    partitions = max(1, min(len(names), 2 * int(cpus)))
+    grouped = read_in.groupby(column, num_partitions=partitions)
+    done = grouped.map_groups(write, batch_format="pyarrow").take_all()
     missing = names.keys() - {one["entity"] for one in done}
     if missing:
         raise DataError(f"{path}: the rows of {sorted(missing)[0]!r} were lost on their way")
