@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -76,7 +76,7 @@ def wait_for(condition: Callable[[], bool], process: psutil.Popen | None = None)
 
 
 class Service:
-    """A running service: its process, its address, requests on one connection."""
+    """A running service: its process, its address, requests."""
 
     def __init__(self, folder: Path, *, every: float = 1.0) -> None:
         config = folder / "imdiffusion.toml"
@@ -91,7 +91,6 @@ class Service:
         )
         wait_for(lambda: "Serving on" in self.said(), self.process)
         self.address = self.said().partition("Serving on ")[2].split(";")[0]
-        self.connection = self.connect()
 
     def said(self) -> str:
         """What it has said so far."""
@@ -103,19 +102,23 @@ class Service:
 
     def get(self, path: str) -> int:
         """The status of an answer, whose text is read and let go."""
-        self.connection.request("GET", path)
-        answer = self.connection.getresponse()
-        answer.read()
-        return answer.status
+        with closing(self.connect()) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
 
     def push(self, body: bytes, on: http.client.HTTPConnection | None = None) -> int:
-        """Send rows until they are taken; how many values were. Ends the program if refused."""
-        connection = on or self.connection
+        """Send rows until they are taken; how many values were. Ends the program if refused.
+
+        on: a connection that is not left idle, which the service would close.
+        """
+        if on is None:
+            with closing(self.connect()) as connection:
+                return self.push(body, connection)
         while True:
-            connection.request(
-                "POST", "/api/ingest", body, {"Content-Type": "application/x-ndjson"}
-            )
-            answer = connection.getresponse()
+            on.request("POST", "/api/ingest", body, {"Content-Type": "application/x-ndjson"})
+            answer = on.getresponse()
             text = answer.read()
             if answer.status == 202:
                 return int(json.loads(text)["values"])
@@ -136,7 +139,6 @@ class Service:
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self.connection.close()
         self._said.close()
         if self.process.poll() is None:
             self.process.kill()

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from imdiffusion.records import EventRecord
 from imdiffusion.stream.checkpoint import Checkpoint, Told
 from imdiffusion.stream.watched import Watched
+
+
+class States(Mapping[tuple[str, str], bytes]):
+    """The states of entities by (entity, part), each made as it is come to.
+
+    Those of hundreds of entities at once would be as large as all that these hold.
+    """
+
+    def __init__(self, watched: Sequence[Watched]) -> None:
+        self.watched = {one.name: one for one in watched}
+
+    def __getitem__(self, key: tuple[str, str]) -> bytes:
+        return self.watched[key[0]].dump()[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return (key for key, _ in self.items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def items(self) -> ItemsView[tuple[str, str], bytes]:
+        """Every state with its key, an entity after the other."""
+        return _Each(self)
+
+
+class _Each(ItemsView[tuple[str, str], bytes]):
+    def __init__(self, states: States) -> None:
+        super().__init__(states)
+        self._watched = states.watched
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], bytes]]:
+        for one in self._watched.values():
+            yield from one.dump().items()
 
 
 class Pending:
@@ -61,7 +94,7 @@ class Pending:
             turns=self._turns,
             standing={one.name: one.standing() for one in own},
             forgotten=sorted(self._forgotten),
-            states={key: state for one in own for key, state in one.dump().items()},
+            states=States(own),
             offsets=self.offsets,
             counts=self._counts,
         )

@@ -60,7 +60,7 @@ class Store(Closing):
             run("DELETE FROM states WHERE entity = ?", [(name,) for name in checkpoint.forgotten])
             run(
                 "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
-                [(entity, part, kept, now) for (entity, part), kept in checkpoint.states.items()],
+                ((entity, part, kept, now) for (entity, part), kept in checkpoint.states.items()),
             )
             run(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",

@@ -1,0 +1,35 @@
+"""States of entities for a checkpoint: all of them, and never all of them at once"""
+
+from live_parts import ZScorer
+
+from imdiffusion.stream.open_event import EventRules
+from imdiffusion.stream.pending import Pending
+from imdiffusion.stream.watched import Watched
+
+
+class Counting(ZScorer):
+    """A scorer that counts how many states were made of it."""
+
+    made = 0
+
+    def dump(self):
+        Counting.made += 1
+        return super().dump()
+
+
+def test_states_are_made_one_after_the_other_as_they_are_written():
+    watched, pending = {}, Pending()
+    for name in ("web", "db", "cache"):
+        watched[name] = Watched(name, EventRules(), hindsight=False, now=0.0)
+        watched[name].speak(Counting(name))
+    for name in ("db", "web"):
+        pending.changed(name)
+    states = pending.checkpoint(watched).states
+    Counting.made = 0
+    each = iter(states.items())
+    assert [next(each)[0], next(each)[0]] == [("db", "tracker"), ("db", "scorer")]
+    assert Counting.made == 1
+    assert [key for key, _ in each] == [("web", "tracker"), ("web", "scorer")]
+    assert Counting.made == 2
+    assert dict(states) == {**watched["db"].dump(), **watched["web"].dump()}
+    assert len(states) == len(list(states)) == 4
