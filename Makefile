@@ -6,7 +6,7 @@
 #   make lint        ruff: rules and layout
 #   make types       mypy --strict over src
 #   make docs        write docs/settings.md and the file map, and check what the documents say
-#   make soak        kill live detection 200 times; writes benchmarks/results/soak.json
+#   make soak        kill live detection 320 times, load it for an hour; writes benchmarks/results/soak*.json
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
 #   make bench-small the same programs at tiny sizes; measures nothing, writes nothing
 #   make bench-compare BASE=COMMIT  the fast ones at two commits in turn; prints ratios
@@ -33,7 +33,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
-BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak lint types docs bench bench-small bench-compare clean
@@ -51,7 +51,11 @@ test: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	IMDIFFUSION_KILLS=200 IMDIFFUSION_SOAK_RESULT=benchmarks/results/soak.json \
-	  $(ONE_THREAD) $(BIN)/python -m pytest tests/stream/test_kills.py $(ARGS)
+	  IMDIFFUSION_REAL_KILLS=100 IMDIFFUSION_REAL_KILLS_RESULT=benchmarks/results/soak_real.json \
+	  IMDIFFUSION_KAFKA_KILLS=20 \
+	  IMDIFFUSION_SOAK_SECONDS=3600 IMDIFFUSION_SOAK_MEMORY_RESULT=benchmarks/results/soak_memory.json \
+	  $(ONE_THREAD) $(BIN)/python -m pytest tests/stream/test_kills.py tests/stream/test_kills_real.py \
+	  tests/stream/test_kills_kafka.py tests/cli/test_soak.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

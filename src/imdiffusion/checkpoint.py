@@ -3,7 +3,9 @@
 A model is a folder:
     config.json          preset, seed and every setting
     manifest.json        format, sha256 of the other files, and each entity's fitted state
-    weights.safetensors  tensors named "<entity number>/<parameter>"
+    weights.safetensors  tensors named "<entity number>/<parameter>", or "fleet/<parameter>" of a
+                         network that entities share; the arrays of an entity's fitted state under
+                         "<entity number>/facts/<name>"
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -21,7 +24,8 @@ from torch import Tensor
 from imdiffusion.data.atomic import atomic_folder, atomic_path
 from imdiffusion.errors import ModelError
 
-FORMAT = 1
+FORMAT = 2  # 1 had an entity's arrays in the manifest, as text
+FACTS = "facts"
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"
 
 
@@ -32,13 +36,14 @@ def write_model(
 
     Raises OutputError where that is impossible; an existing model is replaced only at the end.
     """
+    facts, arrays = _apart(entities)
     with atomic_folder(folder) as draft:
         _write_json(draft / CONFIG, {"format": FORMAT, **config})
-        _write_tensors(draft / WEIGHTS, weights, {})
+        _write_tensors(draft / WEIGHTS, weights | arrays, {})
         manifest = {
             "format": FORMAT,
             "files": {name: _sha256(draft / name) for name in (CONFIG, WEIGHTS)},
-            "entities": entities,
+            "entities": facts,
         }
         _write_json(draft / MANIFEST, {**manifest, "sha256": _sha256_of(manifest)})
 
@@ -70,7 +75,35 @@ def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict
         raise ModelError(
             f"{folder / WEIGHTS} cannot be read: {error}", remedy="Restore it, or fit again."
         ) from error
-    return config, manifest["entities"], weights
+    return config, manifest["entities"], _joined(manifest["entities"], weights)
+
+
+def _apart(entities: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """The facts of entities that JSON holds, and their arrays as tensors."""
+    arrays = {
+        f"{number}/{FACTS}/{name}": torch.from_numpy(value)
+        for number, facts in enumerate(entities)
+        for name, value in facts.items()
+        if isinstance(value, np.ndarray)
+    }
+    plain = [
+        {name: value for name, value in facts.items() if not isinstance(value, np.ndarray)}
+        for facts in entities
+    ]
+    return plain, arrays
+
+
+def _joined(entities: list[dict[str, Any]], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put the arrays back into the facts of entities; what is left are weights."""
+    weights = {}
+    for name, tensor in tensors.items():
+        number, _, rest = name.partition("/")
+        kind, _, fact = rest.partition("/")
+        if kind == FACTS:
+            entities[int(number)][fact] = tensor.numpy()
+        else:
+            weights[name] = tensor
+    return weights
 
 
 def write_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

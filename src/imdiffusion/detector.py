@@ -16,11 +16,12 @@ from imdiffusion.data.frame import Frame, concat
 from imdiffusion.data.spans import span_positions
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, UsageError
-from imdiffusion.fitting import fit_entity
-from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame
-from imdiffusion.results import Analysis, event_table, imputation_table
+from imdiffusion.fitting import fit_entities
+from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame, too_short
+from imdiffusion.results import Analysis, event_table, imputation_table, tables
 from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.event import find_events
+from imdiffusion.sharing import enroll, fit_fleet, guest
 from imdiffusion.state import FittedState, device_of
 
 Result = TypeVar("Result")
@@ -72,25 +73,51 @@ class ImDiffusion(FittedState):
         device = device_of(self.device)
         source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
         data, many = open_input(x, source)
-        spans = list(exclude)
-        fitted: dict[str | None, Entity] = {}
-        for number, (key, one) in enumerate(data.items()):
-            name = None if key is None else str(key)
-            frame = single_frame(one, source, entity=name)
-            fitted[name] = fit_entity(
-                frame,
-                settings,
-                excluded=span_positions(frame, spans),
-                seed=self.seed,
-                device=device,
-                checkpoint=None if checkpoint is None else Path(checkpoint) / str(number),
-                on_progress=_named(on_progress, name),
-            )
-        if not fitted:
+        if not data:
             raise DataError("there is no entity to fit", remedy="Give at least one series.")
-        self._settings, self._entities = settings, fitted
+        names = [None if key is None else str(key) for key in data]
+        frames = (
+            single_frame(one, source, entity=name)
+            for name, one in zip(names, data.values(), strict=True)
+        )
+        folder = None if checkpoint is None else Path(checkpoint)
+        fit = fit_fleet if settings.scope == "fleet" else fit_entities
+        fitted = fit(
+            frames,
+            settings,
+            spans=list(exclude),
+            seed=self.seed,
+            device=device,
+            checkpoint=folder,
+            on_progress=on_progress,
+        )
+        self._settings, self._entities = settings, dict(zip(names, fitted, strict=True))
         self._many, self._source = many, source
         self._fitted_as = (self.preset, self.seed, dict(self._overrides))
+        return self
+
+    def enroll(self, x: Any, *, exclude: Iterable[tuple[Any, Any]] = ()) -> Self:
+        """Add entities to a fleet (`scope="fleet"`) without training; returns self.
+
+        x: a dict of series or a file of several entities: their first hours, a window of rows at
+        least. Each gets a scaler, units and thresholds of its own; the weights are the fleet's. An
+        entity that is there already is calibrated anew, on these rows. exclude: as in `fit`.
+        Raises NotFittedError, ConfigError (no fleet), DataError.
+        """
+        entities = self._need_fit()
+        data, many = open_input(x, self._source)
+        if not many:
+            raise DataError(
+                "an entity that joins a fleet needs a name",
+                remedy="Give a dict: enroll({name: series}).",
+            )
+        spans, some = list(exclude), next(iter(entities.values()))
+        joined: dict[str | None, Entity] = {}
+        for key, one in data.items():
+            frame = single_frame(one, self._source, entity=str(key))
+            like = entities.get(str(key), guest([some], str(key)))
+            joined[str(key)] = enroll(like, frame, excluded=span_positions(frame, spans))
+        self._entities = {**entities, **joined}
         return self
 
     # -- score
@@ -148,7 +175,7 @@ class ImDiffusion(FittedState):
             )
             mine = np.concatenate(own)
             if errors.shape[1] == 0:
-                raise _too_short(len(mine), entity)
+                raise too_short(len(mine), entity.settings.window)
             return errors[:, mine]
 
         return self._each(x, ignore_extra, one)
@@ -197,11 +224,11 @@ class ImDiffusion(FittedState):
 
     def detect(self, x: Any, *, ignore_extra: bool = False) -> Any:
         """Events as a table of the caller's kind (numpy in: pyarrow out); see `event_table`."""
-        return _tables(self.analyze(x, ignore_extra=ignore_extra), event_table)
+        return tables(self.analyze(x, ignore_extra=ignore_extra), event_table)
 
     def impute(self, x: Any, *, ignore_extra: bool = False) -> Any:
         """Expected value and band of every point as a long table; see `imputation_table`."""
-        return _tables(self.analyze(x, ignore_extra=ignore_extra), imputation_table)
+        return tables(self.analyze(x, ignore_extra=ignore_extra), imputation_table)
 
     # -- inside
 
@@ -253,7 +280,7 @@ class ImDiffusion(FittedState):
                 on_progress(Progress("score", done, total))
             yield run
         if total < entity.settings.window:
-            raise _too_short(total, entity)
+            raise too_short(total, entity.settings.window)
 
 
 def _rows(
@@ -265,25 +292,3 @@ def _rows(
         keep(frame)
         yield entity.rows(frame, origin=origin)
         origin += len(frame.values)
-
-
-def _too_short(rows: int, entity: Entity) -> DataError:
-    length = entity.settings.window
-    return DataError(
-        f"the data to score has {rows} rows, fewer than a window ({length} rows)",
-        remedy="Give more rows.",
-    )
-
-
-def _tables(found: Any, make: Callable[[Sequence[Analysis], str], Any]) -> Any:
-    """One table of the caller's kind for one analysis, a dict of tables for a dict."""
-    if isinstance(found, dict):
-        return {name: make([one], one.frame.kind) for name, one in found.items()}
-    return make([found], found.frame.kind)
-
-
-def _named(on_progress: OnProgress | None, entity: str | None) -> OnProgress | None:
-    """The callback, told which entity the progress is of."""
-    if on_progress is None or entity is None:
-        return on_progress
-    return lambda p: on_progress(Progress(f"{p.phase} {entity}", p.done, p.total, p.info))

@@ -21,9 +21,11 @@ from imdiffusion.course import History
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
-from imdiffusion.diffusion.denoisers import MASK_IDS, build
+from imdiffusion.diffusion.denoisers import MASK_IDS, new_network
+from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.imputer import Imputer
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.loss import Denoiser
+from imdiffusion.diffusion.noise import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
@@ -42,7 +44,8 @@ BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many poi
 class Entity:
     """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
 
-    Its network is untrained and its calibration neutral until one of them has filled them in.
+    Network and calibration are untrained and neutral until one of them has filled them in. fleet:
+    the network that it shares with others, in which `number` is its own (0: a newcomer).
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Entity:
         *,
         seed: int,
         device: torch.device,
+        fleet: Fleet | None = None,
+        number: int = NOBODY,
     ) -> None:
         self.name, self.channels, self.settings = name, channels, settings
         self.scaler = scaler
@@ -65,8 +70,9 @@ class Entity:
         self.calibration = Calibration(
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
-        with private_rng(seed_from(seed, "weights", name or "")):
-            self.network = build(settings, len(channels)).to(device)
+        self.number = number
+        self.network = new_network(settings, len(channels), seed, name) if fleet is None else fleet
+        self.network.to(device)
         self.imputer = self._imputer()
 
     @property
@@ -77,10 +83,7 @@ class Entity:
     def _imputer(self) -> Imputer:
         settings = self.settings
         visible = masks.draw(
-            settings.mask,
-            settings.window,
-            len(self.channels),
-            settings,
+            *(settings.mask, settings.window, len(self.channels), settings),
             bands=settings.bands,
             generator=np.random.default_rng(seed_from(self.seed, "scoring masks")),
         )
@@ -88,8 +91,11 @@ class Entity:
         schedule = make(
             settings.diffusion_steps, beta_start=settings.beta_start, beta_end=settings.beta_end
         )
+        denoiser: Denoiser = self.network
+        if isinstance(self.network, Fleet):
+            denoiser = self.network.of(torch.tensor([self.number], device=self.device))
         return Imputer(
-            self.network,
+            denoiser,
             schedule.to(self.device),
             torch.from_numpy(visible).to(self.device),
             sampler=settings.sampler,
@@ -136,10 +142,8 @@ class Entity:
     @property
     def chosen_steps(self) -> list[int]:
         """Positions in the reverse process that the ensemble reads, ascending; the last is last."""
-        settings = self.settings
-        last = settings.sampling_steps - 1
-        chosen = range(last, -1, -settings.ensemble_every)[: settings.ensemble_steps]
-        return sorted(chosen)
+        last, apart = self.settings.sampling_steps - 1, self.settings.ensemble_every
+        return sorted(range(last, -1, -apart)[: self.settings.ensemble_steps])
 
     @property
     def batch(self) -> int:
@@ -177,8 +181,7 @@ class Entity:
         """The kept rows of windows and their estimates at these steps."""
         covered = self.imputer.covered().cpu().numpy()
         return Estimates(
-            windows.stitch(windows.values),
-            windows.stitch(self.impute(windows, steps)),
+            *(windows.stitch(windows.values), windows.stitch(self.impute(windows, steps))),
             windows.stitch(windows.observed & covered),
         )
 
@@ -244,14 +247,15 @@ class Entity:
     # -- saved state
 
     def to_dict(self) -> dict[str, Any]:
-        """Fitted state as JSON facts; the weights are apart."""
+        """Fitted state: arrays, and JSON facts. The weights are apart."""
         return {
             "name": self.name,
+            "number": self.number,
             "channels": list(self.channels),
-            "centre": self.scaler.centre.tolist(),
-            "scale": self.scaler.scale.tolist(),
-            "known": self.scaler.known.tolist(),
-            "ceiling": self.ceiling.tolist(),
+            "centre": self.scaler.centre,
+            "scale": self.scaler.scale,
+            "known": self.scaler.known,
+            "ceiling": self.ceiling,
             **self.calibration.to_dict(),
             "period_ns": None
             if self.period is None
@@ -263,24 +267,30 @@ class Entity:
     def restore(
         cls,
         facts: dict[str, Any],
-        weights: dict[str, Tensor],
+        weights: dict[str, Tensor] | Fleet,
         settings: Settings,
         *,
         seed: int,
         device: torch.device,
     ) -> Entity:
-        """The entity that `to_dict` and its weights describe."""
+        """The entity that `to_dict` and its weights, or the network it shares, describe."""
         scaler = Scaler(
             np.array(facts["centre"]),
             np.array(facts["scale"]),
             np.array(facts["known"], dtype=bool),
             settings.scale_factor,
         )
-        entity = cls(
-            facts["name"], tuple(facts["channels"]), settings, scaler, seed=seed, device=device
+        name, channels, number = (
+            facts["name"],
+            tuple(facts["channels"]),
+            facts.get("number", NOBODY),
         )
+        fleet = weights if isinstance(weights, Fleet) else None
+        own: dict[str, Any] = {"seed": seed, "device": device, "fleet": fleet, "number": number}
+        entity = cls(name, channels, settings, scaler, **own)
         entity.ceiling = np.array(facts["ceiling"], np.float32)
-        entity.network.load_state_dict(weights)
+        if not isinstance(weights, Fleet):
+            entity.network.load_state_dict(weights)
         entity.network.eval()
         entity.calibration = Calibration.restore(facts)
         if facts["period_ns"] is not None:

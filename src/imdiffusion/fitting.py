@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imdiffusion import arrival, registry
-from imdiffusion.course import OnProgress
+from imdiffusion.calibrating import calibrate, check_budget
+from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
+from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
+from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.runs import Calibration, Floats
-from imdiffusion.scoring.budget import rate_within
-from imdiffusion.scoring.error import joined_steps, residual_of, scored, smoothed_errors
-from imdiffusion.scoring.units import fit_units, needs_trained_rows
+from imdiffusion.parts import Part
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
 log = logging.getLogger(__name__)
 
-CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
 # What scoring alone reads: these may change without a new fit. (The held-out checks of a training
 # impute under `mask` and `sampler` too; they choose which of its weights are kept.)
 SCORING_SETTINGS = frozenset(
@@ -39,8 +39,6 @@ SCORING_SETTINGS = frozenset(
         *("merge_gap", "min_length"),
     )
 )
-NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
-BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
 
 def fit_entity(
@@ -58,6 +56,77 @@ def fit_entity(
     Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
     DataWarning where a channel is constant or empty and where there are too few rows to hold out.
     """
+    ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
+    entity = ready.entity
+    entity.history = Trainer(
+        entity.network,
+        [ready.part],
+        settings,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    ).fit()
+    calibrate(entity, ready.rows, ready.split)
+    return entity
+
+
+def fit_entities(
+    frames: Iterable[Frame],
+    settings: Settings,
+    *,
+    spans: Sequence[tuple[Any, Any]],
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Entity]:
+    """Fit entities one after another, each with a network of its own; see `fit_entity`.
+
+    spans: (start, end) of times or row positions to leave out of all of them.
+    """
+    return [
+        fit_entity(
+            frame,
+            settings,
+            excluded=span_positions(frame, spans),
+            seed=seed,
+            device=device,
+            checkpoint=None if checkpoint is None else checkpoint / str(number),
+            on_progress=_named(on_progress, frame.entity),
+        )
+        for number, frame in enumerate(frames)
+    ]
+
+
+def _named(on_progress: OnProgress | None, entity: str | None) -> OnProgress | None:
+    """The callback, told which entity the progress is of."""
+    if on_progress is None or entity is None:
+        return on_progress
+    return lambda p: on_progress(Progress(f"{p.phase} {entity}", p.done, p.total, p.info))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An entity with its scaler and its scaled rows; those from `split` on are held out."""
+
+    entity: Entity
+    rows: Rows
+    split: int
+    part: Part
+
+
+def prepare(
+    frame: Frame,
+    settings: Settings,
+    *,
+    excluded: NDArray[np.bool_],
+    seed: int,
+    device: torch.device,
+    fleet: Fleet | None = None,
+    number: int = NOBODY,
+) -> Prepared:
+    """Split and scale: all that comes before training. Raises and warns as `fit_entity` does."""
     observed = frame.observed & ~excluded[:, None]
     where = f" of entity {frame.entity!r}" if frame.entity else ""
     total = len(frame.values)
@@ -73,26 +142,23 @@ def fit_entity(
         frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
     )
     _note_channels(frame, observed[:split], where)
-    entity = Entity(frame.entity, frame.channels, settings, scaler, seed=seed, device=device)
-    entity.period = frame.period
-    _check_budget(entity)
-    rows = _seen_rows(entity, frame, observed)
-    train, held = entity.shown(rows.slice(0, split)), _held(rows, split)
-    # What the network overshoots beyond anything trained on is not to be expanded further.
-    entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
-    entity.history = Trainer(
-        entity.imputer,
-        entity.network,
-        train,
-        entity.shown(held),
+    entity = Entity(
+        frame.entity,
+        frame.channels,
         settings,
+        scaler,
         seed=seed,
         device=device,
-        checkpoint=checkpoint,
-        on_progress=on_progress,
-    ).fit()
-    calibrate(entity, rows, split)
-    return entity
+        fleet=fleet,
+        number=number,
+    )
+    entity.period = frame.period
+    check_budget(entity)
+    rows = _seen_rows(entity, frame, observed)
+    train, held = entity.shown(rows.slice(0, split)), entity.shown(_held(rows, split))
+    # What the network overshoots beyond anything trained on is not to be expanded further.
+    entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
+    return Prepared(entity, rows, split, Part(entity.imputer, train, held))
 
 
 def recalibrate(
@@ -117,7 +183,7 @@ def recalibrate(
         seed=entity.seed,
         device=entity.device,
     )
-    _check_budget(copy)
+    check_budget(copy)
     split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
     observed = frame.observed & ~excluded[:, None]
     calibrate(copy, _seen_rows(copy, frame, observed), split)
@@ -151,75 +217,6 @@ def _split(total: int, settings: Settings, where: str) -> int:
     return split
 
 
-def calibrate(entity: Entity, rows: Rows, split: int) -> None:
-    """Fit units, band and thresholds on normal rows; those from `split` on were held out.
-
-    Where none was held out, all count as such. A threshold from all rows (`calibrate_on`) has seen
-    more of what normal does than the last rows alone; that the network has too costs little where
-    it was trained for few steps.
-    """
-    settings, recipe = entity.settings, entity.recipe
-    held = split if split < len(rows) else 0
-    trained = settings.calibrate_on == "all" or needs_trained_rows(recipe)
-    most = CALIBRATION_POINTS // len(entity.channels)
-    first = max(0, min(held, len(rows) - most)) if trained else held
-    runs = list(entity.estimates([rows.slice(first)], entity.chosen_steps))
-    residual = np.concatenate([residual_of(run.seen, run.estimates, run.target) for run in runs])
-    errors = np.concatenate(list(smoothed_errors([residual], recipe)))
-    held -= first
-    units = fit_units(errors, held, recipe, unit=settings.scale_factor)
-    normal = errors if settings.calibrate_on == "all" else errors[held:]
-    joined = [joined for joined, _ in scored([normal], units, recipe)]
-    steps = np.concatenate(joined).T
-    ensemble = registry.load("ensembles", settings.ensemble).fit(
-        steps,
-        rule=registry.load("thresholds", settings.threshold),
-        alarm_rate=_alarm_rate(entity, joined_steps(steps, settings.ensemble, axis=0)),
-        xi=settings.xi,
-        anomaly_share=settings.anomaly_share,
-    )
-    band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
-    entity.calibration = Calibration(units, band, ensemble.thresholds)
-    known = rows.slice(first if settings.calibrate_on == "all" else first + held)
-    at_arrival = arrival.fit_thresholds(
-        entity, known, normal, np.concatenate(joined), ensemble.thresholds
-    )
-    entity.calibration = replace(entity.calibration, arrival=at_arrival)
-    log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
-
-
-def _check_budget(entity: Entity) -> None:
-    """ConfigError: a budget of events without timestamps, or for an ensemble that fits nothing."""
-    settings = entity.settings
-    budget = f"alarms_per_day = {settings.alarms_per_day:g}"
-    if settings.alarms_per_day and settings.ensemble == "rank":
-        raise ConfigError(
-            f"{budget} means nothing to ensemble = 'rank', which flags a share of what it scores",
-            remedy="Set anomaly_share, or take another ensemble.",
-        )
-    if settings.alarms_per_day and entity.period is None:
-        raise ConfigError(
-            f"{budget} needs timestamps, and the training data has none",
-            remedy="Give data with a time column, or set alarm_rate instead.",
-        )
-
-
-def _alarm_rate(entity: Entity, normal: Floats) -> float:
-    """The setting, or what its budget of events a day comes to on normal scores (n,)."""
-    settings = entity.settings
-    if settings.alarms_per_day == 0 or entity.period is None:
-        return settings.alarm_rate
-    rate = rate_within(
-        normal,
-        alarms_per_day=settings.alarms_per_day,
-        period_ns=int(entity.period / np.timedelta64(1, "ns")),
-        merge_gap=settings.merge_gap,
-        min_length=settings.min_length,
-    )
-    log.info("alarms_per_day = %g comes to alarm_rate = %g", settings.alarms_per_day, rate)
-    return rate
-
-
 def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:
     """Say which channels never move in training, and which have no value at all."""
     values = frame.values[: len(observed)]
@@ -236,14 +233,3 @@ def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> Non
                 DataWarning,
                 stacklevel=3,
             )
-
-
-def _band(residual: NDArray[np.float64], factor: float) -> Floats:
-    """Quantiles `BAND` of the residuals (n, K) per channel: (2, K), in scaled units.
-
-    A channel without residuals gets those of a standard normal: as wide as its own spread.
-    """
-    known = ~np.isnan(residual).all(axis=0)
-    band = np.array(NORMAL_BAND)[:, None].repeat(residual.shape[1], axis=1) * factor
-    band[:, known] = np.nanquantile(residual[:, known], BAND, axis=0)
-    return band.astype(np.float32)

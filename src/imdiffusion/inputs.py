@@ -192,3 +192,11 @@ def own_rows(frame: Frame) -> NDArray[np.bool_]:
     if frame.rows is None:
         return np.ones(len(frame.values), dtype=bool)
     return np.asarray(frame.rows >= 0)
+
+
+def too_short(rows: int, window: int) -> DataError:
+    """The error for a series that no window fits into."""
+    return DataError(
+        f"the data to score has {rows} rows, fewer than a window ({window} rows)",
+        remedy="Give more rows.",
+    )

@@ -82,6 +82,10 @@ TABLES: dict[str, dict[str, str]] = {
         "webhook": "imdiffusion.connectors.webhook:WebhookSink",
         "alertmanager": "imdiffusion.connectors.alertmanager:AlertmanagerSink",
     },
+    "engines": {
+        "local": "imdiffusion.fleet.local:LocalEngine",
+        "ray": "imdiffusion.fleet.ray_engine:RayEngine",
+    },
 }
 
 # Masks whose targets do not cover the window: their uncovered points get no score.

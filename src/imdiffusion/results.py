@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,26 @@ def event_table(analyses: Sequence[Analysis], kind: str) -> Any:
     return table_like(kind, columns)
 
 
+def score_table(analyses: Sequence[Analysis]) -> Any:
+    """Score of each of the caller's own rows, as a pyarrow table.
+
+    Columns: entity (only where one has a name), timestamp (or position), score, alarm.
+    """
+    parts: dict[str, list[Any]] = {}
+    named = any(a.frame.entity is not None for a in analyses)
+    for a in analyses:
+        frame = a.frame
+        own = slice(None) if frame.rows is None else frame.rows >= 0
+        index = np.arange(len(a.score))[own]
+        if named:
+            parts.setdefault("entity", []).append(np.repeat(str(frame.entity), len(index)))
+        time = index if frame.timestamps is None else frame.timestamps[own]
+        parts.setdefault("timestamp", []).append(time)
+        parts.setdefault("score", []).append(a.score[own])
+        parts.setdefault("alarm", []).append(a.alarm[own])
+    return table_like("pyarrow", {name: np.concatenate(runs) for name, runs in parts.items()})
+
+
 def moment(frame: Frame, row: int) -> np.datetime64 | int:
     """Timestamp of a row, or its position; one row past the end is one period later."""
     if frame.timestamps is None or row < len(frame):
@@ -101,3 +121,10 @@ def imputation_table(analyses: Sequence[Analysis], kind: str) -> Any:
         ):
             parts.setdefault(name, []).append(column[own].reshape(-1))
     return table_like(kind, {name: np.concatenate(runs) for name, runs in parts.items()})
+
+
+def tables(found: Any, make: Callable[[Sequence[Analysis], str], Any]) -> Any:
+    """One table of the caller's kind for one analysis, a dict of tables for a dict."""
+    if isinstance(found, dict):
+        return {name: make([one], one.frame.kind) for name, one in found.items()}
+    return make([found], found.frame.kind)

@@ -49,12 +49,12 @@ class Calibration:
     arrival: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON facts."""
+        """All of it: arrays, and JSON facts."""
         return {
-            "error_scale": self.units.scale.tolist(),
-            "view_unit": self.units.view.tolist(),
-            "view_past": self.units.recent.tolist(),
-            "band": self.band.tolist(),
+            "error_scale": self.units.scale,
+            "view_unit": self.units.view,
+            "view_past": self.units.recent,
+            "band": self.band,
             "thresholds": self.thresholds,
             "arrival_thresholds": self.arrival,
         }

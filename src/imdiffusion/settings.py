@@ -91,6 +91,10 @@ class Settings:
         1.0, "share of the noise levels it starts at; below 1 skips the noisiest", low=0.0, high=1.0
     )
     # -- denoiser
+    scope: str = _setting(
+        "entity", "a network for each, or one for a fleet", choices=("entity", "fleet")
+    )
+    entity_embedding: int = _setting(16, "width of an entity's vector in a fleet", low=1)
     denoiser: str = _setting("imtransformer", "network", table="denoisers")
     patch_length: int = _setting(1, "rows the network joins into one token; 1 = paper", low=1)
     width: int = _setting(64, "residual channels [code]", low=1)
@@ -99,9 +103,7 @@ class Settings:
     feedforward: int = _setting(64, "hidden units of a transformer layer [code]", low=1)
     dropout: float = _setting(0.1, "dropout of a transformer layer [code]", low=0.0, high=0.95)
     step_embedding: int = _setting(128, "width of the diffusion-step embedding [code]", low=2)
-    time_embedding: int = _setting(
-        128, "width of the time embedding of imtransformer [code]", low=2
-    )
+    time_embedding: int = _setting(128, "width of imtransformer's time embedding [code]", low=2)
     channel_embedding: int = _setting(
         16, "width of the channel embedding of imtransformer [code]", low=1
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,13 +11,16 @@ import torch
 
 from imdiffusion import __version__
 from imdiffusion.checkpoint import flat_weights, read_model, write_model
+from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.entity import Entity
-from imdiffusion.errors import ConfigError, DataError, NotFittedError
+from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedError
 from imdiffusion.inputs import Source
 from imdiffusion.parameters import Parameters
 from imdiffusion.settings import Settings
+from imdiffusion.sharing import guest, restore_fleet
 
 Result = TypeVar("Result")
+FLEET = "fleet"  # where a shared network stands among the weights
 
 
 class FittedState(Parameters):
@@ -38,7 +42,9 @@ class FittedState(Parameters):
         entities = self._need_fit()
         weights: dict[str, torch.Tensor] = {}
         for number, entity in enumerate(entities.values()):
-            weights |= flat_weights(entity.network, str(number))
+            shared = isinstance(entity.network, Fleet)
+            if number == 0 or not shared:
+                weights |= flat_weights(entity.network, FLEET if shared else str(number))
         config = {
             "version": __version__,
             "preset": self._fitted_as[0],
@@ -67,19 +73,9 @@ class FittedState(Parameters):
             ignore_columns=tuple(config["ignore_columns"]),
             sort=config["sort"],
         )
-        split: list[dict[str, torch.Tensor]] = [{} for _ in facts]
-        for name, tensor in weights.items():
-            number, _, parameter = name.partition("/")
-            split[int(number)][parameter] = tensor
         detector._entities = {
-            one["name"]: Entity.restore(
-                one,
-                tensors,
-                detector._settings,
-                seed=detector.seed,
-                device=on,
-            )
-            for one, tensors in zip(facts, split, strict=True)
+            one.name: one
+            for one in _restored(facts, weights, detector._settings, seed=detector.seed, on=on)
         }
         return detector
 
@@ -143,10 +139,42 @@ class FittedState(Parameters):
             return entities[name]
         if len(entities) == 1 and (name is None or None in entities):
             return next(iter(entities.values()))
+        if self._settings.scope == "fleet":
+            return self._guest(name)
         known = ", ".join(repr(known) for known in entities)
         raise DataError(
             f"the model has no entity {name!r}", remedy=f"It knows: {known}. Fit it first."
         )
+
+    def _guest(self, name: str | None) -> Entity:
+        warnings.warn(
+            f"entity {name!r} is new to this fleet: it is scored by the fleet's median scaler and "
+            "thresholds until it is enrolled with rows of its own",
+            DataWarning,
+            stacklevel=4,
+        )
+        return guest(list(self._need_fit().values()), name)
+
+
+def _restored(
+    facts: list[dict[str, Any]],
+    weights: dict[str, torch.Tensor],
+    settings: Settings,
+    *,
+    seed: int,
+    on: torch.device,
+) -> list[Entity]:
+    """The entities that were saved, each with its own network or all with one."""
+    split: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        owner, _, parameter = name.partition("/")
+        split.setdefault(owner, {})[parameter] = tensor
+    if settings.scope == "fleet":
+        return restore_fleet(facts, split[FLEET], settings, seed=seed, device=on)
+    return [
+        Entity.restore(one, split[str(number)], settings, seed=seed, device=on)
+        for number, one in enumerate(facts)
+    ]
 
 
 def device_of(name: str) -> torch.device:

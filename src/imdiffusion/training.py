@@ -10,67 +10,75 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imdiffusion import masks
 from imdiffusion.checkpoint import fingerprint, read_state, write_state
 from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
-from imdiffusion.data.windows import Rows, starts, window_batches
-from imdiffusion.diffusion.imputer import Imputer
-from imdiffusion.diffusion.loss import target_loss
+from imdiffusion.diffusion.fleet import NOBODY, Fleet
+from imdiffusion.diffusion.loss import Denoiser, target_loss
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.errors import ConvergenceWarning
+from imdiffusion.parts import Part, squares, window_starts
 from imdiffusion.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0  # a kill costs at most about this much work
 STILL_FALLING = 0.02  # a second half better by this share: training ended too early
+UNOWNED = 0.1  # share of a fleet's windows that are shown without their owner
 
 
 class Trainer:
-    """Trains an imputer's denoiser on scaled, compressed rows; see `fit`."""
+    """Trains the denoiser of one entity, or a `Fleet` of many (parts in its order); see `fit`.
+
+    length: a fleet trains this many times as long as the settings say for one entity.
+    """
 
     def __init__(
         self,
-        imputer: Imputer,
         network: nn.Module,
-        train: Rows,
-        held: Rows,
+        parts: Sequence[Part],
         settings: Settings,
         *,
         seed: int,
         device: torch.device,
+        length: float = 1.0,
         checkpoint: Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self.imputer, self.network, self.settings = imputer, network, settings
-        self.train, self.held = train, held
+        self.network, self.parts, self.settings = network, parts, settings
+        self.imputer = parts[0].imputer  # of all, what training needs of it is the same
         self.seed, self.device = seed, device
         self.state_path = None if checkpoint is None else checkpoint / "training.safetensors"
         self.on_progress = on_progress
-        first = starts(len(train), settings.window, settings.train_stride)
-        seen = np.concatenate([[0], train.observed.any(axis=1).cumsum()])
-        self.starts = first[seen[first + settings.window] > seen[first]]
-        self.values = torch.from_numpy(train.values).to(device)
-        self.observed = torch.from_numpy(train.observed).to(device)
-        visited = settings.train_levels == "visited"
-        self.levels = torch.tensor(imputer.visited() if visited else range(len(imputer.schedule)))
+        self.starts, self.owners = window_starts([part.train for part in parts], settings)
+        self.values, self.observed = (
+            torch.from_numpy(np.concatenate(all_rows)).to(device)
+            for all_rows in (
+                [part.train.values for part in parts],
+                [part.train.observed for part in parts],
+            )
+        )
+        visited, schedule = settings.train_levels == "visited", self.imputer.schedule
+        self.levels = torch.tensor(self.imputer.visited() if visited else range(len(schedule)))
         self.epoch_steps = max(1, math.ceil(len(self.starts) / settings.batch_size))
-        self.total = total_steps(settings, self.epoch_steps)
-        self.check_every = settings.validate_every or self.epoch_steps
+        self.total = round(length * total_steps(settings, self.epoch_steps))
+        self.check_every = round(length * settings.validate_every) or self.epoch_steps
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.history = History()
         self.best: dict[str, Tensor] = {}
-        self.step, self.epoch, self.order = 0, -1, self.starts
+        self.step, self.epoch, self.order = 0, -1, np.arange(len(self.starts))
         self.whole = True  # False while a step or a check is half written into this object
         self.losses: list[float] = []
 
@@ -114,10 +122,11 @@ class Trainer:
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self.epoch:
             order = np.random.default_rng(seed_from(self.seed, "order", epoch))
-            self.epoch, self.order = epoch, order.permutation(self.starts)
+            self.epoch, self.order = epoch, order.permutation(len(self.starts))
         first = position * settings.batch_size
         chosen = self.order[first : first + settings.batch_size]
-        index = torch.from_numpy(chosen[:, None] + np.arange(settings.window)).to(self.device)
+        rows = self.starts[chosen][:, None] + np.arange(settings.window)
+        index = torch.from_numpy(rows).to(self.device)
         x0, observed = self.values[index], self.observed[index]
         visible, mask_id = self._masks(len(chosen), x0.shape[2])
         generator = torch.Generator().manual_seed(seed_from(self.seed, "noise", self.step))
@@ -128,7 +137,7 @@ class Trainer:
         self.network.train()
         with private_rng(seed_from(self.seed, "dropout", self.step), self.device):
             loss = target_loss(
-                self.network,
+                self._denoiser(self.owners[chosen]),
                 self.imputer.schedule,
                 x0,
                 observed,
@@ -146,6 +155,14 @@ class Trainer:
         self.losses.append(float(loss.detach()))
         self.step += 1
         self.whole = True
+
+    def _denoiser(self, owners: NDArray[np.int64]) -> Denoiser:
+        """The network for windows of these entities, some of which it is not told."""
+        if not isinstance(self.network, Fleet):
+            return self.network
+        generator = np.random.default_rng(seed_from(self.seed, "owners", self.step))
+        told = np.where(generator.random(len(owners)) < UNOWNED, NOBODY, owners)
+        return self.network.of(torch.from_numpy(told).to(self.device))
 
     def _masks(self, batch: int, channels: int) -> tuple[Tensor, Tensor]:
         """One freshly drawn mask a window: visible (B, L, K) and its number (B,)."""
@@ -190,24 +207,10 @@ class Trainer:
 
     def holdout_rmse(self) -> float:
         """Root mean square imputation error on the held-out rows, as in scoring, last step."""
-        settings = self.settings
         self.network.eval()
-        squares, count = 0.0, 0
-        covered = self.imputer.covered()
-        batches = window_batches(
-            [self.held], length=settings.window, stride=settings.window, batch=16
-        )
-        for batch in batches:
-            x0 = torch.from_numpy(batch.values).to(self.device)
-            observed = torch.from_numpy(batch.observed).to(self.device)
-            keys = torch.from_numpy(batch.keys).to(self.device)
-            estimate = x0
-            for _, estimate in self.imputer(x0, observed, keys):  # noqa: B007
-                pass
-            target = observed & covered
-            squares += float((estimate - x0)[target].double().square().sum())
-            count += int(target.sum())
-        return math.sqrt(squares / count) if count else math.inf
+        found = [squares(part, self.settings.window, self.device) for part in self.parts]
+        total, count = (sum(column) for column in zip(*found, strict=True))
+        return math.sqrt(total / count) if count else math.inf
 
     def _finished(self) -> bool:
         history, patience = self.history, self.settings.patience
@@ -249,7 +252,8 @@ class Trainer:
     def identity(self) -> str:
         """sha256 of everything this training hangs on: another one must not be continued."""
         facts = {"seed": self.seed, "settings": self.settings.to_dict(), "torch": torch.__version__}
-        rows = (self.train, self.held)
+        facts["total"] = self.total
+        rows = [rows for part in self.parts for rows in (part.train, part.held)]
         return fingerprint(facts, *(a for r in rows for a in (r.values, r.observed, r.keys)))
 
     def _save(self) -> None:

@@ -102,3 +102,47 @@ def test_nothing_is_fitted_where_nobody_wants_it(tmp_path):
         fitter.tick(voices.speaking())
         assert not fitter.fitting
         Fitter(store, Places(tmp_path), made).close()
+
+
+def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(state):
+    voices, values, digest = state
+    names = ["db", "cache", "queue"]
+    for name in names:
+        voices.store.add_model(name, digest, detector="fast", path="models/one", now=1)
+        voices.store.enthrone(name, digest, reason="by hand", now=2)
+    made = {name: voices.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
+    scorers = [voice._speaker for voice in made.values()]
+    assert len({id(one.entity.network) for one in scorers}) == 1
+    assert {one.model for one in scorers} == {digest}
+    told = {
+        name: made[name].push(replace(frame(values[row : row + 40]), entity=name))
+        for row, name in enumerate(names)
+    }
+    # Woven with the others, each says what it says alone.
+    alone = Voices(voices.store, voices.places, voices.configuration)
+    voice = alone.scorer_for(replace(frame(values[:1]), entity="cache"))
+    same = voice.push(replace(frame(values[1:41]), entity="cache"))
+    assert [one.score for one in told["cache"]] == pytest.approx(
+        [one.score for one in same], nan_ok=True
+    )
+    assert voice._speaker.entity.network is not scorers[0].entity.network
+
+
+def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):
+    from imdiffusion import ImDiffusion
+
+    voices, values, digest = state
+    first = voices.scorer_for(replace(frame(values[:1]), entity="web"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        other = ImDiffusion(**configuration(steps=20).keywords).fit(frame(circle(400)))
+    (entity,) = other._need_fit().values()
+    new = EntityScorer(entity).model
+    other.save(voices.places.folder / "models" / "one")
+    for name, noted in (("db", new), ("cache", digest)):
+        voices.store.add_model(name, noted, detector="fast", path="models/one", now=1)
+        voices.store.enthrone(name, noted, reason="by hand", now=2)
+    assert voices.scorer_for(replace(frame(values[:1]), entity="db")).model == new
+    # What is in memory is still what was noted.
+    assert voices.scorer_for(replace(frame(values[:1]), entity="cache")).model == digest
+    assert first.model == digest

@@ -178,7 +178,7 @@ def test_rows_are_taken_wide_long_and_by_line(one, api):
 def test_health_metrics_and_readiness(tmp_path):
     sink = MetricsSink()
     facts = {"stuck": "", "pending": 7, "sources": {}, "sinks": {"out": {"away": True}}}
-    facts["sources"]["files"] = {"queued": 2, "away": False}
+    facts["sources"]["files"] = {"queued": 2, "rows": 14, "away": False}
     with served(tmp_path, metrics=sink, health=lambda: facts) as one:
         api = one.client()
         assert api.get("/healthz").json == {"status": "alive"}

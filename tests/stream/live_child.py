@@ -19,9 +19,12 @@ from imdiffusion.stream import inserts, store
 from imdiffusion.stream.engine import Engine
 from imdiffusion.stream.engine_options import EngineOptions
 from imdiffusion.stream.open_event import EventRules
+from imdiffusion.stream.retention import Retention
 from imdiffusion.stream.running import run
 from imdiffusion.stream.store import Store
 
+# The rows are of long ago: on a slow machine they would go by their age while they come.
+FOREVER = Retention(details=1e5, kept=1e5, scores=1e5, peaks=1e5, events=1e5)
 # Where it may die: (class, method, before or after the method's own work).
 STAGES = {
     "ingest": (LineSource, "read", "after"),
@@ -50,8 +53,8 @@ class Ending(LineSource):
         return batch
 
 
-def die_at(stage, count):
-    owner, name, when = STAGES[stage]
+def die_at(stage, count, stages=STAGES):
+    owner, name, when = stages[stage]
     own, left = getattr(owner, name), iter(range(count))
 
     def dying(*args, **options):
@@ -64,7 +67,7 @@ def die_at(stage, count):
 
 
 def watch(folder):
-    with Store(folder / "live.db") as state:
+    with Store(folder / "live.db", retention=FOREVER) as state:
         engine = Engine(
             state,
             sources={name: Ending(folder / name, lines=5) for name in ("web", "db")},

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imdiffusion.data.frame import table_like
 from imdiffusion.data.timestamps import text_of
 from imdiffusion.report import wording
 from imdiffusion.results import duration, moment
@@ -103,22 +102,6 @@ def told_channels(event: Event) -> list[str]:
 def told_length(length: float, *, temporal: bool) -> str:
     """A duration in seconds, or a number of rows, in words."""
     return wording.duration(length) if temporal else f"{length:,.0f} rows"
-
-
-def score_table(analyses: Sequence[Analysis]) -> Any:
-    """Table with columns entity (where one has a name), timestamp (or position), score, alarm."""
-    parts: dict[str, list[Any]] = {}
-    named = any(analysis.frame.entity is not None for analysis in analyses)
-    for analysis in analyses:
-        frame, mine = analysis.frame, _own(analysis)
-        rows = np.arange(len(analysis.score))[mine]
-        if named:
-            parts.setdefault("entity", []).append(np.repeat(str(frame.entity), len(rows)))
-        time = rows if frame.timestamps is None else frame.timestamps[mine]
-        parts.setdefault("timestamp", []).append(time)
-        parts.setdefault("score", []).append(analysis.score[mine])
-        parts.setdefault("alarm", []).append(analysis.alarm[mine])
-    return table_like("pyarrow", {name: np.concatenate(runs) for name, runs in parts.items()})
 
 
 def iso(value: np.datetime64 | int) -> str | int:

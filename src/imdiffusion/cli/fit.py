@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from imdiffusion.cli.fleet import Fleet, asked, fit_fleet, knows_fleets, refuse
 from imdiffusion.cli.options import (
     Config,
-    Files,
-    Model,
+    MaybeFiles,
+    MaybeModel,
     Overrides,
     Preset,
     Seed,
@@ -22,17 +24,27 @@ from imdiffusion.cli.options import (
 )
 from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Step, Terminal, resumable
+from imdiffusion.errors import UsageError
 
 EXAMPLES = """imdiffusion fit train.csv --model m/
 
-imdiffusion fit host-a.parquet host-b.parquet --model m/ --set window=50 --set max_steps=4000"""
+imdiffusion fit host-a.parquet host-b.parquet --model m/ --set window=50 --set max_steps=4000
+
+imdiffusion fit --fleet services/ --out models/ --jobs 8"""
 
 
+@knows_fleets
 @reads_files
 def fit(
     ctx: typer.Context,
-    files: Files,
-    model: Model,
+    files: MaybeFiles = None,
+    model: MaybeModel = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="With --fleet: where its models go.", show_default=False
+        ),
+    ] = None,
     preset: Preset = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -50,31 +62,56 @@ def fit(
         bool, flag("--resume/--no-resume", help="Continue an interrupted identical fit.")
     ] = True,
     reading: Reading = Reading(),  # noqa: B008 - frozen
+    many: Fleet = Fleet(),  # noqa: B008 - frozen
 ) -> None:
     """Learn from normal data and save a model. Ctrl-C is safe: the same command continues."""
     from imdiffusion.cli.keywords import keywords
-    from imdiffusion.cli.outputs import check_model_output
 
-    terminal: Terminal = ctx.obj
     given = keywords(config, overrides, preset=preset, seed=seed, device=device)
     spans = [span(text) for text in exclude or ()]
-    state = resume_folder(model)
-    check_model_output(model)
-    train = reading.frames(files)
-    if not resume and state.exists():
-        shutil.rmtree(state)
+    folder = asked(many, files, out=out)
+    if folder is not None and out is not None:
+        refuse(model=model, no_resume=not resume)
+        fit_fleet(ctx.obj, folder, out, many, reading, keywords=given, spans=spans)
+        return
+    refuse(out=out)
+    if model is None:
+        raise UsageError("--model is not given", remedy="Name a folder for the model.")
+    train = _Training(ctx.obj, files or [], model, given, spans)
+    train.fit(reading, resume=resume)
 
-    from imdiffusion import ImDiffusion
 
-    detector = ImDiffusion(**given)
-    how = f"The state is kept in {state}: the same command continues from there."
-    with resumable(how), terminal.progress() as show:
-        detector.fit(
-            train, exclude=spans, checkpoint=state, on_progress=_watched(terminal, state, show)
-        )
-    detector.save(model)
-    shutil.rmtree(state, ignore_errors=True)
-    terminal.notice(_summary(detector, model))
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One fit of one model, from files to the folder it is saved in."""
+
+    terminal: Terminal
+    files: list[Path]
+    model: Path
+    given: dict[str, Any]
+    spans: list[tuple[str | int, str | int]]
+
+    def fit(self, reading: Reading, *, resume: bool) -> None:
+        """Read, train or go on training, save."""
+        from imdiffusion.cli.outputs import check_model_output
+
+        terminal, model = self.terminal, self.model
+        state = resume_folder(model)
+        check_model_output(model)
+        train = reading.frames(self.files)
+        if not resume and state.exists():
+            shutil.rmtree(state)
+
+        from imdiffusion import ImDiffusion
+
+        detector = ImDiffusion(**self.given)
+        how = f"The state is kept in {state}: the same command continues from there."
+        with resumable(how), terminal.progress() as show:
+            watch = _watched(terminal, state, show)
+            detector.fit(train, exclude=self.spans, checkpoint=state, on_progress=watch)
+        detector.save(model)
+        shutil.rmtree(state, ignore_errors=True)
+        terminal.notice(_summary(detector, model))
 
 
 def resume_folder(model: Path) -> Path:

@@ -19,8 +19,20 @@ Files = Annotated[
         show_default=False,
     ),
 ]
+MaybeFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="CSV (.csv, .csv.gz), Parquet or JSON lines; several files are several entities.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     Path, typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False)
+]
+MaybeModel = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False),
 ]
 DeviceName = Literal["auto", "cpu", "cuda"]
 TrainDevice = Annotated[

@@ -16,6 +16,7 @@ from imdiffusion.errors import DataError
 
 if TYPE_CHECKING:
     from imdiffusion.data.frame import Frame
+    from imdiffusion.data.layout import FileOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,11 @@ class Reading:
         ),
     ] = False
 
-    def frames(self, files: Sequence[Path]) -> Frame | dict[str, Frame]:
-        """One frame for one file without entities, else a dict of frames by entity.
+    def options(self) -> FileOptions:
+        """The same for `imdiffusion.read`."""
+        from imdiffusion.data.layout import FileOptions
 
-        Of several files, one without an entity column is the entity of its name. Raises
-        DataError for unusable data, or if two files hold the same entity.
-        """
-        from imdiffusion.data.files import FileOptions, read
-
-        options = FileOptions(
+        return FileOptions(
             timestamp=self.timestamp,
             layout=self.layout,
             entity_column=self.entity_column,
@@ -73,6 +70,16 @@ class Reading:
             ignore_columns=tuple(self.ignore_column or ()),
             sort=self.sort,
         )
+
+    def frames(self, files: Sequence[Path]) -> Frame | dict[str, Frame]:
+        """One frame for one file without entities, else a dict of frames by entity.
+
+        Of several files, one without an entity column is the entity of its name. Raises
+        DataError for unusable data, or if two files hold the same entity.
+        """
+        from imdiffusion.data.files import read
+
+        options = self.options()
         if len(files) == 1:
             return read(files[0], options)
         frames: dict[str, Frame] = {}
@@ -99,22 +106,32 @@ def stem(path: Path) -> str:
     return name or path.name
 
 
-def reads_files(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give `verb` the options of `Reading`; it receives them as its argument `reading`."""
-    own, shared = inspect.signature(verb).parameters, inspect.signature(Reading).parameters
-    hints = get_type_hints(verb, include_extras=True) | get_type_hints(Reading, include_extras=True)
+def bundled(kind: type, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb every field of `kind` as an option; it receives them as its argument `name`."""
 
-    @wraps(verb)
-    def joined(**given: Any) -> None:
-        reading = Reading(**{name: given.pop(name) for name in shared})
-        verb(**given, reading=reading)
+    def bundle(verb: Callable[..., None]) -> Callable[..., None]:
+        own, shared = inspect.signature(verb).parameters, inspect.signature(kind).parameters
+        hints = get_type_hints(verb, include_extras=True) | get_type_hints(
+            kind, include_extras=True
+        )
 
-    parameters = {name: own[name] for name in own if name != "reading"} | dict(shared)
-    joined.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in parameters.items()
-        ]
-    )
-    joined.__annotations__ = {name: hints[name] for name in parameters}
-    return joined
+        @wraps(verb)
+        def joined(**given: Any) -> None:
+            fields = {field: given.pop(field) for field in shared}
+            verb(**given, **{name: kind(**fields)})
+
+        parameters = {field: own[field] for field in own if field != name} | dict(shared)
+        joined.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                parameter.replace(annotation=hints[field], kind=inspect.Parameter.KEYWORD_ONLY)
+                for field, parameter in parameters.items()
+            ]
+        )
+        joined.__annotations__ = {field: hints[field] for field in parameters}
+        return joined
+
+    return bundle
+
+
+# The options of `Reading`, for a verb's argument `reading`.
+reads_files = bundled(Reading, "reading")

@@ -91,7 +91,7 @@ def open_source(path: str | Path) -> Source:
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file", remedy="Name a file in it.")
-    form = next((form for suffix, form in _FORMATS.items() if _ends(path, suffix)), None)
+    form = _FORMATS.get(suffix_of(path).lower())
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -117,6 +117,12 @@ def open_source(path: str | Path) -> Source:
         ) from error
 
 
+def suffix_of(path: Path) -> str:
+    """The end of a file's name that tells its form, as it is written; "" for no known form."""
+    found = next((suffix for suffix in _FORMATS if path.name.lower().endswith(suffix)), "")
+    return path.name[len(path.name) - len(found) :]
+
+
 def layout_of(source: Source, options: FileOptions) -> Layout:
     """Find out what the columns of a file are for; raises DataError where some are missing."""
     place = Place(str(source.path))
@@ -139,10 +145,6 @@ def layout_of(source: Source, options: FileOptions) -> Layout:
     if not channels:
         raise no_numbers(place)
     return Layout(False, timestamp, entity, channels)
-
-
-def _ends(path: Path, suffix: str) -> bool:
-    return path.name.lower().endswith(suffix)
 
 
 def _check_long(columns: list[str], whole: set[str], known: set[str | None], place: Place) -> None:

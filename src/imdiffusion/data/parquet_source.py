@@ -48,6 +48,25 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
+    def groups(self) -> list[int]:
+        """Number of rows of each row group, in order."""
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                about = file.metadata
+                return [about.row_group(g).num_rows for g in range(about.num_row_groups)]
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def group(self, number: int, columns: Sequence[str]) -> pa.Table:
+        """The named columns of one row group, in their own types."""
+        stored = [self._stored[name] for name in columns]
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                table = file.read_row_group(number, columns=stored).select(stored)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+        return table.rename_columns(list(columns))
+
     def line_of(self, row: int) -> int | None:
         """None: Parquet has no lines."""
         return None

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from imdiffusion.connectors.seam import Sink, Source
@@ -24,6 +25,7 @@ from imdiffusion.live.problems import ProblemsError
 from imdiffusion.live.upkeep import Upkeep
 from imdiffusion.live.voices import Voices
 from imdiffusion.stream.engine import Engine
+from imdiffusion.stream.estate import Estate
 from imdiffusion.stream.running import run
 from imdiffusion.stream.store import Store
 
@@ -121,6 +123,7 @@ class Detection:
             scorer_for=voices.scorer_for,
             rules=configuration.alerts.rules(),
             options=configuration.stream.options(),
+            estate=self._estate(configuration),
         )
         engine.open()
         self._engine = engine
@@ -132,6 +135,11 @@ class Detection:
                 if self._next is None:
                     raise
                 log.error("reload: what was not written comes again: %s", error)
+
+    def _estate(self, configuration: Configuration) -> Estate | None:
+        """What the other processes of the group leave, if they say where."""
+        peers = configuration.state.peers
+        return Estate(Path(peers), own=self.places.folder) if peers else None
 
     def _sources(self, configuration: Configuration) -> dict[str, Source]:
         """By id; those that are there already go on, those that are no more are let go."""

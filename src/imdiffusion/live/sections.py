@@ -12,7 +12,7 @@ from typing import Any
 from imdiffusion.errors import ConfigError
 from imdiffusion.registry import nearest
 from imdiffusion.stream.cold import ROW_BASELINES
-from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.engine_options import OVERLOADS, EngineOptions
 from imdiffusion.stream.open_event import EventRules
 from imdiffusion.stream.retention import Retention
 
@@ -43,6 +43,7 @@ class StateSection:
     """`[state]`: where everything lies that outlives a restart, and for how long."""
 
     path: str = _key("", "the folder; empty = imdiffusion/serve in the user's state folder")
+    peers: str = _key("", "folder of the state folders of a consumer group; empty = alone")
     details: float = _key(2.0, "days that seen and expected values are kept", above=0)
     kept: float = _key(30.0, "days that seen and expected values around events are kept", above=0)
     scores: float = _key(30.0, "days that scores are kept", above=0)
@@ -93,6 +94,12 @@ class StreamSection:
     every: float = _key(1.0, "seconds between checkpoints", above=0)
     stale_after: float = _key(2.0, "intervals of silence until an entity is stale", above=0)
     most_entities: int = _key(10_000, "entities watched at most", above=0)
+    overload: str = _key(
+        "wait", "what rows do that come faster than they are scored", choices=OVERLOADS
+    )
+    most_waiting: int = _key(
+        20_000, "rows of a source that wait at most where the oldest are shed", above=0
+    )
 
     def options(self) -> EngineOptions:
         """As the engine takes them."""
@@ -101,6 +108,8 @@ class StreamSection:
             stale_after=self.stale_after,
             hindsight=self.hindsight,
             most_entities=self.most_entities,
+            overload=self.overload,
+            most_waiting=self.most_waiting,
         )
 
 

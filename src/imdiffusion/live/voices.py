@@ -20,6 +20,7 @@ from imdiffusion.errors import (
 )
 from imdiffusion.live.configuration import Configuration
 from imdiffusion.live.feed import Feed, facts_of
+from imdiffusion.live.models import Models
 from imdiffusion.live.places import Places
 from imdiffusion.live.voice import Voice, feed_in
 from imdiffusion.stream.checkpoint import ModelVersion
@@ -57,6 +58,11 @@ class Voices:
         self.voices: dict[str, Voice] = {}
         self._told: dict[str, dict[str, int]] = {}
         self._refused: dict[str, set[str]] = {}
+        self.models = Models(
+            places,
+            device=str(configuration.keywords["device"]),
+            hindsight=configuration.stream.hindsight,
+        )
         self._reader = Reader(store.path)
         self._lock = threading.Lock()
 
@@ -128,7 +134,7 @@ class Voices:
             if live is None or live.digest in refused:
                 return None
             try:
-                return live, self._load(live)
+                return live, self.models.scorer(live)
             except ModelError as error:
                 log.error("the model %s of %s is refused: %s", live.digest, entity, error)
                 self._refuse(entity, live.digest)
@@ -141,24 +147,6 @@ class Voices:
         """Not to be tried again before the next start."""
         self._refused.setdefault(entity, set()).add(digest)
         self.store.count({("models_refused", entity): 1})
-
-    def _load(self, version: ModelVersion) -> EndingScorer:
-        """The scorer of a model on the disk. ModelError: torn, or another than was noted."""
-        from imdiffusion import ImDiffusion
-        from imdiffusion.stream.scorer import EntityScorer
-
-        device = str(self.configuration.keywords["device"])
-        detector = ImDiffusion.load(self.places.model(version.path), device=device)
-        entity = next(iter(detector._need_fit().values()))
-        scorer = EntityScorer(
-            entity, detector=version.detector, hindsight=self.configuration.stream.hindsight
-        )
-        if scorer.model != version.digest:
-            raise ModelError(
-                f"the model in {version.path} is {scorer.model}, not {version.digest}",
-                remedy="Restore it, or let another be fitted.",
-            )
-        return scorer
 
     def follow(self, engine: Engine) -> list[str]:
         """Let the engine hear of live models that do not speak yet; the entities."""

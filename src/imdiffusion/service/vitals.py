@@ -23,7 +23,7 @@ ABOUT = {
     "imdiffusion_done_total": "Rows scored, records sent; since the live state was begun.",
     "imdiffusion_passed_over_total": "What was passed over, by reason; since the state was begun.",
     "imdiffusion_model_age_seconds": "Seconds since the live model was fitted.",
-    "imdiffusion_queue_depth": "What waits: records for a sink, batches of a source, scored rows.",
+    "imdiffusion_queue_depth": "What waits: for a sink, in a source (batches, rows), scores.",
     "imdiffusion_away": "Whether a source or a sink could not be reached last time.",
     "imdiffusion_state_bytes": "Bytes of the live state on the disk.",
     "imdiffusion_http_total": "What the HTTP service did, by kind and outcome.",
@@ -112,6 +112,7 @@ def _queues(reader: Reader, health: Mapping[str, Any]) -> dict[Labels, float]:
     depths = {_labels(queue=f"sink {name}"): float(n) for name, n in reader.waiting().items()}
     for name, facts in health.get("sources", {}).items():
         depths[_labels(queue=f"source {name}")] = float(facts["queued"])
+        depths[_labels(queue=f"rows of source {name}")] = float(facts["rows"])
     if "pending" in health:
         depths[_labels(queue="checkpoint")] = float(health["pending"])
     return depths

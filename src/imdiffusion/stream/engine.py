@@ -8,7 +8,8 @@ after a kill are rows that nobody was told of.
 
 `turn` does one round of everything in the caller's thread; `run` gives each source and each sink a
 thread, so that a slow one holds up nobody else. What waits is bounded: a few batches a source (it
-is not read beyond them), `rows` scores between checkpoints, and the feed in the live state.
+is not read beyond them, or the oldest are shed), `rows` scores between checkpoints, and the feed in
+the live state.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from imdiffusion.errors import OutputError
 from imdiffusion.stream.clock import Clock, Patience, SystemClock
 from imdiffusion.stream.delivery import Delivery
 from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.estate import Estate
 from imdiffusion.stream.intake import Intake
 from imdiffusion.stream.judged import Scorer
 from imdiffusion.stream.open_event import EventRules
@@ -45,6 +47,7 @@ class Engine:
 
     scorer_for: makes the scorer of an entity from its first frame. clock and generator are given
     by tests; the generator draws the jitter of retries. The store is the caller's to close.
+    estate: what other processes of a group have left of entities that come to this one.
     """
 
     def __init__(
@@ -58,12 +61,13 @@ class Engine:
         options: EngineOptions | None = None,
         clock: Clock | None = None,
         generator: np.random.Generator | None = None,
+        estate: Estate | None = None,
     ) -> None:
         self.store, self.options = store, options or EngineOptions()
         self.clock = clock or SystemClock()
         self._generator = generator or np.random.default_rng()
         self._watch = Watch(
-            store, scorer_for, rules or EventRules(), self.options, clock=self.clock
+            store, scorer_for, rules or EventRules(), self.options, clock=self.clock, estate=estate
         )
         self._pending = Pending()
         self._due: deque[tuple[int, dict[str, str]]] = deque()
@@ -75,7 +79,7 @@ class Engine:
         self.intakes = {
             name: Intake(
                 name, source, offset=store.offset(name), clock=self.clock,
-                patience=self._new_patience(),
+                patience=self._new_patience(), most_rows=self.options.most_rows,
             )
             for name, source in sources.items()
         }  # fmt: skip
@@ -111,7 +115,7 @@ class Engine:
             "sources": {
                 name: {
                     "away": one.away, "ended": one.ended, "broken": one.broken,
-                    "queued": one.queued, "lost": one.lost,
+                    "queued": one.queued, "rows": one.rows, "lost": one.lost,
                 }
                 for name, one in self.intakes.items()
             },
@@ -144,6 +148,8 @@ class Engine:
         for name, intake in self.intakes.items():
             if self._stuck is None and (batch := intake.next()) is not None:
                 self._torn = True  # till all of it is taken: its offset comes last
+                for reason, count in intake.newly_passed_over().items():
+                    self._pending.count(reason, name, count)  # with an offset that covers it
                 self._watch.take(name, batch, self._pending)
                 self._torn, worked = False, True
         late = self.clock.steady() - self._written >= self.options.every

@@ -7,13 +7,16 @@ rows since the stream started, however they are cut into pushes, and over a rest
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from imdiffusion.arrival import Arrival, thresholds_of
 from imdiffusion.checkpoint import fingerprint
 from imdiffusion.data.frame import Frame
+from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.runs import ScoredRun
@@ -54,14 +57,22 @@ class EntityScorer:
     """Keeps `stream.judged.Scorer` for one fitted entity.
 
     detector: the name it speaks under. hindsight: judge every row a second time, once the rows
-    after it are there. Memory does not grow with the rows: see `nbytes`. Raises ModelError for a
-    model without thresholds at arrival.
+    after it are there. model: its version, where that is known already; None = looked up, which
+    reads all weights. Memory does not grow with the rows: see `nbytes`. The entity may be shared
+    by any number of scorers. Raises ModelError for a model without thresholds at arrival.
     """
 
-    def __init__(self, entity: Entity, *, detector: str = "fast", hindsight: bool = False) -> None:
+    def __init__(
+        self,
+        entity: Entity,
+        *,
+        detector: str = "fast",
+        hindsight: bool = False,
+        model: str | None = None,
+    ) -> None:
         self.entity, self.detector, self.hindsight = entity, detector, hindsight
         self.channels = entity.channels
-        self.model = version(entity)
+        self.model = version(entity) if model is None else model
         self._thresholds = thresholds_of(entity)
         self._begin()
 
@@ -197,8 +208,28 @@ def rows_times(frame: Frame) -> Instants:
 def version(entity: Entity) -> str:
     """What was fitted, as 16 hexadecimal digits: the same fit and settings, the same version."""
     facts = {name: value for name, value in entity.to_dict().items() if name != "history"}
-    weights = entity.network.state_dict()
+    arrays = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in facts.items() if name not in arrays}
     return fingerprint(
-        {"fitted": facts, "settings": entity.settings.to_dict(), "seed": entity.seed},
-        *(weights[name].cpu().numpy() for name in sorted(weights)),
+        {
+            "fitted": plain,
+            "settings": entity.settings.to_dict(),
+            "seed": entity.seed,
+            "weights": _digest(entity.network),
+        },
+        *(arrays[name] for name in sorted(arrays)),
     )[:16]
+
+
+_digests: WeakKeyDictionary[Fleet, str] = WeakKeyDictionary()
+
+
+def _digest(network: nn.Module) -> str:
+    """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
+    if isinstance(network, Fleet) and network in _digests:
+        return _digests[network]
+    weights = network.state_dict()
+    found = fingerprint({}, *(weights[name].cpu().numpy() for name in sorted(weights)))
+    if isinstance(network, Fleet):
+        _digests[network] = found
+    return found

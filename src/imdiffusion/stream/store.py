@@ -90,6 +90,21 @@ class Store(Closing):
             ).fetchone()
         return None if row is None else bytes(row[0])
 
+    def adopt(self, entity: str, states: Mapping[str, bytes], *, recorded: int) -> bool:
+        """Take these states of an entity for its own, unless those here are as new; whether so."""
+        with self._transaction():
+            (own,) = self._connection.execute(
+                "SELECT max(recorded) FROM states WHERE entity = ?", (entity,)
+            ).fetchone()
+            if own is not None and int(own) >= recorded:
+                return False
+            self._connection.execute("DELETE FROM states WHERE entity = ?", (entity,))
+            self._connection.executemany(
+                "INSERT INTO states VALUES (?, ?, ?, ?)",
+                [(entity, part, state, recorded) for part, state in states.items()],
+            )
+        return True
+
     def offset(self, source: str) -> str | None:
         """Where a source stood at the last checkpoint; None = at its beginning."""
         with self._turn, storage(self.path):

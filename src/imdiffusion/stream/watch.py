@@ -10,6 +10,7 @@ from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
 from imdiffusion.stream.clock import Clock
 from imdiffusion.stream.engine_options import EngineOptions
+from imdiffusion.stream.estate import Estate
 from imdiffusion.stream.judged import Scorer
 from imdiffusion.stream.open_event import EventRules
 from imdiffusion.stream.pending import Pending
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """The entities by name. successors: (entity, scorer), to speak from the next round on."""
+    """The entities by name. successors: (entity, scorer), to speak from the next round on.
+
+    estate: what other processes have left; an entity that comes from one goes on where it was.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,9 @@ class Watch:
         options: EngineOptions,
         *,
         clock: Clock,
+        estate: Estate | None = None,
     ) -> None:
+        self._estate = estate
         self.entities: dict[str, Watched] = {}
         self.successors: deque[tuple[str, Scorer]] = deque()
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
@@ -42,12 +48,24 @@ class Watch:
         """Every entity of the last checkpoint is watched again, with its open events."""
         for name, part, state in self._store.states():
             if part == "tracker":
-                self.entities[name] = self._new_watched(name)
-                try:
-                    self.entities[name].tracker.restore(state)
-                except Exception:  # better a fresh one than no detection at all
-                    log.exception("the events of %s cannot be gone on with: begun afresh", name)
-                    self.entities[name] = self._new_watched(name)
+                self._restore_events(name, state)
+
+    def _restore_events(self, name: str, state: bytes) -> None:
+        self.entities[name] = self._new_watched(name)
+        try:
+            self.entities[name].tracker.restore(state)
+        except Exception:  # better a fresh one than no detection at all
+            log.exception("the events of %s cannot be gone on with: begun afresh", name)
+            self.entities[name] = self._new_watched(name)
+
+    def _inherit(self, name: str) -> None:
+        """Go on where another process was, which had the entity since this one had it last."""
+        legacy = None if self._estate is None else self._estate.of(name)
+        if legacy is None or not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
+            return
+        log.info("%s goes on where %s was", name, legacy.folder)
+        if "tracker" in legacy.states:
+            self._restore_events(name, legacy.states["tracker"])
 
     def _new_watched(self, name: str) -> Watched:
         return Watched(
@@ -82,6 +100,8 @@ class Watch:
             pending.count("entities_refused", source, len(frame))
             log.warning("source %s: one entity too many, %s is not watched", source, name)
             return
+        if name not in self.entities or self.entities[name].state == "stale":
+            self._inherit(name)
         if name not in self.entities:
             self.entities[name] = self._new_watched(name)
         watched = self.entities[name]

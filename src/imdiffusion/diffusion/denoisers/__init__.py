@@ -5,13 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 from imdiffusion import registry
+from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
 
 
-def build(settings: Settings, channels: int) -> nn.Module:
-    """The network that the settings ask for, untrained, for windows of so many channels."""
+def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn.Module:
+    """The network that the settings ask for, untrained, for windows of so many channels.
+
+    entity_embedding: width of the vector that tells a fleet's network whose window it sees.
+    """
     network: nn.Module = registry.load("denoisers", settings.denoiser)(
         settings.window,
         channels,
@@ -27,5 +31,14 @@ def build(settings: Settings, channels: int) -> nn.Module:
         conditioning=settings.conditioning,
         attention=settings.attention,
         mask_ids=MASK_IDS,
+        entity_embedding=entity_embedding,
     )
     return network
+
+
+def new_network(
+    settings: Settings, channels: int, seed: int, name: str | None, *, embedding: int = 0
+) -> nn.Module:
+    """An untrained network; its weights hang on the seed and the name alone."""
+    with private_rng(seed_from(seed, "weights", name or "")):
+        return build(settings, channels, entity_embedding=embedding)

@@ -112,6 +112,7 @@ class ImTransformer(nn.Module):
         conditioning: str = "unconditional",
         attention: str = "both",
         mask_ids: int = 2,
+        entity_embedding: int = 0,
     ) -> None:
         super().__init__()
         self.patch_length = patch_length
@@ -128,6 +129,7 @@ class ImTransformer(nn.Module):
         self.step_embedding = step_embedding
         self.mask = nn.Embedding(mask_ids, step_embedding)
         self.channel = nn.Embedding(channels, channel_embedding)
+        self.entity = entity_projection(entity_embedding, step_embedding)
         centre = torch.arange(length // patch_length) * patch_length + (patch_length - 1) / 2
         self.register_buffer(
             "time", sinusoidal(centre, time_embedding, longest=10_000.0), persistent=False
@@ -141,7 +143,14 @@ class ImTransformer(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x_t: Tensor, t: Tensor, visible: Tensor, mask_id: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        visible: Tensor,
+        mask_id: Tensor,
+        whose: Tensor | None = None,
+    ) -> Tensor:
         """Predicted eps (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
         batch, length, channels = x_t.shape
         if self.conditional:
@@ -152,6 +161,8 @@ class ImTransformer(nn.Module):
             x = functional.relu(self.input(self._patches(x_t)))
         step = self.step(sinusoidal(t, self.step_embedding, longest=10_000.0))
         mask = self.mask(mask_id)
+        if whose is not None:
+            step = step + self.entity(whose)
         side = self._side(visible)
         skips = torch.zeros_like(x)
         for block in self.blocks:
@@ -185,6 +196,11 @@ def sinusoidal(position: Tensor, width: int, *, longest: float) -> Tensor:
     angle = position.float()[:, None] * frequency
     wave = torch.cat([angle.sin(), angle.cos()], dim=1)
     return functional.pad(wave, (0, width - 2 * half))
+
+
+def entity_projection(inputs: int, outputs: int) -> nn.Module:
+    """What a fleet's network makes of an entity's embedding (B, E); nothing where E is 0."""
+    return nn.Linear(inputs, outputs, bias=False) if inputs else nn.Identity()
 
 
 def _projection(inputs: int, outputs: int) -> nn.Linear:

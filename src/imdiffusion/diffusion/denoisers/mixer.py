@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imdiffusion.diffusion.denoisers.imtransformer import sinusoidal
+from imdiffusion.diffusion.denoisers.imtransformer import entity_projection, sinusoidal
 
 
 class MixerBlock(nn.Module):
@@ -59,6 +59,7 @@ class Mixer(nn.Module):
         step_embedding: int = 128,
         conditioning: str = "unconditional",
         mask_ids: int = 2,
+        entity_embedding: int = 0,
         **_attention: object,
     ) -> None:
         super().__init__()
@@ -72,6 +73,7 @@ class Mixer(nn.Module):
         self.step = nn.Sequential(nn.Linear(step_embedding, width), nn.SiLU())
         self.mask = nn.Embedding(mask_ids, width)
         nn.init.zeros_(self.mask.weight)
+        self.entity = entity_projection(entity_embedding, width)
         self.blocks = nn.ModuleList(
             MixerBlock(tokens, width, feedforward, dropout) for _ in range(layers)
         )
@@ -80,7 +82,14 @@ class Mixer(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x_t: Tensor, t: Tensor, visible: Tensor, mask_id: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        visible: Tensor,
+        mask_id: Tensor,
+        whose: Tensor | None = None,
+    ) -> Tensor:
         """Prediction (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
         batch, length, channels = x_t.shape
         if self.conditional:
@@ -90,7 +99,10 @@ class Mixer(nn.Module):
             planes = x_t
         x = self.input(planes.reshape(batch, length // self.patch_length, -1))
         context = self.step(sinusoidal(t, self.step_embedding, longest=10_000.0))
-        x = x + self.position + (context + self.mask(mask_id))[:, None, :]
+        context = context + self.mask(mask_id)
+        if whose is not None:
+            context = context + self.entity(whose)
+        x = x + self.position + context[:, None, :]
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.output(self.norm(x))

@@ -28,10 +28,17 @@ class Relay(nn.Module):
         self.coarse = Mixer(length, channels, **settings)
         self.sharp = Rows(length, channels, **settings)
 
-    def forward(self, x_t: Tensor, t: Tensor, visible: Tensor, mask_id: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        visible: Tensor,
+        mask_id: Tensor,
+        whose: Tensor | None = None,
+    ) -> Tensor:
         """Prediction (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
         last = t == 0
-        parts = (x_t, t, visible, mask_id)
+        parts = (x_t, t, visible, mask_id) if whose is None else (x_t, t, visible, mask_id, whose)
         out = torch.empty_like(x_t)
         for network, chosen in ((self.coarse, ~last), (self.sharp, last)):
             if chosen.all():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imdiffusion.diffusion.denoisers.imtransformer import sinusoidal
+from imdiffusion.diffusion.denoisers.imtransformer import entity_projection, sinusoidal
 from imdiffusion.diffusion.denoisers.mixer import MixerBlock
 
 
@@ -36,6 +36,7 @@ class Rows(nn.Module):
         dropout: float = 0.1,
         step_embedding: int = 128,
         conditioning: str = "unconditional",
+        entity_embedding: int = 0,
         **_others: object,
     ) -> None:
         super().__init__()
@@ -47,6 +48,7 @@ class Rows(nn.Module):
         )
         self.step_embedding = step_embedding
         self.step = nn.Sequential(nn.Linear(step_embedding, width), nn.SiLU())
+        self.entity = entity_projection(entity_embedding, width)
         self.gather = nn.Linear(patch_length * width, width)
         self.position = nn.Parameter(torch.zeros(tokens, width))
         nn.init.normal_(self.position, std=0.02)
@@ -61,7 +63,14 @@ class Rows(nn.Module):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, x_t: Tensor, t: Tensor, visible: Tensor, mask_id: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        visible: Tensor,
+        mask_id: Tensor,
+        whose: Tensor | None = None,
+    ) -> Tensor:
         """Prediction (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
         batch, length, _ = x_t.shape
         planes = x_t
@@ -69,6 +78,8 @@ class Rows(nn.Module):
             seen = torch.where(visible, x_t, 0.0)
             planes = torch.cat([seen, visible.to(x_t.dtype)], dim=-1)
         row = self.read(planes)
+        if whose is not None:
+            row = row + self.entity(whose)[:, None, :]
         step = self.step(sinusoidal(t, self.step_embedding, longest=10_000.0))
         x = self.gather(row.reshape(batch, length // self.patch_length, -1))
         x = x + self.position + step[:, None, :]
