@@ -136,7 +136,7 @@ def drawing(case: Case, run: Kept, split: Split) -> str:
             case.title,
             span.start,
             channels,
-            np.nan_to_num(run.score[span].astype(np.float64)),
+            np.where(np.isnan(run.score[span]), 0.0, run.score[span].astype(np.float64)),
             run.threshold,
             split.truth.label()[span],
         )

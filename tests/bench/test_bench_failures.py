@@ -100,6 +100,18 @@ def test_a_channel_that_never_moves_and_rows_without_a_value_or_score_are_no_num
         missed(replace(run, score=run.score[:10]), data)
 
 
+def test_a_score_without_bounds_is_the_worst_and_is_drawn():
+    parts = np.ones((ROWS, 2), np.float32)
+    parts[300:310, 1] = np.inf
+    run = scored((300, 310, np.inf), channel_scores=parts)
+    (case,) = false_alarms(run, split([(900, 901)]))
+    assert (case.peak, case.channels) == (np.inf, (1, 0))
+    assert run.shares[305] == pytest.approx([0, 1])
+    text = strips(drawn(60, score=np.full(60, np.inf)))
+    assert "nan" not in text
+    assert "inf" not in text
+
+
 def test_the_worst_are_of_different_entities():
     (case,) = missed(scored(), split([(100, 110)], a=(100, 110, 5.0)))
     cases = [

@@ -19,7 +19,8 @@ Formatter = Callable[[float], str]
 WIDTH, LEFT, RIGHT = 720, 64, 12
 STRIP, GAP, TOP, BOTTOM = 88, 22, 46, 30
 MOST_POINTS = 360  # of one line: a longer one keeps the lowest and highest value of each bin
-_LEVELS = tuple(digit * 10.0**power for power in range(-3, 6) for digit in (1, 3))  # of a score
+MOST = 1e6  # times the threshold: a score above it is drawn there
+_LEVELS = tuple(digit * 10.0**power for power in range(-3, 7) for digit in (1, 3))  # of a score
 _STYLE = (
     ".strips{color:#1a1f26;font:12px system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif}"
     ".strips text{fill:currentColor}.strips .soft{fill-opacity:.72}.strips .head{font-weight:650}"
@@ -95,10 +96,11 @@ def _channel(strip: Strip, top: float, label: NDArray[np.bool_]) -> str:
 
 def _score(drawn: Strips, top: float) -> str:
     """The score on a logarithmic axis, its threshold, and a bar under each row in alarm."""
-    over = np.maximum(drawn.score / drawn.threshold, 1e-3)
+    over = np.clip(drawn.score / drawn.threshold, 1e-3, MOST)
     level = np.log10(over)
     low, high = _range([level, np.array([-0.3, 0.3])])
     marks = [y for y in map(math.log10, _LEVELS) if low < y < high]
+    marks = marks if len(marks) < 6 else ticks(low, high, 4)
     parts = [_shaded(drawn.label, top), _frame(top, low, high, lambda y: f"{10**y:.3g}", marks)]
     parts.append(_heading(top, "score / threshold (logarithmic)", "", False))
     at = _y(0.0, top, low, high)
