@@ -38,9 +38,11 @@ def updated(page: str) -> str:
 def _sentence(name: str) -> str:
     if name.startswith("docs/results/runs/"):
         return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
+    if name.startswith("docs/studies/gallery/"):
+        return "A case of docs/studies/gallery.md, drawn by docs/gallery.py"
     if re.match(r"docs/(results|studies)/\w+\.(md|html|svg)$", name):
         kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
-        maker = "quality" if Path(name).stem == "quality" else "results"
+        maker = Path(name).stem if Path(name).stem in ("quality", "gallery") else "results"
         return f"The {kind} of `{Path(name).stem}`, written by docs/{maker}.py"
     maker = f"{Path(name).stem}.py"
     if name.startswith("benchmarks/results/") and (ROOT / "benchmarks" / maker).exists():

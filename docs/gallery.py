@@ -1,14 +1,16 @@
 """Writes docs/studies/gallery.md and its plots from kept scores: `python docs/gallery.py FOLDER`.
 
-FOLDER is what `imdiffusion bench run headline --keep-scores FOLDER` filled; the data are in
-IMDIFFUSION_DATA. What is written by hand below a plot is kept as long as its heading stays the
-same, and the heading holds the score: another score is another case, to be looked at again.
+FOLDER is what `imdiffusion bench run headline --keep-scores FOLDER` filled; of several seeds the
+one with most entities counts, then the lowest. The data are in IMDIFFUSION_DATA. What is written by
+hand below a plot is kept as long as its heading stays the same, and the heading holds the score:
+another score is another case, to be looked at again.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +27,7 @@ from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, UsageError
 
 PAGE = Path(__file__).parent / "studies" / "gallery.md"
-VARIANT, SEED = "fast", 0
+VARIANT = "fast"
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
 EACH = 2  # cases of a kind and a set: ten of each kind over the five sets
 AROUND, MOST_ROWS = 250, 3000  # rows drawn on either side of a case; rows of a case drawn
@@ -52,6 +54,7 @@ class Found:
     false_alarms: list[Case] = field(default_factory=list)
     events: int = 0
     judged: int = 0
+    seed: int = 0
     states: set[str] = field(default_factory=set)
     runs: dict[tuple[str, str], Kept] = field(default_factory=dict)
     splits: dict[tuple[str, str], Split] = field(default_factory=dict)
@@ -60,9 +63,17 @@ class Found:
 def collect(folder: Path, root: Path | None) -> Found:
     """Judge every kept run of the default; those of the worst cases are held, no others."""
     found, seen = Found(), set[tuple[str, str]]()
-    for run in kept.load_all(folder):
-        if run.run["variant"] != VARIANT or run.run["seed"] != SEED:
+    heads = [run.run for run in kept.load_all(folder) if run.run["variant"] == VARIANT]
+    if not heads:
+        raise DataError(
+            f"{folder} holds no run of {VARIANT!r}", remedy="Keep the scores of the plan headline."
+        )
+    count = Counter(int(head["seed"]) for head in heads)
+    found.seed = min(count, key=lambda seed: (-count[seed], seed))
+    for head in heads:
+        if head["seed"] != found.seed:
             continue
+        run = kept.load(kept.kept_path(folder, head["id"]))
         where = (run.run["dataset"], run.run["entity"])
         if where in seen:
             raise DataError(
@@ -125,7 +136,7 @@ def drawing(case: Case, run: Kept, split: Split) -> str:
             case.title,
             span.start,
             channels,
-            np.nan_to_num(run.score[span].astype(np.float64)),
+            np.where(np.isnan(run.score[span]), 0.0, run.score[span].astype(np.float64)),
             run.threshold,
             split.truth.label()[span],
         )
@@ -166,9 +177,9 @@ def page_of(found: Found, said: Mapping[str, str], folder: str) -> str:
     lost = len(found.missed)
     parts = [
         QUESTION,
-        f"```sh\nimdiffusion bench run headline --seeds {SEED} --keep-scores {folder} "
+        f"```sh\nimdiffusion bench run headline --seeds {found.seed} --keep-scores {folder} "
         f"--out {folder}/runs.jsonl\npython docs/gallery.py {folder}\n```",
-        f"Row `{VARIANT}`, seed {SEED}, protocol `label_free`; commits "
+        f"Row `{VARIANT}`, seed {found.seed}, protocol `label_free`; commits "
         f"{', '.join(sorted(found.states))}; {found.judged} entities. Of "
         f"{found.events} events {lost} have no row in alarm; {len(found.false_alarms)} alarms are "
         f"{REACH} rows or more from any label.",

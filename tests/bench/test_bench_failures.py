@@ -17,7 +17,7 @@ from imdiffusion.bench.kept import Kept
 from imdiffusion.bench.page.strips import MOST_POINTS, Strip, Strips, strips
 from imdiffusion.bench.plan import Plan, Variant
 from imdiffusion.bench.runner import bench
-from imdiffusion.bench.split import Split, Truth
+from imdiffusion.bench.split import Scores, Split, Truth
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import DataError, UsageError
 
@@ -98,6 +98,18 @@ def test_a_channel_that_never_moves_and_rows_without_a_value_or_score_are_no_num
     assert (second.peak, second.departure, second.weight) == (0, 0, 0)
     with pytest.raises(DataError, match="of 10 rows, its label is of 1000"):
         missed(replace(run, score=run.score[:10]), data)
+
+
+def test_a_score_without_bounds_is_the_worst_and_is_drawn():
+    parts = np.ones((ROWS, 2), np.float32)
+    parts[300:310, 1] = np.inf
+    run = scored((300, 310, np.inf), channel_scores=parts)
+    (case,) = false_alarms(run, split([(900, 901)]))
+    assert (case.peak, case.channels) == (np.inf, (1, 0))
+    assert run.shares[305] == pytest.approx([0, 1])
+    text = strips(drawn(60, score=np.full(60, np.inf)))
+    assert "nan" not in text
+    assert "inf" not in text
 
 
 def test_the_worst_are_of_different_entities():
@@ -195,17 +207,26 @@ def test_the_gallery_is_written_and_keeps_what_was_written_by_hand(script, folde
     assert script.heading(louder) != one
 
 
-def test_the_gallery_asks_for_what_it_needs(script, folder):
+def test_the_gallery_asks_for_what_it_needs(script, folder, tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         script.main([])
     with pytest.raises(DataError, match="no scores are kept"):
         script.collect(folder, folder)
-    extra = kept.load_all(folder / "scores")
-    first = next(extra)
-    again = kept.kept_path(folder / "scores", "f" * 16)
-    again.write_bytes(kept.kept_path(folder / "scores", first.run["id"]).read_bytes())
-    try:
-        with pytest.raises(DataError, match="holds two runs of SMD"):
-            script.collect(folder / "scores", folder)
-    finally:
-        again.unlink()
+    first = next(kept.load_all(folder / "scores"))
+
+    def also(**changed):
+        scores = Scores(first.score)
+        return kept.keep(folder / "scores", {**first.run, "id": "f" * 16, **changed}, scores)
+
+    again = also(seed=7)  # one entity of another seed does not stand against two of this one
+    found = script.collect(folder / "scores", folder)
+    assert (found.seed, found.judged) == (0, 2)
+    also(variant="fast, otherwise")
+    assert script.collect(folder / "scores", folder).judged == 2
+    also()
+    with pytest.raises(DataError, match="holds two runs of SMD"):
+        script.collect(folder / "scores", folder)
+    again.unlink()
+    kept.keep(tmp_path, {**first.run, "variant": "another"}, Scores(first.score))
+    with pytest.raises(DataError, match="no run of 'fast'"):
+        script.collect(tmp_path, folder)

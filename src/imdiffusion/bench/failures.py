@@ -146,7 +146,8 @@ def _known(kept: Kept, split: Split) -> tuple[NDArray[np.bool_], NDArray[np.floa
             f"its label is of {len(label)}",
             remedy="Measure it again on these data.",
         )
-    return label, np.nan_to_num(kept.score.astype(np.float64) / kept.threshold)
+    score = kept.score.astype(np.float64) / kept.threshold
+    return label, np.where(np.isnan(score), 0.0, score)
 
 
 def _implicated(kept: Kept, start: int, end: int) -> tuple[int, ...]:

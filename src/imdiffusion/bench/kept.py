@@ -48,7 +48,8 @@ class Kept:
         """Each channel's share of the error (T, K): rows add up to 1, or to 0 without an error."""
         if self.channel_scores is None:
             return None
-        parts = np.maximum(np.nan_to_num(self.channel_scores), 0.0)
+        # An error without bounds outweighs all others, and leaves room to be added to another one.
+        parts = np.clip(np.nan_to_num(self.channel_scores), 0.0, 1e30)
         whole = parts.sum(axis=1, keepdims=True)
         return np.asarray(parts / np.where(whole > 0, whole, 1.0), np.float32)
 

@@ -19,6 +19,8 @@ Formatter = Callable[[float], str]
 WIDTH, LEFT, RIGHT = 720, 64, 12
 STRIP, GAP, TOP, BOTTOM = 88, 22, 46, 30
 MOST_POINTS = 360  # of one line: a longer one keeps the lowest and highest value of each bin
+MOST = 1e6  # times the threshold: a score above it is drawn there
+_LEVELS = tuple(digit * 10.0**power for power in range(-3, 7) for digit in (1, 3))  # of a score
 _STYLE = (
     ".strips{color:#1a1f26;font:12px system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif}"
     ".strips text{fill:currentColor}.strips .soft{fill-opacity:.72}.strips .head{font-weight:650}"
@@ -94,10 +96,12 @@ def _channel(strip: Strip, top: float, label: NDArray[np.bool_]) -> str:
 
 def _score(drawn: Strips, top: float) -> str:
     """The score on a logarithmic axis, its threshold, and a bar under each row in alarm."""
-    over = np.maximum(drawn.score / drawn.threshold, 1e-3)
+    over = np.clip(drawn.score / drawn.threshold, 1e-3, MOST)
     level = np.log10(over)
     low, high = _range([level, np.array([-0.3, 0.3])])
-    parts = [_shaded(drawn.label, top), _frame(top, low, high, lambda y: f"{10**y:.3g}")]
+    marks = [y for y in map(math.log10, _LEVELS) if low < y < high]
+    marks = marks if len(marks) < 6 else ticks(low, high, 4)
+    parts = [_shaded(drawn.label, top), _frame(top, low, high, lambda y: f"{10**y:.3g}", marks)]
     parts.append(_heading(top, "score / threshold (logarithmic)", "", False))
     at = _y(0.0, top, low, high)
     parts.append(f'<path class="limit" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
@@ -134,11 +138,13 @@ def _y(value: float, top: float, low: float, high: float) -> float:
     return top + STRIP * (1 - (value - low) / (high - low))
 
 
-def _frame(top: float, low: float, high: float, text: Formatter) -> str:
+def _frame(
+    top: float, low: float, high: float, text: Formatter, marks: Sequence[float] = ()
+) -> str:
     parts = [
         f'<path class="frame" d="M{LEFT} {top}H{WIDTH - RIGHT}V{top + STRIP}H{LEFT}Z"/>',
     ]
-    for mark in ticks(low, high, 4):
+    for mark in marks or ticks(low, high, 4):
         at = _y(mark, top, low, high)
         parts.append(
             f'<text class="soft" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{text(mark)}'
