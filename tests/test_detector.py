@@ -348,6 +348,18 @@ def test_gaps_in_time_become_unobserved_rows(fitted: ImDiffusion) -> None:
         assert len(fitted.impute(frame)) == 195 * 3
 
 
+def test_what_moves_where_nothing_ever_moved_has_a_finite_score() -> None:
+    tiny = {"window": 20, "width": 8, "feedforward": 8, "layers": 1, "mask_groups": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (DataWarning, ConvergenceWarning))
+        detector = ImDiffusion(**tiny, max_steps=20, validate_every=10).fit(np.full((300, 3), 2.0))
+    later = np.full((500, 3), 2.0)
+    later[300:320, 1] = 1e12
+    score = detector.decision_function(later)
+    assert np.isfinite(score).all()
+    assert score[300:320].min() > 1.0 > score[:100].max()
+
+
 def test_constant_and_empty_channels_are_accepted_and_said() -> None:
     train = np.column_stack([series(), np.full(300, 7.0), np.full(300, np.nan)])
     with pytest.warns(DataWarning) as told:

@@ -25,6 +25,9 @@ Sizes = NDArray[np.float64]
 
 Floor = Callable[[float], float]
 
+# Less evidence than this in normal rows is rounding: where nothing ever moved, all that moves later
+# is as far beyond it as a float32 can still tell.
+LEAST_EVIDENCE = 1e-6
 ERROR_FLOOR = 0.05  # residuals in standard deviations: what is smaller is not trusted
 
 
@@ -137,7 +140,7 @@ def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Uni
         known = row[np.isfinite(row)]
         if known.size:
             loud = rule.quiet * float(np.quantile(known, rule.quantile))
-            high[place] = max(loud, float(np.finfo(np.float32).tiny))
+            high[place] = max(loud, LEAST_EVIDENCE)
             recent[place] = np.quantile(known, np.linspace(0, 1, KNOTS))
     return Units(scale, high, recent)
 
