@@ -19,6 +19,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of e0, e1 and e2; nobody writes into them."""
     out = tmp_path_factory.mktemp("fitted") / "models"
-    found = fleet.fit(data, out, jobs=1, **TINY)
+    found = fleet.fit(data, out, jobs=1, threads=1, **TINY)
     assert statuses(found) == dict.fromkeys(("e0", "e1", "e2"), "done")
     return out

@@ -15,7 +15,7 @@ from imdiffusion.fleet.places import Places
 
 
 def test_an_entity_s_model_and_scores_are_those_of_the_detector(data, fitted, tmp_path):
-    found = fleet.detect(data, fitted, tmp_path / "out", jobs=1)
+    found = fleet.detect(data, fitted, tmp_path / "out", jobs=1, threads=1)
     assert not found.failed
     assert found.total("rows") == 3 * 160
     frame = pd.read_parquet(data / "e1.parquet")
@@ -33,7 +33,7 @@ def test_a_broken_entity_is_named_and_leaves_every_other_s_bits(data, fitted, tm
     table().assign(cpu=np.nan, disk=np.nan, net=np.nan).to_csv(mixed / "nan.csv", index=False)
     table(8).to_csv(mixed / "short.csv", index=False)
     (mixed / "notes.txt").write_text("")
-    found = fleet.fit(mixed, tmp_path / "models", jobs=1, **TINY)
+    found = fleet.fit(mixed, tmp_path / "models", jobs=1, threads=1, **TINY)
     assert found.failed.keys() == {"cut", "nan", "short"}
     assert "truncated" in found.failed["cut"]
     assert found.passed == {"notes.txt": "not a file of a known form"}
@@ -44,20 +44,20 @@ def test_a_broken_entity_is_named_and_leaves_every_other_s_bits(data, fitted, tm
     assert written["failures"] == found.failed
     # Scoring: an entity with other channels, and one that has no model.
     table().rename(columns={"cpu": "gpu"}).to_parquet(mixed / "e1.parquet", index=False)
-    scored = fleet.detect(mixed, tmp_path / "models", tmp_path / "mixed", jobs=1)
+    scored = fleet.detect(mixed, tmp_path / "models", tmp_path / "mixed", jobs=1, threads=1)
     assert scored.failed.keys() == {"cut", "e1", "nan", "short"}
     assert "'gpu'" in scored.failed["e1"]
     assert "no model" in scored.failed["nan"]
-    fleet.detect(data, fitted, tmp_path / "whole", jobs=1)
+    fleet.detect(data, fitted, tmp_path / "whole", jobs=1, threads=1)
     others = {name: bits for name, bits in left(tmp_path / "whole").items() if "e1" not in name}
     assert left(tmp_path / "mixed") == others
 
 
 def test_what_is_whole_is_not_done_again_and_what_changed_is(tmp_path):
     data, out = services(tmp_path / "in", 3), tmp_path / "models"
-    fleet.fit(data, out, jobs=1, **TINY)
+    fleet.fit(data, out, jobs=1, threads=1, **TINY)
     before = {name: (out / name / "manifest.json").stat().st_ino for name in ("e0", "e1", "e2")}
-    again = fleet.fit(data, out, jobs=1, **TINY)
+    again = fleet.fit(data, out, jobs=1, threads=1, **TINY)
     assert set(statuses(again).values()) == {"found"}
     assert before == {name: (out / name / "manifest.json").stat().st_ino for name in before}
     table(seed=9).to_parquet(data / "e0.parquet", index=False)
@@ -65,33 +65,35 @@ def test_what_is_whole_is_not_done_again_and_what_changed_is(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     (data / "e2.parquet").unlink()
     table(seed=7).to_csv(data / "e3.csv", index=False)
-    changed = fleet.fit(data, out, jobs=1, **TINY)
+    changed = fleet.fit(data, out, jobs=1, threads=1, **TINY)
     assert statuses(changed) == {"e0": "done", "e1": "done", "e3": "done"}
     assert changed.unused == ["e2"]
-    assert set(statuses(fleet.fit(data, out, jobs=1, **{**TINY, "smooth": 3})).values()) == {"done"}
+    assert set(
+        statuses(fleet.fit(data, out, jobs=1, threads=1, **{**TINY, "smooth": 3})).values()
+    ) == {"done"}
 
 
 def test_files_of_several_entities_are_taken_apart(data, fitted, tmp_path):
     parts = [pd.read_parquet(data / f"e{n}.parquet").assign(entity=f"e{n}") for n in range(3)]
     pd.concat(parts).to_parquet(tmp_path / "all.parquet", index=False)
-    found = fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, **TINY)
+    found = fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, threads=1, **TINY)
     assert not found.failed
     assert left(tmp_path / "models") == left(fitted)
     assert not (tmp_path / "models" / ".fleet" / "parts").exists()
-    again = fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, **TINY)
+    again = fleet.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, threads=1, **TINY)
     assert set(statuses(again).values()) == {"found"}
 
 
 def test_one_model_folder_scores_all(data, tmp_path):
     frames = {f"e{n}": pd.read_parquet(data / f"e{n}.parquet") for n in range(3)}
     ImDiffusion(**TINY).fit(frames).save(tmp_path / "one")
-    found = fleet.detect(data, tmp_path / "one", tmp_path / "out", jobs=1)
+    found = fleet.detect(data, tmp_path / "one", tmp_path / "out", jobs=1, threads=1)
     assert set(statuses(found).values()) == {"done"}
 
 
 def test_two_calls_do_not_write_to_one_folder(data, tmp_path):
     with Places(tmp_path / "out").alone(), pytest.raises(UsageError, match="another call"):
-        fleet.fit(data, tmp_path / "out", jobs=1, **TINY)
+        fleet.fit(data, tmp_path / "out", jobs=1, threads=1, **TINY)
 
 
 def test_what_cannot_work_is_refused_before_the_work(data, tmp_path):

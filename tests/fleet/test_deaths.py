@@ -25,7 +25,7 @@ def test_a_worker_that_dies_is_replaced_and_its_entity_is_not_lost(fitted, data,
             for process in workers():
                 kill(process)
 
-    found = fleet.fit(data, tmp_path / "models", jobs=1, watch=watch, **TINY)
+    found = fleet.fit(data, tmp_path / "models", jobs=1, threads=1, watch=watch, **TINY)
     assert killed
     assert set(statuses(found).values()) == {"done"}
     assert left(tmp_path / "models") == left(fitted)
@@ -39,7 +39,7 @@ def test_an_entity_whose_worker_always_dies_is_named(tmp_path, monkeypatch, data
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(fleet.__file__).parents[2]}")
-    found = fleet.fit(poison, tmp_path / "models", jobs=1, retries=1, **TINY)
+    found = fleet.fit(poison, tmp_path / "models", jobs=1, threads=1, retries=1, **TINY)
     assert found.failed.keys() == {"poison"}
     assert "died 2 times" in found.failed["poison"]
     assert "SIGKILL" in found.failed["poison"]
@@ -63,13 +63,14 @@ def test_workers_that_cannot_begin_end_the_call(tmp_path, monkeypatch, data):
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(fleet.__file__).parents[2]}")
     with pytest.raises(ConfigError, match=r"3 workers in a row .* no room"):
-        fleet.fit(data, tmp_path / "models", jobs=1, **TINY)
+        fleet.fit(data, tmp_path / "models", jobs=1, threads=1, **TINY)
 
 
 CALL = """
 import json, sys
 from imdiffusion import fleet
-fleet.fit(sys.argv[1], sys.argv[2], jobs=1, watch=lambda one, step: print(one.entity, flush=True),
+fleet.fit(sys.argv[1], sys.argv[2], jobs=1, threads=1,
+          watch=lambda one, step: print(one.entity, flush=True),
           **json.loads(sys.argv[3]))
 """
 
@@ -88,7 +89,7 @@ def test_a_killed_call_leaves_no_orphan_and_the_next_goes_on(data, fitted, tmp_p
         assert time.monotonic() < until, "a worker outlives its call"
         time.sleep(0.02)
     (out / ".0123abcd.e9").mkdir()  # half a model, as a kill may leave it
-    found = fleet.fit(data, out, jobs=1, **TINY)
+    found = fleet.fit(data, out, jobs=1, threads=1, **TINY)
     assert found.unused == []
     assert statuses(found)[first] == "found"
     assert not found.failed

@@ -82,7 +82,7 @@ def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
         if len(whole) == 2:
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
 
-    found = fleet.fit(data, out, on="ray", jobs=2, retries=5, watch=watch, **TINY)
+    found = fleet.fit(data, out, on="ray", jobs=2, threads=1, retries=5, watch=watch, **TINY)
     names = [f"e{number}" for number in range(4)]
     assert sorted(ended) == ["bad", *names]
     assert found.failed.keys() == {"bad"}
@@ -91,8 +91,8 @@ def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
     ours = {name: bits for name, bits in left(out).items() if name.split("/")[0] in names[:3]}
     assert ours == left(fitted)
     assert ray.is_initialized()  # the connection was not the call's to end
-    scored = fleet.detect(data, out, tmp_path / "ray", on="ray", jobs=1)
-    fleet.detect(data, out, tmp_path / "local", on="local", jobs=1)
+    scored = fleet.detect(data, out, tmp_path / "ray", on="ray", jobs=1, threads=1)
+    fleet.detect(data, out, tmp_path / "local", on="local", jobs=1, threads=1)
     assert scored.failed.keys() == {"bad"}
     assert left(tmp_path / "ray") == left(tmp_path / "local")
 

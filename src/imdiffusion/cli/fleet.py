@@ -38,7 +38,9 @@ class Fleet:
     on: Annotated[
         str,
         typer.Option(
-            metavar="ENGINE", help="local, ray, or ray://HOST:PORT.", rich_help_panel=PANEL
+            metavar="ENGINE",
+            help="Who works: local, ray, or ray://HOST:PORT.",
+            rich_help_panel=PANEL,
         ),
     ] = "local"
     jobs: Annotated[

@@ -15,7 +15,9 @@ from imdiffusion.fleet.seam import Engine, Said
 
 log = logging.getLogger(__name__)
 
-UNTRIED = 3  # so many workers in a row may end before they are ready
+UNTRIED = 3  # so many workers in a row may end before they are ready, if none ever was
+UNLUCKY = 12  # and so many where some were: a node that goes takes those with it that begin there
+PAUSE = 0.1  # seconds before another is begun after such an end; doubled each time, up to 5
 PATIENCE = 60.0  # seconds without a ready worker until that is said
 DIED = 3  # exit code of an order whose workers died
 
@@ -36,6 +38,7 @@ class Pool:
         self._idle: list[int] = []
         self._busy: dict[int, int] = {}  # worker: number of its order
         self._next = self._untried = 0
+        self._any_ready, self._not_before = False, 0.0
         self._heard = time.monotonic()
 
     def work(self, orders: Sequence[Order]) -> Iterator[tuple[int, Answer]]:
@@ -46,6 +49,8 @@ class Pool:
         while self._waiting or self._busy:
             self._deal()
             said = self.engine.wait(1.0)
+            if not said and not self._busy and not self._starting:
+                time.sleep(PAUSE)  # between two tries nobody is there to be waited for
             for one in said:
                 self._heard = time.monotonic()
                 yield from self._heed(one)
@@ -62,7 +67,7 @@ class Pool:
         while self._idle:  # what waits no more needs them no more, and others may need the room
             self.engine.stop(self._idle.pop())
         wanted = min(len(self._waiting), self.engine.slots - len(self._busy))
-        while len(self._starting) < wanted:
+        while len(self._starting) < wanted and time.monotonic() >= self._not_before:
             self._starting.add(self._next)
             self.engine.start(self._next)
             self._next += 1
@@ -78,7 +83,7 @@ class Pool:
                 )
             self._starting.discard(said.worker)
             self._idle.append(said.worker)
-            self._untried = 0
+            self._any_ready, self._untried = True, 0
         else:
             number = self._busy.pop(said.worker)
             self._idle.append(said.worker)
@@ -92,9 +97,11 @@ class Pool:
         if said.worker in self._starting:
             self._starting.discard(said.worker)
             self._untried += 1
-            if self._untried >= UNTRIED:
+            pause = min(5.0, PAUSE * 2**self._untried)
+            self._not_before = time.monotonic() + pause
+            if self._untried >= (UNLUCKY if self._any_ready else UNTRIED):
                 raise ConfigError(
-                    f"{UNTRIED} workers in a row ended before they could begin: {said.ended}",
+                    f"{self._untried} workers in a row ended before they could begin: {said.ended}",
                     remedy="Is imdiffusion installed where they are started?",
                 )
             return
