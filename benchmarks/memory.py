@@ -1,8 +1,8 @@
 """Peak memory and time of scoring a Parquet file of 10^4 to 10^7 rows x 38 channels.
 
 Each length is scored in a process of its own from the same saved model; the peak is the resident
-set the kernel reports for it. Time is that of a second call. Goals: the peak does not grow with the length and stays under 1 GB;
-time a row is the same for all lengths.
+set the kernel reports for it. Time is that of a second call. Goals: the peak does not grow with the
+length and stays under 1 GB; time a row is the same for all lengths.
 """
 
 from __future__ import annotations
