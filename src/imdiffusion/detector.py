@@ -147,7 +147,8 @@ class ImDiffusion(FittedState):
             )
             errors = np.concatenate([run.errors for run in runs], axis=1)
             limits = thresholds_of(entity) if at == "arrival" else None
-            return entity.score(errors, limits)[np.concatenate(own)]
+            score, mine = entity.score(errors, limits), np.concatenate(own)
+            return score if mine.all() else score[mine]
 
         return self._each(x, ignore_extra, one)
 

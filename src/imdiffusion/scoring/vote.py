@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Rule = Callable[..., float]
 
+PIECE = 1 << 20  # rows that are joined at once
 _TIE = 0.49  # ties are ordered by mean error within less than half a vote
 
 
@@ -48,8 +49,12 @@ class _JoinedSteps(ABC):
 
     def score(self, errors: Array) -> NDArray[np.float64]:
         """Errors (S, T) -> joined error / threshold (T,)."""
-        joined = self.join(errors.astype(np.float64), axis=0).astype(np.float64, copy=False)
-        return joined / self.thresholds[0]
+        score = np.empty(errors.shape[1], np.float64)
+        for first in range(0, len(score), PIECE):  # a copy of all in float64 would be large
+            piece = slice(first, first + PIECE)
+            score[piece] = self.join(errors[:, piece].astype(np.float64), axis=0)
+        score /= self.thresholds[0]
+        return score
 
 
 class MeanEnsemble(_JoinedSteps):
