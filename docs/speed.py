@@ -6,11 +6,11 @@ What stands under "## Answer" is written by hand and kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality import table
 
 from imdiffusion.bench.record import Record, read
 from imdiffusion.bench.studies.drawing import Chart, Line, figure
@@ -32,12 +32,6 @@ imdiffusion bench run trade --out docs/results/runs/trade.jsonl
 make bench
 python docs/speed.py
 ```"""
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Markdown, first column to the left."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def variants(records: list[Record]) -> list[dict[str, Any]]:

@@ -115,7 +115,7 @@ class ImDiffusion(FittedState):
         joined: dict[str | None, Entity] = {}
         for key, one in data.items():
             frame = single_frame(one, self._source, entity=str(key))
-            like = entities.get(str(key), guest([some], str(key)))
+            like = entities.get(str(key)) or guest([some], str(key))
             joined[str(key)] = enroll(like, frame, excluded=span_positions(frame, spans))
         self._entities = {**entities, **joined}
         return self
