@@ -193,7 +193,8 @@ def main() -> None:
         f"## Spread over seeds\n\n{seeds(records)}",
         f"{ALLOWED}\n\n{allowed}",
         "Significance and every row: [label_free.md](../results/label_free.md). Kinds of anomaly, "
-        "each on its own: [kinds.md](../results/kinds.md). The worst events missed and the worst "
+        "each on its own: [kinds.md](../results/kinds.md). Other rules for alarms: "
+        "[flagging.md](flagging.md). The worst events missed and the worst "
         "false alarms: [gallery.md](gallery.md).",
     ]
     with atomic_path(PAGE) as path:
