@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -160,9 +161,89 @@ def test_enrolling_a_member_calibrates_it_anew_and_keeps_its_embedding(tmp_path:
     assert member.scaler.centre[0] == pytest.approx(30, abs=3)
 
 
+def bad() -> dict[str, np.ndarray | pd.DataFrame]:
+    """Entities that cannot share, each for a reason of its own."""
+    table = pd.DataFrame(series(1), columns=list("abc"))
+    return {
+        "nan": np.full((300, 3), np.nan),
+        "short": series(1, 19),
+        "names": table,
+        "narrow": series(1)[:, :2],
+        "late": np.where(np.arange(300)[:, None] > 200, np.nan, series(1)),
+        "text": table.assign(a="x"),
+    }
+
+
+def test_who_cannot_be_fitted_is_named_and_leaves_every_other_s_bits(
+    fleet: ImDiffusion, tmp_path: Path
+) -> None:
+    first, *others = ((f"h{n}", series(n)) for n in range(3))
+    mixed = dict([*list(bad().items())[:3], first, *list(bad().items())[3:], *others])
+    with pytest.warns(DataWarning, match=r"entity '\w+' is left out and not fitted") as told:
+        found = ImDiffusion(scope="fleet", **TINY).fit(mixed)
+    assert found.entities_ == ("h0", "h1", "h2")
+    assert found.failed_.keys() == bad().keys()
+    assert len([one for one in told if "left out" in str(one.message)]) == len(bad())
+    reasons = found.failed_
+    assert "no value of entity 'nan' is observed" in reasons["nan"]
+    assert "19 rows, fewer than a window (20 rows)" in reasons["short"]
+    assert "other channels than the fleet: it has 'a', 'b', 'c' and lacks" in reasons["names"]
+    assert "other channels than the fleet: it lacks" in reasons["narrow"]
+    assert "held-out rows" in reasons["late"]
+    assert "'a'" in reasons["text"]
+    for detector, folder in ((fleet, "whole"), (found, "mixed")):
+        for entity in detector._need_fit().values():
+            entity.history.seconds = entity.history.earlier_seconds = 0.0
+        detector.save(tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "mixed").iterdir())
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "mixed" / name).read_bytes()
+    assert ImDiffusion.load(tmp_path / "mixed").failed_ == {}
+
+
+def test_the_channels_of_a_fleet_are_those_of_most_sound_entities() -> None:
+    few = pd.DataFrame(series(0), columns=list("xyz"))
+    empty = pd.DataFrame(np.full((300, 2), np.nan), columns=list("pq"))
+    most = pd.DataFrame(series(1), columns=list("abc"))
+    data = {"few": few, "e1": empty, "e2": empty, "e3": empty, "one": most, "two": most[[*"cab"]]}
+    tiny = {**TINY, "max_steps": 2, "validate_every": 1}
+    with pytest.warns(DataWarning) as told:
+        detector = ImDiffusion(scope="fleet", **tiny).fit(data)
+    assert [one for one in told if "'two' are in another order" in str(one.message)]
+    assert detector.entities_ == ("one", "two")
+    assert detector.channels_ == ("a", "b", "c")
+    centres = [one.scaler.centre for one in detector._need_fit().values()]
+    assert np.array_equal(*centres)
+
+
+def test_who_cannot_be_enrolled_is_named_and_the_others_are(fleet: ImDiffusion) -> None:
+    joined, alone = fitted(), fitted()
+    with pytest.warns(DataWarning, match="not enrolled"):
+        joined.enroll({**bad(), "h1": np.full((300, 3), np.nan), "new": series(7)})
+    alone.enroll({"new": series(7)})
+    assert joined.failed_.keys() == {*bad(), "h1"}
+    assert joined.entities_ == alone.entities_ == ("h0", "h1", "h2", "new")
+    for name in joined.entities_:
+        rows = {name: series(30, 90)}
+        assert np.array_equal(*(one.decision_function(rows)[name] for one in (joined, alone)))
+    before = joined._need_fit()
+    with pytest.raises(DataError, match="none of the 6 entities can be enrolled; 'nan': no value"):
+        joined.enroll(bad())
+    assert joined._need_fit() is before
+
+
+def test_where_nobody_is_sound_the_call_ends() -> None:
+    nobody = {name: bad()[name] for name in ("nan", "short", "late", "text")}
+    with pytest.raises(DataError, match="none of the 4 entities can be fitted; 'nan': no value"):
+        ImDiffusion(scope="fleet", **TINY).fit(nobody)
+    with pytest.raises(DataError, match="entity 'short' has 19 rows, fewer than a window"):
+        ImDiffusion(scope="fleet", **TINY).fit({"short": series(1, 19)})
+    with pytest.raises(ConfigError, match="needs timestamps"):  # the same of all: a setting's
+        ImDiffusion(scope="fleet", **TINY, alarms_per_day=1.0).fit({"a": series(0), "b": series(1)})
+
+
 def test_what_a_fleet_refuses(fleet: ImDiffusion) -> None:
-    with pytest.raises(DataError, match="'b' has other channels than entity 'a'"):
-        ImDiffusion(scope="fleet", **TINY).fit({"a": series(0), "b": series(1)[:, :2]})
     with pytest.raises(DataError, match="needs a name"):
         fleet.enroll(series(0))
     with pytest.raises(DataError, match="other channels than the fleet"):

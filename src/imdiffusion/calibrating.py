@@ -16,6 +16,7 @@ from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
+from imdiffusion.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +63,15 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
 
 
-def check_budget(entity: Entity) -> None:
+def check_budget(settings: Settings, period: np.timedelta64 | None) -> None:
     """ConfigError: a budget of events without timestamps, or for an ensemble that fits nothing."""
-    settings = entity.settings
     budget = f"alarms_per_day = {settings.alarms_per_day:g}"
     if settings.alarms_per_day and settings.ensemble == "rank":
         raise ConfigError(
             f"{budget} means nothing to ensemble = 'rank', which flags a share of what it scores",
             remedy="Set anomaly_share, or take another ensemble.",
         )
-    if settings.alarms_per_day and entity.period is None:
+    if settings.alarms_per_day and period is None:
         raise ConfigError(
             f"{budget} needs timestamps, and the training data has none",
             remedy="Give data with a time column, or set alarm_rate instead.",

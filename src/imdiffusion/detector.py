@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,7 +14,6 @@ from imdiffusion import presets
 from imdiffusion.arrival import arrival_runs, thresholds_of
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
-from imdiffusion.data.spans import span_positions
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion.fitting import fit_entities
@@ -21,7 +21,7 @@ from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, sin
 from imdiffusion.results import Analysis, event_table, imputation_table, tables
 from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.event import find_events
-from imdiffusion.sharing import enroll, fit_fleet, guest
+from imdiffusion.sharing import enroll, fit_fleet, fleet_of
 from imdiffusion.state import FittedState, device_of
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ class ImDiffusion(FittedState):
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
     missing value. Fitted attributes: `channels_`, `threshold_`, `num_parameters_`, `history_`,
-    `settings_`, `entities_`, `n_features_in_`.
+    `settings_`, `entities_`, `failed_`, `n_features_in_`.
 
     The constructor only stores; `fit` validates. ConfigError for an unknown keyword.
     """
@@ -63,7 +63,8 @@ class ImDiffusion(FittedState):
         ignore_columns: non-numeric columns to leave out; sort: sort rows by time first, here and
         whenever this detector reads rows; scores are then of the sorted rows.
         checkpoint: folder for the state of an interrupted fit; the same call continues it, to
-        bit-identical weights on CPU. Raises ConfigError, DataError.
+        bit-identical weights on CPU. With `scope="fleet"` an entity that cannot be fitted is left
+        out: `failed_` names it. Raises ConfigError, DataError.
         """
         settings = presets.resolve(self.preset, self._overrides)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
@@ -76,22 +77,23 @@ class ImDiffusion(FittedState):
         if not data:
             raise DataError("there is no entity to fit", remedy="Give at least one series.")
         names = [None if key is None else str(key) for key in data]
-        frames = (
-            single_frame(one, source, entity=name)
+        series = {
+            name: partial(single_frame, one, source, entity=name)
             for name, one in zip(names, data.values(), strict=True)
-        )
-        folder = None if checkpoint is None else Path(checkpoint)
-        fit = fit_fleet if settings.scope == "fleet" else fit_entities
-        fitted = fit(
-            frames,
-            settings,
-            spans=list(exclude),
-            seed=self.seed,
-            device=device,
-            checkpoint=folder,
-            on_progress=on_progress,
-        )
-        self._settings, self._entities = settings, dict(zip(names, fitted, strict=True))
+        }
+        how: dict[str, Any] = {
+            "spans": list(exclude),
+            "seed": self.seed,
+            "device": device,
+            "checkpoint": None if checkpoint is None else Path(checkpoint),
+            "on_progress": on_progress,
+        }
+        if settings.scope == "fleet":
+            self._entities, self._failed = fit_fleet(series, settings, **how)
+        else:
+            fitted = fit_entities((read() for read in series.values()), settings, **how)
+            self._entities, self._failed = dict(zip(names, fitted, strict=True)), {}
+        self._settings = settings
         self._many, self._source = many, source
         self._fitted_as = (self.preset, self.seed, dict(self._overrides))
         return self
@@ -101,22 +103,23 @@ class ImDiffusion(FittedState):
 
         x: a dict of series or a file of several entities: their first hours, a window of rows at
         least. Each gets a scaler, units and thresholds of its own; the weights are the fleet's. An
-        entity that is there already is calibrated anew, on these rows. exclude: as in `fit`.
-        Raises NotFittedError, ConfigError (no fleet), DataError.
+        entity that is there already is calibrated anew, on these rows; one that cannot be is left
+        as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
+        ConfigError (no fleet), DataError (nobody can join).
         """
         entities = self._need_fit()
+        fleet_of(next(iter(entities.values())))
         data, many = open_input(x, self._source)
         if not many:
             raise DataError(
                 "an entity that joins a fleet needs a name",
                 remedy="Give a dict: enroll({name: series}).",
             )
-        spans, some = list(exclude), next(iter(entities.values()))
-        joined: dict[str | None, Entity] = {}
-        for key, one in data.items():
-            frame = single_frame(one, self._source, entity=str(key))
-            like = entities.get(str(key)) or guest([some], str(key))
-            joined[str(key)] = enroll(like, frame, excluded=span_positions(frame, spans))
+        series = {
+            str(key): partial(single_frame, one, self._source, entity=str(key))
+            for key, one in data.items()
+        }
+        joined, self._failed = enroll(entities, series, spans=list(exclude))
         self._entities = {**entities, **joined}
         return self
 

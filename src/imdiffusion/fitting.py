@@ -116,6 +116,30 @@ class Prepared:
     part: Part
 
 
+def check(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> None:
+    """Raise where these rows cannot be fitted on: DataError, or ConfigError for the budget."""
+    total, where = len(frame.values), _of(frame)
+    if total < settings.window:
+        raise DataError(
+            f"the training data{where} has {total} rows, fewer than a window "
+            f"({settings.window} rows)",
+            remedy="Give more rows, or set a shorter window.",
+        )
+    observed = frame.observed & ~excluded[:, None]
+    split = held_out_from(total, settings.window, settings.holdout)
+    for part, name in ((observed[:split], "training"), (observed[split:], "held-out")):
+        if len(part) and not part.any():
+            raise DataError(
+                f"no value{where} is observed in the {len(part)} {name} rows",
+                remedy="Give rows with values, or exclude fewer of them.",
+            )
+    check_budget(settings, frame.period)
+
+
+def _of(frame: Frame) -> str:
+    return f" of entity {frame.entity!r}" if frame.entity else ""
+
+
 def prepare(
     frame: Frame,
     settings: Settings,
@@ -127,16 +151,11 @@ def prepare(
     number: int = NOBODY,
 ) -> Prepared:
     """Split and scale: all that comes before training. Raises and warns as `fit_entity` does."""
+    check(frame, settings, excluded=excluded)
     observed = frame.observed & ~excluded[:, None]
-    where = f" of entity {frame.entity!r}" if frame.entity else ""
+    where = _of(frame)
     total = len(frame.values)
     split = _split(total, settings, where)
-    for part, name in ((observed[:split], "training"), (observed[split:], "held-out")):
-        if len(part) and not part.any():
-            raise DataError(
-                f"no value{where} is observed in the {len(part)} {name} rows",
-                remedy="Give rows with values, or exclude fewer of them.",
-            )
     log.info("fit%s: %d rows to train on, %d held out", where, split, total - split)
     scaler = Scaler.fit(
         frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
@@ -153,7 +172,6 @@ def prepare(
         number=number,
     )
     entity.period = frame.period
-    check_budget(entity)
     rows = _seen_rows(entity, frame, observed)
     train, held = entity.shown(rows.slice(0, split)), entity.shown(_held(rows, split))
     # What the network overshoots beyond anything trained on is not to be expanded further.
@@ -183,8 +201,8 @@ def recalibrate(
         seed=entity.seed,
         device=entity.device,
     )
-    check_budget(copy)
-    split = _split(len(frame.values), settings, f" of entity {frame.entity!r}")
+    check_budget(settings, copy.period)
+    split = _split(len(frame.values), settings, _of(frame))
     observed = frame.observed & ~excluded[:, None]
     calibrate(copy, _seen_rows(copy, frame, observed), split)
     return copy
@@ -201,11 +219,6 @@ def _held(rows: Rows, split: int) -> Rows:
 def _split(total: int, settings: Settings, where: str) -> int:
     """The row where the held-out tail begins; `total` where there are too few rows for one."""
     length = settings.window
-    if total < length:
-        raise DataError(
-            f"the training data{where} has {total} rows, fewer than a window ({length} rows)",
-            remedy="Give more rows, or set a shorter window.",
-        )
     split = held_out_from(total, length, settings.holdout)
     if split == total:
         warnings.warn(

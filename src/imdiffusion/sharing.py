@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,8 @@ from imdiffusion.diffusion.denoisers import new_network
 from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.entity import Entity
-from imdiffusion.errors import ConfigError, DataError
-from imdiffusion.fitting import prepare
+from imdiffusion.errors import ConfigError, DataError, DataWarning
+from imdiffusion.fitting import check, prepare
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
@@ -46,8 +49,46 @@ def new_fleet(
         return Fleet(network, entities, size).to(device)
 
 
+class Roll:
+    """The entities of a call: who cannot be used is left out, and named with the reason."""
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb  # "fitted" or "enrolled"
+        self._errors: dict[str, DataError | ConfigError] = {}
+
+    @contextmanager
+    def calling(self, name: str | None) -> Iterator[None]:
+        """Whatever is wrong with an entity's data within this is its own trouble."""
+        try:
+            yield
+        except (DataError, ConfigError) as error:
+            self._errors[str(name)] = error.with_traceback(None)  # which would hold its rows
+
+    def failed(self, sound: Sized) -> dict[str, str]:
+        """Why an entity was left out, by name, each told as a DataWarning.
+
+        Raises where nobody is sound: the error of all, or one that names the first of them.
+        """
+        told = {name: str(error) for name, error in self._errors.items()}
+        if told and not len(sound):
+            name, first = next(iter(self._errors.items()))
+            if len(set(told.values())) == 1:
+                raise first
+            raise DataError(
+                f"none of the {len(told)} entities can be {self.verb}; {name!r}: {first.what}",
+                remedy=first.remedy,
+            )
+        for name, reason in told.items():
+            warnings.warn(
+                f"entity {name!r} is left out and not {self.verb}: {reason}",
+                DataWarning,
+                stacklevel=4,
+            )
+        return told
+
+
 def fit_fleet(
-    frames: Iterable[Frame],
+    series: Mapping[str | None, Callable[[], Frame]],
     settings: Settings,
     *,
     spans: Sequence[tuple[Any, Any]] = (),
@@ -55,20 +96,18 @@ def fit_fleet(
     device: torch.device,
     checkpoint: Path | None = None,
     on_progress: OnProgress | None = None,
-) -> list[Entity]:
-    """Fit entities that share one network; spans: what to leave out, as in `fit_entities`.
+) -> tuple[dict[str | None, Entity], dict[str, str]]:
+    """Fit entities that share one network: they, and why others could not be fitted, by name.
 
-    Raises DataError where channels differ or one entity cannot be fitted, naming it.
+    series: reads an entity's rows. spans: what to leave out, as in `fit_entities`. An entity that
+    cannot be read or fitted, or has other channels than most, is left out with a DataWarning: the
+    others become bit for bit what they would be without it. Raises DataError or ConfigError where
+    none is left.
     """
-    series = list(frames)
-    channels = series[0].channels
-    for frame in series:
-        if frame.channels != channels:
-            raise DataError(
-                f"entity {frame.entity!r} has other channels than entity {series[0].entity!r}",
-                remedy="A fleet shares its channels: leave it out, or use scope='entity'.",
-            )
-    fleet = new_fleet(settings, len(channels), len(series), seed=seed, device=device)
+    frames, failed = _sound(series, settings, spans)
+    fleet = new_fleet(
+        settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
+    )
     ready = [
         prepare(
             frame,
@@ -79,7 +118,7 @@ def fit_fleet(
             fleet=fleet,
             number=number,
         )
-        for number, frame in enumerate(series, start=1)
+        for number, frame in enumerate(frames.values(), start=1)
     ]
     history = Trainer(
         fleet,
@@ -87,7 +126,7 @@ def fit_fleet(
         settings,
         seed=seed,
         device=device,
-        length=min(MOST_LENGTH, math.sqrt(len(series))),
+        length=min(MOST_LENGTH, math.sqrt(len(frames))),
         checkpoint=checkpoint,
         on_progress=on_progress,
     ).fit()
@@ -99,26 +138,92 @@ def fit_fleet(
     log.info(
         "a fleet of %d entities shares %d parameters", len(ready), ready[0].entity.num_parameters
     )
-    return [one.entity for one in ready]
+    return {name: one.entity for name, one in zip(frames, ready, strict=True)}, failed
 
 
-def enroll(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Entity:
-    """An entity scaled and calibrated on these rows alone, under a network that is there already.
+def _sound(
+    series: Mapping[str | None, Callable[[], Frame]],
+    settings: Settings,
+    spans: Sequence[tuple[Any, Any]],
+) -> tuple[dict[str | None, Frame], dict[str, str]]:
+    """The frames that can share a network, channels in one order, and why the others cannot.
 
-    like: the member itself, or a `guest`. frame: a window of rows at least, in its channels.
+    Who has a say in which channels these are must itself be sound.
     """
-    if frame.channels != like.channels:
-        raise DataError(
-            f"entity {frame.entity!r} has other channels than the fleet",
-            remedy=f"A fleet shares its channels: {', '.join(like.channels)}.",
+    roll, frames = Roll("fitted"), dict[str | None, Frame]()
+    for name, read in series.items():
+        with roll.calling(name):
+            frame = read()
+            check(frame, settings, excluded=span_positions(frame, spans))
+            frames[name] = frame
+    votes = Counter(frozenset(frame.channels) for frame in frames.values())
+    most = votes.most_common(1)[0][0] if votes else frozenset()  # of as many, those of the first
+    order = next((one.channels for one in frames.values() if set(one.channels) == most), ())
+    sound: dict[str | None, Frame] = {}
+    for name, frame in frames.items():
+        with roll.calling(name):
+            sound[name] = _in_order(frame, order, "use scope='entity'")
+    return sound, roll.failed(sound)
+
+
+def _in_order(frame: Frame, channels: tuple[str, ...], otherwise: str) -> Frame:
+    """The frame with a fleet's channels in the fleet's order. DataError where it has others."""
+    more = [name for name in frame.channels if name not in set(channels)]
+    less = [name for name in channels if name not in set(frame.channels)]
+    if more or less:
+        both = (
+            f"{what} {_some(names)}" for what, names in (("has", more), ("lacks", less)) if names
         )
+        raise DataError(
+            f"entity {frame.entity!r} has other channels than the fleet: it {' and '.join(both)}",
+            remedy=f"A fleet shares its channels: leave it out, or {otherwise}.",
+        )
+    if frame.channels != channels:
+        warnings.warn(
+            f"channels of entity {frame.entity!r} are in another order than the fleet's; they "
+            "were put into that one",
+            DataWarning,
+            stacklevel=2,
+        )
+    return frame.select(channels)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def enroll(
+    members: Mapping[str | None, Entity],
+    series: Mapping[str, Callable[[], Frame]],
+    *,
+    spans: Sequence[tuple[Any, Any]] = (),
+) -> tuple[dict[str | None, Entity], dict[str, str]]:
+    """Entities scaled and calibrated on rows of their own, under the network of the members.
+
+    series: reads an entity's rows, a window at least, of the fleet's channels; a member keeps its
+    embedding. Returns those that joined, and why others could not, by name, with a DataWarning.
+    Raises DataError or ConfigError where none can.
+    """
+    roll, joined = Roll("enrolled"), dict[str | None, Entity]()
+    some = next(iter(members.values()))
+    for name, read in series.items():
+        with roll.calling(name):
+            frame = read()
+            like = members.get(name) or guest([some], name)
+            joined[name] = _enrolled(like, frame, excluded=span_positions(frame, spans))
+    return joined, roll.failed(joined)
+
+
+def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Entity:
+    frame = _in_order(frame, like.channels, "give it its channels")
     ready = prepare(
         frame,
         like.settings,
         excluded=excluded,
         seed=like.seed,
         device=like.device,
-        fleet=_fleet_of(like),
+        fleet=fleet_of(like),
         number=like.number,
     )
     ready.entity.history = like.history
@@ -143,7 +248,7 @@ def guest(members: Sequence[Entity], name: str | None) -> Entity:
         if all(one[key] is not None for one in facts)
     }
     own = {**facts[0], **middle, **thresholds, "name": name, "number": NOBODY}
-    return Entity.restore(own, _fleet_of(like), like.settings, seed=like.seed, device=like.device)
+    return Entity.restore(own, fleet_of(like), like.settings, seed=like.seed, device=like.device)
 
 
 def restore_fleet(
@@ -162,7 +267,8 @@ def restore_fleet(
     return [Entity.restore(one, fleet, settings, seed=seed, device=device) for one in facts]
 
 
-def _fleet_of(member: Entity) -> Fleet:
+def fleet_of(member: Entity) -> Fleet:
+    """The network that a member shares. ConfigError where it has one of its own."""
     if not isinstance(member.network, Fleet):
         raise ConfigError(
             "this model has a network for each entity: none can join",

@@ -30,6 +30,7 @@ class FittedState(Parameters):
     _settings: Settings
     _source: Source
     _many: bool
+    _failed: dict[str, str]
     _fitted_as: tuple[str, int, dict[str, Any]]  # preset, seed, overrides when `fit` was called
 
     # -- save and load
@@ -66,7 +67,7 @@ class FittedState(Parameters):
         detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
         detector._settings = Settings(**config["settings"])
         on = device_of(device)
-        detector._many = config["many"]
+        detector._many, detector._failed = config["many"], {}
         detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
         detector._source = Source(
             timestamp=config["timestamp"],
@@ -91,6 +92,12 @@ class FittedState(Parameters):
     def entities_(self) -> tuple[str | None, ...]:
         """Names of the fitted entities; (None,) for a single unnamed one."""
         return tuple(self._need_fit())
+
+    @property
+    def failed_(self) -> dict[str, str]:
+        """Entities that the last `fit` or `enroll` of a fleet left out, with the reason."""
+        self._need_fit()
+        return dict(self._failed)
 
     @property
     def channels_(self) -> tuple[str, ...]:

@@ -73,6 +73,25 @@ def test_what_is_whole_is_not_done_again_and_what_changed_is(tmp_path):
     ) == {"done"}
 
 
+def test_a_number_of_threads_that_is_asked_for_is_kept(data, fitted, tmp_path):
+    def call(threads: int | None) -> dict[str, str]:
+        return statuses(fleet.detect(data, fitted, tmp_path, jobs=1, threads=threads))
+
+    assert set(call(1).values()) == {"done"}
+    receipts = list((tmp_path / ".fleet" / "receipts").iterdir())
+    assert {json.loads(path.read_text())["threads"] for path in receipts} == {1}
+    assert json.loads((tmp_path / "fleet.json").read_text())["threads"] == 1
+    assert set(call(1).values()) == {"found"}
+    assert set(call(None).values()) == {"found"}  # no number is as good as any
+    assert set(call(2).values()) == {"done"}
+    # Receipts that do not say it are of an unknown number.
+    facts = json.loads(receipts[0].read_text())
+    assert facts.pop("threads") == 2
+    receipts[0].write_text(json.dumps(facts))
+    assert set(call(None).values()) == {"found"}
+    assert sorted(call(2).values()) == ["done", "found", "found"]
+
+
 def test_files_of_several_entities_are_taken_apart(data, fitted, tmp_path):
     parts = [pd.read_parquet(data / f"e{n}.parquet").assign(entity=f"e{n}") for n in range(3)]
     pd.concat(parts).to_parquet(tmp_path / "all.parquet", index=False)

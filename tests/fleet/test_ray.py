@@ -47,6 +47,17 @@ def cluster() -> Iterator[Cluster]:
             os.environ[name] = value
 
 
+def test_a_cluster_of_the_call_s_own_leaves_the_process_as_it_was():
+    # Ray makes it ask for a token. Were that left on, no worker of the tests below would begin.
+    before = dict(os.environ)
+    engine = ray_engine.RayEngine("", jobs=1, threads=1, gpus=0.0)
+    engine.close()
+    assert not ray.is_initialized()
+    assert {k: os.environ.get(k) for k in before | os.environ if "RAY_" in k} == {
+        k: v for k, v in before.items() if "RAY_" in k
+    }
+
+
 def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_engine, "RAY_DATA_BYTES", 0)
     whole = pd.concat([table(30, seed=n).assign(entity=f"e{n}") for n in range(3)])

@@ -56,7 +56,7 @@ def fit(
     spans = [[_plain(start), _plain(end)] for start, end in exclude]
     places = Places(Path(out))
 
-    def order(series: Series, threads: int) -> Order:
+    def order(series: Series, each: int) -> Order:
         return Order(
             "fit",
             series.entity,
@@ -67,7 +67,8 @@ def fit(
             reading=asdict(reading),
             keywords=given,
             exclude=spans,
-            threads=threads,
+            threads=each,
+            asked=threads is not None,
         )
 
     call = _Call("fit", Path(folder), places, reading, watch)
@@ -103,7 +104,7 @@ def detect(
             remedy="Make it: imdiffusion fit --fleet FOLDER --out MODELS.",
         )
 
-    def order(series: Series, threads: int) -> Order:
+    def order(series: Series, each: int) -> Order:
         return Order(
             "detect",
             series.entity,
@@ -113,7 +114,8 @@ def detect(
             model=str(fitted if shared else fitted / file_name(series.entity)),
             reading=asdict(reading),
             keywords={"device": device, "ignore_extra": ignore_extra},
-            threads=threads,
+            threads=each,
+            asked=threads is not None,
         )
 
     call = _Call("detect", Path(folder), places, reading, watch)
@@ -149,6 +151,7 @@ class _Call:
         self.summary.on, self.summary.passed = on, found.passed
         with self.places.alone():
             with closing(kind(where, jobs=jobs, threads=threads, gpus=gpus)) as engine:
+                self.summary.threads = engine.threads
                 self._work(engine, found, order, retries)
             self.summary.unused = self.places.unused(self.summary.outcomes)
             self.summary.seconds = time.monotonic() - began

@@ -46,7 +46,8 @@ def _answer(order: Order, began: float, heard: list[warnings.WarningMessage]) ->
     mark = _mark(order)
     target, place = Path(order.target), Path(order.receipt)
     known = read_receipt(place)
-    if known is not None and known.holds(mark, target):
+    threads = order.threads if order.asked else None
+    if known is not None and known.holds(mark, target, threads=threads):
         return Answer(FOUND, facts=known.facts, warnings=known.warnings, seconds=known.seconds)
     frame = _frame(order)
 
@@ -54,12 +55,13 @@ def _answer(order: Order, began: float, heard: list[warnings.WarningMessage]) ->
 
     facts = COMPUTE[order.verb](order, frame)
     took = time.monotonic() - began
-    write_receipt(place, Receipt(mark, digests(target), facts, _said(heard), took))
+    made = Receipt(mark, digests(target), facts, _said(heard), took, threads=order.threads)
+    write_receipt(place, made)
     return Answer(DONE, facts=facts)
 
 
 def _mark(order: Order) -> str:
-    """Everything the result hangs on but the machine and its number of threads."""
+    """Everything the result hangs on but the machine and its number of threads (see `Receipt`)."""
     facts: dict[str, Any] = {
         "verb": order.verb,
         "entity": order.entity,

@@ -22,7 +22,8 @@ from imdiffusion.fleet import splitting
 from imdiffusion.fleet.folder import Series
 from imdiffusion.fleet.seam import Said
 
-COMMAND = (sys.executable, "-m", "imdiffusion.fleet.worker")
+MODULE = "imdiffusion.fleet.worker"
+COMMAND = (sys.executable, "-m", MODULE)
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LAST_WORDS = 400  # characters of stderr that a death quotes
 GRACE = 20.0  # seconds that interrupted workers have to save their fits
@@ -38,6 +39,9 @@ class _Worker:
 
 class LocalEngine:
     """Processes of this machine; `threads` of each are this machine's cores by their number."""
+
+    patience = 0.0  # an interpreter that cannot begin here will not a second later
+    remedy = f"See what this says: {Path(sys.executable).name} -m {MODULE}"
 
     def __init__(
         self, where: str, *, jobs: int | None, threads: int | None, gpus: float = 0.0

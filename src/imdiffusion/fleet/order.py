@@ -20,7 +20,8 @@ class Order:
     receipt: the file that says of what the target was made. state: folder of a fit that was cut
     off. model: the model folder to score with ("" for fit). reading: `FileOptions` as a dict.
     keywords: of `ImDiffusion` (fit), or device and ignore_extra (detect). exclude: spans that a
-    fit leaves out. threads: of one tensor operation.
+    fit leaves out. threads: of one tensor operation. asked: whether the caller asked for so many: a
+    result that was made with another number is then made again.
     """
 
     verb: str
@@ -34,6 +35,7 @@ class Order:
     keywords: dict[str, Any] = field(default_factory=dict)
     exclude: list[list[Any]] = field(default_factory=list)
     threads: int = 1
+    asked: bool = False
 
     def to_json(self) -> str:
         """One line."""

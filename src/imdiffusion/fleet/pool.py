@@ -15,9 +15,9 @@ from imdiffusion.fleet.seam import Engine, Said
 
 log = logging.getLogger(__name__)
 
-UNTRIED = 3  # so many workers in a row may end before they are ready, if none ever was
-UNLUCKY = 12  # and so many where some were: a node that goes takes those with it that begin there
-PAUSE = 0.1  # seconds before another is begun after such an end; doubled each time, up to 5
+UNTRIED = 3  # so many workers in a row may end before they are ready, however long that takes
+UNLUCKY = 30.0  # seconds of such ends, where some were ready: who begins on a node goes with it
+PAUSE, LONGEST = 0.2, 5.0  # seconds before another is begun after such an end; doubled each time
 PATIENCE = 60.0  # seconds without a ready worker until that is said
 DIED = 3  # exit code of an order whose workers died
 
@@ -37,8 +37,9 @@ class Pool:
         self._starting: set[int] = set()
         self._idle: list[int] = []
         self._busy: dict[int, int] = {}  # worker: number of its order
-        self._next = self._untried = 0
-        self._any_ready, self._not_before = False, 0.0
+        self._next = self._untried = 0  # ends in a row of workers that were not ready yet
+        self._untried_since = self._not_before = 0.0
+        self._pause, self._any_ready = PAUSE, False
         self._heard = time.monotonic()
 
     def work(self, orders: Sequence[Order]) -> Iterator[tuple[int, Answer]]:
@@ -48,9 +49,12 @@ class Pool:
         self._heard = time.monotonic()
         while self._waiting or self._busy:
             self._deal()
-            said = self.engine.wait(1.0)
-            if not said and not self._busy and not self._starting:
-                time.sleep(PAUSE)  # between two tries nobody is there to be waited for
+            held = max(0.0, self._not_before - time.monotonic())
+            said: Sequence[Said] = []
+            if self._busy or self._starting:
+                said = self.engine.wait(min(1.0, held or 1.0))
+            else:  # between two tries nobody is there to be waited for
+                time.sleep(held)
             for one in said:
                 self._heard = time.monotonic()
                 yield from self._heed(one)
@@ -67,6 +71,8 @@ class Pool:
         while self._idle:  # what waits no more needs them no more, and others may need the room
             self.engine.stop(self._idle.pop())
         wanted = min(len(self._waiting), self.engine.slots - len(self._busy))
+        if self._untried:  # one is enough to see whether they begin now
+            wanted = min(wanted, 1)
         while len(self._starting) < wanted and time.monotonic() >= self._not_before:
             self._starting.add(self._next)
             self.engine.start(self._next)
@@ -83,7 +89,7 @@ class Pool:
                 )
             self._starting.discard(said.worker)
             self._idle.append(said.worker)
-            self._any_ready, self._untried = True, 0
+            self._any_ready, self._untried, self._pause = True, 0, PAUSE
         else:
             number = self._busy.pop(said.worker)
             self._idle.append(said.worker)
@@ -96,14 +102,7 @@ class Pool:
         """A worker ended unasked: its order goes to another one, unless that was tried enough."""
         if said.worker in self._starting:
             self._starting.discard(said.worker)
-            self._untried += 1
-            pause = min(5.0, PAUSE * 2**self._untried)
-            self._not_before = time.monotonic() + pause
-            if self._untried >= (UNLUCKY if self._any_ready else UNTRIED):
-                raise ConfigError(
-                    f"{self._untried} workers in a row ended before they could begin: {said.ended}",
-                    remedy="Is imdiffusion installed where they are started?",
-                )
+            self._begin_again(said.ended)
             return
         number = self._busy.pop(said.worker, None)
         if number is None:  # it had nothing to do; another is begun when there is
@@ -118,3 +117,19 @@ class Pool:
             return
         times = "once" if tried == 1 else f"{tried} times"
         yield number, Answer(FAILED, f"its worker died {times}: {said.ended}", DIED, attempts=tried)
+
+    def _begin_again(self, ended: str) -> None:
+        """A worker ended before it was ready: another one, later. Raises ConfigError: too many."""
+        now = time.monotonic()
+        if not self._untried:
+            self._untried_since = now
+        self._untried += 1
+        patience = max(self.engine.patience, UNLUCKY if self._any_ready else 0.0)
+        if self._untried >= UNTRIED and now - self._untried_since >= patience:
+            raise ConfigError(
+                f"{self._untried} workers in a row ended before they could begin: {ended}",
+                remedy=self.engine.remedy,
+            )
+        log.info("a worker ended before it was ready, another is begun: %s", ended)
+        if now >= self._not_before:  # several that end at once are one reason to wait
+            self._not_before, self._pause = now + self._pause, min(LONGEST, 2 * self._pause)

@@ -40,6 +40,7 @@ LAST_WORDS = 400  # characters of Ray's account of a death
 # Ours to decide only for a cluster that we start. Nothing is reported to Ray's makers, and a
 # worker without a share of a GPU sees what the machine has, as with `local`.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+AUTH_MODE = "RAY_AUTH_MODE"
 
 
 class _Actor:
@@ -65,9 +66,10 @@ class RayEngine:
     def __init__(self, where: str, *, jobs: int | None, threads: int | None, gpus: float) -> None:
         self.threads = threads or 1
         self._ours = not ray.is_initialized()
-        if self._ours:
-            _connect(where, cpus=(jobs or 0) * self.threads)
+        self._before = {name: os.environ.get(name) for name in (*SETTINGS, AUTH_MODE)}
         try:
+            if self._ours:
+                _connect(where, cpus=(jobs or 0) * self.threads)
             self.slots = jobs or _room(self.threads, gpus)
         except BaseException:
             self.close()
@@ -114,6 +116,7 @@ class RayEngine:
             ray.kill(actor)
         if self._ours:
             ray.shutdown()
+            _leave_as(self._before)
 
     def split(self, path: Path, into: Path, options: FileOptions) -> list[Series]:
         """By Ray Data where the file is Parquet and large, else as `local` does."""
@@ -150,6 +153,28 @@ def _connect(where: str, *, cpus: int) -> None:
             f"there is no Ray cluster at {where or 'RAY_ADDRESS'}: {error}",
             remedy="Check the address (ray://HOST:10001), and that `ray start --head` runs there.",
         ) from error
+
+
+def _leave_as(before: dict[str, str | None]) -> None:
+    """Undo what joining a cluster switched on in this process, which may join another one.
+
+    Ray makes its own clusters ask for a token, and the process that began one goes on asking those
+    of a later cluster, that have none: there every actor would end before it began.
+    """
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    try:
+        from ray._raylet import (  # type: ignore[attr-defined]
+            AuthenticationTokenLoader,
+            Config,
+        )
+    except ImportError:  # a version that knows no tokens
+        return
+    Config.initialize("")  # reads the variables anew
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _room(threads: int, gpus: float) -> int:

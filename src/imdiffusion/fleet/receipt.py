@@ -17,16 +17,25 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """mark: a digest of everything a result hangs on. files: sha256 of each file it became."""
+    """mark: a digest of everything a result hangs on but threads. files: sha256 of each it became.
+
+    threads: of one tensor operation, 0 = unknown. Sums hang on it, in their last bits.
+    """
 
     mark: str
     files: dict[str, str]
     facts: dict[str, int]
     warnings: list[str]
     seconds: float
+    threads: int = 0
 
-    def holds(self, mark: str, folder: Path) -> bool:
-        """Whether the folder still is what was made, and was made of what `mark` says."""
+    def holds(self, mark: str, folder: Path, *, threads: int | None = None) -> bool:
+        """Whether the folder still is what was made, and was made of what `mark` says.
+
+        threads: with so many, None = with any number.
+        """
+        if threads is not None and threads != self.threads:
+            return False
         return self.mark == mark and self.files == digests(folder)
 
 

@@ -30,10 +30,15 @@ class Engine(Protocol):
     where: what follows the engine's name, for instance an address. jobs: workers at most, None =
     as many as there is room for. threads: of each, None = its share. gpus: of each, may be a
     fraction. Raises ConfigError or UsageError for what it cannot do.
+
+    patience: seconds for which workers that end before they are ready are begun anew, where none
+    ever was: 0 where what fails once will fail again. remedy: what to look at when none begins.
     """
 
     slots: int
     threads: int
+    patience: float
+    remedy: str
 
     def start(self, worker: int) -> None:
         """Begin a worker; `wait` tells when it is ready."""

@@ -35,7 +35,8 @@ class Summary:
     """How a call ended.
 
     outcomes: by entity. passed: what was in the folder and is no entity, with the reason. unused:
-    results in `out` of entities that were not asked for. seconds: of the call.
+    results in `out` of entities that were not asked for. seconds: of the call. threads: of each
+    worker.
     """
 
     verb: str
@@ -46,6 +47,7 @@ class Summary:
     passed: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    threads: int = 0
 
     def of_status(self, status: str) -> list[Outcome]:
         """Those that ended so, by name: "done", "found" or "failed"."""
@@ -77,6 +79,7 @@ class Summary:
             "folder": self.folder,
             "out": self.out,
             "seconds": round(self.seconds, 3),
+            "threads": self.threads,
             "entities": len(self.outcomes),
             **{status: len(self.of_status(status)) for status in (DONE, FOUND, FAILED)},
             "totals": {name: self.total(name) for name in facts},
