@@ -16,7 +16,18 @@ from tiny import Done, ended
 import imdiffusion
 from imdiffusion.cli.app import app
 
-VERBS = ("demo", "doctor", "record", "fit", "detect", "impute", "report", "model", "config")
+VERBS = (
+    "demo",
+    "doctor",
+    "record",
+    "fit",
+    "enroll",
+    "detect",
+    "impute",
+    "report",
+    "model",
+    "config",
+)
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
 
 

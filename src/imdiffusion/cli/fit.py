@@ -10,7 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from imdiffusion.cli.fleet import Fleet, asked, fit_fleet, knows_fleets, refuse
+from imdiffusion.cli.fleet import (
+    Fleet,
+    asked,
+    end_with_failures,
+    fit_fleet,
+    knows_fleets,
+    refuse,
+)
 from imdiffusion.cli.options import (
     Config,
     MaybeFiles,
@@ -98,7 +105,7 @@ class _Training:
         terminal, model = self.terminal, self.model
         state = resume_folder(model)
         check_model_output(model)
-        train = reading.frames(self.files)
+        train, broken = self._read(reading)
         if not resume and state.exists():
             shutil.rmtree(state)
 
@@ -112,6 +119,20 @@ class _Training:
         detector.save(model)
         shutil.rmtree(state, ignore_errors=True)
         terminal.notice(_summary(detector, model))
+        failed = len(detector.failed_) + len(broken)
+        if failed:
+            end_with_failures(terminal, failed, failed + len(detector.entities_), 3)
+
+    def _read(self, reading: Reading) -> tuple[Any, dict[str, str]]:
+        """The series, and which files of a fleet cannot be read: those are told and left out."""
+        from imdiffusion.cli.keywords import check
+
+        if len(self.files) < 2 or check(self.given).scope != "fleet":
+            return reading.frames(self.files), {}
+        train, broken = reading.readable(self.files)
+        for name, reason in broken.items():
+            self.terminal.warn(f"{name} is left out: {reason}")
+        return train, broken
 
 
 def resume_folder(model: Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -183,5 +183,10 @@ def _watching(terminal: Terminal, out: Path) -> Iterator[Watch]:
 def _finish(terminal: Terminal, found: Summary) -> None:
     terminal.notice(found.told())
     if found.failed:
-        terminal.fail(f"{len(found.failed)} of {len(found.outcomes)} entities failed, see above.")
-        raise typer.Exit(found.exit_code)
+        end_with_failures(terminal, len(found.failed), len(found.outcomes), found.exit_code)
+
+
+def end_with_failures(terminal: Terminal, failed: int, total: int, code: int) -> NoReturn:
+    """The last line and the exit code of a call that some of its entities went through without."""
+    terminal.fail(f"{failed} of {total} entities failed, see above.")
+    raise typer.Exit(code)

@@ -79,13 +79,40 @@ class Reading:
         """
         from imdiffusion.data.files import read
 
-        options = self.options()
         if len(files) == 1:
-            return read(files[0], options)
+            return read(files[0], self.options())
+        return self._by_entity(files, read)
+
+    def readable(self, files: Sequence[Path]) -> tuple[dict[str, Frame], dict[str, str]]:
+        """The frames of those files that can be read, by entity; why others cannot, by file.
+
+        Raises DataError where none can be, or if two files hold the same entity.
+        """
+        from imdiffusion.data.files import read
+
+        broken: dict[str, DataError] = {}
+
+        def tried(path: Path, options: FileOptions) -> Frame | dict[str, Frame]:
+            try:
+                return read(path, options)
+            except DataError as error:
+                broken[str(path)] = error
+                return {}
+
+        frames = self._by_entity(files, tried)
+        if not frames:
+            raise next(iter(broken.values()))
+        return frames, {name: str(error) for name, error in broken.items()}
+
+    def _by_entity(
+        self,
+        files: Sequence[Path],
+        read: Callable[[Path, FileOptions], Frame | dict[str, Frame]],
+    ) -> dict[str, Frame]:
         frames: dict[str, Frame] = {}
         source: dict[str, Path] = {}
         for path in files:
-            found = read(path, options)
+            found = read(path, self.options())
             if not isinstance(found, dict):
                 found = {stem(path): replace(found, entity=stem(path))}
             for entity, frame in found.items():
