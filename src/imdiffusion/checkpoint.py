@@ -2,7 +2,7 @@
 
 A model is a folder:
     config.json          preset, seed and every setting
-    manifest.json        format, sha256 of the other files, and each entity's fitted state
+    manifest.json        format, sha256 of the other files, each entity's fitted state and version
     weights.safetensors  tensors named "<entity number>/<parameter>", or "fleet/<parameter>" of a
                          network that entities share; the arrays of an entity's fitted state under
                          "<entity number>/facts/<name>"
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from imdiffusion.data.atomic import atomic_folder, atomic_path
@@ -57,21 +57,21 @@ def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict
         raise ModelError(
             f"no model folder at {folder}", remedy="Fit one: imdiffusion fit DATA --model FOLDER."
         )
-    manifest = _read_json(folder, MANIFEST)
+    manifest = _json(folder / MANIFEST, _bytes(folder / MANIFEST))
     _check_format(folder / MANIFEST, manifest)
     stated = manifest.pop("sha256", None)
     if stated != _sha256_of(manifest):
         raise _altered(folder / MANIFEST)
+    found: dict[str, bytes] = {}
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise _missing(folder / name)
-        if _sha256(folder / name) != manifest["files"].get(name):
+        found[name] = _bytes(folder / name)
+        if hashlib.sha256(found[name]).hexdigest() != manifest["files"].get(name):
             raise _altered(folder / name)
-    config = _read_json(folder, CONFIG)
+    config = _json(folder / CONFIG, found[CONFIG])
     _check_format(folder / CONFIG, config)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
+    try:  # of the very bytes that were checked, whatever becomes of the file
+        weights = load(found[WEIGHTS])
+    except SafetensorError as error:
         raise ModelError(
             f"{folder / WEIGHTS} cannot be read: {error}", remedy="Restore it, or fit again."
         ) from error
@@ -154,12 +154,20 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise _missing(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}", remedy="Restore it, or fit again."
+        ) from error
+
+
+def _json(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
     except ValueError as error:
         raise _altered(path) from error
     if not isinstance(content, dict):

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from imdiffusion import masks, registry
+from imdiffusion import registry
 from imdiffusion.course import History
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
-from imdiffusion.diffusion.denoisers import MASK_IDS, new_network
+from imdiffusion.diffusion.denoisers import new_network
 from imdiffusion.diffusion.fleet import NOBODY, Fleet
-from imdiffusion.diffusion.imputer import Imputer
+from imdiffusion.diffusion.imputer import imputer_of
 from imdiffusion.diffusion.loss import Denoiser
 from imdiffusion.diffusion.noise import seed_from
 from imdiffusion.errors import DataWarning
@@ -43,8 +43,9 @@ BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many poi
 class Entity:
     """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
 
-    Network and calibration are untrained and neutral until one of them has filled them in. fleet:
-    the network that it shares with others, in which `number` is its own (0: a newcomer).
+    Network and calibration are untrained and neutral until one of them has filled them in. network:
+    one that is there already; of a fleet it is shared with others, and `number` is the entity's own
+    in it (0: a newcomer). version: what a model folder says was fitted; empty = not said.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Entity:
         *,
         seed: int,
         device: torch.device,
-        fleet: Fleet | None = None,
+        network: nn.Module | None = None,
         number: int = NOBODY,
     ) -> None:
         self.name, self.channels, self.settings = name, channels, settings
@@ -69,41 +70,19 @@ class Entity:
         self.calibration = Calibration(
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
-        self.number = number
-        self.network = fleet or new_network(settings, len(channels), seed, name).to(device)
-        self.imputer = self._imputer()
+        self.number, self.version = number, ""
+        if network is None:
+            network = new_network(settings, len(channels), seed, name).to(device)
+        self.network = network
+        denoiser: Denoiser = network
+        if isinstance(network, Fleet):
+            denoiser = network.of(torch.tensor([number], device=device))
+        self.imputer = imputer_of(denoiser, settings, len(channels), seed=seed, device=device)
 
     @property
     def num_parameters(self) -> int:
         """Trainable parameters of the network."""
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-
-    def _imputer(self) -> Imputer:
-        settings = self.settings
-        visible = masks.draw(
-            *(settings.mask, settings.window, len(self.channels), settings),
-            bands=settings.bands,
-            generator=np.random.default_rng(seed_from(self.seed, "scoring masks")),
-        )
-        make = registry.load("schedules", settings.schedule)
-        schedule = make(
-            settings.diffusion_steps, beta_start=settings.beta_start, beta_end=settings.beta_end
-        )
-        denoiser: Denoiser = self.network
-        if isinstance(self.network, Fleet):
-            denoiser = self.network.of(torch.tensor([self.number], device=self.device))
-        return Imputer(
-            denoiser,
-            schedule.to(self.device),
-            torch.from_numpy(visible).to(self.device),
-            sampler=settings.sampler,
-            steps=settings.sampling_steps,
-            start=settings.sampling_start,
-            estimate=settings.estimate,
-            conditioning=settings.conditioning,
-            prediction=settings.prediction,
-            mask_ids=MASK_IDS,
-        )
 
     # -- rows
 
@@ -266,31 +245,23 @@ class Entity:
     def restore(
         cls,
         facts: dict[str, Any],
-        weights: dict[str, Tensor] | Fleet,
+        network: nn.Module,
         settings: Settings,
         *,
         seed: int,
         device: torch.device,
     ) -> Entity:
-        """The entity that `to_dict` and its weights, or the network it shares, describe."""
+        """The entity that `to_dict` describes, with its network, or the one that it shares."""
         scaler = Scaler(
             np.array(facts["centre"]),
             np.array(facts["scale"]),
             np.array(facts["known"], dtype=bool),
             settings.scale_factor,
         )
-        name, channels, number = (
-            facts["name"],
-            tuple(facts["channels"]),
-            facts.get("number", NOBODY),
-        )
-        fleet = weights if isinstance(weights, Fleet) else None
-        own: dict[str, Any] = {"seed": seed, "device": device, "fleet": fleet, "number": number}
-        entity = cls(name, channels, settings, scaler, **own)
+        own: dict[str, Any] = {"seed": seed, "device": device, "network": network}
+        number, channels = facts.get("number", NOBODY), tuple(facts["channels"])
+        entity = cls(facts["name"], channels, settings, scaler, number=number, **own)
         entity.ceiling = np.array(facts["ceiling"], np.float32)
-        if not isinstance(weights, Fleet):
-            entity.network.load_state_dict(weights)
-        entity.network.eval()
         entity.calibration = Calibration.restore(facts)
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")

@@ -168,7 +168,7 @@ def prepare(
         scaler,
         seed=seed,
         device=device,
-        fleet=fleet,
+        network=fleet,
         number=number,
     )
     entity.period = frame.period
@@ -182,7 +182,7 @@ def prepare(
 def recalibrate(
     entity: Entity, frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]
 ) -> Entity:
-    """A copy of a fitted entity that scores under other settings, calibrated anew.
+    """A fitted entity of the same network that scores under other settings, calibrated anew.
 
     frame and excluded: what it was fitted on. settings: may differ in what scoring alone reads
     (`SCORING_SETTINGS`); ConfigError names any other that differs, for it needs a fit of its own.
@@ -196,7 +196,7 @@ def recalibrate(
         )
     copy = Entity.restore(
         entity.to_dict(),
-        entity.network.state_dict(),
+        entity.network,
         settings,
         seed=entity.seed,
         device=entity.device,

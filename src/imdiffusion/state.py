@@ -6,11 +6,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from torch import nn
 
 from imdiffusion import __version__
-from imdiffusion.checkpoint import flat_weights, read_model, write_model
+from imdiffusion.checkpoint import fingerprint, flat_weights, read_model, write_model
+from imdiffusion.diffusion.filling import Filled
 from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedError
@@ -57,7 +61,12 @@ class FittedState(Parameters):
             "overrides": self._fitted_as[2],
             "settings": self._settings.to_dict(),
         }
-        facts = [entity.to_dict() for entity in entities.values()]
+        # Of a fleet's members it is soon worked out: their network's digest is one for all.
+        facts = [
+            entity.to_dict()
+            | ({} if isinstance(entity.network, Fleet) else {"version": version(entity)})
+            for entity in entities.values()
+        ]
         write_model(Path(folder), config, facts, weights)
 
     @classmethod
@@ -178,10 +187,48 @@ def _restored(
         split.setdefault(owner, {})[parameter] = tensor
     if settings.scope == "fleet":
         return restore_fleet(facts, split[FLEET], settings, seed=seed, device=on)
-    return [
-        Entity.restore(one, split[str(number)], settings, seed=seed, device=on)
-        for number, one in enumerate(facts)
-    ]
+    found = []
+    for number, one in enumerate(facts):
+        network = Filled(settings, len(one["channels"]), split[str(number)], device=on)
+        found.append(Entity.restore(one, network, settings, seed=seed, device=on))
+        found[-1].version = str(one.get("version", ""))  # folders from before it do not say it
+    return found
+
+
+def version(entity: Entity) -> str:
+    """What was fitted, as 16 hexadecimal digits: the same fit and settings, the same version.
+
+    A folder says it beside the sha256 of the weights, which were checked when it was read; they are
+    not read a second time.
+    """
+    if entity.version:
+        return entity.version
+    facts = {name: value for name, value in entity.to_dict().items() if name != "history"}
+    arrays = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in facts.items() if name not in arrays}
+    return fingerprint(
+        {
+            "fitted": plain,
+            "settings": entity.settings.to_dict(),
+            "seed": entity.seed,
+            "weights": _digest(entity.network),
+        },
+        *(arrays[name] for name in sorted(arrays)),
+    )[:16]
+
+
+_digests: WeakKeyDictionary[Fleet, str] = WeakKeyDictionary()
+
+
+def _digest(network: nn.Module) -> str:
+    """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
+    if isinstance(network, Fleet) and network in _digests:
+        return _digests[network]
+    weights = network.state_dict()
+    found = fingerprint({}, *(weights[name].cpu().numpy() for name in sorted(weights)))
+    if isinstance(network, Fleet):
+        _digests[network] = found
+    return found
 
 
 def device_of(name: str) -> torch.device:

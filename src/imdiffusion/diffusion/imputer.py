@@ -6,15 +6,21 @@ Imputation, forecasting and reconstruction are this same class under three masks
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from imdiffusion import registry
+from imdiffusion.diffusion.denoisers import MASK_IDS
 from imdiffusion.diffusion.loss import Denoiser, shown
-from imdiffusion.diffusion.noise import counter_normal
+from imdiffusion.diffusion.noise import counter_normal, seed_from
 from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Schedule
+from imdiffusion.masks import draw
+from imdiffusion.settings import Settings
 
 
 class Imputer:
@@ -108,3 +114,39 @@ class Imputer:
                     "mblk,mlk->blk", estimate.view(masks, batch, length, channels), weight
                 ),
             )
+
+
+def imputer_of(
+    denoiser: Denoiser, settings: Settings, channels: int, *, seed: int, device: torch.device
+) -> Imputer:
+    """The imputer that the settings ask for; whoever scores alike shares masks and schedule."""
+    kinds = registry.load("masks", settings.mask), registry.load("schedules", settings.schedule)
+    visible, schedule = _plan(kinds, settings, channels, seed, device)
+    return Imputer(
+        denoiser,
+        schedule,
+        visible,
+        sampler=settings.sampler,
+        steps=settings.sampling_steps,
+        start=settings.sampling_start,
+        estimate=settings.estimate,
+        conditioning=settings.conditioning,
+        prediction=settings.prediction,
+        mask_ids=MASK_IDS,
+    )
+
+
+@lru_cache(maxsize=16)
+def _plan(
+    kinds: tuple[Any, Any], settings: Settings, channels: int, seed: int, device: torch.device
+) -> tuple[Tensor, Schedule]:
+    """Masks (M, L, K) and noise levels. kinds: what the names of both stand for right now."""
+    visible = draw(
+        *(settings.mask, settings.window, channels, settings),
+        bands=settings.bands,
+        generator=np.random.default_rng(seed_from(seed, "scoring masks")),
+    )
+    schedule: Schedule = kinds[1](
+        settings.diffusion_steps, beta_start=settings.beta_start, beta_end=settings.beta_end
+    )
+    return torch.from_numpy(visible).to(device), schedule.to(device)

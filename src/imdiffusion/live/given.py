@@ -66,7 +66,7 @@ class Given:
             if path is None:  # refused before
                 self.store.count({("models_refused", entity): 1})
                 return
-            from imdiffusion.stream.scorer import version
+            from imdiffusion.state import version
 
             detector = self.detector(path)
             digest = version(entity_in(detector, section, entity))

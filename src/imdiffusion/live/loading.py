@@ -18,7 +18,7 @@ def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) ->
 
     likely: names of entities to look at first.
     """
-    from imdiffusion.stream.scorer import version
+    from imdiffusion.state import version
 
     entities = detector._need_fit()
     first = [one for one in likely if one in entities]

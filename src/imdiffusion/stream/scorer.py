@@ -7,19 +7,16 @@ rows since the stream started, however they are cut into pushes, and over a rest
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from imdiffusion.arrival import Arrival, thresholds_of
-from imdiffusion.checkpoint import fingerprint
 from imdiffusion.data.frame import Frame
-from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.runs import ScoredRun
+from imdiffusion.state import version
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.matching import checked_times
 from imdiffusion.stream.packing import Arrays, pack, unpack
@@ -203,33 +200,3 @@ def rows_times(frame: Frame) -> Instants:
     """Timestamps of a live frame as nanoseconds since the epoch."""
     times = frame.timestamps
     return np.empty(0, np.int64) if times is None else times.view(np.int64)
-
-
-def version(entity: Entity) -> str:
-    """What was fitted, as 16 hexadecimal digits: the same fit and settings, the same version."""
-    facts = {name: value for name, value in entity.to_dict().items() if name != "history"}
-    arrays = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
-    plain = {name: value for name, value in facts.items() if name not in arrays}
-    return fingerprint(
-        {
-            "fitted": plain,
-            "settings": entity.settings.to_dict(),
-            "seed": entity.seed,
-            "weights": _digest(entity.network),
-        },
-        *(arrays[name] for name in sorted(arrays)),
-    )[:16]
-
-
-_digests: WeakKeyDictionary[Fleet, str] = WeakKeyDictionary()
-
-
-def _digest(network: nn.Module) -> str:
-    """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
-    if isinstance(network, Fleet) and network in _digests:
-        return _digests[network]
-    weights = network.state_dict()
-    found = fingerprint({}, *(weights[name].cpu().numpy() for name in sorted(weights)))
-    if isinstance(network, Fleet):
-        _digests[network] = found
-    return found
