@@ -73,8 +73,12 @@ class Arrival:
         levels = self._levels(self.count + 1 + np.arange(len(rows)))
         run = score_arrivals(self.entity, held, seen, levels)
         self.count += len(rows)
-        spare = max(0, len(held) - self.context + 1)
-        self.held = held.slice(spare).copy()
+        need = min(len(held), self.context - 1)
+        same = None if self.hindsight is None else self.hindsight.grid.held
+        if same is not None and len(same) >= need:  # these rows are held already
+            self.held = same.slice(len(same) - need)
+        else:
+            self.held = held.slice(len(held) - need).copy()
         return run, runs if self.wanted else []
 
     def finish(self) -> list[ScoredRun]:

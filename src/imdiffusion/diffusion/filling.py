@@ -8,7 +8,7 @@ of one shape are built once a thread, and lent the weights of whoever calls.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,8 @@ from imdiffusion.diffusion.denoisers import build
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.errors import ModelError
 from imdiffusion.settings import Settings
+
+ALIGNED = 64  # bytes; torch's own tensors begin at such places, and sums may hang on it
 
 
 class Pattern:
@@ -95,9 +97,8 @@ def shape_of(settings: Settings, channels: int, device: torch.device) -> Shape:
 class Filled(nn.Module):
     """A denoiser of given weights: (x_t, t, visible, mask_id) -> prediction, all (B, L, K).
 
-    Its `state_dict` is that of the network that the settings ask for. weights: by name; those on
-    `device` are taken as they are, so that they belong to it from then on. Raises ModelError where
-    they are another network's.
+    Its `state_dict` is that of the network that the settings ask for. weights: by name; they are
+    copied. Raises ModelError where they are another network's.
     """
 
     def __init__(
@@ -123,12 +124,28 @@ class Filled(nn.Module):
                 remedy="Read them with the version that wrote them, or fit again.",
             )
         # Straight into the tables: the names have dots, as in a tree of modules.
-        for name, tensor in weights.items():
+        for name, tensor in _together({name: weights[name] for name in pattern.sizes}, device):
             if name in pattern.buffers:
-                self._buffers[name] = tensor.to(device)
-            else:
-                self._parameters[name] = nn.Parameter(tensor.to(device))
+                self._buffers[name] = tensor
+            else:  # torch takes other ways through some layers where it may not be trained
+                self._parameters[name] = nn.Parameter(tensor)
 
     def forward(self, *parts: Tensor) -> Tensor:
         """Prediction (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
         return self.shape.pattern({**self._parameters, **self._buffers}, *parts)
+
+
+def _together(weights: Mapping[str, Tensor], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Copies of tensors, in one piece of memory for all of a kind: a piece each takes more for the
+    bookkeeping than small ones have bytes.
+    """
+    places: dict[str, int] = {}
+    ends: dict[torch.dtype, int] = {}
+    for name, tensor in weights.items():
+        places[name] = ends.get(tensor.dtype, 0)
+        room = -(-tensor.numel() * tensor.itemsize // ALIGNED) * ALIGNED
+        ends[tensor.dtype] = places[name] + room // tensor.itemsize
+    pieces = {kind: torch.empty(end, dtype=kind, device=device) for kind, end in ends.items()}
+    for name, tensor in weights.items():
+        own = pieces[tensor.dtype][places[name] :][: tensor.numel()].view(tensor.shape)
+        yield name, own.copy_(tensor)

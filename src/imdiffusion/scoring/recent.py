@@ -26,10 +26,8 @@ class RecentQuantile:
     """
 
     def __init__(self, knots: Floats) -> None:
-        filled = np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
-        # Shuffled, for the past leaves in order and must stay the same law while it does.
-        self._first = np.random.default_rng(0).permutation(filled).astype(np.float32)
-        median, high = np.quantile(filled, [0.5, RECENT_QUANTILE])
+        self._knots = knots
+        median, high = np.quantile(_spread(knots), [0.5, RECENT_QUANTILE])
         self._lift = float(high / median) if median > 0 else 1.0
         self._past: Floats | None = None  # (RECENT_ROWS, S)
         self._new: list[Floats] = []
@@ -39,7 +37,9 @@ class RecentQuantile:
     def standing(self, streams: int) -> Floats:
         """What stands before the next row of each of S streams: (S,)."""
         if self._past is None or self._level is None:
-            self._past = np.repeat(self._first[:, None], streams, axis=1)
+            # Shuffled, for the past leaves in order and must stay the same law while it does.
+            first = np.random.default_rng(0).permutation(_spread(self._knots)).astype(np.float32)
+            self._past = np.repeat(first[:, None], streams, axis=1)
             self._level = _high(self._past, self._lift, np.zeros(streams, np.float32))
         return self._level
 
@@ -72,6 +72,11 @@ class RecentQuantile:
                 self._new, self._count = [], 0
                 self._level = _high(self._past, self._lift, self._level)
         return out
+
+
+def _spread(knots: Floats) -> NDArray[np.float64]:
+    """RECENT_ROWS numbers of which these are the quantiles."""
+    return np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
 
 
 def _high(past: Floats, lift: float, before: Floats) -> Floats:
