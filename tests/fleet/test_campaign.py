@@ -115,6 +115,17 @@ def test_two_calls_do_not_write_to_one_folder(data, tmp_path):
         fleet.fit(data, tmp_path / "out", jobs=1, threads=1, **TINY)
 
 
+def test_scores_do_not_go_among_models(data, fitted, tmp_path):
+    before = left(fitted), (fitted / "fleet.json").read_bytes()
+    with pytest.raises(UsageError, match="into the models"):
+        fleet.detect(data, fitted, fitted, jobs=1, threads=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(OutputError, match="it holds what 'fit' made"):
+        fleet.detect(data, other, fitted, jobs=1, threads=1)
+    assert (left(fitted), (fitted / "fleet.json").read_bytes()) == before
+
+
 def test_what_cannot_work_is_refused_before_the_work(data, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("")
@@ -126,6 +137,10 @@ def test_what_cannot_work_is_refused_before_the_work(data, tmp_path):
         fleet.fit(data, tmp_path / "out", on="rey", **TINY)
     with pytest.raises(UsageError, match="jobs = 0"):
         fleet.fit(data, tmp_path / "out", jobs=0, **TINY)
+    with pytest.raises(UsageError, match="gpus = nan"):
+        fleet.fit(data, tmp_path / "out", gpus=float("nan"), **TINY)
+    with pytest.raises(UsageError, match="'ray://' names no host"):
+        fleet.fit(data, tmp_path / "out", on="ray://", **TINY)
     with pytest.raises(DataError, match="no folder"):
         fleet.fit(tmp_path / "absent", tmp_path / "out", **TINY)
     assert not (tmp_path / "out").exists()

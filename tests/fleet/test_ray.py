@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,9 @@ import psutil
 import pytest
 from fleet_parts import TINY, left, services, table
 
-from imdiffusion import fleet
+from imdiffusion import __version__, fleet
+from imdiffusion.errors import ConfigError, UsageError
+from imdiffusion.fleet.seam import Said
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -29,12 +33,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes of one CPU each; this process is joined to it."""
+    """Two nodes of one CPU each, one with a GPU by name; this process is joined to it."""
     settings = {**ray_engine.SETTINGS, "RAY_AUTH_MODE": "disabled"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**node, "num_gpus": 1, "include_dashboard": False}
+    )
     cluster.add_node(**node)
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
@@ -75,6 +81,38 @@ def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch
         parts[name] = {one.entity: one.path.read_bytes() for one in made}
         assert list(parts[name]) == ["e0", "e1", "e2"]
     assert parts["ray"] == parts["local"]
+
+
+def test_workers_are_as_many_as_nodes_have_room_for(cluster):
+    def slots(threads: int = 1, gpus: float = 0.0) -> int:
+        engine = ray_engine.RayEngine("", jobs=None, threads=threads, gpus=gpus)
+        engine.close()
+        return engine.slots
+
+    assert slots() == 2
+    assert slots(gpus=0.25) == 1  # four fit into the GPU, one into the CPUs beside it
+    for more in ({"threads": 2}, {"gpus": 2.0}):  # of no one node, though of both together
+        with pytest.raises(ConfigError, match="no node of the Ray cluster has room"):
+            slots(**more)
+    with pytest.raises(UsageError, match=r"gpus = 1\.5"):
+        slots(gpus=1.5)
+
+
+def test_a_worker_has_its_share_of_a_gpu(cluster, tmp_path):
+    with closing(ray_engine.RayEngine("", jobs=1, threads=1, gpus=0.25)) as engine:
+        engine.start(0)
+        assert [one.ready for one in heard(engine)] == [__version__]
+        until = time.monotonic() + 60
+        while ray.available_resources()["GPU"] != 0.75:  # nodes report what they have in a while
+            assert time.monotonic() < until, ray.available_resources()
+            time.sleep(0.05)
+
+
+def heard(engine: ray_engine.RayEngine) -> Sequence[Said]:
+    """What is said first."""
+    while not (said := engine.wait(1.0)):
+        pass
+    return said
 
 
 def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -104,6 +105,11 @@ def detect(
             remedy="Make it: imdiffusion fit --fleet FOLDER --out MODELS.",
         )
 
+    if places.out.resolve() == fitted.resolve():
+        raise UsageError(
+            f"the results would go into the models {models}", remedy="Name a folder of their own."
+        )
+
     def order(series: Series, each: int) -> Order:
         return Order(
             "detect",
@@ -145,11 +151,14 @@ class _Call:
     ) -> Summary:
         began = time.monotonic()
         _check(retries=retries, jobs=jobs, threads=threads, gpus=gpus)
-        name, _, where = on.partition("://")
+        name, address, where = on.partition("://")
+        if address and not where:
+            raise UsageError(f"{on!r} names no host", remedy="For instance ray://HOST:10001.")
         kind = registry.load("engines", name)
         found = find(self.folder, "train" if self.verb == "fit" else "test", self.reading)
         self.summary.on, self.summary.passed = on, found.passed
         with self.places.alone():
+            self.places.keeps_only(self.verb)
             with closing(kind(where, jobs=jobs, threads=threads, gpus=gpus)) as engine:
                 self.summary.threads = engine.threads
                 self._work(engine, found, order, retries)
@@ -196,8 +205,8 @@ def _check(*, retries: int, jobs: int | None, threads: int | None, gpus: float) 
         if count is not None and count < 1:
             raise UsageError(f"{name} = {count} is less than one", remedy="For instance 1.")
     for name, amount in (("retries", retries), ("gpus", gpus)):
-        if amount < 0:
-            raise UsageError(f"{name} = {amount:g} is less than none", remedy="For instance 0.")
+        if not 0 <= amount < math.inf:
+            raise UsageError(f"{name} = {amount:g} is no number from 0", remedy="For instance 0.")
 
 
 def _plain(moment: Any) -> Any:

@@ -11,6 +11,7 @@ OUT/.fleet/lock            held by the call that writes here
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -49,6 +50,18 @@ class Places:
         """Names of results that are of none of these entities."""
         known = {file_name(entity) for entity in entities} | {OWN, SUMMARY}
         return sorted(path.name for path in self.out.iterdir() if path.name not in known)
+
+    def keeps_only(self, verb: str) -> None:
+        """OutputError where the last summary is of another verb: its results are not to mix."""
+        try:
+            last = json.loads((self.out / SUMMARY).read_text(encoding="utf-8"))["verb"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return  # none, or one that says nothing: each folder is still looked at
+        if last != verb:
+            raise OutputError(
+                f"cannot write the fleet {self.out}: it holds what {last!r} made",
+                remedy="Name a new folder.",
+            )
 
     @contextmanager
     def alone(self) -> Iterator[None]:

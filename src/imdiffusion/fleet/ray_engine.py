@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,13 @@ from imdiffusion.data.layout import FileOptions, layout_of
 from imdiffusion.data.long_layout import codes_of
 from imdiffusion.data.parquet_source import ParquetSource
 from imdiffusion.data.place import Place
-from imdiffusion.errors import ConfigError, ConnectionLost, DataError, MissingExtraError
+from imdiffusion.errors import (
+    ConfigError,
+    ConnectionLost,
+    DataError,
+    MissingExtraError,
+    UsageError,
+)
 from imdiffusion.fleet import splitting
 from imdiffusion.fleet.folder import Series, file_name
 from imdiffusion.fleet.order import Order
@@ -66,6 +73,11 @@ class RayEngine:
     def __init__(self, where: str, *, jobs: int | None, threads: int | None, gpus: float) -> None:
         self.threads = threads or 1
         self._ours = not ray.is_initialized()
+        if gpus > 1 and gpus != int(gpus):
+            raise UsageError(
+                f"gpus = {gpus:g} is neither a fraction of one nor whole",
+                remedy="Ray knows no other.",
+            )
         self._before = {name: os.environ.get(name) for name in (*SETTINGS, AUTH_MODE)}
         try:
             if self._ours:
@@ -144,15 +156,27 @@ def _connect(where: str, *, cpus: int) -> None:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        ray.init(
-            "local", num_cpus=max(cores or os.cpu_count() or 1, cpus), include_dashboard=False,
-            **settings,
-        )  # fmt: skip
+        room = max(cores or os.cpu_count() or 1, cpus)
+        with _unsaid("ray._private.authentication"):  # that it asks for a token, at each start
+            ray.init("local", num_cpus=room, include_dashboard=False, **settings)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise ConnectionLost(
             f"there is no Ray cluster at {where or 'RAY_ADDRESS'}: {error}",
-            remedy="Check the address (ray://HOST:10001), and that `ray start --head` runs there.",
+            remedy="Check the address (ray://HOST:10001), and that `ray start --head` runs there. "
+            f"If it asks for a token, set {AUTH_MODE}=token.",
         ) from error
+
+
+@contextmanager
+def _unsaid(name: str) -> Iterator[None]:
+    """Without what a logger would warn of."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _leave_as(before: dict[str, str | None]) -> None:
@@ -178,15 +202,19 @@ def _leave_as(before: dict[str, str | None]) -> None:
 
 
 def _room(threads: int, gpus: float) -> int:
-    """How many actors the cluster holds now. ConfigError where not one."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    room = int(there.get("CPU", 0) // threads)
-    if gpus:
-        room = min(room, int(there.get("GPU", 0) / gpus + 1e-9))
+    """How many actors the cluster's nodes hold now. ConfigError where not one."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = 0
+    for node in nodes:
+        cpus, all_gpus = node.get("CPU", 0.0), node.get("GPU", 0.0)
+        room += int(min(cpus // threads, all_gpus / gpus + 1e-9 if gpus else cpus))
     if room < 1:
+        most = [
+            max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")
+        ]
         raise ConfigError(
-            f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, "
-            f"a worker is to have {threads} and {gpus:g}",
+            f"no node of the Ray cluster has room for a worker of {threads} CPUs and {gpus:g} "
+            f"GPUs; the most that one has are {most[0]:g} and {most[1]:g}",
             remedy="Ask for less with --threads and --gpus.",
         )
     return room

@@ -107,7 +107,8 @@ class Summary:
         )
         passed = f" {_some(list(self.passed))} passed over." if self.passed else ""
         unused = f" Not asked for: {_some(self.unused)}." if self.unused else ""
-        return f"{self.out}: {len(self.outcomes)} entities: {counts}.{passed}{unused}"
+        entities = f"{len(self.outcomes)} {'entity' if len(self.outcomes) == 1 else 'entities'}"
+        return f"{self.out}: {entities}: {counts}.{passed}{unused}"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
