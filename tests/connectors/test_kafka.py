@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from confluent_kafka import TopicPartition
-from kafka_cluster import cluster, fresh, halt, put, started, stored
+from kafka_cluster import cluster, fresh, halt, make, put, started, stored
 from records_made import few, score
 from rows_read import cells, drain, rejected
 
@@ -148,6 +148,36 @@ def test_servers_that_are_away_are_a_lost_connection_until_they_are_back(tmp_pat
         with pytest.raises(ConnectionLost, match="Kafka at"):
             source.read(20.0)
     source.close()
+
+
+def test_a_look_says_which_topics_are_there_and_neither_makes_one_nor_takes_a_row(servers):
+    there, absent = fresh("there"), fresh("absent")
+    make(servers, there)
+    put(servers, there, [row(0)])
+    source = KafkaSource(servers=servers, topic=there, group=fresh("lookers"))
+    assert f"topic '{there}' has 4 partitions" in source.look(20.0)
+    both = KafkaSource(servers=servers, topic=f"{there},{absent}")
+    sink = KafkaSink(servers=servers, topic=absent)
+    for _ in range(2):  # the first look has not made it
+        with pytest.raises(ConnectionLost, match=f"has no topic '{absent}'"):
+            both.look(20.0)
+        assert f"no topic '{absent}' yet" in sink.look(20.0)
+    assert "has 4 partitions" in KafkaSink(servers=servers, topic=there).look(20.0)
+    with source:
+        assert cells(drain(source, until=count)) == told(0)
+
+
+def test_a_look_at_nobody_ends_in_time(tmp_path):
+    for one in (
+        KafkaSource(servers="127.0.0.1:1", topic="t"),
+        KafkaSink(servers="127.0.0.1:1", topic="t"),
+    ):
+        with pytest.raises(ConnectionLost, match=r"Kafka at 127\.0\.0\.1:1"):
+            one.look(0.3)
+    file = tmp_path / "secrets"
+    file.write_text("sasl.pasword=hunter2\n")
+    with pytest.raises(ConfigError, match=r"sasl\.pasword"):
+        KafkaSource(servers="127.0.0.1:1", topic="t", properties=str(file)).look(0.3)
 
 
 def test_wrong_settings_are_said_without_their_values(tmp_path):

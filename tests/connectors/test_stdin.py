@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rows_read import cells, drain, rejected
@@ -136,3 +137,24 @@ def test_wrong_offsets_and_descriptors():
         StdinSource().open("-1")
     with pytest.raises(ConfigError, match="descriptor 9999"):
         StdinSource(descriptor=9999).open(None)
+
+
+def test_a_look_says_what_it_is_and_reads_nothing(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, row(0).encode())
+    os.close(writing)
+    source = StdinSource(descriptor=reading)
+    assert "a pipe" in source.look(0.0)
+    assert cells(to_the_end(source)) == told(0, 1)
+    os.close(reading)
+    with pytest.raises(ConfigError, match="nothing can be read from descriptor"):
+        source.look(0.0)
+    (tmp_path / "rows.jsonl").write_text(row(0))
+    with (tmp_path / "rows.jsonl").open() as file:
+        assert "a file" in StdinSource(descriptor=file.fileno()).look(0.0)
+    with Path(os.devnull).open() as file:
+        assert "a device" in StdinSource(descriptor=file.fileno()).look(0.0)
+    leader, follower = os.openpty()
+    assert "a terminal" in StdinSource(descriptor=follower).look(0.0)
+    os.close(leader)
+    os.close(follower)

@@ -11,7 +11,7 @@ from imdiffusion.cli.options import AsJson, Config, Overrides, Preset
 from imdiffusion.cli.terminal import Terminal
 from imdiffusion.errors import ModelError
 
-SECONDS = 3.0  # that a source is read for rows to try a model on
+SECONDS = 3.0  # that a source or sink is looked at
 
 app = typer.Typer(help="Show, check and describe settings.", no_args_is_help=True)
 
@@ -60,7 +60,7 @@ def _is_live(file: Path) -> bool:
 def _check_live(terminal: Terminal, file: Path) -> None:
     """Say everything that is wrong with a live configuration, a line each, or what it holds.
 
-    Models that it names are read, and tried on the first rows of the sources.
+    Sources and sinks are looked at; models that it names are read, and tried on the first rows.
     """
     from imdiffusion.live.problems import ProblemsError
     from imdiffusion.live.reading import read_configuration
@@ -73,15 +73,22 @@ def _check_live(terminal: Terminal, file: Path) -> None:
         raise typer.Exit(error.exit_code) from None
     words = [f"{len(found.sources)} sources ({', '.join(one.id for one in found.sources)})"]
     words.append(f"{len(found.sinks)} sinks" + "".join(f", {one.id}" for one in found.sinks))
-    if found.models:
-        from imdiffusion.live.rehearsal import try_models
+    from imdiffusion.live.rehearsal import try_all
 
-        models = try_models(found, seconds=SECONDS)
-        for one in models:
-            (terminal.emit if one.reached else terminal.fail)(f"{file}: {one.id}: {one.told}")
-        if not all(one.reached for one in models):
-            raise typer.Exit(ModelError.exit_code)
-        words.append(f"{len(models)} models")
+    looked = try_all(found, seconds=SECONDS)
+    for one in looked:
+        what, told = f"{one.kind} {one.id}", one.words or "nothing came of it so far"
+        if one.kind == "model":
+            what, told = one.id, one.told
+        say = terminal.emit if one.reached else terminal.fail if one.wrong else terminal.warn
+        say(f"{file}: {what}: {told}")
+    if any(one.wrong for one in looked):
+        raise typer.Exit(ModelError.exit_code)
+    if found.models:
+        words.append(f"{len(found.models)} models")
+    away = [one.id for one in looked if not one.reached]
+    if away:
+        words.append(f"not there right now, which it waits for: {', '.join(away)}")
     terminal.emit(f"{file} is right: {'; '.join(words)}")
 
 

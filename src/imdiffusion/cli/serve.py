@@ -156,11 +156,7 @@ def _rehearse(
         for one in found:
             word = "fits" if one.kind == "model" else "reached"
             reached = word if one.reached else f"NOT {word}"
-            names = [
-                f"{name} ({len(channels)} channels)" for name, channels in one.entities.items()
-            ]
-            told = "; ".join([*names, *([one.told] if one.told else [])])
-            rows.append((one.kind, one.id, one.type, reached, str(one.rows or ""), told))
+            rows.append((one.kind, one.id, one.type, reached, str(one.rows or ""), one.words))
         terminal.emit_table(("what", "id", "type", "", "rows", "found"), rows)
     away = [one.id for one in found if not one.reached]
     if away:

@@ -35,6 +35,7 @@ __all__ = [
     "Producer",
     "TopicPartition",
     "consumer_of",
+    "partitions_of",
     "producer_of",
     "trouble_of",
 ]
@@ -94,6 +95,20 @@ def producer_of(settings: Mapping[str, Any], properties: str, health: Health) ->
     """A producer; `properties` is a file with more settings, or "". Raises ConfigError."""
     made: Producer = _made(Producer, settings, properties, health)
     return made
+
+
+def partitions_of(client: Consumer | Producer, health: Health, timeout: float) -> dict[str, int]:
+    """How many partitions every topic has that the servers tell of. ConnectionLost, ConfigError.
+
+    All of them are asked for: asking for one by name may make it.
+    """
+    try:
+        found = client.list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        client.poll(0.0)  # what the servers said of it is told to `health` in a poll
+        health.check()
+        raise trouble_of(error.args[0], f"Kafka at {health.servers}") from error
+    return {str(name): len(topic.partitions) for name, topic in found.items()}
 
 
 def _made(

@@ -12,6 +12,7 @@ from imdiffusion.connectors.kafka_client import (
     KafkaException,
     Message,
     Producer,
+    partitions_of,
     producer_of,
     trouble_of,
 )
@@ -65,6 +66,18 @@ class KafkaSink(Closing):
         self._failed: KafkaError | None = None  # the last failure that a retry may mend
         self._health = Health(servers)
         self._producer: Producer | None = None
+
+    def look(self, timeout: float) -> str:
+        """Whether the servers answer and have the topic, which many make with the first record."""
+        health = Health(self.servers)
+        producer = producer_of({}, self.properties, health)
+        found = partitions_of(producer, health, timeout).get(self.topic, 0)
+        if not found:
+            return (
+                f"{self.servers} answers, and has no topic {self.topic!r} yet: it has to be made, "
+                "unless the servers do so by themselves"
+            )
+        return f"{self.servers} answers; topic {self.topic!r} has {found} partitions"
 
     def open(self) -> None:
         """Make the producer; ConfigError for settings that librdkafka refuses."""

@@ -16,6 +16,7 @@ from imdiffusion.connectors.kafka_client import (
     Message,
     TopicPartition,
     consumer_of,
+    partitions_of,
     trouble_of,
 )
 from imdiffusion.connectors.options import positive
@@ -88,6 +89,23 @@ class KafkaSource(Closing):
         self._owned: set[Place] = set()
         self._gone = False  # a partition is asked for what it does not have
         self._trouble: ImDiffusionError | None = None  # met behind rows that were handed out
+
+    def look(self, timeout: float) -> str:
+        """Whether the servers answer and have the topics; the group is not joined."""
+        health = Health(self.servers)
+        consumer = consumer_of({"group.id": self.group}, self.properties, health)
+        try:
+            found = partitions_of(consumer, health, timeout)
+        finally:
+            consumer.close()
+        absent = [name for name in self.topics if not found.get(name)]
+        if absent:
+            raise ConnectionLost(
+                f"Kafka at {self.servers} has no topic {', '.join(map(repr, absent))}",
+                remedy="Make it, or correct its name; it is tried again.",
+            )
+        told = [f"topic {name!r} has {found[name]} partitions" for name in self.topics]
+        return f"{self.servers} answers; {', '.join(told)}; the group is not joined here"
 
     def open(self, offset: str | None) -> None:
         """Join the group; ConfigError for a wrong offset or settings that librdkafka refuses."""

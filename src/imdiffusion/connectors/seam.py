@@ -113,3 +113,15 @@ class Ticking(Protocol):
 
     def tick(self) -> None:
         """Say again what is due. Raises as `flush` does."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """What a source or sink has besides, if its far side can be looked at without taking rows from
+    it or giving it any, and more can be said of it than that somebody answers.
+    """
+
+    def look(self, timeout: float) -> str:
+        """What is there, in words; at most so many seconds. ConnectionLost: it is away, or not as
+        it should be; ConfigError: it never will be there, given these options.
+        """

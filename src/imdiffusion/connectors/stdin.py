@@ -52,6 +52,19 @@ class StdinSource(Closing):
         self._pass_over = 0  # lines that the offset has behind it
         self._skipping = self._ended = False
 
+    def look(self, timeout: float) -> str:
+        """What the descriptor is; nothing is read, for what is taken from a pipe is gone."""
+        mode = self._mode()
+        if os.isatty(self.descriptor):
+            kind = "a terminal, where rows are typed"
+        elif stat.S_ISREG(mode):
+            kind = "a file, read at least once"
+        elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            kind = "a pipe, of which a crash loses what was taken out of it and is not saved yet"
+        else:
+            kind = "a device, not a pipe or a file"
+        return f"JSON lines from descriptor {self.descriptor}; here it is {kind}; nothing was read"
+
     def open(self, offset: str | None) -> None:
         """Start after `offset`; ConfigError if it is no number of lines, or nothing can be read."""
         if offset is not None and not (offset.isascii() and offset.isdigit()):
@@ -59,13 +72,7 @@ class StdinSource(Closing):
                 f"the offset {offset!r} is not one of the source 'stdin'",
                 remedy="Start without it: a file is then read from its first line.",
             )
-        try:
-            regular = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
-        except OSError as error:
-            raise ConfigError(
-                f"nothing can be read from descriptor {self.descriptor}: {error.strerror}",
-                remedy="Give it input, for instance with: < rows.jsonl.",
-            ) from error
+        regular = stat.S_ISREG(self._mode())
         if regular:
             os.lseek(self.descriptor, 0, os.SEEK_SET)
         self._held.clear()
@@ -95,6 +102,15 @@ class StdinSource(Closing):
 
     def close(self) -> None:
         """Nothing to let go of: the descriptor is the caller's."""
+
+    def _mode(self) -> int:
+        try:
+            return os.fstat(self.descriptor).st_mode
+        except OSError as error:
+            raise ConfigError(
+                f"nothing can be read from descriptor {self.descriptor}: {error.strerror}",
+                remedy="Give it input, for instance with: < rows.jsonl.",
+            ) from error
 
     def _fill(self, timeout: float) -> bool:
         """Wait for input and take it; False if none came."""

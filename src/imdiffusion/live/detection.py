@@ -115,7 +115,8 @@ class Detection:
                 self._next = self._checked(reread)
             return stop.is_set() or self._next is not None
 
-        voices = Voices(self.store, self.places, configuration)
+        estate = self._estate(configuration)
+        voices = Voices(self.store, self.places, configuration, estate=estate)
         engine = Engine(
             self.store,
             sources=self._sources(configuration),
@@ -123,7 +124,7 @@ class Detection:
             scorer_for=voices.scorer_for,
             rules=configuration.alerts.rules(),
             options=configuration.stream.options(),
-            estate=self._estate(configuration),
+            estate=estate,
         )
         engine.open()
         voices.source_of = engine.source_of

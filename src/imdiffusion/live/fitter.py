@@ -22,6 +22,7 @@ import numpy as np
 
 from imdiffusion.errors import ImDiffusionError, ModelError
 from imdiffusion.live.configuration import Configuration
+from imdiffusion.live.inherited import CAME
 from imdiffusion.live.job import (
     JOB,
     LOG,
@@ -133,14 +134,27 @@ class Fitter:
             log.warning("%s: what came of the last fit is not known: %s", entity, error)
             (folder / VERDICT).unlink(missing_ok=True)
             outcome = None
+        begun = (folder / JOB).exists()
+        if outcome is None and not begun:
+            outcome = self._came(entity)
         self._outcomes[entity] = outcome
-        if not (folder / JOB).exists():
+        if not begun:
             return
         if outcome is None:
             self._interrupted.add(entity)
         else:
             self._act(entity, outcome)
             clear(folder)
+
+    def _came(self, entity: str) -> Outcome | None:
+        """The outcome of the fit that was made elsewhere, of a live model that came from there."""
+        with Reader(self.store.path) as reader:
+            live = next((one for one in reader.models(entity) if one.live), None)
+            why = next((reason for _, reason in reader.reigns(entity)), "")
+        if live is None or why != CAME:
+            return None
+        facts = (live.digest, live.detector, live.path, live.made)
+        return Outcome(entity, *facts, rows=0, won=True, reason=CAME)
 
     # -- the process
 

@@ -103,17 +103,16 @@ class Given:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def copied(folder: Path, place: Path) -> Path:
-    """A copy of a model folder under `place`, by its contents, once. ModelError: it is not whole.
+def copied(folder: Path, place: Path, *, name: str = "") -> Path:
+    """A copy of a model folder under `place`, once. ModelError: it is not whole.
 
-    OutputError where it cannot be written.
+    name: of the copy; empty = by its contents. OutputError where it cannot be written.
     """
     from imdiffusion.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_model
 
     read_model(folder)
     # The manifest holds the sha256 of all else.
-    name = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:16]
-    path = place / name
+    path = place / (name or hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:16])
     if path.is_dir():
         read_model(path)
         return path

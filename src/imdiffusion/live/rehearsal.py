@@ -9,27 +9,32 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from imdiffusion.connectors.credentials import secret
-from imdiffusion.errors import ImDiffusionError, SourceEnded
+from imdiffusion.connectors.seam import Looking
+from imdiffusion.errors import ConnectionLost, ImDiffusionError, SourceEnded
 from imdiffusion.live.configuration import Configuration, Connector
 from imdiffusion.live.given import fit_of, known_channels
 from imdiffusion.live.places import Places
 from imdiffusion.stream.queries import Reader
 
-PORTS = {"http": 80, "https": 443, "": 9092}
+PORTS = {"http": 80, "https": 443}
 MOST_BATCHES = 20
-MOST_SHOWN = 5  # entities of a folder
+MOST_SHOWN = 5  # entities of a folder, or of a source
 
 
 @dataclass(slots=True)
 class Finding:
-    """What was found of a source, a model or a sink. entities: channels of each, by name."""
+    """What was found of a source, a model or a sink. entities: channels of each, by name.
+
+    wrong: the configuration has to change, or what a model folder holds; else what is not reached
+    is away for now.
+    """
 
     kind: str
     id: str
@@ -38,6 +43,22 @@ class Finding:
     told: str
     rows: int = 0
     entities: dict[str, list[str]] = field(default_factory=dict)
+    wrong: bool = False
+
+    @property
+    def words(self) -> str:
+        """All that was found, in a line."""
+        shown = list(self.entities.items())[:MOST_SHOWN]
+        names = [f"{name} ({len(channels)} channels)" for name, channels in shown]
+        more = len(self.entities) - len(shown)
+        return "; ".join(
+            [*names, *([f"and {more} more"] if more else []), *filter(None, [self.told])]
+        )
+
+    def fails(self, error: ImDiffusionError) -> None:
+        """It is not as it should be, for this reason."""
+        self.reached, self.told = False, str(error)
+        self.wrong = not isinstance(error, ConnectionLost)
 
 
 def rehearse(configuration: Configuration, places: Places, *, seconds: float) -> list[Finding]:
@@ -48,19 +69,34 @@ def rehearse(configuration: Configuration, places: Places, *, seconds: float) ->
     return [*sources, *_models(configuration, sources), *sinks]
 
 
-def try_models(configuration: Configuration, *, seconds: float) -> list[Finding]:
-    """Look at every named model, and whether the first rows of the sources fit it.
+def try_all(configuration: Configuration, *, seconds: float) -> list[Finding]:
+    """Look at every source and sink, and at every named model, and whether first rows fit it.
 
-    Each source is read for at most so many seconds, from its beginning; one whose rows would be
-    gone by that, or which would take them from others, is not.
+    Each source is read for at most so many seconds, from its beginning; where no model is named,
+    only until the first rows come. One whose rows would be gone by that, or which would take them
+    from others, is looked at and not read.
     """
-    sources = [
-        Finding("source", one.id, one.type, True, "not read here: see --dry-run")
-        if one.type in ("kafka", "stdin")
-        else _read(one, None, seconds)
-        for one in configuration.sources
-    ]
-    return _models(configuration, sources)
+    enough = 0 if configuration.models else 1
+    sources = []
+    for one in configuration.sources:
+        finding = Finding("source", one.id, one.type, True, "")
+        if not _looked(finding, one.source, seconds):
+            finding = _read(one, None, seconds, enough=enough)
+        sources.append(finding)
+    sinks = [_look(one, seconds) for one in configuration.sinks]
+    return [*sources, *_models(configuration, sources), *sinks]
+
+
+def _looked(finding: Finding, make: Callable[[], object], seconds: float) -> bool:
+    """Look at the far side, if the connector can do that; whether it can."""
+    try:
+        connector = make()
+        if not isinstance(connector, Looking):
+            return False
+        finding.told = connector.look(seconds)
+    except ImDiffusionError as error:
+        finding.fails(error)
+    return True
 
 
 def _models(configuration: Configuration, sources: list[Finding]) -> list[Finding]:
@@ -72,7 +108,7 @@ def _models(configuration: Configuration, sources: list[Finding]) -> list[Findin
         try:
             known = known_channels(section)
         except ImDiffusionError as error:
-            finding.reached, finding.told = False, str(error)
+            finding.fails(error)
             continue
         finding.told = f"{section.folder} is whole; {_listed(known)}"
         for source in sources:
@@ -80,6 +116,7 @@ def _models(configuration: Configuration, sources: list[Finding]) -> list[Findin
                 if configuration.model_for(entity, source.id) is section:
                     fits, told = fit_of(section, known, entity, channels)
                     finding.reached, finding.told = finding.reached and fits, _with(finding, told)
+                    finding.wrong = not finding.reached
                     finding.entities[entity] = channels
             if not source.entities:
                 finding.told = _with(finding, f"no rows of {source.id} to try it on")
@@ -108,15 +145,16 @@ def _offsets(places: Places) -> dict[str, str]:
         return reader.offsets()
 
 
-def _read(one: Connector, offset: str | None, seconds: float) -> Finding:
-    finding = Finding("source", one.id, one.type, False, "")
+def _read(one: Connector, offset: str | None, seconds: float, *, enough: int = 0) -> Finding:
+    """Read a source for so many seconds, or until so many rows have come (0 = any number)."""
+    finding = Finding("source", one.id, one.type, True, "")
     if one.type == "stdin":
-        finding.reached, finding.told = True, "not read: what is read from a pipe is gone"
+        _looked(finding, one.source, seconds)
         return finding
-    source = one.source()
+    finding.reached = False
     end = time.monotonic() + seconds
     try:
-        with source:
+        with one.source() as source:
             source.open(offset)
             finding.reached = True
             for _ in range(MOST_BATCHES):
@@ -130,12 +168,12 @@ def _read(one: Connector, offset: str | None, seconds: float) -> Finding:
                     finding.rows += len(frame)
                     known = finding.entities.setdefault(frame.entity or one.id, [])
                     known += [name for name in frame.channels if name not in known]
-                if time.monotonic() >= end:
+                if time.monotonic() >= end or 0 < enough <= finding.rows:
                     break
     except SourceEnded:
         finding.told = "has come to its end"
     except ImDiffusionError as error:
-        finding.reached, finding.told = False, str(error)
+        finding.fails(error)
     return finding
 
 
@@ -144,18 +182,17 @@ def _look(one: Connector, seconds: float) -> Finding:
     finding = Finding("sink", one.id, one.type, True, "needs nothing but this process")
     options = one.options
     try:
+        if _looked(finding, one.sink, seconds):
+            return finding
         if address := _url(options):
             parts = urlsplit(address)
             port = parts.port or PORTS.get(parts.scheme, 80)
             _connect(parts.hostname or "", port, seconds)
             finding.told = f"{parts.hostname}, port {port}, answers"
-        elif servers := str(options.get("servers", "")):
-            for server in servers.split(","):
-                host, _, port_text = server.strip().rpartition(":")
-                _connect(host or server.strip(), int(port_text or PORTS[""]), seconds)
-            finding.told = f"{servers} answers"
         elif "path" in options:
             finding.reached, finding.told = _writable(Path(str(options["path"])))
+    except ImDiffusionError as error:
+        finding.fails(error)
     except (OSError, ValueError) as error:
         finding.reached, finding.told = False, str(error)
     return finding

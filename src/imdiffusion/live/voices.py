@@ -22,11 +22,13 @@ from imdiffusion.errors import (
 )
 from imdiffusion.live.configuration import Configuration
 from imdiffusion.live.given import Given
+from imdiffusion.live.inherited import Inherited
 from imdiffusion.live.models import Models
 from imdiffusion.live.places import Places
 from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.cold import SMOOTH, ColdScorer
 from imdiffusion.stream.engine import Engine
+from imdiffusion.stream.estate import Estate
 from imdiffusion.stream.feed import Feed, facts_of
 from imdiffusion.stream.judged import EndingScorer
 from imdiffusion.stream.queries import Reader
@@ -57,16 +59,28 @@ def cold_rate(configuration: Configuration, period: int) -> float:
 class Voices:
     """Makes voices for the engine, and hands it a new one when another model has become live.
 
-    `scorer_for` is the engine's thread, `follow` that of whoever looks after models.
+    `scorer_for` is the engine's thread, `follow` that of whoever looks after models. estate: the
+    engine's, where other processes leave entities with their models.
     """
 
-    def __init__(self, store: Store, places: Places, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        store: Store,
+        places: Places,
+        configuration: Configuration,
+        *,
+        estate: Estate | None = None,
+    ) -> None:
         self.store, self.places, self.configuration = store, places, configuration
         self.voices: dict[str, Voice] = {}
         self._refused: dict[str, set[str]] = {}
         self.models = Models(self._detector, hindsight=configuration.stream.hindsight)
         self._reader = Reader(store.path)
         self._given = Given(store, places, configuration)
+        baseline = configuration.stream.baseline
+        self._inherited = (
+            None if estate is None else Inherited(store, places, estate, baseline=baseline)
+        )
         # The source of an entity, which the engine knows; it is made after this.
         self.source_of: Callable[[str], str] = lambda entity: ""
         self._lock = threading.Lock()
@@ -78,6 +92,8 @@ class Voices:
         entity = frame.entity or ""
         feed = self._feed(entity, frame)
         self._given.adopt(entity, self.source_of(entity), self._reader)
+        if self._inherited is not None:
+            self._inherited.adopt(entity, self._reader)
         model = self._live_model(entity)
         voice = self._cold(feed) if model is None else self._begun(feed, *model)
         if voice is None:  # a model of other channels

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imdiffusion.errors import OutputError
+from imdiffusion.stream.checkpoint import ModelVersion
 from imdiffusion.stream.database import connect, storage
+from imdiffusion.stream.queries import Reader
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +34,45 @@ class Estate:
 
     folder: its subfolders are state folders, each of one process of the group. own: the one of
     this process. They are read only, while their owners write or when they are dead.
+
+    taken: whose states were taken over, by entity, until somebody has looked after the model.
     """
 
     def __init__(self, folder: Path, *, own: Path) -> None:
         self.folder, self.own = folder, own.resolve()
+        self.taken: dict[str, Path] = {}
+
+    def _others(self) -> list[Path]:
+        """The live states of the others."""
+        return [
+            path
+            for path in sorted(self.folder.glob(f"*/{LIVE}"))
+            if path.parent.resolve() != self.own
+        ]
 
     def of(self, entity: str) -> Legacy | None:
         """What was written of the entity last, by whichever other process; None if nothing was.
 
         A live state that cannot be read is told in the log, and passed over.
         """
-        found = [
-            legacy
-            for path in sorted(self.folder.glob(f"*/{LIVE}"))
-            if path.parent.resolve() != self.own and (legacy := _left(path, entity)) is not None
-        ]
+        found = [legacy for path in self._others() if (legacy := _left(path, entity)) is not None]
         return max(found, key=lambda one: one.recorded, default=None)
+
+    def model(self, entity: str, digest: str) -> tuple[ModelVersion, Path] | None:
+        """A fitted model of an entity as another process has noted it, and that one's folder: of
+        the one whose state was taken, if it has it; None if nobody has.
+        """
+        first = self.taken.get(entity)
+        for path in sorted(self._others(), key=lambda one: one.parent != first):
+            try:
+                with Reader(path) as reader:
+                    noted = next((m for m in reader.models(entity) if m.digest == digest), None)
+            except OutputError as error:
+                log.warning("what %s knows of models cannot be read: %s", path.parent, error)
+                continue
+            if noted is not None:
+                return noted, path.parent
+        return None
 
 
 def _left(path: Path, entity: str) -> Legacy | None:

@@ -64,9 +64,13 @@ class Watch:
 
     def _inherit(self, name: str) -> None:
         """Go on where another process was, which had the entity since this one had it last."""
-        legacy = None if self._estate is None else self._estate.of(name)
-        if legacy is None or not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
+        estate = self._estate
+        legacy = None if estate is None else estate.of(name)
+        if estate is None or legacy is None:
             return
+        if not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
+            return
+        estate.taken[name] = legacy.folder
         log.info("%s goes on where %s was", name, legacy.folder)
         if "tracker" in legacy.states:
             self._restore_events(name, legacy.states["tracker"])
