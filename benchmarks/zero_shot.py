@@ -1,0 +1,286 @@
+"""What weights from other data sets are worth: VUS-PR with no training on the entity at all.
+
+One network without a channel count is trained on the training parts of four sets and scores the
+fifth. Beside it stand the same pipeline without any weights (every hidden value at its mean, or
+from the covariance of the entity's own rows), the same network untrained, one-liners, and the
+recorded runs of `fast` with a network each. No row here but `fast` takes a gradient on the entity:
+its rows fit the scaler, the covariance, the units and the threshold, in closed form.
+
+rows: how many rows of the entity that is, the last ones before the test part (all, where it has
+fewer); 0 = all of its
+training part. Pieces are kept in results/zero_shot.work, so a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import countless
+import ledger
+import numpy as np
+import torch
+from countless import PROMISE, Description, Make, calibrated, shown
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from imdiffusion import baselines
+from imdiffusion.bench.metrics.range_based import vus_pr
+from imdiffusion.bench.record import read
+from imdiffusion.bench.rows import CalibratedRow, settings_of
+from imdiffusion.bench.significance import signed_rank_p
+from imdiffusion.bench.sources import open_source
+from imdiffusion.bench.split import Split
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.windows import Rows
+from imdiffusion.entity import Entity
+
+RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
+WORK = Path(__file__).parent / "results" / "zero_shot.work"
+SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
+ENTITIES = 8  # the first of each set
+STEPS, SEEDS = 1_000, (0, 1)
+FEW = (120, 500, 2_000)
+ONE_LINERS = ("mahalanobis_30", "moving_variance")  # those that are fitted on few rows too
+Piece = dict[str, Any]
+Floats = NDArray[np.float64]
+MEAN, COVARIANCE = "no network: the mean", "no network: the covariance"
+JOINED = ", or the mean"  # the larger of both scores
+NOTHING: Make = lambda rows: countless.Nothing()  # noqa: E731
+LINEAR: Make = lambda rows: countless.Linear(Description.of(rows))  # noqa: E731
+
+
+# -- an entity under each of them
+
+
+def last(frame: Frame, rows: int) -> Frame:
+    """The last rows of a frame; 0 = all."""
+    if rows == 0 or rows >= len(frame.values):
+        return frame
+    times = None if frame.timestamps is None else frame.timestamps[-rows:]
+    cut = (frame.values[-rows:], frame.observed[-rows:], times, frame.channels, frame.entity)
+    return Frame(*cut)
+
+
+def judged(split: Split, score: Floats) -> Piece:
+    """VUS-PR, and the share of normal rows above the label-free threshold."""
+    label = np.asarray(split.truth.label()).astype(bool)
+    above = score > 1.0
+    return {"vus_pr": vus_pr(label, score), "alarms": float(above[~label].mean())}
+
+
+def without_training(split: Split, rows: int, make: Make) -> Piece:
+    """The pipeline of `fast` under a denoiser that was not trained on this entity.
+
+    joined: the larger of its score and that of expecting the mean, each over its threshold.
+    """
+    frame = last(split.train, rows)
+    own, mean = (scored_by(calibrated(frame, one), split) for one in (make, NOTHING))
+    return {**judged(split, own), "joined": judged(split, np.maximum(own, mean))}
+
+
+def scored_by(entity: Entity, split: Split) -> Floats:
+    runs = entity.score_runs([entity.rows(split.test)])
+    return entity.score(np.concatenate([run.errors for run in runs], axis=1))
+
+
+def one_liner(split: Split, rows: int, name: str) -> Piece:
+    row = CalibratedRow(baselines.make(name, seed=0), settings_of(name, PROMISE))
+    return judged(split, row.fit(last(split.train, rows)).score(split.test).score)
+
+
+# -- the pieces of the work
+
+
+class Pieces:
+    """What was measured already, in a folder of its own for this very program and its sizes."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self.found = folder, dict[str, Piece]()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self.file.read_text().splitlines() if self.file.exists() else []
+            self.found = {one["key"]: one for one in map(json.loads, lines)}
+
+    @property
+    def file(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "pieces.jsonl"
+
+    def once(self, facts: Piece, measure: Callable[[], Piece]) -> Piece:
+        """What was measured before under these facts, or is measured now."""
+        key = json.dumps(facts, sort_keys=True)
+        if key not in self.found:
+            self.found[key] = {"key": key, **facts, **measure()}
+            if self.folder is not None:
+                with self.file.open("a") as out:
+                    out.write(json.dumps(self.found[key]) + "\n")
+        return self.found[key]
+
+    def weights(self, name: str, train: Callable[[], countless.Countless]) -> countless.Countless:
+        """The weights of this name, read or trained."""
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        if path is None:
+            return train()
+        if not path.exists():
+            save_file(train().state_dict(), path)
+        network = countless.untrained(0, loud=False)
+        network.load_state_dict(load_file(path))
+        return network
+
+
+def work_folder() -> Path:
+    """Changes with the programs and the versions: other pieces are none of this run's."""
+    text = [Path(file).read_text() for file in (__file__, countless.__file__)]
+    facts = [*text, torch.__version__, np.__version__]
+    return WORK / hashlib.sha256("".join(facts).encode()).hexdigest()[:12]
+
+
+def measured(
+    pieces: Pieces, data: dict[str, list[Split]], *, steps: int, seeds: Sequence[int]
+) -> Iterator[Piece]:
+    """Every entity under every detector: the cheap ones first, then a set left out at a time."""
+    for name, splits in data.items():
+        for split in splits:
+            head = {"set": name, "entity": split.entity}
+            for rows in (0, *FEW):
+                for what, make in ((MEAN, NOTHING), (COVARIANCE, LINEAR)):
+                    facts = {**head, "what": what, "rows": rows}
+                    one = pieces.once(facts, lambda: without_training(split, rows, make))  # noqa: B023
+                    yield from (one,) if what == MEAN else with_joined(one)
+                for what in ONE_LINERS if rows else ():
+                    facts = {**head, "what": what, "rows": rows}
+                    yield pieces.once(facts, lambda: one_liner(split, rows, what))  # noqa: B023
+    for left_out, splits in data.items():
+        others = [[shown(s.train) for s in own] for name, own in data.items() if name != left_out]
+        nets: dict[str, tuple[countless.Countless, tuple[int, ...]]] = {
+            "random weights": (countless.untrained(0, loud=True), (0,))
+        }
+        for seed in seeds:
+            network = pieces.weights(
+                f"{left_out}_{seed}",
+                lambda: countless.train(others, seed=seed, steps=steps),  # noqa: B023
+            )
+            nets[f"zero-shot, seed {seed}"] = (network, (0, *FEW) if seed == 0 else (0,))
+        for what, (network, sizes) in nets.items():
+            for split in splits:
+                for rows in sizes:
+                    facts = {"set": left_out, "entity": split.entity, "what": what, "rows": rows}
+
+                    def make(own: Rows, network: countless.Countless = network) -> nn.Module:
+                        return countless.Described(network, Description.of(own))
+
+                    one = pieces.once(facts, lambda: without_training(split, rows, make))  # noqa: B023
+                    yield from with_joined(one)
+
+
+def with_joined(piece: Piece) -> Iterator[Piece]:
+    yield piece
+    yield {**piece, **piece["joined"], "what": piece["what"] + JOINED}
+
+
+# -- what was recorded, and the table
+
+
+def recorded(data: dict[str, list[Split]]) -> Iterator[Piece]:
+    """`fast`, the best one-liner of each set by its labels, and random rows, seed 0."""
+    runs: dict[tuple[str, str], dict[str, Piece]] = {}
+    for run in read([RUNS / "headline.jsonl", RUNS / "one_liners.jsonl"]):
+        if run["seed"] == 0 and run["status"] == "ok" and run["dataset"] in data:
+            found = run["metrics"]["label_free"]
+            one = {"vus_pr": found["vus_pr"], "alarms": found["alarm_share_normal"], "rows": 0}
+            runs.setdefault((run["dataset"], run["variant"]), {})[run["entity"]] = one
+    for name, splits in data.items():
+        level = {
+            variant: float(np.mean([one["vus_pr"] for one in own.values()]))
+            for (dataset, variant), own in runs.items()
+            if dataset == name and variant not in ("fast", "random")
+        }
+        best = max(level, key=level.__getitem__)
+        for what, variant in (
+            ("a network each (fast)", "fast"),
+            ("best one-liner of the set", best),
+            ("random", "random"),
+        ):
+            for split in splits:
+                own = runs[name, variant][split.entity]
+                yield {"set": name, "entity": split.entity, "what": what, **own}
+
+
+def table(pieces: Sequence[Piece]) -> list[Piece]:
+    """A line for each detector and number of rows: mean VUS-PR of each set, and alarms."""
+    lines = []
+    for what, rows in dict.fromkeys((one["what"], one["rows"]) for one in pieces):
+        own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
+        sets = dict.fromkeys(one["set"] for one in own)
+        means = {s: float(np.mean([o["vus_pr"] for o in own if o["set"] == s])) for s in sets}
+        alarms = round(float(np.median([one["alarms"] for one in own])), 4)
+        lines.append(
+            {
+                "what": what,
+                "rows": rows,
+                "entities": len(own),
+                **{name: round(mean, 4) for name, mean in means.items()},
+                "mean_of_sets": round(float(np.mean(list(means.values()))), 4),
+                "normal_rows_above": alarms,
+            }
+        )
+    return lines
+
+
+def versus(pieces: Sequence[Piece], seeds: Sequence[int]) -> list[Piece]:
+    """Zero-shot, the mean over its seeds, against each other detector, entity by entity."""
+
+    def of(what: str, rows: int) -> dict[tuple[str, str], float]:
+        own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
+        return {(one["set"], one["entity"]): one["vus_pr"] for one in own}
+
+    lines = []
+    for what, rows in dict.fromkeys((one["what"], one["rows"]) for one in pieces):
+        if what.startswith("zero-shot"):
+            continue
+        for name, joined in (("zero-shot", ""), ("zero-shot" + JOINED, JOINED)):
+            wanted = [f"zero-shot, seed {seed}{joined}" for seed in (seeds if rows == 0 else (0,))]
+            draws, other = [of(one, rows) for one in wanted], of(what, rows)
+            less = np.array([np.mean([one[key] for one in draws]) - other[key] for key in other])
+            lines.append(
+                {
+                    "what": f"{name}, less {what}",
+                    "rows": rows,
+                    "entities": len(less),
+                    "mean_difference": round(float(less.mean()), 4),
+                    "higher": int((less > 0).sum()),
+                    "p": round(signed_rank_p(less), 4),
+                }
+            )
+    return lines
+
+
+def main() -> None:
+    """Measure every piece that is not there yet, and keep the tables."""
+    small = ledger.small()
+    warnings.simplefilter("ignore")  # constant channels; 120 rows are calibrated in-sample
+    if small:
+        kinds = ("level_shift", "spike")
+        names = [f"generated:anomaly={k},channels=6,rows_test=400,rows_train=400" for k in kinds]
+        data = {k: _first(open_source(n, None), 1) for k, n in zip(kinds, names, strict=True)}
+        found = list(measured(Pieces(None), data, steps=3, seeds=(0,)))
+        ledger.keep("zero_shot", [*table(found), *versus(found, (0,))], small=True)
+    elif (folder := ledger.data_folder()) is not None:
+        data = {name: _first(open_source(name, folder), ENTITIES) for name in SETS}
+        pieces = Pieces(work_folder())
+        found = [*recorded(data), *measured(pieces, data, steps=STEPS, seeds=SEEDS)]
+        ledger.keep("zero_shot", [*table(found), *versus(found, SEEDS)], small=False)
+
+
+def _first(source: Any, most: int) -> list[Split]:
+    return [source.load(entity) for entity in source.entities()[:most]]
+
+
+if __name__ == "__main__":
+    main()
