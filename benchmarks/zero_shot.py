@@ -7,8 +7,8 @@ recorded runs of `fast` with a network each. No row here but `fast` takes a grad
 its rows fit the scaler, the covariance, the units and the threshold, in closed form.
 
 rows: how many rows of the entity that is, the last ones before the test part (all, where it has
-fewer); 0 = all of its
-training part. Pieces are kept in results/zero_shot.work, so a run that was cut off goes on.
+fewer); 0 = all of its training part. Pieces are kept in results/zero_shot.work, so a run that was
+cut off goes on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from imdiffusion.entity import Entity
 RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
 WORK = Path(__file__).parent / "results" / "zero_shot.work"
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
-ENTITIES = 8  # the first of each set
+ENTITIES = 8  # the first of each set, which networks score; what needs none scores all
 STEPS, SEEDS = 1_000, (0, 1)
 FEW = (120, 500, 2_000)
 ONE_LINERS = ("mahalanobis_30", "moving_variance")  # those that are fitted on few rows too
@@ -51,6 +51,7 @@ Piece = dict[str, Any]
 Floats = NDArray[np.float64]
 MEAN, COVARIANCE = "no network: the mean", "no network: the covariance"
 JOINED = ", or the mean"  # the larger of both scores
+ZERO_SHOT, OWN, BEST = "zero-shot, seed ", "a network each (fast)", "best one-liner of the set"
 NOTHING: Make = lambda rows: countless.Nothing()  # noqa: E731
 LINEAR: Make = lambda rows: countless.Linear(Description.of(rows))  # noqa: E731
 
@@ -104,13 +105,10 @@ class Pieces:
         self.folder, self.found = folder, dict[str, Piece]()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            lines = self.file.read_text().splitlines() if self.file.exists() else []
-            self.found = {one["key"]: one for one in map(json.loads, lines)}
-
-    @property
-    def file(self) -> Path:
-        assert self.folder is not None
-        return self.folder / "pieces.jsonl"
+            self.file = folder / "pieces.jsonl"
+            self.file.touch()
+            lines = map(json.loads, self.file.read_text().splitlines())
+            self.found = {one["key"]: one for one in lines}
 
     def once(self, facts: Piece, measure: Callable[[], Piece]) -> Piece:
         """What was measured before under these facts, or is measured now."""
@@ -166,9 +164,9 @@ def measured(
                 f"{left_out}_{seed}",
                 lambda: countless.train(others, seed=seed, steps=steps),  # noqa: B023
             )
-            nets[f"zero-shot, seed {seed}"] = (network, (0, *FEW) if seed == 0 else (0,))
+            nets[f"{ZERO_SHOT}{seed}"] = (network, (0, *FEW) if seed == 0 else (0,))
         for what, (network, sizes) in nets.items():
-            for split in splits:
+            for split in splits[:ENTITIES]:
                 for rows in sizes:
                     facts = {"set": left_out, "entity": split.entity, "what": what, "rows": rows}
 
@@ -203,8 +201,8 @@ def recorded(data: dict[str, list[Split]]) -> Iterator[Piece]:
         }
         best = max(level, key=level.__getitem__)
         for what, variant in (
-            ("a network each (fast)", "fast"),
-            ("best one-liner of the set", best),
+            (OWN, "fast"),
+            (BEST, best),
             ("random", "random"),
         ):
             for split in splits:
@@ -212,53 +210,70 @@ def recorded(data: dict[str, list[Split]]) -> Iterator[Piece]:
                 yield {"set": name, "entity": split.entity, "what": what, **own}
 
 
-def table(pieces: Sequence[Piece]) -> list[Piece]:
-    """A line for each detector and number of rows: mean VUS-PR of each set, and alarms."""
+def table(pieces: Sequence[Piece], most: int) -> list[Piece]:
+    """A line for each detector and number of rows: mean VUS-PR of each set, and alarms.
+
+    First over the entities that all detectors have, the first `most` of each set, then over all.
+    """
+    sets = dict.fromkeys(piece["set"] for piece in pieces)
+    names = {n: dict.fromkeys(p["entity"] for p in pieces if p["set"] == n) for n in sets}
+    first = {(name, entity) for name, own in names.items() for entity in list(own)[:most]}
     lines = []
-    for what, rows in dict.fromkeys((one["what"], one["rows"]) for one in pieces):
-        own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
-        sets = dict.fromkeys(one["set"] for one in own)
-        means = {s: float(np.mean([o["vus_pr"] for o in own if o["set"] == s])) for s in sets}
-        alarms = round(float(np.median([one["alarms"] for one in own])), 4)
-        lines.append(
-            {
-                "what": what,
-                "rows": rows,
-                "entities": len(own),
-                **{name: round(mean, 4) for name, mean in means.items()},
-                "mean_of_sets": round(float(np.mean(list(means.values()))), 4),
-                "normal_rows_above": alarms,
-            }
-        )
-    return lines
-
-
-def versus(pieces: Sequence[Piece], seeds: Sequence[int]) -> list[Piece]:
-    """Zero-shot, the mean over its seeds, against each other detector, entity by entity."""
-
-    def of(what: str, rows: int) -> dict[tuple[str, str], float]:
-        own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
-        return {(one["set"], one["entity"]): one["vus_pr"] for one in own}
-
-    lines = []
-    for what, rows in dict.fromkeys((one["what"], one["rows"]) for one in pieces):
-        if what.startswith("zero-shot"):
-            continue
-        for name, joined in (("zero-shot", ""), ("zero-shot" + JOINED, JOINED)):
-            wanted = [f"zero-shot, seed {seed}{joined}" for seed in (seeds if rows == 0 else (0,))]
-            draws, other = [of(one, rows) for one in wanted], of(what, rows)
-            less = np.array([np.mean([one[key] for one in draws]) - other[key] for key in other])
+    for part in ("first", "all"):
+        for what, rows in dict.fromkeys((one["what"], one["rows"]) for one in pieces):
+            own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
+            if part == "first":
+                own = [one for one in own if (one["set"], one["entity"]) in first]
+            elif len(own) == len(first):
+                continue
+            means = {s: np.mean([o["vus_pr"] for o in own if o["set"] == s]) for s in names}
             lines.append(
                 {
-                    "what": f"{name}, less {what}",
+                    "what": what,
                     "rows": rows,
-                    "entities": len(less),
-                    "mean_difference": round(float(less.mean()), 4),
-                    "higher": int((less > 0).sum()),
-                    "p": round(signed_rank_p(less), 4),
+                    "entities": len(own),
+                    **{name: round(float(mean), 4) for name, mean in means.items()},
+                    "mean_of_sets": round(float(np.mean(list(means.values()))), 4),
+                    "normal_rows_above": round(float(np.median([p["alarms"] for p in own])), 4),
                 }
             )
     return lines
+
+
+def pairs(pieces: Sequence[Piece], seeds: Sequence[int]) -> Iterator[Piece]:
+    """One detector less another, entity by entity; zero-shot is the mean over its seeds."""
+    have = dict.fromkeys((one["what"], one["rows"]) for one in pieces)
+    others = [what for what, rows in have if rows == 0 and not what.startswith(ZERO_SHOT)]
+    for joined in ("", JOINED):
+        drawn = [f"{ZERO_SHOT}{seed}{joined}" for seed in seeds]
+        for what in others:
+            yield paired(pieces, f"zero-shot{joined}", drawn, what, 0)
+        for rows in FEW:
+            for what in (MEAN, COVARIANCE + joined, *ONE_LINERS):
+                yield paired(pieces, f"zero-shot{joined}", drawn[:1], what, rows)
+    for what in (MEAN, COVARIANCE, COVARIANCE + JOINED):
+        for other in (OWN, BEST):
+            if (other, 0) in have:
+                yield paired(pieces, what, [what], other, 0)
+
+
+def paired(
+    pieces: Sequence[Piece], name: str, first: Sequence[str], other: str, rows: int
+) -> Piece:
+    def of(what: str) -> dict[tuple[str, str], float]:
+        own = [one for one in pieces if (one["what"], one["rows"]) == (what, rows)]
+        return {(one["set"], one["entity"]): one["vus_pr"] for one in own}
+
+    draws, second = [of(what) for what in first], of(other)
+    less = np.array([np.mean([one[key] for one in draws]) - second[key] for key in draws[0]])
+    return {
+        "what": f"{name}, less {other}",
+        "rows": rows,
+        "entities": len(less),
+        "mean_difference": round(float(less.mean()), 4),
+        "higher": int((less > 0).sum()),
+        "p": float(f"{signed_rank_p(less):.2g}"),
+    }
 
 
 def main() -> None:
@@ -268,18 +283,18 @@ def main() -> None:
     if small:
         kinds = ("level_shift", "spike")
         names = [f"generated:anomaly={k},channels=6,rows_test=400,rows_train=400" for k in kinds]
-        data = {k: _first(open_source(n, None), 1) for k, n in zip(kinds, names, strict=True)}
+        data = {k: _all(open_source(n, None)) for k, n in zip(kinds, names, strict=True)}
         found = list(measured(Pieces(None), data, steps=3, seeds=(0,)))
-        ledger.keep("zero_shot", [*table(found), *versus(found, (0,))], small=True)
+        ledger.keep("zero_shot", [*table(found, 1), *pairs(found, (0,))], small=True)
     elif (folder := ledger.data_folder()) is not None:
-        data = {name: _first(open_source(name, folder), ENTITIES) for name in SETS}
+        data = {name: _all(open_source(name, folder)) for name in SETS}
         pieces = Pieces(work_folder())
         found = [*recorded(data), *measured(pieces, data, steps=STEPS, seeds=SEEDS)]
-        ledger.keep("zero_shot", [*table(found), *versus(found, SEEDS)], small=False)
+        ledger.keep("zero_shot", [*table(found, ENTITIES), *pairs(found, SEEDS)], small=False)
 
 
-def _first(source: Any, most: int) -> list[Split]:
-    return [source.load(entity) for entity in source.entities()[:most]]
+def _all(source: Any) -> list[Split]:
+    return [source.load(entity) for entity in source.entities()]
 
 
 if __name__ == "__main__":
