@@ -17,6 +17,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,11 @@ LINEAR: Make = lambda rows: countless.Linear(Description.of(rows))  # noqa: E731
 
 def last(frame: Frame, rows: int) -> Frame:
     """The last rows of a frame; 0 = all."""
-    if rows == 0 or rows >= len(frame.values):
-        return frame
-    times = None if frame.timestamps is None else frame.timestamps[-rows:]
-    cut = (frame.values[-rows:], frame.observed[-rows:], times, frame.channels, frame.entity)
-    return Frame(*cut)
+    part = slice(-rows if rows else None, None)
+    times = None if frame.timestamps is None else frame.timestamps[part]
+    return replace(
+        frame, values=frame.values[part], observed=frame.observed[part], timestamps=times
+    )
 
 
 def judged(split: Split, score: Floats) -> Piece:
