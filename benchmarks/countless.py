@@ -33,7 +33,7 @@ from imdiffusion.scoring.units import fit_units
 RIDGE = 0.3  # the size of the noise: the best one in the log's entry on scores without a network
 FACTS = 5  # numbers that describe a channel
 FEWEST = 120  # rows from which a training step may describe an entity
-LEAST_LOSS = 0.05  # beside the linear part's: an entity that is imputed almost exactly is no news
+LEAST_LOSS = 0.05  # beside that of the mean: an entity that hardly moves is no news
 
 
 PROMISE: dict[str, Any] = {"alarm_rate": 0.01, "calibrate_on": "all"}  # as every row promises
@@ -65,14 +65,8 @@ class Description:
         speed = (z[1:] - z[:-1]).square().mean(0) / (2 * variance + 1e-6)
         tails = (z.pow(4).mean(0) / (variance.square() + 1e-6)).log1p() / 3
         moves = (variance > 1e-6).float()
-        facts = [
-            moves,
-            variance.clamp(max=4),
-            (left - RIDGE).clamp(0, 2),
-            speed.clamp(max=2),
-            tails,
-        ]
-        return cls(covariance, torch.stack(facts, dim=1))
+        facts = torch.stack([moves, variance, left - RIDGE, speed, tails], dim=1)
+        return cls(covariance, facts.clamp(min=0).minimum(torch.tensor([1.0, 4.0, 2.0, 2.0, 4.0])))
 
     def flipped(self, sign: Tensor) -> Description:
         """The same entity with channels (K,) turned upside down where the sign is -1."""
@@ -80,25 +74,28 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class Gaussian:
-    """What a Gaussian says of windows x (B, L, K), hidden channels from visible ones.
+class Told:
+    """What is told of windows x (B, L, K) before any weight is asked.
 
-    estimate (B, L, K): conditional means, visible points as they are. odd (B, L, K): visible
-    points less what the other visible ones say of them. open (B, K): spread of the estimate. near,
-    like (B, K, K): how much each channel hears from each visible one, by weight and correlation.
-    share (B, K): one over the number of visible channels.
+    estimate (B, L, K): where a network sets out, visible points as they are. odd (B, L, K): visible
+    points less what the other visible ones say of them. open (B, K): what the covariance leaves of
+    a hidden channel. ties, like (B, K, K): how much each channel hears from each visible one, by
+    two weights. share (B, K): one over the number of visible channels.
     """
 
     estimate: Tensor
     odd: Tensor
     open: Tensor
-    near: Tensor
+    ties: Tensor
     like: Tensor
     share: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, visible: Tensor, covariance: Tensor) -> Gaussian:
-        """All of it; DataError where a window shows other channels in some rows than in others."""
+    def of(cls, x: Tensor, visible: Tensor, covariance: Tensor, *, start: str) -> Told:
+        """All of it. start: "covariance", the conditional mean of a Gaussian, or "mean".
+
+        DataError where a window shows other channels in some rows than in others.
+        """
         if bool((visible != visible[:, :1]).any()):
             raise DataError(
                 "a window shows other channels in some of its rows than in others",
@@ -108,24 +105,26 @@ class Gaussian:
         shown, eye = patterns.float(), torch.eye(x.shape[2])
         within = shown[:, :, None] * covariance * shown[:, None, :] + RIDGE * eye
         inverse = torch.linalg.inv(within)
-        across = shown[:, :, None] * covariance * (1 - shown[:, None, :])
-        weight = inverse @ across
-        told = (covariance @ weight).diagonal(dim1=1, dim2=2)
-        spread = ((covariance.diag() - told).clamp(min=1e-4) * (1 - shown)).sqrt()
-        near = weight.abs().transpose(1, 2)
+        weight = inverse @ (shown[:, :, None] * covariance * (1 - shown[:, None, :]))
+        said = (covariance @ weight).diagonal(dim1=1, dim2=2)
+        spread = ((covariance.diag() - said).clamp(min=1e-4) * (1 - shown)).sqrt()
         deviation = covariance.diag().sqrt()
-        correlation = covariance / (deviation[:, None] * deviation + 1e-3)
-        like = correlation.square() * (1 - eye) * shown[:, None, :]
-        seen = torch.where(visible, x, 0.0)
-        odd = (seen @ inverse[which]) / inverse.diagonal(dim1=1, dim2=2)[which][:, None]
-        return cls(
-            estimate=torch.where(visible, x, seen @ weight[which]),
-            odd=torch.where(visible, odd, 0.0),
-            open=spread[which],
-            near=(near / (near.sum(-1, keepdim=True) + 1e-3))[which],
-            like=(like / (like.sum(-1, keepdim=True) + 1e-3))[which],
-            share=(shown / shown.sum(-1, keepdim=True).clamp(min=1))[which],
-        )
+        signed = covariance / (deviation[:, None] * deviation + 1e-3) * (1 - eye)
+        like = signed.square() * shown[:, None, :]
+        ties, estimate = like * signed.sign(), torch.where(visible, x, 0.0)
+        odd = torch.zeros_like(x)
+        if start == "covariance":
+            ties = weight.abs().transpose(1, 2)
+            own = inverse.diagonal(dim1=1, dim2=2)[which][:, None]
+            odd = torch.where(visible, (estimate @ inverse[which]) / own, 0.0)
+            estimate = torch.where(visible, x, estimate @ weight[which])
+        share = shown / shown.sum(-1, keepdim=True).clamp(min=1)
+        parts = (spread, _in_parts(ties), _in_parts(like), share)
+        return cls(estimate, odd, *(part[which] for part in parts))
+
+
+def _in_parts(weight: Tensor) -> Tensor:
+    return weight / (weight.abs().sum(-1, keepdim=True) + 1e-3)
 
 
 class Nothing(nn.Module):
@@ -143,18 +142,21 @@ class Linear(nn.Module):
         self.known = known
 
     def forward(self, x: Tensor, t: Tensor, visible: Tensor, *_others: Tensor) -> Tensor:
-        return Gaussian.of(x, visible, self.known.covariance).estimate
+        return Told.of(x, visible, self.known.covariance, start="covariance").estimate
 
 
 class Countless(nn.Module):
-    """What to add to the Gaussian's estimate, learned for any channels: (B, L, K) -> (B, L, K).
+    """What to add to where it sets out, learned for any channels: (B, L, K) -> (B, L, K).
 
     A token is a patch of rows of one channel; `layers` times channels hear from visible ones,
     weighed by the covariance, and the tokens of a channel are mixed over time.
     """
 
-    def __init__(self, *, length: int, patch: int = 10, width: int = 32, layers: int = 2) -> None:
+    def __init__(
+        self, start: str, *, length: int, patch: int = 10, width: int = 32, layers: int = 2
+    ) -> None:
         super().__init__()
+        self.start = start
         self.patch, tokens = patch, length // patch
         self.read = nn.Sequential(
             nn.Linear(2 * patch + 2 + FACTS, width), nn.GELU(), nn.Linear(width, width)
@@ -168,23 +170,23 @@ class Countless(nn.Module):
         )
         self.norm, self.write = nn.LayerNorm(width), nn.Linear(width, patch)
 
-    def forward(self, given: Gaussian, visible: Tensor, facts: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor, known: Description) -> Tensor:
         batch, length, channels = visible.shape
+        given = Told.of(x, visible, known.covariance, start=self.start)
         tokens = length // self.patch
         sides = [visible[:, 0, :, None].float(), given.open[:, :, None]]
-        side = torch.cat([*sides, facts.expand(batch, -1, -1)], dim=-1)
+        side = torch.cat([*sides, known.facts.expand(batch, -1, -1)], dim=-1)
         cut = [
             plane.transpose(1, 2).reshape(batch, channels, tokens, self.patch)
             for plane in (given.estimate, given.odd)
         ]
         x = self.read(torch.cat([*cut, side[:, :, None].expand(-1, -1, tokens, -1)], dim=-1))
         x = x + self.position
-        for norm, say, hear, block in zip(
-            self.norms, self.say, self.hear, self.blocks, strict=True
-        ):
+        layers = zip(self.norms, self.say, self.hear, self.blocks, strict=True)
+        for norm, say, hear, block in layers:
             said = say(norm(x)).flatten(2)
             usual = (given.share[:, None] @ said).expand(-1, channels, -1)
-            heard = [part.view(x.shape) for part in (given.near @ said, given.like @ said)]
+            heard = [part.view(x.shape) for part in (given.ties @ said, given.like @ said)]
             x = x + hear(torch.cat([*heard, usual.reshape(x.shape)], dim=-1))
             x = block(x.flatten(0, 1)).view(x.shape)
         more = self.write(self.norm(x)).reshape(batch, channels, length).transpose(1, 2)
@@ -199,28 +201,29 @@ class Described(nn.Module):
         self.network, self.known = network, known
 
     def forward(self, x: Tensor, t: Tensor, visible: Tensor, *_others: Tensor) -> Tensor:
-        given = Gaussian.of(x, visible, self.known.covariance)
-        predicted: Tensor = self.network(given, visible, self.known.facts)
-        return predicted
+        out: Tensor = self.network(x, visible, self.known)
+        return out
 
 
-def untrained(seed: int, *, loud: bool) -> Countless:
+def untrained(start: str, seed: int, *, loud: bool) -> Countless:
     """Fresh weights. loud: the last layer says something; otherwise it begins with nothing."""
     with private_rng(seed_from(seed, "countless")):
-        network = Countless(length=SETTINGS.window)
+        network = Countless(start, length=SETTINGS.window)
         nn.init.normal_(network.write.weight, std=0.1 if loud else 0.0)
         nn.init.zeros_(network.write.bias)
     return network.eval()
 
 
-def train(sets: Sequence[Sequence[Rows]], *, seed: int, steps: int, batch: int = 16) -> Countless:
+def train(
+    start: str, sets: Sequence[Sequence[Rows]], *, seed: int, steps: int, batch: int = 16
+) -> Countless:
     """Weights from the entities of several sets, each set as often as the others.
 
     A step takes windows of one entity, some channels upside down, and hides whole channels; half
     of the time the entity is described by a few of its rows alone. The loss is the mean square of
-    what was hidden, by that of the linear part.
+    what was hidden, by that of expecting the mean.
     """
-    network = untrained(seed, loud=False).train()
+    network = untrained(start, seed, loud=False).train()
     optimizer = torch.optim.Adam(network.parameters(), SETTINGS.learning_rate)
     course = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, SETTINGS.learning_rate, total_steps=steps, pct_start=0.1
@@ -238,12 +241,11 @@ def train(sets: Sequence[Sequence[Rows]], *, seed: int, steps: int, batch: int =
         x0, visible = _windows(rows, generator, batch)
         sign = torch.from_numpy(generator.choice(np.array([-1, 1], np.float32), x0.shape[2]))
         x0, known = x0 * sign, known.flipped(sign)
-        given = Gaussian.of(x0, visible, known.covariance)
-        predicted = network(given, visible, known.facts)
+        predicted = network(x0, visible, known)
         loss = (predicted - x0)[~visible].square().mean()
-        linear = (given.estimate - x0)[~visible].square().mean()
+        usual = x0[~visible].square().mean()
         optimizer.zero_grad(set_to_none=True)
-        (loss / (linear + LEAST_LOSS)).backward()
+        (loss / (usual + LEAST_LOSS)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         course.step()
@@ -280,10 +282,7 @@ def shown(frame: Frame) -> Rows:
 
 
 def calibrated(frame: Frame, make: Make) -> Entity:
-    """An entity with units and threshold from all of the rows, as `calibrate` has them.
-
-    Scores at arrival are not asked for, so neither are their thresholds.
-    """
+    """An entity calibrated as `calibrate` does it, less the thresholds of scores at arrival."""
     one = ready(frame, make(shown(frame)))
     entity, recipe = one.entity, one.entity.recipe
     held = one.split if one.split < len(one.rows) else 0

@@ -1,14 +1,13 @@
 """What weights from other data sets are worth: VUS-PR with no training on the entity at all.
 
-One network without a channel count is trained on the training parts of four sets and scores the
-fifth. Beside it stand the same pipeline without any weights (every hidden value at its mean, or
-from the covariance of the entity's own rows), the same network untrained, one-liners, and the
-recorded runs of `fast` with a network each. No row here but `fast` takes a gradient on the entity:
-its rows fit the scaler, the covariance, the units and the threshold, in closed form.
+A network without a channel count is trained on the training parts of four sets and scores the
+fifth; it sets out from the mean, or from the covariance of the entity's rows. Beside it stand the
+same pipeline without any weights (the mean itself, the covariance itself), the same networks
+untrained, one-liners, and the recorded runs of `fast` with a network each. Only `fast` takes a
+gradient on the entity: elsewhere its rows fit scaler, covariance, units and threshold alone.
 
 rows: how many rows of the entity that is, the last ones before the test part (all, where it has
-fewer); 0 = all of its training part. Pieces are kept in results/zero_shot.work, so a run that was
-cut off goes on.
+fewer); 0 = all of its training part. Pieces are kept, so a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +45,22 @@ RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
 WORK = Path(__file__).parent / "results" / "zero_shot.work"
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
 ENTITIES = 8  # the first of each set, which networks score; what needs none scores all
-STEPS, SEEDS = 1_000, (0, 1)
+STEPS, SEEDS = 800, (0, 1)
 FEW = (120, 500, 2_000)
 ONE_LINERS = ("mahalanobis_30", "moving_variance")  # those that are fitted on few rows too
 Piece = dict[str, Any]
 Floats = NDArray[np.float64]
 MEAN, COVARIANCE = "no network: the mean", "no network: the covariance"
 JOINED = ", or the mean"  # the larger of both scores
-ZERO_SHOT, OWN, BEST = "zero-shot, seed ", "a network each (fast)", "best one-liner of the set"
+STARTS = ("covariance", "mean")  # where the network sets out
+OWN, BEST = "a network each (fast)", "best one-liner of the set"
 NOTHING: Make = lambda rows: countless.Nothing()  # noqa: E731
 LINEAR: Make = lambda rows: countless.Linear(Description.of(rows))  # noqa: E731
 
 
-# -- an entity under each of them
-
-
 def last(frame: Frame, rows: int) -> Frame:
     """The last rows of a frame; 0 = all."""
-    part = slice(-rows if rows else None, None)
-    times = None if frame.timestamps is None else frame.timestamps[part]
-    return replace(
-        frame, values=frame.values[part], observed=frame.observed[part], timestamps=times
-    )
+    return frame.slice(max(0, len(frame.values) - rows) if rows else 0)
 
 
 def judged(split: Split, score: Floats) -> Piece:
@@ -96,9 +90,6 @@ def one_liner(split: Split, rows: int, name: str) -> Piece:
     return judged(split, row.fit(last(split.train, rows)).score(split.test).score)
 
 
-# -- the pieces of the work
-
-
 class Pieces:
     """What was measured already, in a folder of its own for this very program and its sizes."""
 
@@ -121,14 +112,17 @@ class Pieces:
                     out.write(json.dumps(self.found[key]) + "\n")
         return self.found[key]
 
-    def weights(self, name: str, train: Callable[[], countless.Countless]) -> countless.Countless:
-        """The weights of this name, read or trained."""
-        path = None if self.folder is None else self.folder / f"{name}.safetensors"
-        if path is None:
-            return train()
+    def weights(
+        self, start: str, left_out: str, seed: int, others: list[list[Rows]], steps: int
+    ) -> countless.Countless:
+        """The weights that the other sets give, read or trained."""
+        if self.folder is None:
+            return countless.train(start, others, seed=seed, steps=steps)
+        path = self.folder / f"{start}_{left_out}_{seed}.safetensors"
         if not path.exists():
-            save_file(train().state_dict(), path)
-        network = countless.untrained(0, loud=False)
+            trained = countless.train(start, others, seed=seed, steps=steps)
+            save_file(trained.state_dict(), path)
+        network = countless.untrained(start, 0, loud=False)
         network.load_state_dict(load_file(path))
         return network
 
@@ -144,46 +138,41 @@ def measured(
     pieces: Pieces, data: dict[str, list[Split]], *, steps: int, seeds: Sequence[int]
 ) -> Iterator[Piece]:
     """Every entity under every detector: the cheap ones first, then a set left out at a time."""
+    plain: dict[str, Callable[[Split, int], Piece]] = {
+        MEAN: partial(without_training, make=NOTHING),
+        COVARIANCE: partial(without_training, make=LINEAR),
+        **{name: partial(one_liner, name=name) for name in ONE_LINERS},
+    }
     for name, splits in data.items():
-        for split in splits:
-            head = {"set": name, "entity": split.entity}
-            for rows in (0, *FEW):
-                for what, make in ((MEAN, NOTHING), (COVARIANCE, LINEAR)):
-                    facts = {**head, "what": what, "rows": rows}
-                    one = pieces.once(facts, lambda: without_training(split, rows, make))  # noqa: B023
-                    yield from (one,) if what == MEAN else with_joined(one)
-                for what in ONE_LINERS if rows else ():
-                    facts = {**head, "what": what, "rows": rows}
-                    yield pieces.once(facts, lambda: one_liner(split, rows, what))  # noqa: B023
+        for split, rows, what in product(splits, (0, *FEW), plain):
+            facts = {"set": name, "entity": split.entity, "what": what, "rows": rows}
+            yield from with_joined(pieces.once(facts, partial(plain[what], split, rows)))
     for left_out, splits in data.items():
         others = [[shown(s.train) for s in own] for name, own in data.items() if name != left_out]
-        nets: dict[str, tuple[countless.Countless, tuple[int, ...]]] = {
-            "random weights": (countless.untrained(0, loud=True), (0,))
-        }
-        for seed in seeds:
-            network = pieces.weights(
-                f"{left_out}_{seed}",
-                lambda: countless.train(others, seed=seed, steps=steps),  # noqa: B023
-            )
-            nets[f"{ZERO_SHOT}{seed}"] = (network, (0, *FEW) if seed == 0 else (0,))
-        for what, (network, sizes) in nets.items():
-            for split in splits[:ENTITIES]:
-                for rows in sizes:
-                    facts = {"set": left_out, "entity": split.entity, "what": what, "rows": rows}
+        for start, seed in product(STARTS, (None, *seeds)):
+            if seed is None:
+                network = countless.untrained(start, 0, loud=True)
+            else:
+                network = pieces.weights(start, left_out, seed, others, steps)
+            what = f"random weights, from {start}" if seed is None else zero_shot(start, seed)
 
-                    def make(own: Rows, network: countless.Countless = network) -> nn.Module:
-                        return countless.Described(network, Description.of(own))
+            def make(own: Rows, network: countless.Countless = network) -> nn.Module:
+                return countless.Described(network, Description.of(own))
 
-                    one = pieces.once(facts, lambda: without_training(split, rows, make))  # noqa: B023
-                    yield from with_joined(one)
+            for split, rows in product(splits[:ENTITIES], (0, *FEW) if seed == 0 else (0,)):
+                facts = {"set": left_out, "entity": split.entity, "what": what, "rows": rows}
+                measure = partial(without_training, split, rows, make)
+                yield from with_joined(pieces.once(facts, measure))
+
+
+def zero_shot(start: str, seed: int) -> str:
+    return f"zero-shot from {start}, seed {seed}"
 
 
 def with_joined(piece: Piece) -> Iterator[Piece]:
     yield piece
-    yield {**piece, **piece["joined"], "what": piece["what"] + JOINED}
-
-
-# -- what was recorded, and the table
+    if "joined" in piece and piece["what"] != MEAN:
+        yield {**piece, **piece["joined"], "what": piece["what"] + JOINED}
 
 
 def recorded(data: dict[str, list[Split]]) -> Iterator[Piece]:
@@ -244,14 +233,16 @@ def table(pieces: Sequence[Piece], most: int) -> list[Piece]:
 def pairs(pieces: Sequence[Piece], seeds: Sequence[int]) -> Iterator[Piece]:
     """One detector less another, entity by entity; zero-shot is the mean over its seeds."""
     have = dict.fromkeys((one["what"], one["rows"]) for one in pieces)
-    others = [what for what, rows in have if rows == 0 and not what.startswith(ZERO_SHOT)]
-    for joined in ("", JOINED):
-        drawn = [f"{ZERO_SHOT}{seed}{joined}" for seed in seeds]
-        for what in others:
-            yield paired(pieces, f"zero-shot{joined}", drawn, what, 0)
+    for start, joined in product(STARTS, ("", JOINED)):
+        drawn = [zero_shot(start, seed) + joined for seed in seeds]
+        name = f"zero-shot from {start}{joined}"
+        plain = (MEAN, COVARIANCE + joined, f"random weights, from {start}{joined}")
+        for what in (*plain, *ONE_LINERS, OWN, BEST):
+            if (what, 0) in have:
+                yield paired(pieces, name, drawn, what, 0)
         for rows in FEW:
             for what in (MEAN, COVARIANCE + joined, *ONE_LINERS):
-                yield paired(pieces, f"zero-shot{joined}", drawn[:1], what, rows)
+                yield paired(pieces, name, drawn[:1], what, rows)
     for what in (MEAN, COVARIANCE, COVARIANCE + JOINED):
         for other in (OWN, BEST):
             if (other, 0) in have:
