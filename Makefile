@@ -33,7 +33,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
-BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py benchmarks/countless.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak lint types docs bench bench-small bench-compare clean
