@@ -356,7 +356,7 @@ def test_what_moves_where_nothing_ever_moved_has_a_finite_score() -> None:
     later = np.full((500, 3), 2.0)
     later[300:320, 1] = 1e12
     score = detector.decision_function(later)
-    assert np.isfinite(score).all()
+    assert np.isfinite(score.astype(np.float32)).all()  # as it is kept
     assert score[300:320].min() > 1.0 > score[:100].max()
 
 

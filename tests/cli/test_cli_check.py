@@ -85,3 +85,23 @@ def test_other_sources_are_looked_at_until_the_first_rows(call, tmp_path, monkey
     assert "channels)" in done.out.partition("source host: ")[2].partition("\n")[0]
     assert "source stdin: JSON lines from descriptor 0; here it is " in done.out
     assert "nothing was read" in done.out
+
+
+@pytest.mark.parametrize(
+    ("serve", "said"),
+    [
+        ('host = "0.0.0.0"', "anyone who reaches 0.0.0.0 could read without a token"),
+        ('read_token_file = "absent"', "absent"),
+        ('tls_certificate = "a.pem"\ntls_key = "b.pem"', "there is no file a.pem"),
+    ],
+)
+def test_a_service_that_would_not_open_is_refused(call, tmp_path, monkeypatch, serve, said):
+    text = f'[[source]]\ntype = "host"\n[serve]\n{serve}\n'
+    done = checked(call, tmp_path, monkeypatch, text)
+    assert done.code == 4
+    assert "live.toml: [serve]: " in done.err
+    assert said in done.err
+    assert "is right" not in done.out
+    rehearsed = call("serve", "--config", tmp_path / "live.toml", "--dry-run", "--seconds", "1")
+    assert rehearsed.code == 4
+    assert said in rehearsed.err

@@ -9,7 +9,7 @@ import typer
 
 from imdiffusion.cli.options import AsJson, Config, Overrides, Preset
 from imdiffusion.cli.terminal import Terminal
-from imdiffusion.errors import ModelError
+from imdiffusion.errors import ImDiffusionError, ModelError
 
 SECONDS = 3.0  # that a source or sink is looked at
 
@@ -62,6 +62,7 @@ def _check_live(terminal: Terminal, file: Path) -> None:
 
     Sources and sinks are looked at; models that it names are read, and tried on the first rows.
     """
+    from imdiffusion.cli.door import check_door
     from imdiffusion.live.problems import ProblemsError
     from imdiffusion.live.reading import read_configuration
 
@@ -70,6 +71,11 @@ def _check_live(terminal: Terminal, file: Path) -> None:
     except ProblemsError as error:
         for problem in error.problems:
             terminal.fail(f"{file}: {problem}")
+        raise typer.Exit(error.exit_code) from None
+    try:
+        check_door(found.serve)
+    except ImDiffusionError as error:
+        terminal.fail(f"{file}: [serve]: {error}")
         raise typer.Exit(error.exit_code) from None
     words = [f"{len(found.sources)} sources ({', '.join(one.id for one in found.sources)})"]
     words.append(f"{len(found.sinks)} sinks" + "".join(f", {one.id}" for one in found.sinks))

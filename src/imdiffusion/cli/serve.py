@@ -116,20 +116,17 @@ def _service(
     scraped: MetricsSink,
 ) -> Iterator[None]:
     """The application on its socket."""
-    from imdiffusion.service.access import Access
+    from imdiffusion.cli.door import access_of
     from imdiffusion.service.app import make_app
     from imdiffusion.service.serving import Serving
 
     given = configuration.serve
-    access = Access(
-        **{name: getattr(given, name) for name in Access.__slots__ if hasattr(given, name)}
-    )
     app = make_app(
         detection.store,
         ingest=pushed.push,
         metrics=scraped,
         health=detection.health,
-        access=access,
+        access=access_of(given),
     )
     serving = Serving(app, port=given.port, certificate=given.tls_certificate, key=given.tls_key)
     with serving:
@@ -145,9 +142,14 @@ def _rehearse(
     *,
     as_json: bool,
 ) -> None:
-    """Say what was found; exit code 3 if a source or a sink is away, or a model does not fit."""
+    """Say what was found; exit code 3 if a source or a sink is away, or a model does not fit.
+
+    ConfigError where the service would refuse to open.
+    """
+    from imdiffusion.cli.door import check_door
     from imdiffusion.live.rehearsal import rehearse
 
+    check_door(configuration.serve)
     found = rehearse(configuration, places, seconds=seconds)
     if as_json:
         terminal.emit_json([asdict(one) for one in found])

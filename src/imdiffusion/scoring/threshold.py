@@ -16,6 +16,9 @@ TAIL_SHARE = 0.1
 TAIL_LEAST = 20
 # A shape outside this range comes from too few peaks, not from the data.
 SHAPE_RANGE = (-0.5, 0.5)
+# Far below what normal rows of any measured series say, so that a score in units of it stays finite
+# in single precision too.
+LEAST = 1e-12
 
 
 def _finite(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -66,4 +69,4 @@ def peaks_over_threshold(scores: NDArray[np.floating], *, alarm_rate: float) -> 
 
 def _positive(threshold: float) -> float:
     """A perfect fit has scores of zero; any later error at all is then above the threshold."""
-    return max(threshold, float(np.finfo(np.float32).tiny))
+    return max(threshold, LEAST)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from imdiffusion.errors import ConfigError, MissingExtraError
+from imdiffusion.service.tls import check_tls
 
 if TYPE_CHECKING:
     from imdiffusion.service.web import FastAPI
@@ -39,7 +38,7 @@ class Serving:
         self, app: FastAPI, *, port: int = 0, certificate: str = "", key: str = ""
     ) -> None:
         self._app, self._host = app, app.state.access.host
-        self._tls = _check_tls(certificate, key)
+        self._tls = check_tls(certificate, key)
         self._socket = _listen(self._host, port)
         bound, number = self._socket.getsockname()[:2]
         shown = f"[{bound}]" if ":" in bound else bound
@@ -117,27 +116,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}, port {port}: {error.strerror or error}",
             remedy="Choose another port, or 0 for any that is free.",
         ) from error
-
-
-def _check_tls(certificate: str, key: str) -> bool:
-    """Whether TLS is asked for; read once here, so that what is wrong is said plainly."""
-    if not certificate and not key:
-        return False
-    if not certificate or not key:
-        raise ConfigError(
-            "TLS needs a certificate and its key", remedy="Give both files, or neither."
-        )
-    for what, name in (("certificate", certificate), ("key", key)):
-        if not Path(name).is_file():
-            raise ConfigError(
-                f"there is no file {name}, which should hold the {what}",
-                remedy="Name a PEM file.",
-            )
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the certificate {certificate} and the key {key} cannot be used together",
-            remedy="Give PEM files that belong together, the key without a password.",
-        ) from error
-    return True
