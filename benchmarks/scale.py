@@ -21,6 +21,7 @@ from pathlib import Path
 import ledger
 import numpy as np
 import psutil
+import torch
 from live_state import CHANNELS, MINUTE, START, Lines, Source, rounds
 
 from imdiffusion import ImDiffusion
@@ -151,6 +152,7 @@ def simulate(entities: int, service: list[float], *, workers: int, minutes: int 
 def main() -> None:
     """Measure each size, simulate it and more, and keep the rows."""
     small = ledger.small()
+    torch.set_num_threads(1)  # more would be busy without being quicker; processes share a machine
     sizes = (5, 20) if small else (10, 100, 1_000, 10_000)
     found: list[dict[str, object]] = []
     with warnings.catch_warnings():
