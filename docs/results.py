@@ -105,14 +105,14 @@ def entities() -> dict[str, list[str]]:
     return {name: list(each) for name, each in found.items()}
 
 
-def missing(plans: tuple[str, ...]) -> str:
+def missing(plans: tuple[str, ...]) -> list[str]:
     """What of these plans is measured and what is not, a line each."""
     known = entities()
     lines = []
     for name in plans:
         runs = list(read([runs_of(name)])) if runs_of(name).exists() else []
-        lines.append(f"- {gaps(plan(name), runs, known)}")
-    return "\n".join(lines)
+        lines.append(gaps(plan(name), runs, known))
+    return lines
 
 
 def source(records: list[Record], plans: tuple[str, ...]) -> str:
@@ -155,9 +155,11 @@ def write_results() -> None:
         before = page.read_text(encoding="utf-8") if page.exists() else ""
         kept = _answer(before)
         answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
-        head = f"# {title}\n\n{source(records, there)}\n\n{missing(plans)}"
+        notes = missing(plans)
+        listed = "\n".join(f"- {note}" for note in notes)
+        head = f"# {title}\n\n{source(records, there)}\n\n{listed}"
         _write(page, f"{head}\n\n{answer}{body}\n")
-        write_page(records, RESULTS / f"{name}.html", title=title)
+        write_page(records, RESULTS / f"{name}.html", title=title, notes=notes)
 
 
 def write_studies() -> None:

@@ -293,3 +293,12 @@ def test_the_page_in_a_browser_is_silent_and_fits_desk_and_phone(tmp_path):
             assert browser.evaluate(CROWDED) == []
         assert browser.trouble == []
         assert {one for one in browser.requests if not one.startswith("file:")} == set()
+
+
+def test_notes_stand_under_the_title_and_are_escaped(tmp_path):
+    path = write_page(
+        runs(), tmp_path / "page.html", title="x", notes=["`headline`: 3 of 5 <runs>"]
+    )
+    text = path.read_text(encoding="utf-8")
+    assert '<p class="quiet">`headline`: 3 of 5 &lt;runs&gt;</p>' in text
+    assert text.index("3 of 5") < text.index('<dl class="figures">')

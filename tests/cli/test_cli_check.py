@@ -49,7 +49,7 @@ def test_topics_that_are_there_and_are_not(call, tmp_path, monkeypatch, servers)
     assert f"source rows: {servers} answers; topic '{there}' has 4 partitions" in done.out
     assert f"sink told: {servers} answers; topic '{there}' has 4 partitions" in done.out
     assert f"source lost: Kafka at {servers} has no topic '{absent}'" in done.err
-    assert "is right: 2 sources (rows, lost); 1 sinks, told; " in done.out
+    assert "is right: 2 sources (rows, lost); 1 sink, told; " in done.out
     assert "not there right now, which it waits for: lost" in done.out
     assert len(stored(servers, there)) == 1
 
@@ -105,3 +105,9 @@ def test_a_service_that_would_not_open_is_refused(call, tmp_path, monkeypatch, s
     rehearsed = call("serve", "--config", tmp_path / "live.toml", "--dry-run", "--seconds", "1")
     assert rehearsed.code == 4
     assert said in rehearsed.err
+
+
+def test_a_folder_that_takes_no_file_is_said_whoever_asks(call, tmp_path, monkeypatch):
+    sink = '[[sink]]\nid = "kept"\ntype = "files"\npath = "/proc/events.jsonl"\n'
+    done = checked(call, tmp_path, monkeypatch, f'[[source]]\ntype = "host"\n{sink}')
+    assert "sink kept: /proc cannot be written to: " in done.err

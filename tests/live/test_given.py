@@ -228,7 +228,7 @@ def test_the_documented_way_from_a_file_to_scores(tmp_path, monkeypatch, capfd):
     assert "web-model is whole; channels: a, b, c, d" in out
     assert "web-1 has 4 of its 4 channels" in out
     assert "web-2 has 3 of its 4 channels, not d, and others: x" in out
-    assert "1 models" in out
+    assert "1 model" in out
     made = read_configuration(Path("imdiffusion.toml"))
     found = {one.kind: one for one in rehearse(made, Places(Path("state")), seconds=0.2)}
     assert found["model"].reached

@@ -77,8 +77,10 @@ def _check_live(terminal: Terminal, file: Path) -> None:
     except ImDiffusionError as error:
         terminal.fail(f"{file}: [serve]: {error}")
         raise typer.Exit(error.exit_code) from None
-    words = [f"{len(found.sources)} sources ({', '.join(one.id for one in found.sources)})"]
-    words.append(f"{len(found.sinks)} sinks" + "".join(f", {one.id}" for one in found.sinks))
+    words = [
+        f"{_counted(len(found.sources), 'source')} ({', '.join(one.id for one in found.sources)})",
+        _counted(len(found.sinks), "sink") + "".join(f", {one.id}" for one in found.sinks),
+    ]
     from imdiffusion.live.rehearsal import try_all
 
     looked = try_all(found, seconds=SECONDS)
@@ -91,7 +93,7 @@ def _check_live(terminal: Terminal, file: Path) -> None:
     if any(one.wrong for one in looked):
         raise typer.Exit(ModelError.exit_code)
     if found.models:
-        words.append(f"{len(found.models)} models")
+        words.append(_counted(len(found.models), "model"))
     away = [one.id for one in looked if not one.reached]
     if away:
         words.append(f"not there right now, which it waits for: {', '.join(away)}")
@@ -117,3 +119,8 @@ def show(
         terminal.emit_json({**face, **settings.to_dict()})
     else:
         terminal.emit(toml(settings, face))
+
+
+def _counted(number: int, what: str) -> str:
+    """A number of things: "1 source", "2 sources"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -212,12 +213,18 @@ def _connect(host: str, port: int, seconds: float) -> None:
 
 
 def _writable(path: Path) -> tuple[bool, str]:
-    """Whether a file could be made or written at `path`, without doing it."""
+    """Whether a file could be made or written at `path`; none is left."""
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
     if place == path and path.is_dir():
         return False, f"{path} is a folder"
-    if not os.access(place, os.W_OK):
-        return False, f"{place} cannot be written to"
+    try:
+        if place.is_dir():  # root may write anywhere, but there are folders that take no file
+            with TemporaryFile(dir=place):
+                pass
+        elif not os.access(place, os.W_OK):
+            return False, f"{place} cannot be written to"
+    except OSError as error:
+        return False, f"{place} cannot be written to: {error.strerror}"
     return True, f"{path} can be written"

@@ -22,8 +22,10 @@ from imdiffusion.errors import DataError
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def write_page(records: Iterable[Record], path: str | Path, *, title: str) -> Path:
-    """Write one offline HTML page about these runs to `path`, atomically.
+def write_page(
+    records: Iterable[Record], path: str | Path, *, title: str, notes: Sequence[str] = ()
+) -> Path:
+    """Write one offline HTML page about these runs to `path`, atomically. notes: under its title.
 
     A section a protocol; in it, for each data set, the table of `tables.table`, the means with
     their seeds, the mean ranks with Nemenyi's critical difference, and quality against speed. A
@@ -46,7 +48,7 @@ def write_page(records: Iterable[Record], path: str | Path, *, title: str) -> Pa
         '<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{safe(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{_header(runs, title, summaries)}\n<main>\n{sections}\n{_failures(runs)}\n"
+        f"{_header(runs, title, summaries, notes)}\n<main>\n{sections}\n{_failures(runs)}\n"
         f"{_machines(runs)}\n</main>\n<footer><p>Written by imdiffusion. ± and the lines around "
         "means are one standard deviation over seeds; hollow dots and "
         f"{INCOMPLETE} are means over fewer entities.</p></footer>\n</body>\n</html>\n"
@@ -57,7 +59,9 @@ def write_page(records: Iterable[Record], path: str | Path, *, title: str) -> Pa
     return target
 
 
-def _header(runs: Sequence[Record], title: str, summaries: Sequence[Summary]) -> str:
+def _header(
+    runs: Sequence[Record], title: str, summaries: Sequence[Summary], notes: Sequence[str]
+) -> str:
     failed = sum(run["status"] != "ok" for run in runs)
     # where no run went well there is no protocol, and still something missing
     first = summaries[0] if summaries else summarise(runs, protocol="none", metrics=("none",))
@@ -72,6 +76,7 @@ def _header(runs: Sequence[Record], title: str, summaries: Sequence[Summary]) ->
     }
     dates = sorted(str(run["date"])[:10] for run in runs if run.get("date"))
     period = f'<p class="quiet">Measured {safe(_span(dates))}.</p>' if dates else ""
+    period += "".join(f'\n<p class="quiet">{safe(note)}</p>' for note in notes)
     figures = "".join(
         f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in facts.items()
     )
