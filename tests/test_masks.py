@@ -56,6 +56,17 @@ def test_a_subset_is_hidden_then_the_rest_and_shares_vary() -> None:
     assert max(hidden) > 0.85
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.2, 20, 60), (1.0, 180, 200)])
+def test_how_often_a_subset_is_hidden_is_set(share: float, low: int, high: int) -> None:
+    rng = np.random.default_rng(1)
+    drawn = [
+        masks.channel_subset(6, 20, generator=rng, mask_groups=5, subset_share=share)
+        for _ in range(200)
+    ]
+    # Groups of a fifth come five at a time, a subset and the rest in twos.
+    assert low <= sum(len(visible) == 2 for visible in drawn) <= high
+
+
 def test_one_channel_alone_gets_a_time_grating() -> None:
     visible = masks.channel(8, 1, generator=rng(), mask_groups=4)
     assert visible.any()

@@ -30,6 +30,8 @@ class MaskOptions(Protocol):
     @property
     def mask_groups(self) -> int: ...  # noqa: D102
     @property
+    def subset_share(self) -> float: ...  # noqa: D102
+    @property
     def block_length(self) -> int: ...  # noqa: D102
     @property
     def horizon(self) -> int: ...  # noqa: D102
@@ -53,6 +55,7 @@ def draw(
         bands=bands,
         visible_share=options.visible_share,
         mask_groups=options.mask_groups,
+        subset_share=options.subset_share,
         block_length=options.block_length,
         horizon=options.horizon,
     )
@@ -97,14 +100,20 @@ def channel(
 
 
 def channel_subset(
-    length: int, channels: int, *, generator: np.random.Generator, mask_groups: int = 2, **_: Any
+    length: int,
+    channels: int,
+    *,
+    generator: np.random.Generator,
+    mask_groups: int = 2,
+    subset_share: float = 0.5,
+    **_: Any,
 ) -> BoolArray:
-    """Half of the time as `channel`; else a random share of the channels is hidden, then the rest.
+    """As `channel`; in a `subset_share` of the draws a random part is hidden, then the rest.
 
-    The share is uniform between .1 and .9: to train a network that will meet windows with few of
-    its channels, or with most of them.
+    That part is uniform between .1 and .9 of the channels: to train a network that will meet
+    windows with few of its channels, or with most of them.
     """
-    if channels < 2 or generator.random() < 0.5:
+    if channels < 2 or generator.random() < 1 - subset_share:
         return channel(length, channels, generator=generator, mask_groups=mask_groups)
     hidden = round(float(generator.uniform(0.1, 0.9)) * channels)
     visible = generator.permutation(channels) >= min(max(hidden, 1), channels - 1)

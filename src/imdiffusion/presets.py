@@ -27,6 +27,7 @@ PRESETS: dict[str, Settings] = {
         train_mask="channel_subset",
         mask="channel",
         mask_groups=6,
+        subset_share=0.2,
         # The network predicts the clean values from what the other channels show, first coarsely,
         # then sharply: two steps, each of which sees other faults.
         denoiser="relay",

@@ -63,6 +63,12 @@ class Settings:
     mask_groups: int = _setting(
         4, "groups a channel mask hides one after another; masks a window needs", low=2
     )
+    subset_share: float = _setting(
+        0.5,
+        "share of the draws of a channel_subset mask that hide a random share of the channels",
+        low=0.0,
+        high=1.0,
+    )
     block_length: int = _setting(10, "rows of one block of a block mask", low=1)
     horizon: int = _setting(10, "rows hidden at the end by the forecast mask", low=1)
     # -- diffusion
