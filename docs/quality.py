@@ -6,6 +6,7 @@ data in IMDIFFUSION_DATA; without them it is kept as it stands.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "results" / "runs", HERE / "studies" / "quality.md"
+MISSING = HERE.parent / "benchmarks" / "results" / "missing.json"
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
 # Whose test labels were looked at while the default was chosen.
 DEVELOPMENT = {
@@ -105,6 +107,34 @@ def compared(records: list[Record], metric: str) -> str:
         )
     head = ["set (entities)", "development", "rest", "all", "best row", "standardised_mean"]
     return table([*head, "best row of each entity, by its labels", "random"], lines)
+
+
+def hits(records: list[Record]) -> str:
+    """How often the channel with the largest share of an event is one that its label names."""
+    rows = ("fast", "zscore", "zscore_30", "mahalanobis", "moving_variance", "squared_difference")
+    found = {row: values(records, row, "hit_top1") for row in rows}
+    named = [name for name in SETS if found["fast"].get(name)]
+    lines = [[name, *(mean_of(found[row][name].values()) for row in rows)] for name in named]
+    return table(["set", *(f"`{row}`" for row in rows)], lines)
+
+
+def absent() -> str:
+    """What is lost when channels are away at scoring time, as `benchmarks/missing.py` found it."""
+    if not MISSING.exists():
+        return "Not measured yet."
+    lines = []
+    for one in json.loads(MISSING.read_text(encoding="utf-8"))["rows"]:
+        if one["entity"] != "mean":
+            continue
+        line = [one["set"]]
+        for row in ("fast", "mahalanobis_30_refitted"):
+            whole = one[f"{row}_0"]
+            line += [f"{whole:.3f}"]
+            line += [f"{one[f'{row}_{share}'] / whole - 1:+.1%}" for share in (20, 50)]
+        lines.append(line)
+    head = ["set", "`fast`, whole", "20 % absent", "50 % absent"]
+    told = "`mahalanobis_30` fitted without them: whole"
+    return table([*head, told, "20 % absent", "50 % absent"], lines)
 
 
 def beside_paper(records: list[Record], capped: list[Record]) -> str:
@@ -218,6 +248,9 @@ def main() -> None:
         f"## F1 of rows at the label-free threshold\n\n{compared(records, 'f1')}",
         f"## Normal test rows in alarm, {PROMISED:.0%} promised\n\n{alarms(records)}",
         f"## Spread over seeds\n\n{seeds(records)}",
+        f"## Top channel of an event, where labels name its channels\n\n{hits(records)}",
+        f"## Channels absent at scoring time, VUS-PR\n\n{absent()}\n\nThree draws of whole "
+        "channels, three entities of SMD and GCP, four of ASD: `benchmarks/missing.py`.",
         f"## The `paper` preset on the same protocol\n\n{beside_paper(records, capped)}",
         f"{ALLOWED}\n\n{allowed}",
         "Significance and every row: [label_free.md](../results/label_free.md). Kinds of anomaly, "

@@ -74,7 +74,10 @@ class Trainer:
         self.total = round(length * total_steps(settings, self.epoch_steps))
         self.check_every = round(length * settings.validate_every) or self.epoch_steps
         self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=device.type in ("cpu", "cuda"),  # a tenth of a small network's step
         )
         self.history = History()
         self.best: dict[str, Tensor] = {}
