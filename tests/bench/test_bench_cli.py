@@ -102,6 +102,20 @@ def test_every_protocol_has_tables_of_its_own(call, measured):
     assert "'paper'" in err
 
 
+def test_a_table_has_the_columns_that_are_asked_for(call, measured):
+    asked = ("tables", measured[1], "--metrics", "delay_at_1_a_day, affiliation_f1,vus_roc")
+    code, out, err = call(*asked)
+    assert (code, err) == (0, "")
+    (head,) = {line for line in out.splitlines() if line.startswith("| variant")}
+    titles = [cell.strip() for cell in head.strip("|").split("|")][1:4]
+    assert titles == ["delay at 1 false event a day (rows) ↓", "affiliation F1 ↑", "VUS-ROC ↑"]
+    assert "VUS-PR" not in out
+    for wrong, told in (("pa_k_f1", "it belongs to paper"), ("vuspr", "vus_pr"), (" ,", "nothing")):
+        code, out, err = call("tables", measured[1], "--metrics", wrong)
+        assert (code, out) == (2 if told == "nothing" else 4, "")
+        assert told in err
+
+
 def test_a_page_is_written(call, measured, tmp_path):
     page = tmp_path / "bench.html"
     code, out, err = call("page", measured[1], "--out", page, "--title", "Two machines")
