@@ -1,13 +1,19 @@
 """`imdiffusion bench`, as a user calls it: from data to tables and a page."""
 
+import io
 import re
 import signal
+import sys
 
 import pytest
+from rich.console import Console
 from tiny_data import write_set
 
 from imdiffusion.bench.plans import PLANS
+from imdiffusion.bench.shift import State
 from imdiffusion.cli import main
+from imdiffusion.cli.bench_watch import watching
+from imdiffusion.cli.terminal import Terminal
 
 ROWS = "random,zscore,moving_variance"
 
@@ -54,6 +60,22 @@ def test_a_second_call_measures_nothing_and_says_so(call, measured):
     assert code == 0
     assert told == ""
     assert "0 measured, 12 were there, 0 failed." in err
+
+
+def test_a_terminal_shows_runs_done_time_left_and_failures(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    terminal, seen = Terminal(), io.StringIO()
+    terminal.err = Console(file=seen, force_terminal=True, width=80)
+    told = {"dataset": "SMD", "entity": "m", "variant": "fast", "status": "failed", "stage": "fit"}
+    with watching(terminal) as watch:
+        watch(State(asked=5, doing={0: "a name that is longer than the line " * 3}), None)
+        assert "left" not in seen.getvalue()  # before the first run nobody knows
+        state = State(asked=5, found=1, done=1, failed=1, seconds=3700.0)
+        watch(state, {**told, "error": {"type": "DataError", "message": "too short"}})
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.getvalue())
+    assert "SMD m fast: fit failed: too short" in text
+    assert "3/5 runs" in text
+    assert "1:01:40 left" in text  # two took 3,700 s, and two are left
 
 
 def test_what_is_generated_needs_no_folder_of_data(call, tmp_path):
