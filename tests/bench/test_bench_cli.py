@@ -1,13 +1,19 @@
 """`imdiffusion bench`, as a user calls it: from data to tables and a page."""
 
+import io
 import re
 import signal
+import sys
 
 import pytest
+from rich.console import Console
 from tiny_data import write_set
 
 from imdiffusion.bench.plans import PLANS
+from imdiffusion.bench.shift import State
 from imdiffusion.cli import main
+from imdiffusion.cli.bench_watch import watching
+from imdiffusion.cli.terminal import Terminal
 
 ROWS = "random,zscore,moving_variance"
 
@@ -56,6 +62,22 @@ def test_a_second_call_measures_nothing_and_says_so(call, measured):
     assert "0 measured, 12 were there, 0 failed." in err
 
 
+def test_a_terminal_shows_runs_done_time_left_and_failures(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    terminal, seen = Terminal(), io.StringIO()
+    terminal.err = Console(file=seen, force_terminal=True, width=80)
+    told = {"dataset": "SMD", "entity": "m", "variant": "fast", "status": "failed", "stage": "fit"}
+    with watching(terminal) as watch:
+        watch(State(asked=5, doing={0: "a name that is longer than the line " * 3}), None)
+        assert "left" not in seen.getvalue()  # before the first run nobody knows
+        state = State(asked=5, found=1, done=1, failed=1, seconds=3700.0)
+        watch(state, {**told, "error": {"type": "DataError", "message": "too short"}})
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.getvalue())
+    assert "SMD m fast: fit failed: too short" in text
+    assert "3/5 runs" in text
+    assert "1:01:40 left" in text  # two took 3,700 s, and two are left
+
+
 def test_what_is_generated_needs_no_folder_of_data(call, tmp_path):
     words = ("run", "small", "--rows", "zscore", "--data", "nowhere", "--threads", "1")
     code, _, err = call(*words, "--out", tmp_path / "runs.jsonl")
@@ -100,6 +122,20 @@ def test_every_protocol_has_tables_of_its_own(call, measured):
     code, _, err = call("tables", measured[1], "--protocol", "papers")
     assert code == 4
     assert "'paper'" in err
+
+
+def test_a_table_has_the_columns_that_are_asked_for(call, measured):
+    asked = ("tables", measured[1], "--metrics", "delay_at_1_a_day, affiliation_f1,vus_roc")
+    code, out, err = call(*asked)
+    assert (code, err) == (0, "")
+    (head,) = {line for line in out.splitlines() if line.startswith("| variant")}
+    titles = [cell.strip() for cell in head.strip("|").split("|")][1:4]
+    assert titles == ["delay at 1 false event a day (rows) ↓", "affiliation F1 ↑", "VUS-ROC ↑"]
+    assert "VUS-PR" not in out
+    for wrong, told in (("pa_k_f1", "it belongs to paper"), ("vuspr", "vus_pr"), (" ,", "nothing")):
+        code, out, err = call("tables", measured[1], "--metrics", wrong)
+        assert (code, out) == (2 if told == "nothing" else 4, "")
+        assert told in err
 
 
 def test_a_page_is_written(call, measured, tmp_path):

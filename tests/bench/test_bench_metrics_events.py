@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hmean
 
 from imdiffusion.bench.metrics.channels import hit_rate, hit_top1
 from imdiffusion.bench.metrics.delay import add, delay_at_false_alarms, detected
@@ -81,6 +82,14 @@ def test_events_are_sets_that_meet(label: np.ndarray, alarm: np.ndarray) -> None
         assert f1 == pytest.approx(2 * precision * recall / (precision + recall) if right else 0.0)
     waits = [min((one & set(np.flatnonzero(alarm))) or {max(one) + 1}) - min(one) for one in true]
     assert add(label, alarm) == pytest.approx(np.mean(waits))
+    normal = [t for t in range(24) if not label[t]]
+    wrong = [t for t in normal if alarm[t]]
+    if normal:
+        assert false_alarms_per_1000(label, alarm) == pytest.approx(1000 * len(wrong) / len(normal))
+        assert alarm_share_normal(label, alarm) == pytest.approx(len(wrong) / len(normal))
+    hits = int(alarm.sum()) - len(wrong)
+    joined = hmean([hits / alarm.sum(), len(found) / len(true)]) if hits else 0.0
+    assert composite_f1(label, alarm) == pytest.approx(joined)
     assert event(label, label) == (1.0, 1.0, 1.0)
     assert add(label, label) == 0.0
 
@@ -165,6 +174,50 @@ def test_channels_golden() -> None:
     both = [Cause(1, 3, frozenset({1})), Cause(3, 4, frozenset({0})), Cause(0, 1, frozenset())]
     assert hit_top1(CHANNELS, both) == 0.5  # without known channels a segment does not count
     assert np.isnan(hit_rate(CHANNELS, [], 100))
+
+
+def counted(scores: np.ndarray, cause: Cause, most: int) -> int:
+    """The number of true channels that fewer than `most` others go before, one by one."""
+    rows = [[float(v) for v in column if v == v] for column in scores[cause.start : cause.end].T]
+    mean = [sum(column) / len(column) if column else None for column in rows]
+    right = 0
+    for own in cause.channels:
+        ahead = [
+            k
+            for k, other in enumerate(mean)
+            if mean[own] is not None
+            and other is not None
+            and (other > mean[own] or (other == mean[own] and k < own))
+        ]
+        right += mean[own] is not None and len(ahead) < most
+    return right
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(0, 3).map(float) | st.just(NAN), min_size=5, max_size=5),
+        min_size=6,
+        max_size=6,
+    ),
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(1, 2), st.sets(st.integers(0, 4), min_size=1)),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_channel_hits_are_those_of_counting_who_goes_before(
+    values: list[list[float]], drawn: list[tuple[int, int, set[int]]]
+) -> None:
+    scores = np.array(values, np.float32)
+    causes = [Cause(start, start + length, frozenset(of)) for start, length, of in drawn]
+    first = [min(counted(scores, one, 1), 1) for one in causes]
+    assert hit_top1(scores, causes) == pytest.approx(np.mean(first))
+    for percent in (100, 150):
+        rates = [
+            counted(scores, one, len(one.channels) * percent // 100) / len(one.channels)
+            for one in causes
+        ]
+        assert hit_rate(scores, causes, percent) == pytest.approx(np.mean(rates))
 
 
 @given(st.integers(1, 6), st.sets(st.integers(0, 5), min_size=1), st.integers(0, 99))

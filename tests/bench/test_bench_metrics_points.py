@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import auc, f1_score, precision_recall_fscore_support
 
 from imdiffusion.bench.metrics.points import (
     adjust,
@@ -83,6 +83,16 @@ def test_no_alarm_has_no_precision_and_f1_zero() -> None:
     precision, recall, f1 = point(bits("0110"), bits("0000"))
     assert np.isnan(precision)
     assert (recall, f1) == (0.0, 0.0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scored())
+def test_the_area_of_pa_k_is_that_of_its_curve(case: tuple[np.ndarray, np.ndarray]) -> None:
+    label, score = case
+    curve = [
+        f1_score(label, adjust_row_by_row(label, score > 0, k), zero_division=0) for k in range(101)
+    ]
+    assert pa_k_auc(label, score > 0) == pytest.approx(auc(np.arange(101) / 100, curve))
 
 
 @given(scored())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdiffusion.bench import peers
+from imdiffusion.bench import peers, rows
 from imdiffusion.bench.peers import environment as environments
 from imdiffusion.bench.peers import peer as peer_module
 from imdiffusion.bench.peers.run import call_peer
@@ -42,10 +42,12 @@ FAR = """
 def _call(tmp_path):
     started = []
 
-    def call(code, *, timeout_s=60.0, job=JOB, train=TRAIN):
+    def call(code, *, timeout_s=60.0, job=JOB, train=TRAIN, **more):
         worker = tmp_path / "worker.py"
         worker.write_text(textwrap.dedent(code))
-        started.append(call_peer(PYTHON, worker, job, train, name="test:far", timeout_s=timeout_s))
+        started.append(
+            call_peer(PYTHON, worker, job, train, name="test:far", timeout_s=timeout_s, **more)
+        )
         return started[-1]
 
     yield call
@@ -95,6 +97,15 @@ def test_a_closed_worker_is_gone_with_its_folder(call):
         os.kill(number, 0)
     with pytest.raises(DataError, match="is over"):
         process.score(TEST)
+
+
+def test_a_gpu_is_hidden_where_none_is_to_be_used(call, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    seen = scoring("return np.full(len(test), float(os.environ['CUDA_VISIBLE_DEVICES'] or -1))")
+    assert call(seen).score(TEST)[0] == 3
+    assert call(seen, gpu=False).score(TEST)[0] == -1
+    for device in ("cpu", "cuda"):
+        assert rows.make("tsb_ad:cnn", {}, seed=0, device=device).detector.device == device
 
 
 def test_the_process_ends_with_its_object(call, tmp_path):

@@ -189,13 +189,15 @@ def test_bad_entities_fail_alone_and_say_why(tmp_path):
     write_entity(root / "SMD" / "short", train[:9], test[:9], good[:9])
     write_entity(root / "SMD" / "no-split", train, test, good)
     (root / "SMD" / "no-split" / "test.parquet").unlink()
+    write_entity(root / "SMD" / "no-train", train, test, good)
+    (root / "SMD" / "no-train" / "train.parquet").unlink()
     (root / "SMD" / "torn").mkdir()
     (root / "SMD" / "torn" / "train.parquet").write_bytes(b"PAR1 not really")
     (root / "SMD" / "torn" / "test.parquet").write_bytes(b"PAR1 not really")
     out = tmp_path / "runs.jsonl"
     state = bench(Plan("p", ("SMD",), (FAST,)), out, root=root, threads=1, device="cpu")
     found = {one["entity"]: one for one in record.read([out])}
-    assert (state.done, state.failed) == (1, 5)
+    assert (state.done, state.failed) == (1, 6)
     assert found["good"]["status"] == "ok"
     stages = {name: one.get("stage") for name, one in found.items()}
     assert stages == {
@@ -204,6 +206,7 @@ def test_bad_entities_fail_alone_and_say_why(tmp_path):
         "no-anomaly": "evaluate",
         "short": "fit",
         "no-split": "load",
+        "no-train": "load",
         "torn": "load",
     }
     for name, words in {
@@ -211,6 +214,7 @@ def test_bad_entities_fail_alone_and_say_why(tmp_path):
         "no-anomaly": "no anomaly",
         "short": "fewer than a window",
         "no-split": "test.parquet",
+        "no-train": "train.parquet",
     }.items():
         assert words in found[name]["error"]["message"], found[name]["error"]
         assert "metrics" not in found[name]

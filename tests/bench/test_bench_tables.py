@@ -114,6 +114,17 @@ def test_missing_and_failed_runs_are_counted_and_named():
     assert "runs of a" not in told
 
 
+def test_a_row_that_no_seed_changes_owes_no_seed_and_asks_for_none():
+    runs = [run("a", e, s, vus_pr=0.5) for e in ("e1", "e2") for s in (3, 4)]
+    runs += [run("z", e, 0, vus_pr=0.6) | {"drawn": False} for e in ("e1", "e2", "e3")]
+    block = only_block(runs, "vus_pr")
+    assert (block.seeds, block.entities) == ((3, 4), ("e1", "e2", "e3"))
+    missing = {row.variant: row.missing for row in block.rows}
+    assert missing == {"a": (("e3", 3), ("e3", 4)), "z": ()}
+    alone = only_block(runs[4:], "vus_pr")
+    assert (alone.seeds, alone.rows[0].missing) == ((0,), ())
+
+
 def test_a_row_over_fewer_entities_is_marked_stands_last_and_is_not_ranked():
     runs = [run("good", e, vus_pr=v) for e, v in (("e1", 0.2), ("e2", 0.4), ("e3", 0.3))]
     runs += [run("bad", e, vus_pr=0.1) for e in ("e1", "e2", "e3")]

@@ -215,5 +215,5 @@ def make(
             on_progress=on_progress,
         )
     if row in peers.names():
-        return CalibratedRow(peers.make(row, seed=seed, settings=settings), settings)
+        return CalibratedRow(peers.make(row, seed=seed, settings=settings, device=device), settings)
     return CalibratedRow(baselines.make(row, seed=seed), settings)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from imdiffusion.bench import columns
-from imdiffusion.bench.published import Published, published
+from imdiffusion.bench.published import ENTITIES, Published, published
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies.reading import bullets, markdown
 from imdiffusion.bench.summary import Block, Row, summarise
@@ -94,8 +94,9 @@ def _differences(block: Block, ours: Row, runs: Sequence[Record]) -> str:
     whole = [steps_asked(run) for run in runs]
     fell = sum(any(STILL_FELL in word for word in run["warnings"]) for run in runs)
     patch = {int(run["settings"]["patch_length"]) for run in runs}
+    every = ENTITIES.get(block.dataset, "all")
     text = (
-        f"{block.dataset}: {len(ours.entities)} entities of all, {len(ours.seeds)} of 6 seeds; "
+        f"{block.dataset}: {len(ours.entities)} entities of {every}, {len(ours.seeds)} of 6 seeds; "
         f"patches of {columns.numbers(patch)} rows instead of {Settings().patch_length}"
     )
     if done != whole:

@@ -195,13 +195,31 @@ def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequ
 
 
 def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[str]) -> Block:
-    asked = dict.fromkeys((run["entity"], run["seed"]) for run in runs)
+    asked = _asked(runs)
     variants: dict[str, list[Record]] = {}
     for run in runs:
         variants.setdefault(run["variant"], []).append(run)
-    rows = (_row(own, list(asked), protocol, metrics) for own in variants.values())
+    rows = (_row(own, asked, protocol, metrics) for own in variants.values())
     entities = tuple(dict.fromkeys(entity for entity, _ in asked))
     return Block(dataset, entities, tuple(sorted({seed for _, seed in asked})), tuple(rows))
+
+
+def _asked(runs: list[Record]) -> list[tuple[str, int]]:
+    """Every (entity, seed) that was asked for, in order of appearance.
+
+    What no seed changes has a seed that nobody asked for: beside other runs it adds entities alone.
+    """
+    drawn = [run for run in runs if run.get("drawn", True)]
+    seeds = dict.fromkeys(run["seed"] for run in drawn)
+    seen = {run["entity"] for run in drawn}
+    asked: dict[tuple[str, int], None] = {}
+    for run in runs:
+        whole = seeds and not run.get("drawn", True)
+        if not whole:
+            asked[run["entity"], run["seed"]] = None
+        elif run["entity"] not in seen:
+            asked |= dict.fromkeys((run["entity"], seed) for seed in seeds)
+    return list(asked)
 
 
 def _row(

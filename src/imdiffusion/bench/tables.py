@@ -112,14 +112,17 @@ def markdown(summary: Summary, *, level: float = 0.05, heading: int = 3) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def headline_tables(records: Iterable[Record], *, protocol: str) -> str:
-    """All data sets side by side where there are several, then each: the usual metrics.
+def headline_tables(
+    records: Iterable[Record], *, protocol: str, metrics: Sequence[str] = ()
+) -> str:
+    """All data sets side by side where there are several, then each.
 
+    metrics: its columns, the first one sorts and ranks; none = the usual ones of the protocol.
     Raises what `summarise` and `markdown` raise.
     """
     runs = list(records)
-    usual = headline(runs)
-    metrics = usual.get(protocol) or columns.HEADLINE.get(protocol, ("none",))
+    usual = headline(runs).get(protocol) or columns.HEADLINE.get(protocol, ("none",))
+    metrics = metrics or usual
     summary = summarise(runs, protocol=protocol, metrics=metrics)
     text = markdown(summary)
     if len(summary.blocks) == 1:

@@ -54,6 +54,10 @@ Entities = Annotated[
     str | None,
     _listed("--entities", help="Only these: SET/ENTITY, or ENTITY of every set that has it."),
 ]
+Metrics = Annotated[
+    str | None,
+    _listed("--metrics", help="Columns, instead of the usual; the first one ranks."),
+]
 Rows = Annotated[str | None, _listed("--rows", help="Detectors, instead of the plan's.")]
 Seeds = Annotated[
     str | None,
@@ -142,13 +146,16 @@ def tables(
     protocol: Annotated[
         str, typer.Option(help="One of label_free, oracle and paper: a table has one.")
     ] = "label_free",
+    metrics: Metrics = None,
 ) -> None:
     """Print tables in Markdown: means over entities, spread over seeds, significance."""
     from imdiffusion.bench.record import read
     from imdiffusion.bench.tables import headline_tables
+    from imdiffusion.cli.bench_plan import words
 
     terminal: Terminal = ctx.obj
-    terminal.emit(headline_tables(list(read(runs)), protocol=protocol))
+    chosen = () if metrics is None else words("--metrics", metrics)
+    terminal.emit(headline_tables(list(read(runs)), protocol=protocol, metrics=chosen))
 
 
 @app.command(epilog="imdiffusion bench paper runs.jsonl")

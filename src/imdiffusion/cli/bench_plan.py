@@ -41,7 +41,7 @@ def asked_plan(
     asked = Plan("own", (), ()) if name is None else named(name)
     variants, own = asked.variants, asked.own
     if rows is not None:
-        variants = tuple(Variant(row, row) for row in _words("--rows", rows))
+        variants = tuple(Variant(row, row) for row in words("--rows", rows))
         own = own or PAPER_OWN
     plan = Plan(
         asked.name,
@@ -55,7 +55,7 @@ def asked_plan(
     return plan if entities is None else _only(plan, _data_sets("--entities", entities), root)
 
 
-def _words(option: str, text: str) -> tuple[str, ...]:
+def words(option: str, text: str) -> tuple[str, ...]:
     """ "a, b,a" -> ("a", "b")."""
     found = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not found:
@@ -64,7 +64,7 @@ def _words(option: str, text: str) -> tuple[str, ...]:
 
 
 def _data_sets(option: str, text: str) -> tuple[str, ...]:
-    """As `_words`, but "key=value" belongs to the generated set before it, as its name has it."""
+    """As `words`, but "key=value" belongs to the generated set before it, as its name has it."""
     from imdiffusion.bench.sources import needs_folder
 
     found: list[str] = []
@@ -74,13 +74,13 @@ def _data_sets(option: str, text: str) -> tuple[str, ...]:
             found[-1] += f",{word}"
         else:
             found.append(word)
-    return tuple(dict.fromkeys(filter(None, found))) or _words(option, text)
+    return tuple(dict.fromkeys(filter(None, found))) or words(option, text)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
     """ "0-2,7" -> (0, 1, 2, 7)."""
     found: list[int] = []
-    for word in _words("--seeds", text):
+    for word in words("--seeds", text):
         first, dash, last = word.partition("-")
         if not first.isdecimal() or not (last if dash else first).isdecimal():
             raise UsageError(f"--seeds {text} is no list of seeds", remedy="For instance 0-2,7.")

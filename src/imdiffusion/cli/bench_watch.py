@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from imdiffusion.bench.record import Record
     from imdiffusion.bench.shift import State, Watch
 
+BAR = 20  # characters
+
 
 @contextmanager
 def watching(terminal: Terminal) -> Iterator[Watch]:
@@ -33,22 +35,27 @@ def watching(terminal: Terminal) -> Iterator[Watch]:
         return
     columns = (
         TextColumn("bench"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:,}/{task.total:,} runs"),
+        BarColumn(bar_width=BAR),
+        TextColumn("{task.fields[runs]}"),
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[doing]}", style="dim"),
     )
     with Progress(*columns, console=terminal.err, redirect_stdout=False) as bar:
-        task = bar.add_task("bench", total=None, left="", doing="")
+        task = bar.add_task("bench", total=None, runs="", left="", doing="")
 
         def watch(state: State, record: Record | None) -> None:
             tell(record)
+            completed, left = state.asked - state.left, _clock(state.seconds_left)
+            runs = f"{completed:,}/{state.asked:,} runs"
+            # What is being done gets what the rest leaves of the line: else all would be cut.
+            room = max(0, terminal.err.width - BAR - len(f"bench  {runs} {left}  "))
             bar.update(
                 task,
                 total=state.asked,
-                completed=state.asked - state.left,
-                left=_clock(state.seconds_left),
-                doing="; ".join(state.doing.values()),
+                completed=completed,
+                runs=runs,
+                left=left,
+                doing="; ".join(state.doing.values())[:room],
             )
 
         yield watch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +35,8 @@ class FolderDataSet:
         root/name/<entity>/test.parquet              the same columns, and `label` (0 or 1)
         root/name/<entity>/interpretation_label.txt  "start-end:d1,d2", optional
 
-    Without index.json the entities are the subfolders with a train.parquet, sorted by name.
+    Without index.json the entities are the subfolders with either part, sorted by name: one whose
+    other part is missing is an error when it is loaded, not an entity that nobody counts.
     index.json may also hold `period_s` and `segment_end` ("exclusive" or "inclusive"). A column
     `timestamp` is read as the time of the rows. Raises DataError if there is no such folder.
     """
@@ -51,7 +54,7 @@ class FolderDataSet:
         """The entities in the order of the index; DataError for a bad index, or no entity."""
         index = self._index()
         if index is None:
-            names = sorted(path.parent.name for path in self.folder.glob(f"*/{TRAIN}"))
+            names = sorted({path.parent.name for path in _parts_in(self.folder)})
         else:
             names = [_name_in(entry, self.folder / INDEX) for entry in index.get("entities", [])]
         if not names:
@@ -205,8 +208,13 @@ def available(root: Path) -> list[str]:
         for folder in root.iterdir()
         if folder.is_dir()
         and not folder.name.startswith(".")
-        and ((folder / INDEX).is_file() or any(folder.glob(f"*/{TRAIN}")))
+        and ((folder / INDEX).is_file() or any(_parts_in(folder)))
     )
+
+
+def _parts_in(folder: Path) -> Iterator[Path]:
+    """The train and test files of the subfolders."""
+    return chain(folder.glob(f"*/{TRAIN}"), folder.glob(f"*/{TEST}"))
 
 
 def _name_in(entry: Any, path: Path) -> str:

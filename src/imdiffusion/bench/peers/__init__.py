@@ -40,7 +40,13 @@ def names() -> tuple[str, ...]:
     return tuple(PEERS)
 
 
-def make(name: str, *, seed: int = 0, settings: Mapping[str, Scalar] | None = None) -> Peer:
+def make(
+    name: str,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Scalar] | None = None,
+    device: str = "auto",
+) -> Peer:
     """A fresh, unfitted peer; of `settings` it takes those of `SETTINGS` and passes over others.
 
     Raises ConfigError with the nearest names if there is none called `name`.
@@ -49,4 +55,4 @@ def make(name: str, *, seed: int = 0, settings: Mapping[str, Scalar] | None = No
         raise ConfigError(f"unknown peer {name!r}", remedy=nearest(name, PEERS))
     environment, method = PEERS[name]
     given = {key: value for key, value in (settings or {}).items() if key in SETTINGS}
-    return Peer(environment, method, seed=seed, **given)  # type: ignore[arg-type]
+    return Peer(environment, method, seed=seed, device=device, **given)  # type: ignore[arg-type]

@@ -24,7 +24,8 @@ class Peer:
     """One method of one environment; the environment is made on first use.
 
     Missing values carry the last observed value forward: no peer takes them. timeout_s is the
-    longest that training may take, and again the longest of one scoring.
+    longest that training may take, and again the longest of one scoring. device: "cpu" hides a GPU
+    from the process; with any other the method takes one that it sees.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Peer:
         steps: int = 0,
         window: int = 0,
         timeout_s: int = 6 * 3600,
+        device: str = "auto",
         home: Path | None = None,
     ) -> None:
         self.environment = environment
@@ -46,6 +48,7 @@ class Peer:
         self.steps = steps
         self.window = window
         self.timeout_s = timeout_s
+        self.device = device
         self.home = home
 
     def fit(self, x: Floats) -> Peer:
@@ -80,6 +83,7 @@ class Peer:
             carried(rows),
             name=f"{self.environment}:{self.method}",
             timeout_s=self.timeout_s,
+            gpu=self.device != "cpu",
         )
         self.versions_ = self.process_.versions
         return self

@@ -29,6 +29,7 @@ from imdiffusion.errors import DataError, UsageError
 Floats = NDArray[np.float64]
 
 _PROTOCOL = Path(__file__).parent / "workers" / "protocol.py"
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
 _LINES = 12  # of the log, in an error
 
 
@@ -40,10 +41,12 @@ def call_peer(
     *,
     name: str,
     timeout_s: float,
+    gpu: bool = True,
 ) -> PeerProcess:
     """A process of `python` that has trained the job's method on `train` (T, K, finite).
 
-    worker: a file with `fit(train, job) -> score(test) -> (T,)`; see workers/protocol.py.
+    worker: a file with `fit(train, job) -> score(test) -> (T,)`; see workers/protocol.py. gpu:
+    whether the process sees one; a method takes what it sees.
     Raises DataError where training fails or takes longer than `timeout_s`, UsageError where the
     process cannot be started.
     """
@@ -51,7 +54,7 @@ def call_peer(
     try:
         np.save(folder / "train.npy", train, allow_pickle=False)
         (folder / "job.json").write_text(json.dumps(dict(job)), encoding="utf-8")
-        return PeerProcess(python, worker, folder, name=name, timeout_s=timeout_s)
+        return PeerProcess(python, worker, folder, name=name, timeout_s=timeout_s, gpu=gpu)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(
@@ -67,7 +70,14 @@ class PeerProcess:
     """
 
     def __init__(
-        self, python: Path, worker: Path, folder: Path, *, name: str, timeout_s: float
+        self,
+        python: Path,
+        worker: Path,
+        folder: Path,
+        *,
+        name: str,
+        timeout_s: float,
+        gpu: bool,
     ) -> None:
         self.name, self.timeout_s, self._folder = name, timeout_s, folder
         with (folder / "log.txt").open("wb") as log:
@@ -77,6 +87,7 @@ class PeerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env={**os.environ, **({} if gpu else NO_GPU)},
             )
         self._questions = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
