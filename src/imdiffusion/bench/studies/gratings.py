@@ -58,7 +58,7 @@ _LIMITS = (
     "The network was trained under all kinds of masks in turn; one trained under the mask that it "
     "is scored with may do better.",
     "One series a length, two seeds of the network: differences of a few hundredths are chance.",
-    "Errors are neither averaged over time nor rid of what drifts: as in `paper`, not as in `fast`.",
+    "Errors are neither averaged over time nor rid of what drifts: so in `paper`, not in `fast`.",
 )
 
 
