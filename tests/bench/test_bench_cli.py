@@ -176,6 +176,12 @@ def test_checksums_are_verified(call, measured):
     code, out, _ = call("check", "--data", root)
     assert code == 0
     assert re.search(r"^SMD +0$", out, re.MULTILINE)  # no list of checksums is there
+    try:
+        (root / "SHA256SUMS").write_text(f"{'0' * 64}  MSL/x/train.parquet\n")
+        code, _, err = call("check", "--data", root)
+        assert (code, "MSL is not whole" in err) == (3, True)
+    finally:
+        (root / "SHA256SUMS").unlink()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from imdiffusion.bench.datasets import (
     Joined,
     available,
     check,
+    listed,
     open_dataset,
 )
 from imdiffusion.bench.datasets.checksums import sha256_of
@@ -236,7 +237,7 @@ def test_joined_is_the_parts_one_after_the_other_with_lazy_truth(tmp_path):
     ]
     write(tmp_path / "b", "x", label=[5, 5, 5, 5], name="own")
     shutil.copy(tmp_path / "b/own/x/test.parquet", normal / "test.parquet")
-    refused(joined.load("all").truth.label, "own-concatenated", "value 5")
+    refused(joined.load("all").truth.label, "own y", "value 5")
     refused(lambda: joined.load("x"), "'x'")
 
 
@@ -275,6 +276,7 @@ def test_checksums_find_what_was_changed_or_lost(tmp_path):
     (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  owner/file\n{line}")
     assert check(tmp_path, "own") == 1
     assert check(tmp_path, "absent") == 0
+    assert listed(tmp_path) == ["own", "owner"]
     held = path.read_bytes()
     path.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
     refused(lambda: check(tmp_path, "own"), "own/x/train.parquet", "SHA-256")

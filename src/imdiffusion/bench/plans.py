@@ -168,9 +168,11 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "paper_three": lambda: Plan(
         "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN
     ),
-    "ablations": lambda: Plan("ablations", SETS, claims({}), tuple(range(6)), own=PAPER_OWN),
+    "ablations": lambda: Plan(
+        "ablations", SETS, (*claims({}), RANDOM), tuple(range(6)), own=PAPER_OWN
+    ),
     "ablations_three": lambda: Plan(
-        "ablations_three", SETS, claims(SMALL), (0, 1, 2), THREE, PAPER_OWN
+        "ablations_three", SETS, (*claims(SMALL), RANDOM), (0, 1, 2), THREE, PAPER_OWN
     ),
     "peers": lambda: Plan("peers", SETS, _peers(), tuple(range(6))),
     "peers_three": lambda: Plan(

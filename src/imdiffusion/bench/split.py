@@ -68,6 +68,22 @@ def check_label(label: NDArray[np.generic], rows: int, where: str) -> NDArray[np
 
     where: "SMD machine-1-1", for the message.
     """
+    found = check_label_values(label, rows, where)
+    if not found.any():
+        raise DataError(
+            f"the label of {where} marks no anomaly: no metric of ranking is defined",
+            remedy="Leave this entity out, or give its labels.",
+        )
+    if found.all():
+        raise DataError(
+            f"the label of {where} marks every row as an anomaly: no metric is defined",
+            remedy="Leave this entity out, or give its labels.",
+        )
+    return found
+
+
+def check_label_values(label: NDArray[np.generic], rows: int, where: str) -> NDArray[np.bool_]:
+    """The label as bool (T,); DataError unless it has `rows` values, all 0 or 1."""
     if label.shape != (rows,):
         raise DataError(
             f"the label of {where} has shape {label.shape}, the test part has {rows} rows",
@@ -79,15 +95,5 @@ def check_label(label: NDArray[np.generic], rows: int, where: str) -> NDArray[np
         raise DataError(
             f"the label of {where} has the value {other[0]:g}",
             remedy="Labels are 0 (normal) or 1 (anomalous).",
-        )
-    if not numbers.any():
-        raise DataError(
-            f"the label of {where} marks no anomaly: no metric of ranking is defined",
-            remedy="Leave this entity out, or give its labels.",
-        )
-    if numbers.all():
-        raise DataError(
-            f"the label of {where} marks every row as an anomaly: no metric is defined",
-            remedy="Leave this entity out, or give its labels.",
         )
     return numbers.astype(bool)

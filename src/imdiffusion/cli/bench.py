@@ -259,13 +259,13 @@ def fetch(
 
 @app.command(epilog="imdiffusion bench check --data data/")
 def check(ctx: typer.Context, data: Data = None) -> None:
-    """Verify the checksums of every data set in the folder."""
-    from imdiffusion.bench.datasets import available
+    """Verify the checksums of every data set that is in the folder, or in its list."""
+    from imdiffusion.bench.datasets import available, listed
     from imdiffusion.bench.datasets import check as verify
 
     terminal: Terminal = ctx.obj
     root = _root(data)
-    rows = [[name, str(verify(root, name))] for name in available(root)]
+    rows = [[name, str(verify(root, name))] for name in sorted({*available(root), *listed(root)})]
     terminal.emit_table(["data set", "files verified"], rows)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from imdiffusion.bench.datasets.checksums import check
+from imdiffusion.bench.datasets.checksums import check, listed
 from imdiffusion.bench.datasets.fetch import fetch
 from imdiffusion.bench.datasets.folder import FolderDataSet, available
 from imdiffusion.bench.datasets.joined import SUFFIX, Joined
@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "fetch",
     "import_official",
+    "listed",
     "open_dataset",
 ]
 

@@ -63,6 +63,13 @@ def check(root: Path, name: str) -> int:
     return len(wanted)
 
 
+def listed(root: Path) -> list[str]:
+    """The data sets that `root/SHA256SUMS` speaks of, sorted, whether they are there or not."""
+    root = Path(root)
+    found = (path.relative_to(root).parts for path in _listed(root / SUMS, root))
+    return sorted({parts[0] for parts in found if len(parts) > 1})
+
+
 def _listed(path: Path, folder: Path) -> dict[Path, str]:
     """File -> digits, of a list in the form of sha256sum; empty where there is no list."""
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.bench.datasets.folder import FolderDataSet
-from imdiffusion.bench.split import Cause, Split, Truth, check_label
+from imdiffusion.bench.split import Cause, Split, Truth, check_label, check_label_values
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.errors import DataError
 from imdiffusion.registry import nearest
@@ -66,11 +66,9 @@ class Joined:
     def _label(self, rows: dict[str, int]) -> NDArray[np.bool_]:
         parts = []
         for entity, count in rows.items():
-            part = self._dataset.read_label(entity)
-            if part.shape != (count,):  # lengths that even out would shift every label between
-                where = f"{self._dataset.name} {entity}"
-                check_label(part, count, where)
-            parts.append(part)
+            # Each for itself: lengths that even out would shift every label between.
+            where = f"{self._dataset.name} {entity}"
+            parts.append(check_label_values(self._dataset.read_label(entity), count, where))
         return check_label(np.concatenate(parts), sum(rows.values()), self.name)
 
 
