@@ -46,9 +46,7 @@ class Settings:
     scale_factor: float = _setting(
         20.0, "factor after scaling; 20 keeps the noise small beside the signal [code]", low=1e-6
     )
-    compress: float = _setting(
-        0.0, "the network sees values beyond this many units logarithmically; 0 = off", low=0
-    )
+    compress: float = _setting(0.0, "units beyond which values are compressed; 0 = off", low=0)
     window: int = _setting(100, "rows in a window, L [paper]", low=2, high=100_000)
     stride: int = _setting(50, "rows between scored windows [code]; 0 = a window", low=0)
     train_stride: int = _setting(1, "rows between training windows [code]", low=1)
@@ -60,14 +58,9 @@ class Settings:
     visible_share: float = _setting(
         0.3, "visible share of a random or block mask [code]", low=0.0, high=0.99
     )
-    mask_groups: int = _setting(
-        4, "groups a channel mask hides one after another; masks a window needs", low=2
-    )
+    mask_groups: int = _setting(4, "groups that a channel mask hides one after another", low=2)
     subset_share: float = _setting(
-        0.5,
-        "share of the draws of a channel_subset mask that hide a random share of the channels",
-        low=0.0,
-        high=1.0,
+        0.5, "share of channel_subset masks that hide a random part of the channels", low=0, high=1
     )
     block_length: int = _setting(10, "rows of one block of a block mask", low=1)
     horizon: int = _setting(10, "rows hidden at the end by the forecast mask", low=1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.bench.belonging import asked_of, check_alike, expected
 from imdiffusion.bench.columns import HEADLINE, LOWER_IS_BETTER
 from imdiffusion.bench.record import Record
 from imdiffusion.errors import ConfigError, DataError
@@ -195,7 +196,7 @@ def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequ
 
 
 def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[str]) -> Block:
-    asked = _asked(runs)
+    asked = asked_of(runs)
     variants: dict[str, list[Record]] = {}
     for run in runs:
         variants.setdefault(run["variant"], []).append(run)
@@ -204,28 +205,10 @@ def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[st
     return Block(dataset, entities, tuple(sorted({seed for _, seed in asked})), tuple(rows))
 
 
-def _asked(runs: list[Record]) -> list[tuple[str, int]]:
-    """Every (entity, seed) that was asked for, in order of appearance.
-
-    What no seed changes has a seed that nobody asked for: beside other runs it adds entities alone.
-    """
-    drawn = [run for run in runs if run.get("drawn", True)]
-    seeds = dict.fromkeys(run["seed"] for run in drawn)
-    seen = {run["entity"] for run in drawn}
-    asked: dict[tuple[str, int], None] = {}
-    for run in runs:
-        whole = seeds and not run.get("drawn", True)
-        if not whole:
-            asked[run["entity"], run["seed"]] = None
-        elif run["entity"] not in seen:
-            asked |= dict.fromkeys((run["entity"], seed) for seed in seeds)
-    return list(asked)
-
-
 def _row(
     runs: list[Record], asked: list[tuple[str, int]], protocol: str, metrics: Sequence[str]
 ) -> Row:
-    _check_alike(runs)
+    check_alike(runs)
     good = [run for run in runs if run["status"] == "ok"]
     has = {(run["entity"], run["seed"]) for run in runs}
     order = dict.fromkeys(entity for entity, _ in asked)
@@ -241,21 +224,13 @@ def _row(
         seeds=tuple(sorted({run["seed"] for run in good})),
         ok=len(good),
         failed=tuple(_failure(run) for run in runs if run["status"] != "ok"),
-        missing=tuple(pair for pair in _expected(runs, asked) if pair not in has),
+        missing=tuple(pair for pair in expected(runs, asked) if pair not in has),
         fit_s=_mean(float(run["seconds"]["fit"]) for run in good),
         score_s=_mean(score_s),
         rows_per_second=rows / math.fsum(score_s) if math.fsum(score_s) > 0 else math.nan,
         memory_mib=max((float(run["memory_mib"]) for run in good), default=math.nan),
         caps={key: int(settings[key]) for key in CAPS if settings.get(key)},
     )
-
-
-def _expected(runs: list[Record], asked: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """What this variant owes: all that was asked for, or one seed where seeds change nothing."""
-    if runs[0].get("drawn", True):
-        return asked
-    only = runs[0]["seed"]
-    return [(entity, only) for entity in dict.fromkeys(entity for entity, _ in asked)]
 
 
 def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
@@ -272,28 +247,6 @@ def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
     by_seed = {seed: _mean(seeds[seed] for seeds in cells.values()) for seed in whole}
     std = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else math.nan
     return Measure(_mean(by_entity.values()), std, by_entity, by_seed, undefined)
-
-
-def _check_alike(runs: list[Record]) -> None:
-    first = runs[0]
-    seen: set[tuple[str, int]] = set()
-    for run in runs:
-        where = f"the variant {run['variant']!r} on {run['dataset']}"
-        # A setting that one of them does not know did not exist then, and had no say.
-        keys = sorted(first["settings"].keys() & run["settings"].keys())
-        # Settings that came to take lists are text since: a width of 1 is "1".
-        unlike = [k for k in keys if str(first["settings"][k]) != str(run["settings"][k])]
-        if unlike or run["row"] != first["row"]:
-            raise DataError(
-                f"{where} has runs of different {', '.join(unlike) or 'detectors'}",
-                remedy="Give them different names, or leave one of the files out.",
-            )
-        if (run["entity"], run["seed"]) in seen:
-            raise DataError(
-                f"{where} has two runs of entity {run['entity']} with seed {run['seed']}",
-                remedy="Leave one of the files out.",
-            )
-        seen.add((run["entity"], run["seed"]))
 
 
 def _failure(run: Record) -> Failure:
