@@ -18,8 +18,8 @@ QUESTION = (
 )
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
-# A random sampler, whose steps differ most (the study of ensembling), under the masks that rank best
-# (the study of gratings).
+# A random sampler, whose steps differ most (see the study of ensembling), under the masks that rank
+# best (see the study of gratings).
 _SCORING: Mapping[str, Scalar] = {
     "mask": "channel",
     "sampler": "ddpm",
