@@ -139,21 +139,19 @@ def absent() -> str:
 
 def beside_paper(records: list[Record], capped: list[Record]) -> str:
     """The `paper` preset, its training cut short, beside `fast` on the entities it was run on."""
+    metrics, rows = ("vus_pr", "auc_pr", "event_f1"), ("fast", "paper", "random")
     lines = []
     for name in SETS:
-        line: list[str] = []
-        for metric in ("vus_pr", "auc_pr", "event_f1"):
-            theirs = values(capped, "paper", metric).get(name, {})
-            for row in ("fast", "random"):
-                own = values(records, row, metric).get(name, {})
-                line += [mean_of(own[entity] for entity in theirs if entity in own)]
-            line.insert(len(line) - 1, mean_of(theirs.values()))
-        count = len(values(capped, "paper", "vus_pr").get(name, {}))
-        lines.append([f"{name} ({count})", *line])
-    rows = ("`fast`", "`paper`", "random")
-    head = [
-        f"{title(metric)}: {row}" for metric in ("vus_pr", "auc_pr", "event_f1") for row in rows
-    ]
+        there = values(capped, "paper", "vus_pr").get(name, {})
+        line = [f"{name} ({len(there)})"]
+        for metric in metrics:
+            for row in rows:
+                runs = capped if row == "paper" else records
+                own = values(runs, row, metric).get(name, {})
+                line.append(mean_of(own[entity] for entity in there if entity in own))
+        lines.append(line)
+    names = [f"`{row}`" if row != "random" else row for row in rows]
+    head = [f"{title(metric)}: {row}" for metric in metrics for row in names]
     trained = sorted({one["variant"] for one in capped if one["row"] == "paper"})
     seeds = sorted({one["seed"] for one in capped if one["row"] == "paper"})
     return (

@@ -77,7 +77,7 @@ class Trainer:
             network.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            fused=device.type in ("cpu", "cuda"),  # a tenth of a small network's step
+            fused=device.type in ("cpu", "cuda"),  # one call, not one a weight
         )
         self.history = History()
         self.best: dict[str, Tensor] = {}

@@ -197,6 +197,11 @@ def test_two_runs_of_one_question_or_with_other_settings_are_refused():
         summarise([run(f1=0.1), run(f1=0.1, seed=1, row="other")], **ask)
     widths = [run(f1=0.1, settings={"smooth": w}, seed=n) for n, w in enumerate((1, "1"))]
     summarise(widths, **ask)  # a setting that came to take lists is the same in either spelling
+    # A setting that came later was at its default before.
+    before = run(f1=0.1, settings={"width": 64})
+    summarise([before, run(f1=0.1, settings={"width": 64, "subset_share": 0.5}, seed=1)], **ask)
+    with pytest.raises(DataError, match="different subset_share"):
+        summarise([before, run(f1=0.1, settings={"width": 64, "subset_share": 0.2}, seed=1)], **ask)
     with pytest.raises(DataError, match="no runs"):
         summarise([], **ask)
     with pytest.raises(ConfigError, match="no metric"):

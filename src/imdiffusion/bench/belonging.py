@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from imdiffusion.bench.record import Record
 from imdiffusion.errors import DataError
+from imdiffusion.settings import Settings
+
+DEFAULT = Settings().to_dict()
 
 
 def asked_of(runs: list[Record]) -> list[tuple[str, int]]:
@@ -38,10 +41,7 @@ def check_alike(runs: list[Record]) -> None:
     seen: set[tuple[str, int]] = set()
     for run in runs:
         where = f"the variant {run['variant']!r} on {run['dataset']}"
-        # A setting that one of them does not know did not exist then, and had no say.
-        keys = sorted(first["settings"].keys() & run["settings"].keys())
-        # Settings that came to take lists are text since: a width of 1 is "1".
-        unlike = [k for k in keys if str(first["settings"][k]) != str(run["settings"][k])]
+        unlike = [key for key in first["settings"] | run["settings"] if not _agree(key, first, run)]
         if unlike or run["row"] != first["row"]:
             raise DataError(
                 f"{where} has runs of different {', '.join(unlike) or 'detectors'}",
@@ -53,3 +53,12 @@ def check_alike(runs: list[Record]) -> None:
                 remedy="Leave one of the files out.",
             )
         seen.add((run["entity"], run["seed"]))
+
+
+def _agree(key: str, *runs: Record) -> bool:
+    """Whether runs have the same value of a setting. One that a run does not know came later, and
+    was at its default then.
+    """
+    found = {run["settings"].get(key, DEFAULT.get(key)) for run in runs} - {None}
+    # Settings that came to take lists are text since: a width of 1 is "1".
+    return len({str(value) for value in found}) < 2

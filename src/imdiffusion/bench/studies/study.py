@@ -26,7 +26,8 @@ SMALL: Mapping[str, Scalar] = {
 LEARNING: Mapping[str, Scalar] = {"scale_factor": 4.0, "learning_rate": 3e-3, "max_steps": 400}
 # One network for many scorings: the paper's, small, trained on random points as in the released
 # code, scored under gratings, started half way up the noise, its errors neither averaged over
-# time nor rid of what drifts. So a study sees steps and masks, and nothing that hides them.
+# time nor rid of what drifts. So a study sees steps and masks, and nothing that hides them. What
+# `fast` changes for itself stays as it was: another default is no reason to measure again.
 SHARED: Mapping[str, Scalar] = {
     **SMALL,
     **LEARNING,
@@ -56,8 +57,8 @@ SHARED: Mapping[str, Scalar] = {
 }
 
 # One that imputes: a token a row, clean values beside the mask, trained under all kinds of masks,
-# from all the noise. What is hidden from it matters: its error is .6 of the mean's under bands of
-# two rows, and as large as the mean's where half of the window is gone.
+# from all the noise. What is hidden from it matters: its held-out error is .6 of a channel's
+# deviation under bands of two rows, and as large as the deviation under bands of twenty.
 IMPUTING: Mapping[str, Scalar] = {
     **SHARED,
     "scale": "zscore",
