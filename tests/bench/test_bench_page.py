@@ -300,5 +300,5 @@ def test_notes_stand_under_the_title_and_are_escaped(tmp_path):
         runs(), tmp_path / "page.html", title="x", notes=["`headline`: 3 of 5 <runs>"]
     )
     text = path.read_text(encoding="utf-8")
-    assert '<p class="quiet">`headline`: 3 of 5 &lt;runs&gt;</p>' in text
+    assert '<p class="quiet"><code>headline</code>: 3 of 5 &lt;runs&gt;</p>' in text
     assert text.index("3 of 5") < text.index('<dl class="figures">')

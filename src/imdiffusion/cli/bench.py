@@ -9,7 +9,7 @@ import typer
 
 from imdiffusion.cli.options import DeviceName, flag
 from imdiffusion.cli.terminal import Terminal, resumable
-from imdiffusion.errors import UsageError
+from imdiffusion.errors import DataError, UsageError
 
 app = typer.Typer(
     help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
@@ -113,7 +113,9 @@ def run(
     retry_failed: Again = False,
     keep_scores: Keep = None,
 ) -> None:
-    """Measure what is not in the file yet. Ctrl-C is safe: the same command continues."""
+    """Measure what is not in the file yet; exit code 3 if a run failed. Ctrl-C is safe: the same
+    command continues.
+    """
     from imdiffusion.bench.runner import bench
     from imdiffusion.cli.bench_plan import asked_plan
     from imdiffusion.cli.bench_watch import watching
@@ -137,6 +139,12 @@ def run(
         )
     told = f"{out}: {state.done} measured, {state.found} were there, {state.failed} failed"
     terminal.notice(told + (f", {state.left} left." if state.left else "."))
+    if state.failed:
+        terminal.fail(
+            f"{state.failed} of {state.asked} runs failed: their lines in {out} say why. "
+            "--retry-failed measures them again."
+        )
+        raise typer.Exit(DataError.exit_code)
 
 
 @app.command(epilog="imdiffusion bench tables runs.jsonl --protocol label_free > tables.md")

@@ -83,9 +83,8 @@ class Imputer:
 
         def noise(stream: int) -> Tensor:
             # One stream a mask: two estimates of a point must not share their noise.
-            return torch.cat(
-                [counter_normal(keys, channels, stream=stream * 64 + m) for m in names]
-            )
+            streams = [stream * 64 + m for m in names]
+            return counter_normal(keys, channels, stream=streams).flatten(0, 1)
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
             step = torch.full((len(x_t),), t, device=x_t.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,6 +33,11 @@ def seed_from(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def _apart(stream: int) -> int:
+    """What sets the keys of a stream apart from those of others."""
+    return _signed((stream * 0xD1B54A32D192ED03) & ((1 << 64) - 1))
+
+
 def _shift(z: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64 (torch's own keeps the sign)."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
@@ -45,13 +50,18 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shift(z, 31)
 
 
-def counter_normal(keys: Tensor, channels: int, *, stream: int) -> Tensor:
+def counter_normal(keys: Tensor, channels: int, *, stream: int | Sequence[int]) -> Tensor:
     """Standard normal numbers (..., K), float32, a pure function of key, channel and stream.
 
-    keys: int64 (...), one a row. Largest possible magnitude: about 5.9.
+    keys: int64 (...), one a row. Of several streams S, numbers (S, ..., K). Largest possible
+    magnitude: about 5.9.
     """
     index = torch.arange(1, channels + 1, device=keys.device) * _GOLDEN
-    row = _mix(keys + _signed((stream * 0xD1B54A32D192ED03) & ((1 << 64) - 1)))
+    if isinstance(stream, int):
+        row = _mix(keys + _apart(stream))
+    else:
+        apart = torch.tensor([_apart(one) for one in stream], device=keys.device)
+        row = _mix(keys + apart.view(-1, *[1] * keys.dim()))
     bits = _mix(row.unsqueeze(-1) + index)
     scale = 1.0 / (1 << 24)
     radius = (_shift(bits, 40).float() + 0.5) * scale

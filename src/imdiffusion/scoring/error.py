@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -103,25 +102,24 @@ def smoothed_errors(residuals: Iterable[Floats], recipe: Recipe) -> Iterator[Flo
 
     Rows come out in order and as late as the longest pair of widths asks.
     """
-    paths = [_Path(w, m, recipe.power) for w, m in product(recipe.detrend, recipe.smooth)]
-    shape = (len(recipe.detrend), len(recipe.smooth))
+    paths = [_Path(width, recipe.smooth, recipe.power) for width in recipe.detrend]
     for run in residuals:
         for path in paths:
             path.push(run)
-        yield from _ready(paths, shape)
+        yield from _ready(paths)
     for path in paths:
         path.flush()
-    yield from _ready(paths, shape)
+    yield from _ready(paths)
 
 
 class _Path:
-    """One pair of widths on its way; rows wait here until the slowest pair has them too."""
+    """One slow part and the means over what is left of it; rows wait here for the slowest path."""
 
-    def __init__(self, detrend: int, smooth: int, power: int) -> None:
+    def __init__(self, detrend: int, smooth: Sequence[int], power: int) -> None:
         self.slow = CentredMean(detrend) if detrend else None
-        self.mean, self.power = CentredMean(smooth), power
+        self.means, self.power = [CentredMean(width) for width in smooth], power
         self.waiting: list[Floats] = []  # residuals whose slow part is not known yet
-        self.out: list[Floats] = []
+        self.out: list[list[Floats]] = [[] for _ in smooth]
 
     def push(self, run: Floats) -> None:
         if self.slow is None:
@@ -134,17 +132,18 @@ class _Path:
         last = None if self.slow is None else self.slow.flush()
         if last is not None:
             self._detrend(last)
-        end = self.mean.flush()
-        if end is not None:
-            self.out.append(end)
+        for mean, out in zip(self.means, self.out, strict=True):
+            end = mean.flush()
+            if end is not None:
+                out.append(end)
 
-    def take(self, rows: int) -> Floats:
-        """The next rows, of those that `ready` counts."""
-        return _take(self.out, rows)
+    def take(self, rows: int) -> list[Floats]:
+        """The next rows of each mean, of those that `ready` counts."""
+        return [_take(out, rows) for out in self.out]
 
     @property
     def ready(self) -> int:
-        return sum(map(len, self.out))
+        return min(sum(map(len, out)) for out in self.out)
 
     def _detrend(self, slow: Floats) -> None:
         if len(slow):
@@ -152,7 +151,8 @@ class _Path:
 
     def _measure(self, residual: Floats) -> None:
         error = np.abs(residual) if self.power == 1 else np.square(residual)
-        self.out.append(self.mean.push(error))
+        for mean, out in zip(self.means, self.out, strict=True):
+            out.append(mean.push(error))
 
 
 def _take(held: list[Floats], rows: int) -> Floats:
@@ -162,11 +162,12 @@ def _take(held: list[Floats], rows: int) -> Floats:
     return whole[:rows]
 
 
-def _ready(paths: list[_Path], shape: tuple[int, int]) -> Iterator[Floats]:
+def _ready(paths: list[_Path]) -> Iterator[Floats]:
     rows = min(path.ready for path in paths)
     if rows:
-        taken = np.stack([path.take(rows) for path in paths], axis=1)
-        yield taken.reshape(rows, *shape, *taken.shape[2:])
+        taken = [each for path in paths for each in path.take(rows)]
+        whole = np.stack(taken, axis=1)
+        yield whole.reshape(rows, len(paths), -1, *whole.shape[2:])
 
 
 def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> Floats:
@@ -177,7 +178,8 @@ def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> F
     widths = list(view.widths)
     share = errors[:, widths] / scale[widths, :, None]
     if log_gain:
-        share = np.log1p(np.float32(log_gain) * share)
+        share *= np.float32(log_gain)
+        np.log1p(share, out=share)
     mean: Floats = share.mean(axis=(1, 2), dtype=np.float32)
     return mean
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +28,8 @@ class RecentQuantile:
     """
 
     def __init__(self, knots: Floats) -> None:
-        self._knots = knots
-        median, high = np.quantile(_spread(knots), [0.5, RECENT_QUANTILE])
-        self._lift = float(high / median) if median > 0 else 1.0
+        self._knots = np.asarray(knots, np.float32).tobytes()
+        self._lift = _lift(self._knots)
         self._past: Floats | None = None  # (RECENT_ROWS, S)
         self._new: list[Floats] = []
         self._count = 0
@@ -37,10 +38,7 @@ class RecentQuantile:
     def standing(self, streams: int) -> Floats:
         """What stands before the next row of each of S streams: (S,)."""
         if self._past is None or self._level is None:
-            # Shuffled, for the past leaves in order and must stay the same law while it does.
-            first = np.random.default_rng(0).permutation(_spread(self._knots)).astype(np.float32)
-            self._past = np.repeat(first[:, None], streams, axis=1)
-            self._level = _high(self._past, self._lift, np.zeros(streams, np.float32))
+            self._past, self._level = _start(self._knots, streams)
         return self._level
 
     def state(self) -> dict[str, Floats]:
@@ -77,6 +75,24 @@ class RecentQuantile:
 def _spread(knots: Floats) -> NDArray[np.float64]:
     """RECENT_ROWS numbers of which these are the quantiles."""
     return np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
+
+
+# Of one model, whatever it scores: worked out once. Nobody writes into these arrays.
+@lru_cache(maxsize=256)
+def _lift(knots: bytes) -> float:
+    """The .9 quantile by the median of the rows that these knots stand for."""
+    median, high = np.quantile(_spread(np.frombuffer(knots, np.float32)), [0.5, RECENT_QUANTILE])
+    return float(high / median) if median > 0 else 1.0
+
+
+@lru_cache(maxsize=256)
+def _start(knots: bytes, streams: int) -> tuple[Floats, Floats]:
+    """The past (RECENT_ROWS, S) before the first row, and its level (S,)."""
+    rows = _spread(np.frombuffer(knots, np.float32))
+    # Shuffled, for the past leaves in order and must stay the same law while it does.
+    first = np.random.default_rng(0).permutation(rows).astype(np.float32)
+    past = np.repeat(first[:, None], streams, axis=1)
+    return past, _high(past, _lift(knots), np.zeros(streams, np.float32))
 
 
 def _high(past: Floats, lift: float, before: Floats) -> Floats:

@@ -32,6 +32,8 @@ class CentredMean:
             return run
         self._held = run if self._held is None else np.concatenate([self._held, run])
         ready = max(self._done, len(self._held) - self._after)
+        if ready == self._done:
+            return run[:0]
         out = _means(self._held, self._before, self._after, self._done, ready)
         cut = max(0, ready - self._before)
         self._held, self._done = self._held[cut:], ready - cut
@@ -69,9 +71,12 @@ def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floa
     width, count = before + 1 + after, stop - start
     known = ~np.isnan(rows)
     if known.all():
-        exist = _padded(np.ones(len(rows), np.float32), margin)
-        number = _window_sums(exist, width, count).reshape(-1, *[1] * (held.ndim - 1))
-        return _window_sums(_padded(rows, margin), width, count) / number
+        first = np.arange(count)
+        last = np.minimum(first + width, margin[0] + len(rows))
+        number = (last - np.maximum(first, margin[0])).astype(np.float32)
+        total = _window_sums(_padded(rows, margin), width, count)
+        total /= number.reshape(-1, *[1] * (held.ndim - 1))
+        return total
     total = _window_sums(_padded(np.where(known, rows, np.float32(0.0)), margin), width, count)
     number = _window_sums(_padded(known.astype(np.float32), margin), width, count)
     mean = total / np.maximum(number, np.float32(1.0))

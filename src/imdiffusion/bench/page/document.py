@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,6 +60,11 @@ def write_page(
     return target
 
 
+def _prose(note: str) -> str:
+    """A note as HTML: what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe(note))
+
+
 def _header(
     runs: Sequence[Record], title: str, summaries: Sequence[Summary], notes: Sequence[str]
 ) -> str:
@@ -76,7 +82,7 @@ def _header(
     }
     dates = sorted(str(run["date"])[:10] for run in runs if run.get("date"))
     period = f'<p class="quiet">Measured {safe(_span(dates))}.</p>' if dates else ""
-    period += "".join(f'\n<p class="quiet">{safe(note)}</p>' for note in notes)
+    period += "".join(f'\n<p class="quiet">{_prose(note)}</p>' for note in notes)
     figures = "".join(
         f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in facts.items()
     )
@@ -189,7 +195,7 @@ def _table(found: Table, caption: str) -> str:
         style = f' class="{mark}"' if mark else ""
         inside = "".join(f"<td>{safe(cell)}</td>" for cell in cells)
         lines.append(f'<tr{style}><th scope="row">{safe(first)}</th>{inside}</tr>')
-    notes = "".join(f"<li>{safe(note)}</li>" for note in found.notes)
+    notes = "".join(f"<li>{_prose(note)}</li>" for note in found.notes)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}">'
         f"<table><caption>{safe(caption)}</caption>\n"
