@@ -2,7 +2,8 @@
 
 `fast` is fitted on whole data and scores rows from which whole channels were taken, drawn anew
 three times. Beside it the Mahalanobis distance with a 30-row mean, *fitted* on what is left: what
-was lost with the channels themselves, for a detector that needs no imputation.
+was lost with the channels themselves, for a detector that needs no imputation. The entities are
+those whose labels chose the default.
 """
 
 from __future__ import annotations
@@ -15,16 +16,12 @@ import numpy as np
 
 from imdiffusion import baselines
 from imdiffusion.bench.metrics.range_based import vus_pr
+from imdiffusion.bench.plans import DEVELOPMENT
 from imdiffusion.bench.rows import CalibratedRow, DiffusionRow, settings_of
 from imdiffusion.bench.sources import open_source
 from imdiffusion.bench.split import Split
 from imdiffusion.presets import resolve
 
-ENTITIES = {
-    "SMD": ("machine-1-2", "machine-1-3", "machine-1-6"),
-    "GCP": ("service1", "service2", "service3"),
-    "ASD": ("omi-1", "omi-2", "omi-3", "omi-4"),
-}
 SHARES, DRAWS = (0.2, 0.5), 3
 GENERATED = "generated:anomaly=level_shift,channels=6,rows_test=900,rows_train=900"
 
@@ -75,7 +72,7 @@ def main() -> None:
         source = open_source(GENERATED, None)
         rows.append(measure(source.load(source.entities()[0]), small))
     elif (folder := ledger.data_folder()) is not None:
-        for dataset, entities in ENTITIES.items():
+        for dataset, entities in DEVELOPMENT.items():
             source = open_source(dataset, folder)
             own = [measure(source.load(entity), small) for entity in entities]
             numbers = [key for key in own[0] if key not in ("set", "entity")]
