@@ -20,7 +20,7 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
 from imdiffusion.runs import Floats, ScoredRun
-from imdiffusion.scoring.error import pasts, residual_of, scored, smoothed_errors, stood
+from imdiffusion.scoring.error import last_errors, pasts, residual_of, scored, stood
 
 SAMPLE = 1_000  # normal rows that say how loud arrival is beside hindsight
 SAMPLE_LEAST = 100  # where a row costs many calls of the network
@@ -203,9 +203,8 @@ def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[
     batch, rows, steps, channels = residual.shape
     # The contexts side by side, as if each were a step of its own: time comes first.
     beside = residual.transpose(1, 0, 2, 3).reshape(rows, batch * steps, channels)
-    *_, run = smoothed_errors([beside], entity.recipe)
-    widths = run.shape[1:3]
-    errors = np.moveaxis(run[-1].reshape(*widths, batch, steps, channels), 2, 0)
+    last = last_errors(beside, entity.recipe)
+    errors = np.moveaxis(last.reshape(*last.shape[:2], batch, steps, channels), 2, 0)
     units = entity.calibration.units
     views = entity.recipe.views
     past = (

@@ -13,19 +13,19 @@ from imdiffusion.data.windows import Rows, WindowBatch
 from imdiffusion.entity import Entity
 from imdiffusion.runs import Floats, ScoredRun
 from imdiffusion.scoring.error import Recipe, pasts, residual_of, scored, smoothed_errors, stood
+from imdiffusion.scoring.smoothing import reach
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
 def rows_after(recipe: Recipe) -> int:
     """Rows after its own that the error of a row looks at."""
-    widths = max(recipe.detrend), max(recipe.smooth)
-    return sum(max(0, width - 1 - width // 2) for width in widths)
+    return sum(max(0, reach(max(widths))[1]) for widths in (recipe.detrend, recipe.smooth))
 
 
 def rows_before(recipe: Recipe) -> int:
     """Rows before its own that the error of a row looks at."""
-    return max(recipe.detrend) // 2 + max(recipe.smooth) // 2
+    return sum(reach(max(widths))[0] for widths in (recipe.detrend, recipe.smooth))
 
 
 class Hindsight:

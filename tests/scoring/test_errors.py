@@ -14,6 +14,7 @@ from imdiffusion.scoring.error import (
     Units,
     View,
     evidence,
+    last_errors,
     residual_of,
     scored,
     smoothed_errors,
@@ -95,6 +96,24 @@ def test_smoothed_errors_are_those_of_the_whole_series(cuts: list[int], kind: st
         error = np.abs(left) ** power
         assert out[:, w, 0] == pytest.approx(error, rel=1e-4, abs=1e-5)
         assert out[:, w, 1] == pytest.approx(slow(error, 4), rel=1e-4, abs=1e-5)
+
+
+@given(
+    st.integers(1, 40),
+    st.lists(st.sampled_from([0, 1, 3, 10, 25]), min_size=1, max_size=3, unique=True),
+    st.lists(st.sampled_from([1, 2, 7, 30]), min_size=1, max_size=3, unique=True),
+    st.sampled_from(["absolute", "squared"]),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_the_last_errors_are_those_of_the_whole_series(
+    rows: int, detrend: list[int], smooth: list[int], kind: str, holes: float
+) -> None:
+    random = np.random.default_rng(rows)
+    residual = random.normal(size=(rows, 2, 3)).astype(np.float32)
+    residual[random.random(residual.shape) < holes] = np.nan
+    recipe = Recipe(detrend=tuple(detrend), smooth=tuple(smooth), kind=kind)
+    whole = np.concatenate(list(smoothed_errors([residual], recipe)))
+    assert np.array_equal(last_errors(residual, recipe), whole[-1], equal_nan=True)
 
 
 def test_what_drifts_slowly_is_no_error_and_what_jumps_is() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.scoring.recent import KNOTS, RecentQuantile
-from imdiffusion.scoring.smoothing import CentredMean
+from imdiffusion.scoring.smoothing import CentredMean, last_means, reach
 
 Floats = NDArray[np.float32]
 
@@ -112,6 +112,23 @@ def smoothed_errors(residuals: Iterable[Floats], recipe: Recipe) -> Iterator[Flo
     yield from _ready(paths)
 
 
+def last_errors(residual: Floats, recipe: Recipe) -> Floats:
+    """What `smoothed_errors` says last of a whole series of residuals (n, S, K): (W, M, S, K)."""
+    count = min(len(residual), 1 + max(reach(width)[0] for width in recipe.smooth))
+    last = []
+    for width in recipe.detrend:
+        left = residual[len(residual) - count :]
+        if width:
+            left = left - last_means(residual, width, count)
+        error = _size(left, recipe.power)
+        last.append([last_means(error, smooth, 1)[0] for smooth in recipe.smooth])
+    return np.array(last)
+
+
+def _size(residual: Floats, power: int) -> Floats:
+    return np.abs(residual) if power == 1 else np.square(residual)
+
+
 class _Path:
     """One slow part and the means over what is left of it; rows wait here for the slowest path."""
 
@@ -150,7 +167,7 @@ class _Path:
             self._measure(_take(self.waiting, len(slow)) - slow)
 
     def _measure(self, residual: Floats) -> None:
-        error = np.abs(residual) if self.power == 1 else np.square(residual)
+        error = _size(residual, self.power)
         for mean, out in zip(self.means, self.out, strict=True):
             out.append(mean.push(error))
 

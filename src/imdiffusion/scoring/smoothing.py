@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
+def reach(width: int) -> tuple[int, int]:
+    """Rows before and rows after its own that a centred mean of this width is over."""
+    return width // 2, width - 1 - width // 2
+
+
 class CentredMean:
     """Mean over the `width` rows around each row of a series (T, ...), pushed in runs.
 
@@ -22,7 +27,7 @@ class CentredMean:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._before, self._after = width // 2, width - 1 - width // 2
+        self._before, self._after = reach(width)
         self._held: Floats | None = None
         self._done = 0  # held rows that are already out; at most `before` of them are context
 
@@ -57,6 +62,13 @@ def centred_mean(runs: Iterable[Floats], width: int) -> Iterator[Floats]:
     last = mean.flush()
     if last is not None and len(last):
         yield last
+
+
+def last_means(rows: Floats, width: int, count: int) -> Floats:
+    """The last `count` centred means of a series (T, ...) that has ended: (count, ...)."""
+    if width == 1:
+        return rows[len(rows) - count :]
+    return _means(rows, *reach(width), len(rows) - count, len(rows))
 
 
 def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floats:
