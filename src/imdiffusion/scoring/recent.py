@@ -77,7 +77,7 @@ def _spread(knots: Floats) -> NDArray[np.float64]:
     return np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
 
 
-# Of one model, whatever it scores: worked out once. Nobody writes into these arrays.
+# Of one model, whatever it scores: worked out once.
 @lru_cache(maxsize=256)
 def _lift(knots: bytes) -> float:
     """The .9 quantile by the median of the rows that these knots stand for."""
@@ -92,7 +92,10 @@ def _start(knots: bytes, streams: int) -> tuple[Floats, Floats]:
     # Shuffled, for the past leaves in order and must stay the same law while it does.
     first = np.random.default_rng(0).permutation(rows).astype(np.float32)
     past = np.repeat(first[:, None], streams, axis=1)
-    return past, _high(past, _lift(knots), np.zeros(streams, np.float32))
+    level = _high(past, _lift(knots), np.zeros(streams, np.float32))
+    for shared in (past, level):
+        shared.setflags(write=False)
+    return past, level
 
 
 def _high(past: Floats, lift: float, before: Floats) -> Floats:
