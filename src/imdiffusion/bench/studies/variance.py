@@ -8,7 +8,7 @@ from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies import reading
 from imdiffusion.bench.studies.drawing import Chart, Line, figure
-from imdiffusion.bench.studies.study import SHARED, Study, dataset, shared
+from imdiffusion.bench.studies.study import IMPUTING, Study, dataset, imputing
 from imdiffusion.settings import Scalar
 
 NAME = "variance"
@@ -22,12 +22,12 @@ _RANDOM: dict[str, Scalar] = {"sampler": "ddpm", "sampling_steps": 20}
 _FIVE: dict[str, Scalar] = {**_RANDOM, "ensemble_steps": 5}
 # The first one is what the others are held against.
 VARIANTS = (
-    shared("last step", **_RANDOM, ensemble_steps=1),
-    shared("mean of 5 steps", **_FIVE),
-    shared("mean of 20 steps", **_RANDOM, ensemble_steps=20),
-    shared("deterministic, 5 steps", **{**_FIVE, "sampler": "ddim"}),
-    shared("four times the training, 5 steps", **{**_FIVE, "max_steps": 1600}),
-    Variant("mean of 4 networks, 5 steps", "seeds4:fast", {**SHARED, **_FIVE}),
+    imputing("last step", **_RANDOM, ensemble_steps=1),
+    imputing("mean of 5 steps", **_FIVE),
+    imputing("mean of 20 steps", **_RANDOM, ensemble_steps=20),
+    imputing("deterministic, 5 steps", **{**_FIVE, "sampler": "ddim"}),
+    imputing("four times the training, 5 steps", **{**_FIVE, "max_steps": 1600}),
+    Variant("mean of 4 networks, 5 steps", "seeds4:fast", {**IMPUTING, **_FIVE}),
     Variant("fast", "fast"),
 )
 _SETS = {
