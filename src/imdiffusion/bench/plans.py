@@ -162,8 +162,8 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, *_one_liners()), (0, 1)),
     "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
     "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
-    "parts": lambda: Plan("parts", tuple(DEVELOPMENT), _parts(), (0, 1), DEVELOPMENT),
-    "trade": lambda: Plan("trade", tuple(SIX), _trade(), (0,), SIX),
+    "parts": lambda: Plan("parts", tuple(DEVELOPMENT), (*_parts(), RANDOM), (0, 1), DEVELOPMENT),
+    "trade": lambda: Plan("trade", tuple(SIX), (*_trade(), RANDOM), (0,), SIX),
     "paper": lambda: Plan("paper", SETS, (PAPER, RANDOM), tuple(range(6)), own=PAPER_OWN),
     "paper_three": lambda: Plan(
         "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN
