@@ -176,7 +176,7 @@ PLANS: dict[str, Callable[[], Plan]] = {
     ),
     "peers": lambda: Plan("peers", SETS, _peers(), tuple(range(6))),
     "peers_three": lambda: Plan(
-        "peers_three", SETS, _papers_baselines(epochs=1, steps=30), (0, 1, 2), THREE
+        "peers_three", SETS, _papers_baselines(epochs=1, steps=30), (0,), THREE
     ),
 }
 
