@@ -1,16 +1,19 @@
 """Scores kept beside the runs: whole, readable without running code, and asked for once."""
 
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_bench_runner import FAST, ROWS, ZSCORE
+from test_bench_runner import FAST, ROWS, ZSCORE, group, label_of, split
 from tiny_data import ANOMALY, write_set
 
 from imdiffusion.bench import kept, record
+from imdiffusion.bench.measure import measure
 from imdiffusion.bench.plan import Plan
 from imdiffusion.bench.runner import bench
-from imdiffusion.bench.split import Scores
+from imdiffusion.bench.split import Scores, Truth
 from imdiffusion.errors import DataError, OutputError
 
 ONE = {"SMD": ("machine-1-1",)}
@@ -44,6 +47,16 @@ def test_scores_of_every_kind_of_row_are_kept_and_are_those_that_were_judged(tmp
     assert zscore.expected is None
     assert found["random"].channel_scores is None
     assert found["random"].shares is None
+
+
+def test_scores_and_record_say_the_same_of_the_run_however_long_it_is_judged(tmp_path):
+    def slow():
+        time.sleep(1.1)  # dates are whole seconds
+        return label_of()
+
+    (run,) = measure(group(ZSCORE), lambda: replace(split(), truth=Truth(slow)), keep=tmp_path)
+    (one,) = kept.load_all(tmp_path)
+    assert {key: run[key] for key in one.run} == one.run
 
 
 def test_a_run_whose_scores_are_not_there_is_measured_again(tmp_path):

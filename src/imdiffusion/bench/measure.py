@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,11 @@ class _Attempt:
         self.memory = 0.0
         self.peer: dict[str, dict[str, str]] = {}
 
+    @cached_property
+    def head(self) -> Record:
+        """Of the record and of the kept scores: one head, for it says when."""
+        return self.frame.head(self.variant)
+
     def fit(
         self,
         split: Split,
@@ -206,7 +211,7 @@ class _Attempt:
 
     def keep(self, scores: Scores, folder: Path) -> None:
         self.stage = "keep"
-        kept.keep(folder, self.frame.head(self.variant), scores)
+        kept.keep(folder, self.head, scores)
 
     def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
         self.stage = "evaluate"
@@ -219,7 +224,7 @@ class _Attempt:
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
         self.seconds["evaluate"] = time.perf_counter() - began
         return {
-            **self.frame.head(self.variant),
+            **self.head,
             "status": "ok",
             "rows": {"train": len(split.train.values), "test": len(split.test.values)},
             "channels": split.test.values.shape[1],
