@@ -48,7 +48,7 @@ def write_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{safe(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{safe(title.replace('`', ''))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"{_header(runs, title, summaries, notes)}\n<main>\n{sections}\n{_failures(runs)}\n"
         f"{_machines(runs)}\n</main>\n<footer><p>Written by imdiffusion. ± and the lines around "
         "means are one standard deviation over seeds; hollow dots and "
@@ -93,7 +93,7 @@ def _header(
     links += ['<li><a href="#failures">Failures</a></li>'] if failed else []
     links += ['<li><a href="#machines">Versions and machines</a></li>']
     return (
-        f"<header>\n<h1>{safe(title)}</h1>\n{period}\n"
+        f"<header>\n<h1>{_prose(title)}</h1>\n{period}\n"
         f'<dl class="figures">{figures}</dl>\n'
         f'<nav aria-label="Sections"><ul>{"".join(links)}</ul></nav>\n</header>'
     )
