@@ -51,6 +51,8 @@ SMALL: dict[str, Scalar] = {
     "learning_rate": 3e-3,
     "width": 32,
     "layers": 2,
+    "heads": 2,
+    "dropout": 0.0,
     "sampling_start": 0.5,
     "sampler": "ddim",
     "sampling_steps": 10,

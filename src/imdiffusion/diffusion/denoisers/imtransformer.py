@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imdiffusion.diffusion.denoisers.dropout import dropout
+
 
 class AttentionLayer(nn.Module):
     """A transformer encoder layer, norm after, GELU (Vaswani et al. 2017): (B, N, C) -> same."""
@@ -35,18 +37,22 @@ class AttentionLayer(nn.Module):
         """Tokens (B, N, C) -> tokens (B, N, C)."""
         batch, tokens, width = x.shape
         split = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
-        )
+        attended = self._attend(*split.permute(2, 0, 3, 1, 4))
         attended = self.join(attended.transpose(1, 2).reshape(batch, tokens, width))
         x = self.norm_attention(x + self._drop(attended))
         hidden = self._drop(functional.gelu(self.expand(x)))
         out: Tensor = self.norm_feedforward(x + self._drop(self.contract(hidden)))
         return out
 
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Scaled dot-product attention (B, heads, N, C / heads), its weights under dropout."""
+        if not self.training or self.dropout == 0.0:
+            return functional.scaled_dot_product_attention(query, key, value)
+        scaled = query / math.sqrt(query.shape[-1])
+        return self._drop((scaled @ key.transpose(-1, -2)).softmax(-1)) @ value
+
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class ResidualBlock(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imdiffusion.diffusion.denoisers.dropout import dropout
 from imdiffusion.diffusion.denoisers.imtransformer import entity_projection, sinusoidal
 
 
@@ -34,7 +35,7 @@ class MixerBlock(nn.Module):
         return out
 
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class Mixer(nn.Module):
