@@ -323,6 +323,20 @@ def test_a_set_is_fetched_checked_and_imported(small, tmp_path):
         fetch("SMD", tmp_path)
 
 
+def test_machines_that_are_there_are_not_downloaded_again(small, tmp_path, monkeypatch):
+    with pytest.warns(DataWarning, match="unchecked"):
+        fetch("SMD", tmp_path)
+    other = {name.replace("1-1", "1-2"): text for name, text in FILES.items()}
+    small.files.update(other)
+    both = (*HOMES["SMD"].files, *(name.removeprefix("/m/") for name in other))
+    monkeypatch.setitem(HOMES, "SMD", Home(f"{small.base}/m", both))
+    small.asked.clear()
+    with pytest.warns(DataWarning, match="4 of its 4 files: unchecked"):
+        fetch("SMD", tmp_path)
+    assert {path for path, _ in small.asked} == set(other)
+    assert open_dataset("SMD", tmp_path).entities() == ["machine-1-1", "machine-1-2"]
+
+
 def test_a_fetch_goes_on_after_a_failure_with_what_it_has(small, tmp_path):
     label = small.files.pop("/m/test_label/machine-1-1.txt")
     refused(lambda: fetch("SMD", tmp_path), "test_label/machine-1-1.txt", "404")

@@ -13,8 +13,7 @@ from pathlib import Path
 from imdiffusion.bench.datasets.checksums import known_sums
 from imdiffusion.bench.datasets.download import OnBytes, download
 from imdiffusion.bench.datasets.known import DATASETS
-from imdiffusion.bench.datasets.layout import check_free
-from imdiffusion.bench.datasets.official import OFFICIAL, import_official
+from imdiffusion.bench.datasets.official import OFFICIAL, import_official, room_for
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
 from imdiffusion.registry import nearest
@@ -62,24 +61,31 @@ def fetch(
     Of the others a DataWarning gives the number, and `unchecked` in index.json the names.
 
     Files lie in `root/.fetch/name` until the import is done; after a failure the next call goes on
-    from there. Raises ConfigError for an unknown set; DataError for one that cannot be fetched (the
-    remedy says where it is), and for every failure of a download or import; OutputError where
-    `root/name` is there already or the disk refuses; UsageError for a limit below 1 and while
-    another fetch of the set is under way.
+    from there. Of SMD, machines that `root/name` holds are not downloaded again. Raises ConfigError
+    for an unknown set; DataError for one that cannot be fetched (the remedy says where it is), and
+    for every failure of a download or import; OutputError where all of it is in `root/name` already
+    or the disk refuses; UsageError for a limit below 1 and while another fetch of the set is under
+    way.
     """
     home = _home(name)
     if limit_mib < 1:
         raise UsageError(f"a limit of {limit_mib} MiB", remedy="Allow at least 1.")
     root = Path(root)
-    check_free(root, name)
+    there = room_for(root, name)
+    wanted = [file for file in home.files if Path(file).stem not in there]
+    if not wanted:
+        raise OutputError(
+            f"{root / name} is there already, whole",
+            remedy="Move it away first, or name another folder.",
+        )
     drafts = root / DRAFTS / name
     _make(drafts)
     address = (home.base if base is None else base).rstrip("/")
     sums = known_sums(name)
     with _alone(root / DRAFTS / f"{name}.lock", name):
         held, limit = 0, limit_mib * _MIB
-        for number, file in enumerate(home.files, start=1):
-            show = _shown(on_progress, f"fetch {name}", held, number, len(home.files))
+        for number, file in enumerate(wanted, start=1):
+            show = _shown(on_progress, f"fetch {name}", held, number, len(wanted))
             held += download(
                 f"{address}/{file}",
                 drafts / file,
@@ -87,13 +93,13 @@ def fetch(
                 sha256=sums.get(file),
                 on_bytes=show,
             )
-        unchecked = [file for file in home.files if file not in sums]
+        unchecked = [file for file in wanted if file not in sums]
         about = {"fetched_from": address, "unchecked": unchecked}
         folder = import_official(name, drafts, root, about=about)
         shutil.rmtree(drafts)
     if unchecked:
         warnings.warn(
-            f"{name}: no checksum is known of {len(unchecked)} of its {len(home.files)} files: "
+            f"{name}: no checksum is known of {len(unchecked)} of its {len(wanted)} files: "
             "unchecked",
             DataWarning,
             stacklevel=2,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from imdiffusion.bench.datasets.checksums import SUMS, sha256_of
-from imdiffusion.bench.datasets.folder import CAUSES, INDEX, LABEL, TEST, TRAIN
+from imdiffusion.bench.datasets.checksums import SUMS, check, sha256_of
+from imdiffusion.bench.datasets.folder import CAUSES, INDEX, LABEL, TEST, TRAIN, FolderDataSet
 from imdiffusion.data.atomic import atomic_folder
 from imdiffusion.errors import DataError, OutputError
 
@@ -42,13 +45,18 @@ def write_layout(
 ) -> Path:
     """Write `root/name` and return it; `about` is put into its index.json.
 
-    Raises OutputError if something stands there already or it cannot be written; DataError if the
-    parts cannot be used. Either way nothing half-written is left.
+    Where the folder is there with other entities, the parts are added to them: the folder is
+    replaced as a whole, what was in it is linked or copied, not written again.
+
+    Raises OutputError if something else stands there already or it cannot be written; DataError if
+    the parts cannot be used, have other channels than the entities there, or if those are not what
+    their checksums say. Either way nothing half-written is left.
     """
-    check_free(root, name)
     target = Path(root) / name
+    there = entities_there(root, name)
     with atomic_folder(target, marker=INDEX) as draft:
-        entities = []
+        index = _carry_over(Path(root), name, draft, channels) if there else {}
+        entities = list(index.get("entities", []))
         for part in parts:
             _check(part, name)
             folder = draft / part.entity
@@ -61,14 +69,20 @@ def write_layout(
             if part.causes is not None:
                 (folder / CAUSES).write_bytes(part.causes)
             entities.append(_entry(part))
-        index = {"dataset": name, **about, "columns": list(channels), "entities": entities}
+        entities.sort(key=lambda entry: _by_number(entry["name"]))
+        files = {**index.get("source_files", {}), **about.get("source_files", {})}
+        index |= {"dataset": name, **about, "columns": list(channels), "entities": entities}
+        index |= {"source_files": files} if files else {}
         (draft / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         (draft / SUMS).write_text("".join(_lines(draft)), encoding="utf-8")
     return target
 
 
-def check_free(root: Path, name: str) -> None:
-    """Make `root`, and raise OutputError if there is something under `root/name` already."""
+def entities_there(root: Path, name: str) -> frozenset[str]:
+    """The entities that `root/name` holds already, none where it is absent or empty; makes `root`.
+
+    Raises OutputError where something else stands there, and DataError for a bad index.
+    """
     target = Path(root) / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,10 +91,43 @@ def check_free(root: Path, name: str) -> None:
         raise OutputError(
             f"cannot write {target}: {error.strerror}", remedy="Name another folder."
         ) from error
-    if taken:
+    if not taken:
+        return frozenset()
+    if not (target / INDEX).is_file():
         raise OutputError(
-            f"{target} is there already", remedy="Move it away first, or name another folder."
+            f"{target} is there already, and is no data set: it holds no {INDEX}",
+            remedy="Move it away first, or name another folder.",
         )
+    return frozenset(FolderDataSet(Path(root), name).entities())
+
+
+def _carry_over(root: Path, name: str, draft: Path, channels: Sequence[str]) -> dict[str, Any]:
+    """Put what `root/name` holds into the draft too, and return its index."""
+    check(root, name)  # its list is written anew: what was damaged must not pass for whole
+    folder = root / name
+    index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    columns = index.get("columns", list(channels))
+    if list(columns) != list(channels):
+        raise DataError(
+            f"{folder} has {len(columns)} channels ({', '.join(columns[:3])}, ...), the new "
+            f"entities {len(channels)} ({', '.join(channels[:3])}, ...)",
+            remedy="Import both from one release, into an empty folder.",
+        )
+    ours = shutil.ignore_patterns(INDEX, SUMS)
+    shutil.copytree(folder, draft, ignore=ours, copy_function=_link, dirs_exist_ok=True)
+    return index
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """machine-3-10 comes after machine-3-2."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _check(part: Part, name: str) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imdiffusion.bench.datasets.checksums import sha256_of
 from imdiffusion.bench.datasets.known import DATASETS
-from imdiffusion.bench.datasets.layout import Part, check_free, write_layout
+from imdiffusion.bench.datasets.layout import Part, entities_there, write_layout
 from imdiffusion.bench.datasets.sheets import open_bare, open_sheet
-from imdiffusion.bench.datasets.sources import Official, find
+from imdiffusion.bench.datasets.sources import Official, find, single
 from imdiffusion.bench.datasets.water import read_swat, read_wadi
-from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.errors import ConfigError, DataError, OutputError
 from imdiffusion.registry import nearest
 
 _MINUTES = "timestamp_(min)"
@@ -25,11 +25,12 @@ def import_official(
     """Convert the official files in the folder `source` to `root/name`, and return that folder.
 
     Values are as published, as float32; labels become a last column. `index.json` names home,
-    licence and the SHA-256 of every file that was read; `about` adds to it.
+    licence and the SHA-256 of every file that was read; `about` adds to it. Machines of SMD are
+    added to those that `root/name` holds, which stay as they are.
 
     Raises ConfigError with the nearest names for a set that has no importer; DataError for files
-    that are missing, or not what they should be; OutputError if `root/name` is there already or
-    cannot be written. Nothing half-written is left.
+    that are missing, or not what they should be; OutputError if all of it is in `root/name` already
+    or it cannot be written. Nothing half-written is left.
     """
     if name not in OFFICIAL:
         raise ConfigError(f"no importer for the data set {name!r}", remedy=nearest(name, OFFICIAL))
@@ -39,8 +40,11 @@ def import_official(
             f"there is no folder {source}",
             remedy=f"Name the folder with the official files of {name}.",
         )
-    check_free(root, name)
+    there = room_for(root, name)
     official = OFFICIAL[name](source)
+    fresh = {one: files for one, files in official.files.items() if one not in there}
+    if not fresh:
+        raise _all_there(root, name)
     known = DATASETS[name]
     facts = {
         "home": known.home,
@@ -48,11 +52,31 @@ def import_official(
         "period_s": known.period_s,
         "segment_end": known.segment_end,
         "source_files": {
-            str(path.relative_to(source)): _digits_of(path) for path in official.files
+            str(path.relative_to(source)): _digits_of(path)
+            for files in fresh.values()
+            for path in files
         },
         **(about or {}),
     }
-    return write_layout(root, name, official.channels, official.parts, facts)
+    return write_layout(root, name, official.channels, official.parts(fresh), facts)
+
+
+def room_for(root: Path, name: str) -> frozenset[str]:
+    """The entities of `name` that `root` holds already; makes `root`.
+
+    Raises OutputError where the set has no more than is there, or something else is in its place.
+    """
+    there = entities_there(root, name)
+    if there and name not in SEVERAL:
+        raise _all_there(root, name)
+    return there
+
+
+def _all_there(root: Path, name: str) -> OutputError:
+    return OutputError(
+        f"{Path(root) / name} is there already, with all of these entities",
+        remedy="Move it away first, or name another folder.",
+    )
 
 
 def read_psm(source: Path) -> Official:
@@ -78,7 +102,7 @@ def read_psm(source: Path) -> Official:
         )
     truth = label.numbers(["label"])[:, 0]
     part = Part("psm", train.numbers(channels), test.numbers(channels), truth)
-    return Official(channels, iter([part]), paths)
+    return single(channels, part, paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +137,7 @@ def read_smd(source: Path) -> Official:
             remedy="Name the folder ServerMachineDataset of SMD's repository.",
         )
     machines = []
-    for name in sorted(names, key=_by_number):
+    for name in sorted(names):
         paths = [top / kind / f"{name}.txt" for kind in kinds]
         for path in paths:
             if not path.is_file():
@@ -126,22 +150,24 @@ def read_smd(source: Path) -> Official:
         present = causes if causes.is_file() else None
         machines.append(_Machine(name, train, test, label, present))
     channels = open_bare(machines[0].train).header
-    files = [path for machine in machines for path in machine.files]
-    return Official(channels, _machine_parts(machines, channels), files)
+
+    def parts(wanted: Collection[str]) -> Iterator[Part]:
+        return (_part_of(one, channels) for one in machines if one.name in wanted)
+
+    return Official(channels, parts, {one.name: one.files for one in machines})
 
 
-def _machine_parts(machines: list[_Machine], channels: tuple[str, ...]) -> Iterator[Part]:
-    for machine in machines:
-        train, test = open_bare(machine.train), open_bare(machine.test)
-        for sheet in (train, test):
-            if sheet.header != channels:
-                raise DataError(
-                    f"{sheet.path} has {len(sheet.header)} columns, not {len(channels)}",
-                    remedy="Copy it again.",
-                )
-        label = open_bare(machine.label).numbers(["f00"])[:, 0]
-        text = None if machine.causes is None else _bytes_of(machine.causes)
-        yield Part(machine.name, train.numbers(channels), test.numbers(channels), label, text)
+def _part_of(machine: _Machine, channels: tuple[str, ...]) -> Part:
+    train, test = open_bare(machine.train), open_bare(machine.test)
+    for sheet in (train, test):
+        if sheet.header != channels:
+            raise DataError(
+                f"{sheet.path} has {len(sheet.header)} columns, not {len(channels)}",
+                remedy="Copy it again.",
+            )
+    label = open_bare(machine.label).numbers(["f00"])[:, 0]
+    text = None if machine.causes is None else _bytes_of(machine.causes)
+    return Part(machine.name, train.numbers(channels), test.numbers(channels), label, text)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -162,14 +188,10 @@ def _digits_of(path: Path) -> str:
         ) from error
 
 
-def _by_number(name: str) -> tuple[list[int], str]:
-    """machine-3-10 comes after machine-3-2."""
-    return [int(part) for part in name.split("-") if part.isdigit()], name
-
-
 OFFICIAL: dict[str, Callable[[Path], Official]] = {
     "PSM": read_psm,
     "SMD": read_smd,
     "SWaT": read_swat,
     "WADI": read_wadi,
 }
+SEVERAL = frozenset({"SMD"})  # sets of several entities, some of which one may have already

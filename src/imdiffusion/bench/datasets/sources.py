@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,19 @@ from imdiffusion.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """What an importer found: K channels, the parts (read one after the other), and the files."""
+    """What an importer found: K channels, and the files of each entity.
+
+    parts(names) reads those entities one after the other.
+    """
 
     channels: tuple[str, ...]
-    parts: Iterator[Part]
-    files: list[Path]
+    parts: Callable[[Collection[str]], Iterator[Part]]
+    files: Mapping[str, Sequence[Path]]
+
+
+def single(channels: tuple[str, ...], part: Part, files: Sequence[Path]) -> Official:
+    """A data set of one entity."""
+    return Official(channels, lambda names: iter([part]), {part.entity: files})
 
 
 def find(source: Path, names: Sequence[str], dataset: str) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.bench.datasets.layout import Part
 from imdiffusion.bench.datasets.sheets import Sheet, open_sheet, trailing_empty
-from imdiffusion.bench.datasets.sources import Official, find
+from imdiffusion.bench.datasets.sources import Official, find, single
 from imdiffusion.errors import DataError
 
 _SWAT_LABEL = "Normal/Attack"
@@ -38,7 +38,7 @@ def read_swat(source: Path) -> Official:
     label = _coded(texts[:rows], {"normal": 0, "attack": 1}, test.path)
     training = train.numbers(channels)
     training = training[: len(training) - trailing_empty(training)]
-    return Official(channels, iter([Part("swat", training, values[:rows], label)]), paths)
+    return single(channels, Part("swat", training, values[:rows], label), paths)
 
 
 def read_wadi(source: Path) -> Official:
@@ -67,7 +67,7 @@ def read_wadi(source: Path) -> Official:
     kept: NDArray[np.bool_] = np.logical_not(np.logical_and(*empty))
     part = Part("wadi", training[:, kept], values[:rows, kept], label)
     names = tuple(name for name, keep in zip(channels, kept, strict=True) if keep)
-    return Official(names, iter([part]), [train_path, test_path])
+    return single(names, part, [train_path, test_path])
 
 
 def _shared_channels(train: Sheet, test: Sheet, others: Collection[str]) -> tuple[str, ...]:
