@@ -72,6 +72,12 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
         (paper_table, shortfall, _under("paper")),
         _on_three,
     ),
+    "causes": (
+        "What keeps `paper` from its published figures: one difference at a time",
+        ("causes",),
+        (_under("paper"), _under("label_free")),
+        _every,
+    ),
     "ablations": (
         "The paper's claims, one variant at a time",
         ("ablations_three",),

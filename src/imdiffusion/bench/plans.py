@@ -149,6 +149,25 @@ def claims(base: dict[str, Scalar]) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
+def _causes() -> Plan:
+    """What keeps the capped runs of `paper` from the published figures: one difference at a time.
+
+    On the set whose published figures are furthest above what its capped runs reach.
+    """
+
+    def capped(patch_length: int, steps: int) -> Variant:
+        changed = {"patch_length": patch_length, "max_steps": steps, "validate_every": steps // 6}
+        name = f"paper, patches of {patch_length}, {steps} steps"
+        return Variant(name, "paper", {**CAPPED, **changed})
+
+    variants = (
+        *(capped(10, steps) for steps in (150, 600, 2400)),
+        *(capped(rows, 600) for rows in (5, 20)),
+        RANDOM,
+    )
+    return Plan("causes", ("GCP",), variants, (0,), {"GCP": THREE["GCP"]}, PAPER_OWN)
+
+
 def _small() -> Plan:
     """Minutes on two cores: does the plumbing hold?"""
     dials = "generated:anomaly=level_shift,channels=4,rows_test=900,rows_train=900"
@@ -170,6 +189,7 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "paper_three": lambda: Plan(
         "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN
     ),
+    "causes": _causes,
     "ablations": lambda: Plan(
         "ablations", SETS, (*claims({}), RANDOM), tuple(range(6)), own=PAPER_OWN
     ),
