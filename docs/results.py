@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imdiffusion import baselines
 from imdiffusion.bench.gaps import gaps
 from imdiffusion.bench.kinds import kinds_table
 from imdiffusion.bench.page import write_page
 from imdiffusion.bench.plans import PLANS, THREE, plan
+from imdiffusion.bench.pooled import against_base, steps_joined
 from imdiffusion.bench.record import Record, read
 from imdiffusion.bench.shortfall import shortfall
 from imdiffusion.bench.studies import STUDIES, study
@@ -24,12 +26,17 @@ HERE = Path(__file__).parent
 RUNS, RESULTS, STUDIED = HERE / "results" / "runs", HERE / "results", HERE / "studies"
 ANSWER = "## Answer"
 # Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
+FURTHER = (
+    *("composite_f1", "affiliation_f1", "vus_roc", "alarm_share_normal", "delay_at_1_a_day"),
+    *("hit_top1", "hit_100"),
+)
+ADJUSTED = ("f1", "precision", "recall", "pa_k_f1", "pa_k_auc", "r_auc_pr", "add")
 Part = Callable[[list[Record]], str]
 Pick = Callable[[Record], bool]
 
 
-def _under(protocol: str) -> Part:
-    return lambda records: headline_tables(records, protocol=protocol)
+def _under(protocol: str, *metrics: str) -> Part:
+    return lambda records: headline_tables(records, protocol=protocol, metrics=metrics)
 
 
 def _every(record: Record) -> bool:
@@ -41,11 +48,23 @@ def _on_three(run: Record) -> bool:
     return run["entity"] in THREE.get(run["dataset"], ()) and run["seed"] < 3
 
 
+def _papers_own(run: Record) -> bool:
+    """Of the one-liners, those that are among the paper's baselines, and chance."""
+    other = run["row"] in baselines.names() and run["row"] not in ("random", "isolation_forest")
+    return _on_three(run) and not other
+
+
+def _against(records: list[Record]) -> str:
+    """The claims as a user would judge them, then as the paper did."""
+    both = (("label_free", "vus_pr"), ("paper", "f1"))
+    return "\n\n".join(against_base(records, protocol=one, metric=metric) for one, metric in both)
+
+
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     "label_free": (
         "Without labels: every detector, thresholds from training data alone",
         ("one_liners", "headline", "peers_three"),
-        (_under("label_free"), _under("oracle")),
+        (_under("label_free"), _under("label_free", *FURTHER), _under("oracle")),
         _every,
     ),
     "kinds": (
@@ -68,20 +87,20 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     ),
     "paper": (
         "The paper's protocol: point-adjusted, everything chosen on test labels",
-        ("paper_three", "peers_three", "headline"),
-        (paper_table, shortfall, _under("paper")),
-        _on_three,
+        ("paper_three", "peers_three", "headline", "one_liners"),
+        (paper_table, shortfall, steps_joined, _under("paper", *ADJUSTED)),
+        _papers_own,
     ),
     "causes": (
         "What keeps `paper` from its published figures: one difference at a time",
         ("causes",),
-        (_under("paper"), _under("label_free")),
+        (steps_joined, _under("paper"), _under("label_free")),
         _every,
     ),
     "ablations": (
         "The paper's claims, one variant at a time",
         ("ablations_three",),
-        (_under("paper"), _under("label_free")),
+        (_against, steps_joined, _under("paper"), _under("label_free")),
         _every,
     ),
     "peers": (

@@ -123,10 +123,22 @@ def test_random_hangs_on_its_seed_alone(rows):
     other = baselines.make("random", seed=2).fit(train).decision_function(test)
     assert not np.array_equal(score, other)
     assert score.min() >= 0
-    assert score.max() < 1
     np.testing.assert_array_equal(
         score, baselines.make("random", seed=1).fit(-train).decision_function(test * 5)
     )
+
+
+def test_random_is_exponential_and_so_are_its_steps_which_agree_with_nothing() -> None:
+    x = np.zeros((20_000, 1))
+    drawn = baselines.make("random", seed=1).fit(x)
+    steps = drawn.step_errors(x)
+    assert steps.shape == (28, 20_000)
+    for one in (drawn.decision_function(x), *steps):
+        assert np.quantile(one, [0.5, 0.99]) == pytest.approx([np.log(2), np.log(100)], rel=0.06)
+    both = np.corrcoef([drawn.decision_function(x), *steps])
+    assert np.abs(both[np.triu_indices(29, 1)]).max() < 0.04
+    x[7] = NAN
+    assert np.flatnonzero(np.isnan(drawn.step_errors(x)[3])).tolist() == [7]
 
 
 # Golden numbers, each worked out by hand.

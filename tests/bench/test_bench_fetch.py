@@ -348,6 +348,16 @@ def test_a_fetch_goes_on_after_a_failure_with_what_it_has(small, tmp_path):
     assert [path for path, _ in small.asked] == list(FILES)[2:]
 
 
+def test_a_bad_file_that_no_checksum_tells_is_fetched_anew(small, tmp_path):
+    good, small.files["/m/test/machine-1-1.txt"] = FILES["/m/test/machine-1-1.txt"], b"<html>\n"
+    refused(lambda: fetch("SMD", tmp_path), "test/machine-1-1.txt", "1 files", "call again")
+    small.files["/m/test/machine-1-1.txt"] = good
+    small.asked.clear()
+    with pytest.warns(DataWarning, match="unchecked"):
+        fetch("SMD", tmp_path)
+    assert [path for path, _ in small.asked] == ["/m/test/machine-1-1.txt"]
+
+
 def test_a_mirror_with_other_bytes_is_refused(small, tmp_path):
     small.files |= {f"/mirror{name[2:]}": body for name, body in FILES.items()}
     small.files["/mirror/train/machine-1-1.txt"] = b"0.9,1\n0.2,1\n"

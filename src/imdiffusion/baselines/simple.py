@@ -16,7 +16,14 @@ Floats = NDArray[np.float64]
 
 
 class Random:
-    """Uniform numbers in [0, 1): what a metric gives to chance."""
+    """Exponential numbers: what a metric gives to chance.
+
+    They have a tail, as errors have: a threshold for rare alarms can be read off it. step_errors
+    are draws of their own, so that a protocol which searches for the best vote over steps finds by
+    chance what it can find.
+    """
+
+    steps = 28  # ten of them vote where every third does
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -28,10 +35,19 @@ class Random:
 
     def decision_function(self, x: Floats) -> Floats:
         """T numbers that depend on the seed and on T; the values of x (T, K) do not matter."""
+        score: Floats = self._drawn(x, [], 1)[0]
+        return score
+
+    def step_errors(self, x: Floats) -> Floats:
+        """(S, T) further draws of the same kind, as if S diffusion steps had said nothing."""
+        return self._drawn(x, [1], self.steps)
+
+    def _drawn(self, x: Floats, stream: list[int], count: int) -> Floats:
         fitted(self, "channels_")
         rows = checked_rows(x, channels=self.channels_)
-        score = np.random.default_rng([self.seed, len(rows)]).random(len(rows))
-        return np.where(unobserved(rows), np.nan, score)
+        uniform = np.random.default_rng([self.seed, len(rows), *stream]).random((count, len(rows)))
+        drawn: Floats = np.where(unobserved(rows), np.nan, -np.log1p(-uniform))
+        return drawn
 
 
 class _ChannelMean:

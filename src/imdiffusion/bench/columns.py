@@ -29,6 +29,8 @@ TITLES = {
     "f1_last": "F1, last step",
     "add_fixed": "ADD, fixed share (rows)",
     "f1_fixed": "F1, fixed share",
+    "pa_k_f1": "PA%20 F1",
+    "pa_k_auc": "PA%K F1, mean over K",
     "detected": "segments found",
     "false_alarms_per_1000": "false alarms per 1,000",
     "alarm_share_normal": "normal rows in alarm",

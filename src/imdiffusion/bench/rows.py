@@ -174,9 +174,13 @@ class CalibratedRow:
         """Score, divided by the threshold, so that above 1 is an alarm."""
         scaled = self._scaled(test)
         score = np.asarray(self.detector.decision_function(scaled), np.float64)
-        parts = getattr(self.detector, "channel_scores", None)
-        channels = None if parts is None else np.asarray(parts(scaled), np.float32)
-        return Scores(_over(score, self.level_), None, channels)
+        steps, channels = (
+            None if said is None else np.asarray(said(scaled), np.float32)
+            for said in (
+                getattr(self.detector, name, None) for name in ("step_errors", "channel_scores")
+            )
+        )
+        return Scores(_over(score, self.level_), steps, channels)
 
     def _scaled(self, frame: Frame) -> NDArray[np.float64]:
         scaled = self.scaler_.forward(np.where(frame.observed, frame.values, np.nan))

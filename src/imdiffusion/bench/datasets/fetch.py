@@ -61,11 +61,13 @@ def fetch(
     Of the others a DataWarning gives the number, and `unchecked` in index.json the names.
 
     Files lie in `root/.fetch/name` until the import is done; after a failure the next call goes on
-    from there. Of SMD, machines that `root/name` holds are not downloaded again. Raises ConfigError
-    for an unknown set; DataError for one that cannot be fetched (the remedy says where it is), and
-    for every failure of a download or import; OutputError where all of it is in `root/name` already
-    or the disk refuses; UsageError for a limit below 1 and while another fetch of the set is under
-    way.
+    from there, without those of unknown checksum if it was the import that failed. Of SMD, machines
+    that `root/name` holds are not downloaded again.
+
+    Raises ConfigError for an unknown set; DataError for one that cannot be fetched (the remedy says
+    where it is), and for every failure of a download or import; OutputError where all of it is in
+    `root/name` already or the disk refuses; UsageError for a limit below 1 and while another fetch
+    of the set is under way.
     """
     home = _home(name)
     if limit_mib < 1:
@@ -95,7 +97,10 @@ def fetch(
             )
         unchecked = [file for file in wanted if file not in sums]
         about = {"fetched_from": address, "unchecked": unchecked}
-        folder = import_official(name, drafts, root, about=about)
+        try:
+            folder = import_official(name, drafts, root, about=about)
+        except DataError as error:
+            raise _without(drafts, unchecked, error) from error
         shutil.rmtree(drafts)
     if unchecked:
         warnings.warn(
@@ -105,6 +110,14 @@ def fetch(
             stacklevel=2,
         )
     return folder
+
+
+def _without(drafts: Path, unchecked: list[str], error: DataError) -> DataError:
+    """The error, after what may be behind it is gone: files whose checksum nobody knows."""
+    for file in unchecked:
+        (drafts / file).unlink(missing_ok=True)
+    again = f"The {len(unchecked)} files without a known checksum were deleted: call again."
+    return DataError(error.what, remedy=again if unchecked else error.remedy)
 
 
 def _shown(
