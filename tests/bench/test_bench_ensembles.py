@@ -31,6 +31,17 @@ def test_each_size_is_the_mean_of_the_last_steps_and_the_last_ten_are_held_again
     assert found["step_correlation"] == pytest.approx(np.mean(alike))
 
 
+def test_the_ten_steps_that_vote_are_every_third_from_the_last():
+    rng = np.random.default_rng(1)
+    label = rng.random(200) < 0.1
+    errors = (rng.random((30, 200)) + 0.3 * label).astype(np.float32)
+    relative = errors / errors.mean(axis=1, keepdims=True)
+    expected = average_precision_score(
+        label, relative[[29, 26, 23, 20, 17, 14, 11, 8, 5, 2]].sum(0)
+    )
+    assert ensemble_curve(errors, label)["ensemble_voting"] == pytest.approx(expected)
+
+
 def test_one_step_and_steps_that_never_move_have_no_correlation():
     label = np.arange(50) < 5
     one = ensemble_curve(np.random.default_rng(0).random((1, 50)).astype(np.float32), label)

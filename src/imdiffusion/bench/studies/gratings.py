@@ -19,10 +19,18 @@ WIDTHS = (2, 4, 5, 10, 20, 50)  # rows of a band in a window of 100
 KINDS = ("level_shift", "variance")
 
 _OTHERS = {"random": "random points", "block": "blocks of 10 rows", "channel": "whole channels"}
+# What a mask shows: with a half two masks complement each other, with less both hide some points,
+# with more there are four masks, each of which hides fewer.
+_SHARES = {0.5: "half shown", 0.7: "seven in ten shown"}
 # All score one network, trained under all kinds of masks.
 VARIANTS = (
     *(imputing(f"bands of {width} rows", bands=100 // width) for width in WIDTHS),
     *(imputing(title, mask=mask) for mask, title in _OTHERS.items()),
+    *(
+        imputing(f"{_OTHERS[mask]}, {title}", mask=mask, visible_share=share)
+        for mask in ("random", "block")
+        for share, title in _SHARES.items()
+    ),
 )
 
 
