@@ -68,7 +68,7 @@ def test_every_study_asks_for_runs_that_can_be_made(name):
 
 @pytest.mark.parametrize(
     ("name", "fits"),
-    [("complexity", 50), ("gratings", 24), ("imbalance", 18), ("ensembling", 8), ("variance", 30)],
+    [("complexity", 50), ("gratings", 72), ("imbalance", 18), ("ensembling", 8), ("variance", 30)],
 )
 def test_variants_share_fits_so_that_a_study_stays_small(name, fits):
     asked = study(name)
@@ -189,17 +189,18 @@ def test_ensembling_reads_the_curve_of_each_run():
         one["extra"] = {
             "ensemble_sizes": SIZES,
             "ensemble_auc_pr": curve,
+            "ensemble_voting": 0.55,
             "step_correlation": 0.8 if one["seed"] else 0.6,
         }
     short = {"ensemble_sizes": SIZES[:4], "ensemble_auc_pr": curve[:4], "step_correlation": None}
     told = asked.table(records)
     parts = {part.partition("\n")[0].partition(": ")[2]: part for part in told.split("\n## ")}
-    short_one, long_one = asked.variants[0], asked.variants[-1]
+    short_one, long_one = asked.variants[0], asked.variants[3]
     assert (short_one.settings["sampling_steps"], long_one.settings["sampling_steps"]) == (20, 50)
-    assert cells_of(parts[short_one.name], "0")[-2:] == ["–", "–"]  # sizes it has no steps for
+    assert cells_of(parts[short_one.name], "0")[-3:] == ["–"] * 3  # sizes it has no steps for
     row = cells_of(parts[long_one.name], "0")
     assert row[0] == "0.700 ± 0.141"  # sqrt((.1^2 + .1^2) / 1)
-    assert row[1:] == [f"{value:.3f} ± 0.000" for value in curve]
+    assert row[1:] == [f"{value:.3f} ± 0.000" for value in [*curve, 0.55]]
     assert "steps correlate 0.700; the best mean is over 10, +0.400 against the last alone" in told
     assert reading.last_steps(5)({"extra": short}) == 0.6
     assert reading.last_steps(10)({"extra": short}) is None

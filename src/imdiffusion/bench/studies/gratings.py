@@ -22,7 +22,8 @@ _OTHERS = {"random": "random points", "block": "blocks of 10 rows", "channel": "
 # What a mask shows: with a half two masks complement each other, with less both hide some points,
 # with more there are four masks, each of which hides fewer.
 _SHARES = {0.5: "half shown", 0.7: "seven in ten shown"}
-# All score one network, trained under all kinds of masks.
+# All score one network, trained under all kinds of masks; those that show another share of the
+# points were trained with that share too.
 VARIANTS = (
     *(imputing(f"bands of {width} rows", bands=100 // width) for width in WIDTHS),
     *(imputing(title, mask=mask) for mask, title in _OTHERS.items()),
