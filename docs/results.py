@@ -91,6 +91,12 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
         (paper_table, shortfall, steps_joined, _under("paper", *ADJUSTED)),
         _papers_own,
     ),
+    "concatenated": (
+        "MSL and SMAP with all entities joined to one series, as published",
+        ("concatenated",),
+        (paper_table, _under("label_free")),
+        _every,
+    ),
     "causes": (
         "What keeps `paper` from its published figures: one difference at a time",
         ("causes",),

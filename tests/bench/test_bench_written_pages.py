@@ -170,6 +170,8 @@ def test_each_published_figure_is_reached_or_missed_and_why_is_counted():
     assert "still falling at the end of 1 of 2 runs" in text
     assert "patches of 10 rows instead of 1" in text
     assert "2 entities of 28" in text  # what was published is of more machines than there are here
+    assert "joins all of them" not in text
+    assert "joins all of them" in shortfall([{**one, "dataset": "MSL"} for one in runs])
     assert shortfall(runs[2:]) == ""
     assert shortfall([{**one, "dataset": "ASD"} for one in runs]) == ""  # nothing was published
 

@@ -13,6 +13,7 @@ from imdiffusion.registry import nearest
 from imdiffusion.settings import Scalar
 
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
+CONCATENATED = ("MSL-concatenated", "SMAP-concatenated")  # as the publication has them
 # The first three of each index: a rule that has not seen a result.
 THREE = {
     "SMD": ("machine-1-2", "machine-1-3", "machine-1-4"),
@@ -191,7 +192,7 @@ def _small() -> Plan:
 
 PLANS: dict[str, Callable[[], Plan]] = {
     "small": _small,
-    "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2)),
+    "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2, 3, 4)),
     "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, *_one_liners()), (0, 1)),
     "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
     "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
@@ -202,6 +203,7 @@ PLANS: dict[str, Callable[[], Plan]] = {
         "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN
     ),
     "causes": _causes,
+    "concatenated": lambda: Plan("concatenated", CONCATENATED, (FAST, RANDOM), (0, 1, 2)),
     "ablations": lambda: Plan(
         "ablations", SETS, (*claims({}), RANDOM), tuple(range(6)), own=PAPER_OWN
     ),

@@ -50,6 +50,9 @@ PUBLISHED_MEANS = {
 # Entities that the figures are means over, where a folder of the set may well hold fewer.
 ENTITIES = {"SMD": 28}
 
+# Published on all entities joined to one series.
+JOINED = frozenset({"MSL", "SMAP"})
+
 # The ensemble against its last step alone, relative: F1 and detection delay.
 ENSEMBLE_F1 = 0.0073
 ENSEMBLE_ADD = -0.358

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from imdiffusion.bench import columns
-from imdiffusion.bench.published import ENTITIES, Published, published
+from imdiffusion.bench.published import ENTITIES, JOINED, Published, published
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies.reading import bullets, markdown
 from imdiffusion.bench.summary import Block, Row, summarise
@@ -99,6 +99,8 @@ def _differences(block: Block, ours: Row, runs: Sequence[Record]) -> str:
         f"{block.dataset}: {len(ours.entities)} entities of {every}, {len(ours.seeds)} of 6 seeds; "
         f"patches of {columns.numbers(patch)} rows instead of {Settings().patch_length}"
     )
+    if block.dataset in JOINED:
+        text += "; each entity by itself, where the publication joins all of them to one series"
     if done != whole:
         spans = sorted({min(whole), max(whole)})
         most = " to ".join(f"{steps:,}" for steps in spans)
