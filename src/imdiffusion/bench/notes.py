@@ -83,9 +83,11 @@ def _why(row: Row) -> str:
     for one in row.failed:
         reason = f"{one.stage}, {_short(one.error)}"
         found.setdefault(reason, {}).setdefault(one.entity, []).append(one.seed)
-    return "; ".join(
-        f"{reason} ({_some([f'{entity} seed {numbers(seeds)}' for entity, seeds in runs.items()])})"
-        for reason, runs in found.items()
+    return _some(
+        [
+            f"{reason} ({_some([f'{name} seed {numbers(seeds)}' for name, seeds in runs.items()])})"
+            for reason, runs in found.items()
+        ]
     )
 
 
