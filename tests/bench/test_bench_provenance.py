@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+import torch
 
 from imdiffusion.bench import provenance
 
@@ -60,3 +61,12 @@ def test_the_peak_of_memory_is_forgotten():
         assert provenance.peak_memory_mib() > before + 40
     provenance.forget_peak_memory()
     assert provenance.peak_memory_mib() < before + 40
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_the_peak_of_a_gpu_is_forgotten():
+    big = torch.zeros(2**24, device="cuda")
+    assert provenance.peaks("cuda")["gpu_memory_mib"] >= 64
+    del big
+    provenance.forget_peak_memory("cuda")
+    assert provenance.peaks("cuda")["gpu_memory_mib"] < 64

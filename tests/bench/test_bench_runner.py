@@ -131,6 +131,7 @@ def test_a_run_says_all_that_its_number_hangs_on():
     assert found["seconds"]["fit"] > 0
     assert found["seconds"]["score"] > 0
     assert found["memory_mib"] > 30
+    assert found["gpu_memory_mib"] is None
     assert set(found["metrics"]) == {"label_free", "oracle", "paper"}
 
 

@@ -116,7 +116,7 @@ def measure(
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("always", ImDiffusionWarning)
-                provenance.forget_peak_memory()
+                provenance.forget_peak_memory(frame.device)
                 fitted, row = started.fit(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
                 )
@@ -146,7 +146,7 @@ class _Attempt:
         self.frame, self.variant = frame, variant
         self.stage, self.shared = "fit", False
         self.seconds: dict[str, float] = {}
-        self.memory = 0.0
+        self.memory: dict[str, float | None] = {}
         self.peer: dict[str, dict[str, str]] = {}
 
     @cached_property
@@ -202,10 +202,10 @@ class _Attempt:
         began = time.perf_counter()
         scores = row.score(split.test)
         self.seconds["score"] = time.perf_counter() - began
-        self.memory = provenance.peak_memory_mib()
+        self.memory = provenance.peaks(self.frame.device)
         if isinstance(row, CalibratedRow) and hasattr(row.detector, "memory_mib_"):
             # It ran in a process and an environment of its own.
-            self.memory = row.detector.memory_mib_
+            self.memory["memory_mib"] = row.detector.memory_mib_
             self.peer = {"peer_versions": row.detector.versions_}
         return scores
 
@@ -230,7 +230,7 @@ class _Attempt:
             "channels": split.test.values.shape[1],
             "anomalous_share": float(label.mean()),
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
-            "memory_mib": self.memory,
+            **self.memory,
             **self.peer,
             "fit_shared": self.shared,
             "fit_of": self.frame.group.fitted_as.name,

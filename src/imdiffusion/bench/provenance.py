@@ -85,8 +85,15 @@ def _processor() -> str:
     return next(names, platform.processor())
 
 
-def forget_peak_memory() -> bool:
-    """Start the peak of this process anew (Linux); False where the system cannot."""
+def forget_peak_memory(device: str = "cpu") -> bool:
+    """Start the peaks of this process (Linux) and of `device` anew; False where the system cannot.
+
+    What the process holds already counts into its next peak.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -107,3 +114,13 @@ def peak_memory_mib() -> float:
     if not own:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     return round(own, 1)
+
+
+def peaks(device: str) -> dict[str, float | None]:
+    """`memory_mib` of this process, and `gpu_memory_mib` of its tensors: None without a GPU."""
+    gpu = None
+    if device.startswith("cuda"):
+        import torch
+
+        gpu = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return {"memory_mib": peak_memory_mib(), "gpu_memory_mib": gpu}

@@ -24,6 +24,7 @@ A line holds these keys; `status` says which of the last two groups it has.
                seconds {"fit", "score", "evaluate"}
                memory_mib: peak resident memory, on Linux since this variant began, elsewhere of
                all that the process ever did; of a peer, that of its own process
+               gpu_memory_mib: the largest sum of tensors on the GPU; null where none is used
                peer_versions {package: version}: of a peer's environment, only where there is one
                fit_shared: true where the fit was done under another variant, `fit_of`, with the
                same training settings; seconds["fit"] is then that fit's with this calibration

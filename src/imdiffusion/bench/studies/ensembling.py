@@ -29,6 +29,7 @@ VARIANTS = (
     imputing("random, from all the noise", **_WHOLE, sampler="ddpm"),
     imputing("one deterministic step", sampling_steps=1, ensemble_steps=1),
 )
+_JOINED = VARIANTS[:-1]  # of one step there is no mean
 
 
 def of_noise(noise: float) -> str:
@@ -96,7 +97,7 @@ def _gains(records: list[Record]) -> list[tuple[str, float, float, float, int]]:
     alike = reading.cells(records, reading.aside("step_correlation"))
     curves = {size: reading.cells(records, reading.last_steps(size)) for size in SIZES}
     gains = []
-    for one in VARIANTS:
+    for one in _JOINED:
         for noise in NOISES:
             where = of_noise(noise), one.name
             means = {str(size): reading.cell(curves[size], *where).mean for size in SIZES}
@@ -112,7 +113,7 @@ def plot(records: list[Record]) -> str:
     mine = reading.chosen(records, DATASETS, NAME)
     curves = {size: reading.cells(mine, reading.last_steps(size)) for size in SIZES}
     charts = []
-    for one in VARIANTS:
+    for one in _JOINED:
         lines = []
         for noise in NOISES:
             found = [(n, reading.cell(curves[n], of_noise(noise), one.name)) for n in SIZES]
@@ -132,7 +133,7 @@ def plot(records: list[Record]) -> str:
                         (alike, gain, math.nan) for n, _, alike, gain, _ in gains if n == one.name
                     ),
                 )
-                for one in VARIANTS
+                for one in _JOINED
             ),
             ticks=tuple((x / 5, f"{x / 5:g}") for x in range(6)),
             style="points",
