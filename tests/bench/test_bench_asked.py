@@ -3,6 +3,7 @@
 import pytest
 from tiny_data import write_set
 
+from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.plans import PAPER_OWN, plan
 from imdiffusion.bench.runner import groups_of
 from imdiffusion.cli.bench_plan import asked_plan
@@ -56,6 +57,11 @@ def test_seeds_and_rows_come_once_and_in_order():
     made = asked("one_liners", seeds="3,0-2,2-4", rows="pca,random, pca")
     assert made.seeds == (3, 0, 1, 2, 4)
     assert [one.row for one in made.variants] == ["pca", "random"]
+    assert made.variants == tuple(
+        one for row in ("pca", "random") for one in plan("one_liners").variants if one.row == row
+    )
+    papers = asked("ablations_three", rows="random,zscore").variants
+    assert papers == (plan("ablations_three").variants[-1], Variant("zscore", "zscore"))
     for seeds in ("5-2", "1-", "-1", "²", "1--2", ",", ""):
         with pytest.raises(UsageError, match="--seeds"):
             asked("one_liners", seeds=seeds)

@@ -58,7 +58,9 @@ Metrics = Annotated[
     str | None,
     _listed("--metrics", help="Columns, instead of the usual; the first one ranks."),
 ]
-Rows = Annotated[str | None, _listed("--rows", help="Detectors, instead of the plan's.")]
+Rows = Annotated[
+    str | None, _listed("--rows", help="Detectors, instead of all of the plan's; its own settings.")
+]
 Seeds = Annotated[
     str | None,
     typer.Option(metavar="0-5", help="Seeds, instead of the plan's.", show_default=False),

@@ -26,6 +26,8 @@ def asked_plan(
 ) -> Plan:
     """The plan of this name, with what the options say instead; without a name, the options alone.
 
+    A row that the plan has stays as the plan has it, in all its variants.
+
     Raises UsageError for an option that says nothing or names no entity, ConfigError for an
     unknown plan or setting, DataError where data sets are to be looked up and are not in `root`.
     """
@@ -41,7 +43,11 @@ def asked_plan(
     asked = Plan("own", (), ()) if name is None else named(name)
     variants, own = asked.variants, asked.own
     if rows is not None:
-        variants = tuple(Variant(row, row) for row in words("--rows", rows))
+        variants = tuple(
+            variant
+            for row in words("--rows", rows)
+            for variant in [one for one in asked.variants if one.row == row] or [Variant(row, row)]
+        )
         own = own or PAPER_OWN
     plan = Plan(
         asked.name,
