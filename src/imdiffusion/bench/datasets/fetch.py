@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +73,7 @@ def fetch(
     if limit_mib < 1:
         raise UsageError(f"a limit of {limit_mib} MiB", remedy="Allow at least 1.")
     root = Path(root)
-    there = room_for(root, name)
-    wanted = [file for file in home.files if Path(file).stem not in there]
-    if not wanted:
-        raise OutputError(
-            f"{root / name} is there already, whole",
-            remedy="Move it away first, or name another folder.",
-        )
+    wanted = _wanted(home, root, name)
     drafts = root / DRAFTS / name
     _make(drafts)
     address = (home.base if base is None else base).rstrip("/")
@@ -97,10 +91,7 @@ def fetch(
             )
         unchecked = [file for file in wanted if file not in sums]
         about = {"fetched_from": address, "unchecked": unchecked}
-        try:
-            folder = import_official(name, drafts, root, about=about)
-        except DataError as error:
-            raise _without(drafts, unchecked, error) from error
+        folder = _imported(name, drafts, root, about, unchecked)
         shutil.rmtree(drafts)
     if unchecked:
         warnings.warn(
@@ -112,12 +103,33 @@ def fetch(
     return folder
 
 
-def _without(drafts: Path, unchecked: list[str], error: DataError) -> DataError:
-    """The error, after what may be behind it is gone: files whose checksum nobody knows."""
-    for file in unchecked:
-        (drafts / file).unlink(missing_ok=True)
-    again = f"The {len(unchecked)} files without a known checksum were deleted: call again."
-    return DataError(error.what, remedy=again if unchecked else error.remedy)
+def _wanted(home: Home, root: Path, name: str) -> list[str]:
+    """The files of entities that are not there yet; OutputError where all of them are."""
+    there = room_for(root, name)
+    wanted = [file for file in home.files if Path(file).stem not in there]
+    if not wanted:
+        raise OutputError(
+            f"{root / name} is there already, whole",
+            remedy="Move it away first, or name another folder.",
+        )
+    return wanted
+
+
+def _imported(
+    name: str, drafts: Path, root: Path, about: Mapping[str, object], unchecked: Sequence[str]
+) -> Path:
+    """Import; where that fails, what may be behind it goes: files whose checksum nobody knows."""
+    try:
+        return import_official(name, drafts, root, about=about)
+    except DataError as error:
+        if not unchecked:
+            raise
+        for file in unchecked:
+            (drafts / file).unlink(missing_ok=True)
+        raise DataError(
+            error.what,
+            remedy=f"The {len(unchecked)} files without a known checksum were deleted: call again.",
+        ) from error
 
 
 def _shown(
