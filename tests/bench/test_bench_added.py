@@ -113,3 +113,19 @@ def test_files_are_copied_where_they_cannot_be_linked(
     monkeypatch.setattr(os, "link", refuse)
     import_official("SMD", official(tmp_path / "second", "machine-1-1"), root)
     assert check(root, "SMD") == 3 * 2 + 2
+
+
+def test_an_index_of_names_alone_is_added_to(root: Path, tmp_path: Path) -> None:
+    (root / "SHA256SUMS").unlink()
+    (root / "SMD/index.json").write_text('{"entities": ["machine-2-1", "machine-1-2"]}')
+    import_official("SMD", official(tmp_path / "second", "machine-1-1"), root)
+    assert open_dataset("SMD", root).entities() == ["machine-1-1", "machine-1-2", "machine-2-1"]
+
+
+def test_what_was_not_checked_stays_named(root: Path, tmp_path: Path) -> None:
+    for at, machine in enumerate(("machine-1-1", "machine-1-3")):
+        about = {"unchecked": [f"train/{machine}.txt"], "fetched_from": f"home {at}"}
+        import_official("SMD", official(tmp_path / machine, machine), root, about=about)
+    index = json.loads((root / "SMD/index.json").read_text())
+    assert index["unchecked"] == ["train/machine-1-1.txt", "train/machine-1-3.txt"]
+    assert index["fetched_from"] == "home 1"

@@ -337,6 +337,22 @@ def test_machines_that_are_there_are_not_downloaded_again(small, tmp_path, monke
     assert open_dataset("SMD", tmp_path).entities() == ["machine-1-1", "machine-1-2"]
 
 
+def test_half_a_machine_of_an_earlier_call_is_no_matter_once_the_machine_is_there(
+    small, tmp_path, monkeypatch
+):
+    with pytest.warns(DataWarning, match="unchecked"):
+        fetch("SMD", tmp_path)
+    (tmp_path / ".fetch/SMD/train").mkdir(parents=True)
+    (tmp_path / ".fetch/SMD/train/machine-1-1.txt").write_text("0.1,1\n")
+    other = {name.replace("1-1", "1-2"): text for name, text in FILES.items()}
+    small.files.update(other)
+    both = (*HOMES["SMD"].files, *(name.removeprefix("/m/") for name in other))
+    monkeypatch.setitem(HOMES, "SMD", Home(f"{small.base}/m", both))
+    with pytest.warns(DataWarning, match="unchecked"):
+        fetch("SMD", tmp_path)
+    assert open_dataset("SMD", tmp_path).entities() == ["machine-1-1", "machine-1-2"]
+
+
 def test_a_fetch_goes_on_after_a_failure_with_what_it_has(small, tmp_path):
     label = small.files.pop("/m/test_label/machine-1-1.txt")
     refused(lambda: fetch("SMD", tmp_path), "test_label/machine-1-1.txt", "404")

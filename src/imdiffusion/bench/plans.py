@@ -165,7 +165,7 @@ def claims(base: dict[str, Scalar], row: str = "paper") -> tuple[Variant, ...]:
 def _causes() -> Plan:
     """What keeps the capped runs of `paper` from the published figures: one difference at a time.
 
-    On the set whose published figures are furthest above what its capped runs reach.
+    On the set whose published R-AUC-PR is furthest above what its capped runs reach.
     """
 
     def capped(patch_length: int, steps: int) -> Variant:

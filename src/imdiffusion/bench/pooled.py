@@ -6,8 +6,8 @@ Three entities a data set are too few for a test; those of all data sets togethe
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -35,11 +35,11 @@ def against_base(
     lines. Raises DataError without a run of the base.
     """
     found: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
+    read = reading.metric(protocol, metric)
     for run in records:
-        value = (run.get("metrics") or {}).get(protocol, {}).get(metric)
-        if run["status"] == "ok" and value is not None and math.isfinite(value):
+        if run["status"] == "ok" and (value := read(run)) is not None:
             of = found.setdefault(run["variant"], {})
-            of.setdefault((run["dataset"], run["entity"]), {})[run["seed"]] = float(value)
+            of.setdefault((run["dataset"], run["entity"]), {})[run["seed"]] = value
     if base not in found:
         raise DataError(
             f"no run of the variant {base!r} among these records",
@@ -74,28 +74,18 @@ def against_base(
 
 def steps_joined(records: Iterable[Record]) -> str:
     """AUC-PR of the mean over the last n steps, and how alike the steps are, for each variant."""
-    curves: dict[str, dict[int, list[float]]] = {}
-    alike: dict[str, list[float]] = defaultdict(list)
+    of: dict[str, list[Record]] = {}
     for run in records:
-        extra = run.get("extra") or {}
-        sizes = extra.get("ensemble_sizes") or []
-        if run["status"] != "ok" or len(sizes) < 2:
-            continue
-        for size, value in zip(sizes, extra["ensemble_auc_pr"], strict=True):
-            if value is not None:
-                curves.setdefault(run["variant"], {}).setdefault(size, []).append(float(value))
-        if extra.get("step_correlation") is not None:
-            alike[run["variant"]].append(float(extra["step_correlation"]))
-    if not curves:
+        if run["status"] == "ok" and reading.last_steps(2)(run) is not None:
+            of.setdefault(run["variant"], []).append(run)
+    if not of:
         return ""
-    shown = [size for size in SIZES if any(size in curve for curve in curves.values())]
+    curve = {size: reading.last_steps(size) for size in SIZES}
+    every = list(chain.from_iterable(of.values()))
+    shown = [size for size, read in curve.items() if not math.isnan(_over(every, read))]
+    reads = [*(curve[size] for size in shown), reading.aside("step_correlation")]
     rows = [
-        [
-            name,
-            *(reading.number(_mean(curve.get(size, []))) for size in shown),
-            reading.number(_mean(alike[name])),
-        ]
-        for name, curve in curves.items()
+        [name, *(reading.number(_over(runs, read)) for read in reads)] for name, runs in of.items()
     ]
     head = ["AUC-PR of the mean over the last n steps: variant", *map(str, shown), "correlation"]
     return (
@@ -126,6 +116,11 @@ class _Line:
         self.entities, self.above = len(pairs), int((differences > 0).sum())
         self.below = int((differences < 0).sum())
         self.p = signed_rank_p(differences)
+
+
+def _over(runs: list[Record], read: reading.Reader) -> float:
+    """The mean of what is read over the runs that have it."""
+    return _mean([value for run in runs if (value := read(run)) is not None])
 
 
 def _mean(values: list[float]) -> float:

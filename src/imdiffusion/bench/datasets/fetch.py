@@ -13,7 +13,7 @@ from pathlib import Path
 from imdiffusion.bench.datasets.checksums import known_sums
 from imdiffusion.bench.datasets.download import OnBytes, download
 from imdiffusion.bench.datasets.known import DATASETS
-from imdiffusion.bench.datasets.official import OFFICIAL, import_official, room_for
+from imdiffusion.bench.datasets.official import OFFICIAL, all_there, import_official, room_for
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
 from imdiffusion.registry import nearest
@@ -73,8 +73,8 @@ def fetch(
     if limit_mib < 1:
         raise UsageError(f"a limit of {limit_mib} MiB", remedy="Allow at least 1.")
     root = Path(root)
-    wanted = _wanted(home, root, name)
     drafts = root / DRAFTS / name
+    wanted = _wanted(home, root, name, drafts)
     _make(drafts)
     address = (home.base if base is None else base).rstrip("/")
     sums = known_sums(name)
@@ -103,15 +103,17 @@ def fetch(
     return folder
 
 
-def _wanted(home: Home, root: Path, name: str) -> list[str]:
-    """The files of entities that are not there yet; OutputError where all of them are."""
+def _wanted(home: Home, root: Path, name: str, drafts: Path) -> list[str]:
+    """The files of entities that are not there yet; OutputError where all of them are.
+
+    Of the others no draft of an earlier call is left, for the import would find half an entity.
+    """
     there = room_for(root, name)
     wanted = [file for file in home.files if Path(file).stem not in there]
     if not wanted:
-        raise OutputError(
-            f"{root / name} is there already, whole",
-            remedy="Move it away first, or name another folder.",
-        )
+        raise all_there(root, name)
+    for file in set(home.files) - set(wanted):
+        (drafts / file).unlink(missing_ok=True)
     return wanted
 
 

@@ -56,7 +56,10 @@ def write_layout(
     there = entities_there(root, name)
     with atomic_folder(target, marker=INDEX) as draft:
         index = _carry_over(Path(root), name, draft, channels) if there else {}
-        entities = list(index.get("entities", []))
+        entities = [
+            {"name": entry} if isinstance(entry, str) else entry
+            for entry in index.get("entities", [])
+        ]
         for part in parts:
             _check(part, name)
             folder = draft / part.entity
@@ -70,9 +73,8 @@ def write_layout(
                 (folder / CAUSES).write_bytes(part.causes)
             entities.append(_entry(part))
         entities.sort(key=lambda entry: _by_number(entry["name"]))
-        files = {**index.get("source_files", {}), **about.get("source_files", {})}
-        index |= {"dataset": name, **about, "columns": list(channels), "entities": entities}
-        index |= {"source_files": files} if files else {}
+        index = {key: _joined(index.get(key), value) for key, value in {**index, **about}.items()}
+        index |= {"dataset": name, "columns": list(channels), "entities": entities}
         (draft / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         (draft / SUMS).write_text("".join(_lines(draft)), encoding="utf-8")
     return target
@@ -116,6 +118,15 @@ def _carry_over(root: Path, name: str, draft: Path, channels: Sequence[str]) -> 
     ours = shutil.ignore_patterns(INDEX, SUMS)
     shutil.copytree(folder, draft, ignore=ours, copy_function=_link, dirs_exist_ok=True)
     return index
+
+
+def _joined(before: Any, now: Any) -> Any:
+    """What an index says of all its entities: files and lists of both, else what is said now."""
+    if isinstance(before, dict) and isinstance(now, Mapping):
+        return {**before, **now}
+    if isinstance(before, list) and isinstance(now, list):
+        return [*before, *(one for one in now if one not in before)]
+    return now
 
 
 def _link(source: str, target: str) -> None:

@@ -44,7 +44,7 @@ def import_official(
     official = OFFICIAL[name](source)
     fresh = {one: files for one, files in official.files.items() if one not in there}
     if not fresh:
-        raise _all_there(root, name)
+        raise all_there(root, name)
     known = DATASETS[name]
     facts = {
         "home": known.home,
@@ -68,11 +68,12 @@ def room_for(root: Path, name: str) -> frozenset[str]:
     """
     there = entities_there(root, name)
     if there and name not in SEVERAL:
-        raise _all_there(root, name)
+        raise all_there(root, name)
     return there
 
 
-def _all_there(root: Path, name: str) -> OutputError:
+def all_there(root: Path, name: str) -> OutputError:
+    """The error where nothing is left to add to `root/name`."""
     return OutputError(
         f"{Path(root) / name} is there already, with all of these entities",
         remedy="Move it away first, or name another folder.",

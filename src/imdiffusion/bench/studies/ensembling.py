@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from imdiffusion.bench.ensembles import SIZES
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies import reading
 from imdiffusion.bench.studies.drawing import Chart, Line, figure
@@ -16,7 +17,6 @@ QUESTION = (
     "to help?"
 )
 NOISES = (0.0, 0.1, 0.3, 1.0)
-SIZES = (1, 2, 3, 5, 10, 20, 30, 50)
 VOTING = 27  # the tenth voting step from the last, every third of them
 
 # Steps from half of the noise upwards are 25 at most; from all of it, 50.
