@@ -11,16 +11,6 @@ from imdiffusion.bench.plan import Plan, Variant
 from imdiffusion.bench.record import Record
 from imdiffusion.settings import Scalar
 
-# A network that trains in about ten seconds on one core: studies compare, they set no records.
-# The held-out checks are set, or a short training would end before its first.
-SMALL: Mapping[str, Scalar] = {
-    "patch_length": 10,
-    "width": 32,
-    "layers": 2,
-    "max_steps": 200,
-    "validate_every": 100,
-    "patience": 0,
-}
 # One network for many scorings: small, and one that imputes: a token a row, clean values beside the
 # mask, trained under all kinds of masks, from all the noise. What is hidden from it matters: its
 # held-out error is .6 of a channel's deviation under bands of two rows, and as large as the
@@ -28,8 +18,9 @@ SMALL: Mapping[str, Scalar] = {
 # rid of what drifts. So a study sees steps and masks, and nothing that hides them. What `fast`
 # changes for itself stays as it was: another default is no reason to measure again.
 IMPUTING: Mapping[str, Scalar] = {
-    **SMALL,
     "max_steps": 400,
+    "validate_every": 100,
+    "patience": 0,
     "scale": "zscore",
     "scale_factor": 1.0,
     "denoiser": "mixer",
@@ -89,11 +80,6 @@ class Study:
 def dataset(**dials: Any) -> str:
     """The name of the generated data set with these dials; ConfigError for a wrong one."""
     return Generated(Dials(**dials)).name
-
-
-def small(name: str, row: str, **settings: Scalar) -> Variant:
-    """A variant of a preset with the small network of the studies."""
-    return Variant(name, row, {**SMALL, **settings})
 
 
 def imputing(name: str, **settings: Scalar) -> Variant:
