@@ -286,6 +286,18 @@ def test_checksums_find_what_was_changed_or_lost(tmp_path):
     refused(lambda: check(tmp_path, "own"), "SHA256SUMS, line 2")
 
 
+def test_an_entity_that_is_not_what_its_list_says_is_refused_and_the_others_load(tmp_path):
+    paths = [write(tmp_path, name) / "test.parquet" for name in ("x", "y", "unlisted")]
+    sums = [f"{sha256_of(path)}  own/{path.parent.name}/test.parquet\n" for path in paths[:2]]
+    (tmp_path / "SHA256SUMS").write_text("".join(sums))
+    other = write(tmp_path, "z", start=9.0) / "test.parquet"
+    shutil.copyfile(other, paths[0])  # whole, and another entity's values
+    opened = open_dataset("own", tmp_path)
+    refused(lambda: opened.load("x"), "own/x/test.parquet", "another SHA-256")
+    assert opened.load("y").test.length == 4
+    assert opened.load("unlisted").test.length == 4
+
+
 @pytest.mark.data
 def test_the_public_sets_are_read_as_their_index_says(benchmark_data):
     assert set(available(benchmark_data)) >= {"SMD", "GCP", "ASD", "MSL", "SMAP"}

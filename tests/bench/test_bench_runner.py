@@ -18,7 +18,7 @@ from imdiffusion.bench.plan import Plan, Variant
 from imdiffusion.bench.plans import PAPER_OWN, PLANS, plan
 from imdiffusion.bench.rows import names, settings_of
 from imdiffusion.bench.runner import bench, groups_of, work_folder
-from imdiffusion.bench.split import Split, Truth
+from imdiffusion.bench.split import Split, Truth, digest_of
 from imdiffusion.bench.worker import group_from_dict, group_to_dict
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
@@ -133,6 +133,22 @@ def test_a_run_says_all_that_its_number_hangs_on():
     assert found["memory_mib"] > 30
     assert found["gpu_memory_mib"] is None
     assert set(found["metrics"]) == {"label_free", "oracle", "paper"}
+
+
+def test_a_run_says_which_data_it_is_of():
+    made = split(label_of())
+    (found,) = measure(group(ZSCORE), lambda: made)
+    assert found["data"] == digest_of(made, label_of())
+    values = made.test.values.copy()
+    values[0, 0] += 1
+    changed = replace(made, test=replace(made.test, values=values))
+    moved = replace(made, train=replace(made.train, channels=("x", "y", "z")))
+    others = [digest_of(changed, label_of()), digest_of(moved, label_of())]
+    assert len({found["data"], *others, digest_of(made, ~label_of())}) == 4
+    gaps = np.full(3, np.nan)
+    signed = [np.vstack([sign * gaps, values[1:]]) for sign in (1, -1)]
+    unseen = [replace(made, test=replace(made.test, values=one)) for one in signed]
+    assert digest_of(unseen[0], label_of()) == digest_of(unseen[1], label_of())
 
 
 def test_a_plan_is_measured_once_and_resumes(tmp_path):

@@ -208,6 +208,16 @@ def test_two_runs_of_one_question_or_with_other_settings_are_refused():
         summarise([run(f1=0.1)], protocol="label_free", metrics=[])
 
 
+def test_runs_of_one_entity_on_different_data_are_refused():
+    ask = {"protocol": "label_free", "metrics": ["f1"]}
+    one, two = (run(f1=0.1, seed=seed) | {"data": "a"} for seed in (0, 1))
+    older = run("b", f1=0.1)  # of before runs said it
+    other = run("b", "e2", f1=0.1) | {"data": "b"}
+    summarise([one, two, older, other], **ask)
+    with pytest.raises(DataError, match="SET e1: runs of different data"):
+        summarise([one, two | {"data": "b", "id": "second"}], **ask)
+
+
 def test_costs_are_means_a_run_speed_is_of_all_rows_and_memory_the_peak():
     runs = [run("a", "e1", f1=0.5), run("a", "e2", f1=0.5, settings={})]
     runs[1] |= {"seconds": {"fit": 30.0, "score": 8.0}, "memory_mib": 300.0}

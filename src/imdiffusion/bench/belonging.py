@@ -55,6 +55,23 @@ def check_alike(runs: list[Record]) -> None:
         seen.add((run["entity"], run["seed"]))
 
 
+def check_same_data(runs: list[Record]) -> None:
+    """DataError where runs of one entity were made of different values or labels.
+
+    Runs that do not say (of before 2026-11-30, or failed) agree with all.
+    """
+    said: dict[str, str] = {}
+    for run in runs:
+        digits = run.get("data")
+        if digits is not None and said.setdefault(run["entity"], digits) != digits:
+            raise DataError(
+                f"{run['dataset']} {run['entity']}: runs of different data ({run['id']} is of "
+                f"{digits}, others are of {said[run['entity']]})",
+                remedy="Check the data folder (`imdiffusion bench check`), and measure again what "
+                "was made of the wrong one.",
+            )
+
+
 def _agree(key: str, *runs: Record) -> bool:
     """Whether runs have the same value of a setting. One that a run does not know came later, and
     was at its default then.

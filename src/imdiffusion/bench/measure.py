@@ -30,7 +30,7 @@ from imdiffusion.bench.rows import (
     settings_of,
     telling,
 )
-from imdiffusion.bench.split import Scores, Split
+from imdiffusion.bench.split import Scores, Split, digest_of
 from imdiffusion.course import OnProgress
 from imdiffusion.errors import ImDiffusionWarning
 from imdiffusion.fitting import SCORING_SETTINGS
@@ -228,6 +228,7 @@ class _Attempt:
             "status": "ok",
             "rows": {"train": len(split.train.values), "test": len(split.test.values)},
             "channels": split.test.values.shape[1],
+            "data": digest_of(split, label),
             "anomalous_share": float(label.mean()),
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
             **self.memory,

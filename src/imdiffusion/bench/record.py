@@ -21,6 +21,7 @@ A line holds these keys; `status` says which of the last two groups it has.
     status     "ok" or "failed"
 
     ok:        rows {"train", "test"}, channels, anomalous_share (of the test rows)
+               data: `split.digest_of` the values and labels; not in runs before 2026-11-30
                seconds {"fit", "score", "evaluate"}
                memory_mib: peak resident memory, on Linux since this variant began, elsewhere of
                all that the process ever did; of a peer, that of its own process

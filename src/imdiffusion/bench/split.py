@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +46,19 @@ class Split:
     test: Frame
     truth: Truth
     period_s: float | None = None
+
+
+def digest_of(split: Split, label: NDArray[np.bool_]) -> str:
+    """16 hex digits of the channels' names, all values and labels: the same data, the same digits.
+
+    label: (T,) of the test part, as `split.truth` gave it.
+    """
+    hashed = hashlib.sha256("\0".join(split.train.channels).encode())
+    for values in (split.train.values, split.test.values, label):
+        plain = np.array(values, "<f8", order="C")
+        plain[np.isnan(plain)] = np.nan  # one of the many NaNs
+        hashed.update(f"{plain.shape}".encode() + plain.tobytes())
+    return hashed.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.bench.belonging import asked_of, check_alike, expected
+from imdiffusion.bench.belonging import asked_of, check_alike, check_same_data, expected
 from imdiffusion.bench.columns import HEADLINE, LOWER_IS_BETTER
 from imdiffusion.bench.record import Record
 from imdiffusion.errors import ConfigError, DataError
@@ -162,8 +162,8 @@ def summarise(records: Iterable[Record], *, protocol: str, metrics: Sequence[str
 
     Expected of each variant is every (entity, seed) that any variant of the data set was asked
     for. A value of null is not defined: counted, never averaged. Raises ConfigError for a protocol
-    or metric that no run has; DataError where there is no run, or two runs of one variant differ in
-    settings or repeat each other.
+    or metric that no run has; DataError where there is no run, two runs of one variant differ in
+    settings or repeat each other, or runs of one entity are of different data.
     """
     records = list(records)
     if not records:
@@ -196,6 +196,7 @@ def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequ
 
 
 def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[str]) -> Block:
+    check_same_data(runs)
     asked = asked_of(runs)
     variants: dict[str, list[Record]] = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""SHA-256 of files: `check` holds a data set against its list, `known_sums` are those of homes."""
+"""SHA-256 of files: `check` holds a data set against its list, `known_sums` are of homes."""
 
 from __future__ import annotations
 
@@ -39,28 +39,48 @@ def check(root: Path, name: str) -> int:
     differs, and for a list that cannot be read.
     """
     root = Path(root)
+    wanted = _wanted(root, name)
+    for path, digits in wanted.items():
+        _hold(path, digits, root, name)
+    return len(wanted)
+
+
+def check_file(root: Path, name: str, path: Path) -> bool:
+    """Hold one file of a data set against the same list; False where no list speaks of it.
+
+    Raises DataError where the file differs or cannot be read, and for a list that cannot be.
+    """
+    digits = _wanted(Path(root), name).get(path)
+    if digits is not None:
+        _hold(path, digits, Path(root), name)
+    return digits is not None
+
+
+def _wanted(root: Path, name: str) -> dict[Path, str]:
+    """File -> digits, of the files of one data set."""
     own = root / name / SUMS
-    wanted = _listed(own, own.parent) or {
+    return _listed(own, own.parent) or {
         path: digits
         for path, digits in _listed(root / SUMS, root).items()
         if path.is_relative_to(root / name)
     }
-    for path, digits in wanted.items():
-        shown = path.relative_to(root)
-        try:
-            found = sha256_of(path)
-        except OSError as error:
-            raise DataError(
-                f"the data set {name} is not whole: {shown} cannot be read ({error.strerror})",
-                remedy="Fetch, import or copy it again.",
-            ) from error
-        if found != digits:
-            raise DataError(
-                f"the data set {name} was changed or damaged: {shown} has another SHA-256 "
-                f"({found[:12]}...) than its list says ({digits[:12]}...)",
-                remedy="Fetch, import or copy it again.",
-            )
-    return len(wanted)
+
+
+def _hold(path: Path, digits: str, root: Path, name: str) -> None:
+    shown = path.relative_to(root)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise DataError(
+            f"the data set {name} is not whole: {shown} cannot be read ({error.strerror})",
+            remedy="Fetch, import or copy it again.",
+        ) from error
+    if found != digits:
+        raise DataError(
+            f"the data set {name} was changed or damaged: {shown} has another SHA-256 "
+            f"({found[:12]}...) than its list says ({digits[:12]}...)",
+            remedy="Fetch, import or copy it again; of a change that was meant, mend the list.",
+        )
 
 
 def listed(root: Path) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from imdiffusion.bench.datasets.checksums import check_file
 from imdiffusion.bench.datasets.known import DATASETS, Known, SegmentEnd
 from imdiffusion.bench.datasets.segments import read_causes
 from imdiffusion.bench.split import Cause, Split, Truth, check_label
@@ -69,7 +70,8 @@ class FolderDataSet:
         """Both parts of an entity, without its labels: those are behind `Split.truth`.
 
         Raises DataError, naming data set and entity, for an unknown entity, a part that is
-        missing, empty or unreadable, and for a test part with other channels than the train part.
+        missing, empty, unreadable or not what SHA256SUMS says (where there is one), and for a test
+        part with other channels than the train part.
         """
         names = self.entities()
         if entity not in names:
@@ -132,6 +134,7 @@ class FolderDataSet:
         where, part = f"{self.name} {entity}", file.partition(".")[0]
         if not path.is_file():
             raise DataError(f"{where} has no {part} part: there is no {path}", remedy=_AGAIN)
+        check_file(self.folder.parent, self.name, path)
         try:
             with parquet.ParquetFile(path) as opened:
                 held, rows = opened.schema_arrow.names, opened.metadata.num_rows
