@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_bench_runner import FAST, ROWS, ZSCORE, group, label_of, split
 from tiny_data import ANOMALY, write_set
+from tiny_rows import FAST, ROWS, ZSCORE, group, label_of, split
 
 from imdiffusion.bench import kept, record
 from imdiffusion.bench.measure import measure
