@@ -216,6 +216,7 @@ def test_what_happens_is_shown_as_it_happens(one, browser):
 def test_search_and_filters(one, browser):
     visit(browser, one)
     choose(browser, "#search", "host-1")
+    browser.wait("document.querySelectorAll('.card').length === 1")
     assert lane_names(browser) == ["host-1", "host-10", "host-11"]
     assert texts(browser, ".card .open") == ["host-1"]
     choose(browser, "#search", "net in")  # a channel: the lanes of events that name it
@@ -228,10 +229,11 @@ def test_search_and_filters(one, browser):
     choose(browser, "#search", "")
     browser.wait("document.querySelectorAll('.card').length === 2")
     choose(browser, "#status-filter", "resolved")
+    browser.wait("document.querySelectorAll('.card').length === 1")
     assert texts(browser, ".card .open") == ["host-0"]
     assert "status=resolved" in browser.evaluate("location.hash")
     choose(browser, "#status-filter", "expired")
-    assert browser.evaluate("document.querySelector('#no-events').hidden") is False
+    browser.wait("!document.querySelector('#no-events').hidden")
     choose(browser, "#status-filter", "")
     choose(browser, "#lane-order", "worst")
     order = "imdiffusion.lanes.names.slice(0, 2)"
