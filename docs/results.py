@@ -30,7 +30,6 @@ FURTHER = (
     *("hit_top1", "hit_100"),
 )
 ADJUSTED = ("f1", "precision", "recall", "pa_k_f1", "pa_k_auc", "r_auc_pr", "add")
-# Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
 Part = Callable[[list[Record]], str]
 Pick = Callable[[Record], bool]
 
@@ -60,6 +59,7 @@ def _against(records: list[Record]) -> str:
     return "\n\n".join(against_base(records, protocol=one, metric=metric) for one, metric in both)
 
 
+# Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     "label_free": (
         "Without labels: every detector, thresholds from training data alone",

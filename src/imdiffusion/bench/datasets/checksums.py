@@ -1,4 +1,4 @@
-"""SHA-256 of files: `check` holds a data set against its list, `known_sums` are of homes."""
+"""SHA-256 of files: `check` and `check_file` hold them against a set's list; those of homes."""
 
 from __future__ import annotations
 
@@ -45,15 +45,14 @@ def check(root: Path, name: str) -> int:
     return len(wanted)
 
 
-def check_file(root: Path, name: str, path: Path) -> bool:
-    """Hold one file of a data set against the same list; False where no list speaks of it.
+def check_file(root: Path, name: str, path: Path) -> None:
+    """Hold one file of a data set against the same list, where it speaks of this file.
 
     Raises DataError where the file differs or cannot be read, and for a list that cannot be.
     """
-    digits = _wanted(Path(root), name).get(path)
+    digits = _wanted(root, name).get(path)
     if digits is not None:
-        _hold(path, digits, Path(root), name)
-    return digits is not None
+        _hold(path, digits, root, name)
 
 
 def _wanted(root: Path, name: str) -> dict[Path, str]:
