@@ -22,16 +22,24 @@ def text_width(text: str) -> float:
 
 
 def shortened(text: str, most: float) -> str:
-    """The text, or its beginning with an ellipsis where it is wider than `most` units."""
+    """The text, or its two ends around an ellipsis where it is wider than `most` units.
+
+    Both ends, as variants of one row differ in the last words.
+    """
     if text_width(text) <= most:
         return text
-    kept, used = "", text_width("…")
-    for character in text:
+    half = (most - text_width("…")) / 2
+    return _fitting(text, half).rstrip() + "…" + _fitting(text[::-1], half)[::-1].lstrip()
+
+
+def _fitting(text: str, most: float) -> str:
+    """As much of the beginning of a text as is not wider than `most` units."""
+    used = 0.0
+    for kept, character in enumerate(text):
         used += _character(character)
         if used > most:
-            break
-        kept += character
-    return kept.rstrip() + "…"
+            return text[:kept]
+    return text
 
 
 def words(
