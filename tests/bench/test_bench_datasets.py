@@ -298,6 +298,21 @@ def test_an_entity_that_is_not_what_its_list_says_is_refused_and_the_others_load
     assert opened.load("unlisted").test.length == 4
 
 
+@pytest.mark.parametrize("changed", ["index.json", "x/interpretation_label.txt"])
+def test_what_stands_beside_the_values_is_held_against_the_list_too(tmp_path, changed):
+    (write(tmp_path, "x") / "interpretation_label.txt").write_text("1-2:1\n")
+    index = tmp_path / "own" / "index.json"
+    index.write_text('{"entities": [{"name": "x"}], "period_s": 60}')
+    path = tmp_path / "own" / changed
+    (tmp_path / "SHA256SUMS").write_text(f"{sha256_of(path)}  own/{changed}\n")
+    opened = open_dataset("own", tmp_path)
+    assert [cause.channels for cause in opened.read_causes("x", 2, 4)] == [{0}]
+    assert opened.load("x").period_s == 60
+    path.write_text(path.read_text().replace("60", "30").replace(":1", ":2"))
+    asked = opened.entities if changed == "index.json" else lambda: opened.read_causes("x", 2, 4)
+    refused(asked, f"own/{changed}", "another SHA-256")
+
+
 @pytest.mark.data
 def test_the_public_sets_are_read_as_their_index_says(benchmark_data):
     assert set(available(benchmark_data)) >= {"SMD", "GCP", "ASD", "MSL", "SMAP"}

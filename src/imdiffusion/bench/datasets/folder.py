@@ -124,9 +124,10 @@ class FolderDataSet:
     def read_causes(self, entity: str, width: int, rows: int) -> list[Cause]:
         """The channels that caused each segment, of `width` channels and `rows` rows.
 
-        Raises DataError naming the line that is wrong.
+        Raises DataError naming the line that is wrong, or a file that SHA256SUMS does not know so.
         """
         path = self.folder / entity / CAUSES
+        check_file(self.folder.parent, self.name, path)
         return read_causes(path, self._segment_end(), width, rows, f"{self.name} {entity}")
 
     def _part(self, entity: str, file: str) -> Frame:
@@ -156,6 +157,7 @@ class FolderDataSet:
 
     def _index(self) -> dict[str, Any] | None:
         path = self.folder / INDEX
+        check_file(self.folder.parent, self.name, path)
         try:
             index = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
