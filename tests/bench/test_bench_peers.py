@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +119,51 @@ def test_the_process_ends_with_its_object(call, tmp_path):
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="states are read from /proc")
+def test_a_worker_in_training_ends_with_a_runner_that_was_killed(tmp_path):
+    (tmp_path / "worker.py").write_text(
+        "import os\nVERSIONS = ()\n"
+        "def fit(train, job):\n"
+        f"    open({str(tmp_path / 'number')!r}, 'w').write(f'{{os.getpid()}} ')\n"
+        "    while True: pass\n"
+    )
+    runner = (
+        "import sys\nfrom pathlib import Path\nimport numpy as np\n"
+        "from imdiffusion.bench.peers.run import call_peer\n"
+        f"call_peer(Path(sys.executable), Path({str(tmp_path / 'worker.py')!r}), {JOB!r},\n"
+        "          np.ones((6, 2)), name='x', timeout_s=600)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    number = tmp_path / "number"
+    with subprocess.Popen([sys.executable, "-c", runner], env=environment) as process:
+        try:
+            wait_until(lambda: number.is_file() and number.read_text().endswith(" "))
+        finally:
+            process.kill()
+    worker = int(number.read_text())
+    try:
+        wait_until(lambda: not runs(worker))
+    finally:
+        if runs(worker):
+            os.kill(worker, signal.SIGKILL)
+    assert not list(tmp_path.glob("imdiffusion-peer-*"))
+
+
+def runs(number):
+    """Whether a process is there, other than as a zombie that nobody has asked for its end."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{number}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(holds, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it never came to hold"
+        time.sleep(0.05)
 
 
 def test_a_worker_that_fails_in_training_says_why(call):

@@ -5,8 +5,9 @@ WORKER is a file with `VERSIONS`, names of distributions, and `fit(train, job)`,
 job.json {method, seed, epochs, steps, window, threads}; null = the worker's own choice.
 
 After training it says one line, {"versions": {...}, "seconds": ...}; then, for each line it is
-told, it scores test.npy into score.npy and says {"seconds": ...}. It ends with its input. A failure
-ends it with another status than 0, the reason last on stderr.
+told, it scores test.npy into score.npy and says {"seconds": ...}. It ends with its input, and with
+the process that started it, then taking FOLDER along. A failure ends it with another status than 0,
+the reason last on stderr.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +28,7 @@ import numpy as np
 
 def serve(folder: Path, worker: Path) -> None:
     """Train once, then score until the input ends."""
+    threading.Thread(target=_end_with_parent, args=(folder, os.getppid()), daemon=True).start()
     # Whatever the packages print goes to the log; the pipe carries answers alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
@@ -42,6 +46,14 @@ def serve(folder: Path, worker: Path) -> None:
             np.save(folder / "score.npy", result, allow_pickle=False)
             told = {"seconds": time.perf_counter() - start}
             print(json.dumps(told), file=answers, flush=True)
+
+
+def _end_with_parent(folder: Path, parent: int) -> None:
+    """Who was to read the answers may have been killed: an orphan would train on for an hour."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 def _module(path: Path) -> ModuleType:
