@@ -114,6 +114,18 @@ def test_missing_and_failed_runs_are_counted_and_named():
     assert "runs of a" not in told
 
 
+def test_a_row_of_fewer_seeds_is_named_and_its_other_seeds_are_no_gaps():
+    runs = [run("a", e, s, vus_pr=0.5) for e in ("e1", "e2") for s in (0, 1, 2)]
+    runs += [run("b", e, 0, vus_pr=0.6) for e in ("e1", "e2")] + [run("c", "e1", 0, vus_pr=0.7)]
+    runs += [run("d", "e1", 1, vus_pr=0.5), failed("d", "e2", 0), failed("d", "e1", 0)]
+    told = " ".join(notes_of(only_block(runs, "vus_pr"), "vus_pr"))
+    assert "Run with seed 0 alone: b; c." in told
+    assert "Run with seeds 0–1 alone: d." in told
+    assert "Missing: 1 of 2 runs of c (e2 seed 0)." in told
+    assert "Missing: 1 of 4 runs of d (e2 seed 1)." in told
+    assert "runs of b" not in told
+
+
 def test_a_row_that_no_seed_changes_owes_no_seed_and_asks_for_none():
     runs = [run("a", e, s, vus_pr=0.5) for e in ("e1", "e2") for s in (3, 4)]
     runs += [run("z", e, 0, vus_pr=0.6) | {"drawn": False} for e in ("e1", "e2", "e3")]

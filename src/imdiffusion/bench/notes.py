@@ -64,17 +64,35 @@ def _who(block: Block) -> str:
 
 
 def _gaps(block: Block) -> list[str]:
-    lines = []
+    lines, fewer = [], _fewer_seeds(block)
     for row in block.rows:
-        asked = row.ok + len(row.failed) + len(row.missing)
-        if row.missing:
-            named = _some([f"{entity} seed {seed}" for entity, seed in row.missing])
-            lines.append(f"Missing: {len(row.missing)} of {asked} runs of {row.variant} ({named}).")
+        known = fewer.get(row.variant, block.seeds)
+        missing = [(entity, seed) for entity, seed in row.missing if seed in known]
+        asked = row.ok + len(row.failed) + len(missing)
+        if missing:
+            named = _some([f"{entity} seed {seed}" for entity, seed in missing])
+            lines.append(f"Missing: {len(missing)} of {asked} runs of {row.variant} ({named}).")
         if row.failed:
             lines.append(
                 f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
             )
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, seeds in fewer.items():
+        alike.setdefault(seeds, []).append(name)
+    for seeds, names in alike.items():
+        said = "seed" if len(seeds) == 1 else "seeds"
+        lines.append(f"Run with {said} {numbers(seeds)} alone: {'; '.join(names)}.")
     return lines
+
+
+def _fewer_seeds(block: Block) -> dict[str, tuple[int, ...]]:
+    """The seeds of the rows that lack one wholly: no gap in a row, but a row of fewer draws."""
+    found = {}
+    for row in block.rows:
+        seeds = {*row.seeds, *(one.seed for one in row.failed)}
+        if seeds and any(seed not in seeds for _, seed in row.missing):
+            found[row.variant] = tuple(sorted(seeds))
+    return found
 
 
 def _why(row: Row) -> str:
