@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from imdiffusion.bench.page import write_page
 from imdiffusion.bench.page.plots import means_plot, ranks_plot, speed_plot
-from imdiffusion.bench.page.svg import safe, shortened, text_width, ticks
+from imdiffusion.bench.page.svg import safe, short_names, shortened, text_width, ticks
+from imdiffusion.bench.plans import PLANS, plan
+from imdiffusion.bench.studies import STUDIES
 from imdiffusion.bench.summary import summarise
 from imdiffusion.bench.tables import comparison
 from imdiffusion.errors import DataError, OutputError
@@ -244,12 +246,16 @@ def test_a_shortened_name_fits_and_keeps_both_ends(name, most):
         assert name.endswith(ends)
 
 
-def test_shortened_names_that_differ_in_their_last_word_differ():
-    same = "paper, patches of 10, "
-    names = [f"{same}no spatial attention", f"{same}4 times the steps"]
-    found = [shortened(name, 130) for name in names]
-    assert len(set(found)) == 2
-    assert all(text_width(name) > 100 for name in found)
+@pytest.mark.parametrize("most", [140, 228])
+@pytest.mark.parametrize("asked", [*PLANS, *(f"study:{name}" for name in STUDIES)])
+def test_the_variants_of_every_plan_stay_apart_when_shortened(asked, most):
+    beside = ("paper, patches of 10, 600 steps", "standardised_mean", "random", "mahalanobis_30")
+    names = [*(one.name for one in plan(asked).variants), *beside]
+    found = short_names(names, most)
+    assert list(found) == list(dict.fromkeys(names))
+    assert len({*found.values()}) == len(found)
+    assert all(text_width(text) <= most for text in found.values())
+    assert all(found[name] == name for name in names if text_width(name) <= most)
 
 
 @given(st.text(max_size=40))

@@ -241,8 +241,12 @@ def test_costs_are_means_a_run_speed_is_of_all_rows_and_memory_the_peak():
 
 def test_a_cap_on_training_is_said():
     capped = {"max_steps": 500, "max_epochs": 0}
-    block = only_block([run("a", f1=0.5, settings=capped), run("b", f1=0.4)], "f1")
-    assert "Cap on training: a 500 steps." in notes_of(block, "f1")
+    peer = {"steps": 1500, "epochs": 1}
+    runs = [run("a", f1=0.5, settings=capped), run("b", f1=0.4), run("c", settings=peer)]
+    told = notes_of(only_block([*runs, run("d", f1=0.3, settings=capped)], "f1"), "f1")
+    assert "Trained for at most 500 steps: a; d." in told
+    assert "Trained for at most 1,500 steps or 1 epoch: c." in told
+    assert not any(": b" in one for one in told if "Trained" in one)
 
 
 def test_few_entities_have_no_test_and_many_have_marks():

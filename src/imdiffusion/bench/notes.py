@@ -12,10 +12,10 @@ from imdiffusion.errors import DataError
 MOST_NAMED = 5  # entities, failures or missing runs named in a note; more are counted
 INCOMPLETE = "†"
 CAP_WORDS = {
-    "max_steps": "{:,} steps",
-    "max_epochs": "{:,} epochs",
-    "steps": "{:,} steps",
-    "epochs": "{:,} epochs",
+    "max_steps": ("step", "steps"),
+    "max_epochs": ("epoch", "epochs"),
+    "steps": ("step", "steps"),
+    "epochs": ("epoch", "epochs"),
 }
 
 
@@ -38,16 +38,19 @@ def notes(block: Block, metrics: Sequence[str], comparison: Comparison) -> list[
     lines.append(
         "A random row is in the table." if block.has_random else "No random row is in the table."
     )
-    caps = [f"{row.variant} {cap}" for row in block.rows if (cap := cap_words(row))]
-    if caps:
-        lines.append(f"Cap on training: {'; '.join(caps)}.")
+    lines += _caps(block)
     lines.append(_test(metrics[0], comparison))
     return lines
 
 
-def cap_words(row: Row) -> str:
-    """The caps of a row in words: "500 steps"; nothing where training has no cap."""
-    return " or ".join(CAP_WORDS[key].format(cap) for key, cap in row.caps.items())
+def _caps(block: Block) -> list[str]:
+    """One line for each cap on training, with the rows that have it."""
+    found: dict[str, list[str]] = {}
+    for row in block.rows:
+        if row.caps:
+            each = (f"{cap:,} {CAP_WORDS[key][cap != 1]}" for key, cap in row.caps.items())
+            found.setdefault(" or ".join(each), []).append(row.variant)
+    return [f"Trained for at most {cap}: {'; '.join(names)}." for cap, names in found.items()]
 
 
 def p_words(p: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from imdiffusion import presets
 from imdiffusion.bench import columns
@@ -12,7 +12,7 @@ from imdiffusion.bench.page.svg import (
     dot,
     drawing,
     line,
-    shortened,
+    short_names,
     text_width,
     ticks,
     words,
@@ -20,7 +20,8 @@ from imdiffusion.bench.page.svg import (
 from imdiffusion.bench.significance import Comparison
 from imdiffusion.bench.summary import Block, Row
 
-LEFT, RIGHT, STEP, TOP = 138.0, 384.0, 24.0, 26.0
+RIGHT, STEP, TOP = 384.0, 24.0, 26.0
+NAMES, MOST = 118.0, 220.0  # room for the names of a plot's lines: at least, at most
 KINDS = {"ours": "this library", "other": "baseline", "peer": "peer", "noise": "random"}
 
 
@@ -42,21 +43,23 @@ def means_plot(block: Block, metric: str) -> str:
     if not rows:
         return ""
     highest = max(_reach(row, metric) for row in rows) or 1.0
+    names = [row.variant for row in rows]
+    left = _left(names)
     marks = ticks(0.0, highest * 1.02, 6)
-    scale = (RIGHT - LEFT) / (highest * 1.02)
+    scale = (RIGHT - left) / (highest * 1.02)
     bottom = TOP + STEP * len(rows)
     parts = []
     for mark in marks:
-        x = LEFT + mark * scale
+        x = left + mark * scale
         parts.append(line(x, TOP - 6, x, bottom, "grid"))
         parts.append(words(x, TOP - 12, f"{mark:g}", anchor="middle", kind="soft"))
     ranked = block.comparable(metric)
     for place, row in enumerate(rows):
         y = TOP + STEP * (place + 0.5)
-        parts.append(_label(row.variant, y))
-        parts += _one_mean(row, metric, y, scale, hollow=row not in ranked)
+        parts += _one_mean(row, metric, y, (left, scale), hollow=row not in ranked)
         mean = columns.value(metric, row.measures[metric].mean)
         parts.append(words(WIDTH - 2, y + 4, mean, anchor="end"))
+    parts += _names(names, left, TOP)
     told = ", ".join(
         f"{row.variant} {columns.value(metric, row.measures[metric].mean)}" for row in rows
     )
@@ -69,16 +72,19 @@ def _reach(row: Row, metric: str) -> float:
     return max(measure.mean + spread, *measure.by_seed.values(), 0.0)
 
 
-def _one_mean(row: Row, metric: str, y: float, scale: float, *, hollow: bool) -> Iterable[str]:
+def _one_mean(
+    row: Row, metric: str, y: float, across: tuple[float, float], *, hollow: bool
+) -> Iterable[str]:
     measure, colour = row.measures[metric], kind(row)
-    x = LEFT + measure.mean * scale
-    yield line(LEFT, y, x, y, f"bar {colour}")
+    left, scale = across
+    x = left + measure.mean * scale
+    yield line(left, y, x, y, f"bar {colour}")
     if len(measure.by_seed) > 1:
         for seed, value in measure.by_seed.items():
             told = f"seed {seed}: {columns.value(metric, value)}"
-            yield dot(LEFT + value * scale, y, 2.5, f"seed {colour}", told)
+            yield dot(left + value * scale, y, 2.5, f"seed {colour}", told)
     if math.isfinite(measure.std):
-        low, high = max(LEFT, x - measure.std * scale), x + measure.std * scale
+        low, high = max(left, x - measure.std * scale), x + measure.std * scale
         yield line(low, y, high, y, f"spread {colour}")
         yield line(low, y - 4, low, y + 4, f"spread {colour}")
         yield line(high, y - 4, high, y + 4, f"spread {colour}")
@@ -96,33 +102,33 @@ def ranks_plot(block: Block, metric: str, found: Comparison) -> str:
         return ""
     kinds = {row.variant: kind(row) for row in block.rows}
     order = sorted(found.names, key=found.mean_ranks.__getitem__)
-    groups = found.groups()
+    groups, left = found.groups(), _left(order)
     right = WIDTH - 12.0 - 9.0 * max(1, len(groups))
     low, high = 1.0, float(len(order))
     half = found.critical_difference / 2
     start = min(low, min(found.mean_ranks.values()) - half)
     end = max(high, max(found.mean_ranks.values()) + half)
-    scale = (right - LEFT) / (end - start)
+    scale = (right - left) / (end - start)
     top = TOP + 18
     bottom = top + STEP * len(order)
     parts = []
     for mark in ticks(low, high, 8):
         if mark != int(mark):
             continue
-        x = LEFT + (mark - start) * scale
+        x = left + (mark - start) * scale
         parts.append(line(x, top - 6, x, bottom, "grid"))
         parts.append(words(x, top - 12, f"{mark:g}", anchor="middle", kind="soft"))
-    parts += _difference(found.critical_difference, scale)
+    parts += _difference(found.critical_difference, left, scale)
     for place, name in enumerate(order):
         y = top + STEP * (place + 0.5)
-        x = LEFT + (found.mean_ranks[name] - start) * scale
-        parts.append(_label(name, y))
+        x = left + (found.mean_ranks[name] - start) * scale
         parts.append(line(x - half * scale, y, x + half * scale, y, f"spread {kinds[name]}"))
         parts.append(dot(x, y, 4, kinds[name], f"{name}: mean rank {found.mean_ranks[name]:.2f}"))
     for column, group in enumerate(groups):
         x = WIDTH - 6 - 9.0 * (len(groups) - 1 - column)
         first, last = order.index(group[0]), order.index(group[-1])
         parts.append(line(x, top + STEP * first + 7, x, top + STEP * (last + 1) - 7, "group"))
+    parts += _names(order, left, top)
     told = ", ".join(f"{name} {found.mean_ranks[name]:.2f}" for name in order)
     label = (
         f"Mean ranks in {columns.title(metric)} on {block.dataset}, critical difference "
@@ -131,12 +137,12 @@ def ranks_plot(block: Block, metric: str, found: Comparison) -> str:
     return drawing(bottom + 6, label, parts)
 
 
-def _difference(width: float, scale: float) -> Iterable[str]:
-    end = LEFT + width * scale
-    yield line(LEFT, 10, end, 10, "axis")
-    yield line(LEFT, 6, LEFT, 14, "axis")
+def _difference(width: float, left: float, scale: float) -> Iterable[str]:
+    end = left + width * scale
+    yield line(left, 10, end, 10, "axis")
+    yield line(left, 6, left, 14, "axis")
     yield line(end, 6, end, 14, "axis")
-    yield words(LEFT - 8, 14, f"CD {width:.2f}", anchor="end", kind="soft")
+    yield words(left - 8, 14, f"CD {width:.2f}", anchor="end", kind="soft")
 
 
 def speed_plot(block: Block, metric: str) -> str:
@@ -189,8 +195,15 @@ def _power(power: int) -> str:
     return f"{10**power:,}" if 0 <= power < 6 else f"{10.0**power:.0e}".replace("e+0", "e")
 
 
-def _label(name: str, y: float) -> str:
-    return words(LEFT - 8, y + 4, shortened(name, LEFT - 12), anchor="end", full=name)
+def _left(names: Iterable[str]) -> float:
+    """Where lines begin that have these names to their left: room for the widest, within limits."""
+    return 20 + min(MOST, max(NAMES, *map(text_width, names)))
+
+
+def _names(names: Sequence[str], left: float, top: float) -> Iterable[str]:
+    """The names of the lines of a plot, one below the other, each before its line."""
+    for place, (name, text) in enumerate(short_names(names, left - 12).items()):
+        yield words(left - 8, top + STEP * (place + 0.5) + 4, text, anchor="end", full=name)
 
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -202,8 +215,9 @@ def _labels(spots: list[tuple[float, float, str]], frame: Box) -> Iterable[str]:
     One that finds no room is left to its dot's title.
     """
     taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in spots]
+    texts = short_names((name for *_, name in spots), 140)
     for x, y, name in spots:
-        text = shortened(name, 130)
+        text = texts[name]
         width = text_width(text)
         for shift in (0, 14, -14, 28, -28, 42, -42, 56, -56):
             for side in (1, -1):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
 
 WIDTH = 440  # units across a plot; on a phone it is scaled down a little and stays readable
@@ -24,12 +26,34 @@ def text_width(text: str) -> float:
 def shortened(text: str, most: float) -> str:
     """The text, or its two ends around an ellipsis where it is wider than `most` units.
 
-    Both ends, as variants of one row differ in the last words.
+    Both ends, as many names differ in their last words.
     """
     if text_width(text) <= most:
         return text
     half = (most - text_width("…")) / 2
     return _fitting(text, half).rstrip() + "…" + _fitting(text[::-1], half)[::-1].lstrip()
+
+
+def short_names(names: Iterable[str], most: float) -> dict[str, str]:
+    """Each name as it is drawn, at most `most` units wide.
+
+    Of names that are wider, words that they have in common give way to an ellipsis, the commonest
+    first: what is left tells them apart.
+    """
+    known = tuple(names)
+    wide = (name for name in known if text_width(name) > most)
+    shared = Counter(word for name in wide for word in {*name.split()})
+    return {name: _without_common(name, shared, most) for name in known}
+
+
+def _without_common(name: str, shared: Counter[str], most: float) -> str:
+    left = name.split()
+    for word in sorted({*left}, key=lambda one: (-shared[one], -len(one), one)):
+        if text_width(name) <= most or shared[word] == 1:
+            break
+        left = ["…" if one == word else one for one in left]
+        name = re.sub(r"([\s,]*…\s*)+", "…", " ".join(left))
+    return shortened(name, most)
 
 
 def _fitting(text: str, most: float) -> str:
