@@ -18,6 +18,7 @@ from imdiffusion.bench.plans import PLANS, THREE, plan
 from imdiffusion.bench.pooled import against_base, steps_joined
 from imdiffusion.bench.record import Record, read
 from imdiffusion.bench.shortfall import shortfall
+from imdiffusion.bench.sources import GENERATED
 from imdiffusion.bench.studies import STUDIES, study
 from imdiffusion.bench.tables import headline_tables, paper_table
 from imdiffusion.data.atomic import atomic_path
@@ -29,7 +30,10 @@ FURTHER = (
     *("composite_f1", "affiliation_f1", "vus_roc", "alarm_share_normal", "delay_at_1_a_day"),
     *("hit_top1", "hit_100"),
 )
-ADJUSTED = ("f1", "precision", "recall", "pa_k_f1", "pa_k_auc", "r_auc_pr", "add")
+ADJUSTED = (
+    *("f1", "precision", "recall", "f1_threshold"),
+    *("pa_k_f1", "pa_k_auc", "r_auc_pr", "add"),
+)
 Part = Callable[[list[Record]], str]
 Pick = Callable[[Record], bool]
 
@@ -149,7 +153,7 @@ def missing(plans: tuple[str, ...]) -> list[str]:
 def source(records: list[Record], plans: tuple[str, ...]) -> str:
     """Where the numbers of a page come from, and how to measure them again."""
     commands = [
-        f"imdiffusion bench run {name} --out docs/results/runs/{runs_of(name).name}"
+        f"imdiffusion bench run {name}{_data(name)} --out docs/results/runs/{runs_of(name).name}"
         for name in plans
     ]
     hosts = sorted({f"{one['host']['cpu']}, {one['host']['gpu'] or 'no GPU'}" for one in records})
@@ -158,8 +162,27 @@ def source(records: list[Record], plans: tuple[str, ...]) -> str:
     return (
         "```sh\n" + "\n".join([*commands, "python docs/results.py"]) + "\n```\n\n"
         f"{len(records)} runs, {days[0]} to {days[-1]}, on {'; '.join(hosts)}; "
-        f"commits {', '.join(commits)} (+ = with changes)."
+        f"commits {', '.join(commits)} (+ = with changes).\n\n"
+        f"The committed files hold these runs: the commands measure what they lack. In an empty "
+        f"`--out` they measure all of it again, some {_hours(records)} on that machine."
     )
+
+
+def _data(name: str) -> str:
+    """The option that names the data folder, where a plan reads one."""
+    made = all(one.startswith(GENERATED) for one in plan(name).datasets)
+    return "" if made else " --data DATA"
+
+
+def _hours(records: list[Record]) -> str:
+    """What these runs took together, one at a time; a fit that several share counts once."""
+    seconds = 0.0
+    for run in records:
+        took = {**run.get("seconds", {})}
+        if run.get("fit_shared"):
+            took.pop("fit", None)
+        seconds += sum(took.values())
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
 def _answer(page: str) -> str:

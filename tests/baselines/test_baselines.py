@@ -98,6 +98,14 @@ def test_channel_scores_name_the_channel_that_broke_away(name, rows):
         assert parts[100:130].mean(axis=0).argmax() == 1
 
 
+@pytest.mark.parametrize("name", baselines.names())
+def test_every_baseline_says_what_it_is(name):
+    said = baselines.said(name)
+    assert len(said) > 20
+    assert "\n" not in said
+    assert ("30" in said) == name.endswith("_30")
+
+
 def test_channel_scores_stand_where_they_are_natural():
     assert {"zscore", "moving_variance", "squared_difference", "pca", "mahalanobis"} <= {*CHANNELED}
     assert not {"random", "kmeans", "isolation_forest", "standardised_mean"} & {*CHANNELED}
@@ -117,15 +125,18 @@ def test_wrong_rows_say_what_and_where(rows):
         Mahalanobis().fit(np.full((5, 2), NAN))
 
 
-def test_random_hangs_on_its_seed_alone(rows):
+def test_random_hangs_on_seed_and_entity_and_on_no_value_that_it_scores(rows):
     train, test = rows
     score = baselines.make("random", seed=1).fit(train).decision_function(test)
     other = baselines.make("random", seed=2).fit(train).decision_function(test)
     assert not np.array_equal(score, other)
     assert score.min() >= 0
     np.testing.assert_array_equal(
-        score, baselines.make("random", seed=1).fit(-train).decision_function(test * 5)
+        score, baselines.make("random", seed=1).fit(train).decision_function(test * 5)
     )
+    # Another entity of the same length is drawn anew: entities are what tests count.
+    apart = baselines.make("random", seed=1).fit(-train)
+    assert not np.array_equal(score, apart.decision_function(test))
 
 
 def test_random_is_exponential_and_so_are_its_steps_which_agree_with_nothing() -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from tiny_data import write_set
 
+from imdiffusion.bench import rows
 from imdiffusion.bench.plans import PLANS
 from imdiffusion.bench.shift import State
 from imdiffusion.cli import main
@@ -156,6 +157,16 @@ def test_plans_are_listed(call):
     assert code == 0
     for name in (*PLANS, "study:gratings"):
         assert re.search(rf"^{name} ", out, re.MULTILINE)
+
+
+def test_rows_and_metrics_are_listed_by_name(call):
+    code, said, _ = call("names")
+    assert code == 0
+    listed = {line.split()[0] for line in said.splitlines() if line.strip()}
+    assert {*rows.names()} <= listed
+    assert {"vus_pr", "f1_threshold", "hit_top1"} <= listed
+    assert "pa_k_f1 " in said
+    assert "label_free, oracle, paper" in said
 
 
 def test_a_study_prints_its_table_and_draws(call, tmp_path):

@@ -1,15 +1,20 @@
 """One group of runs: labels out of reach, fits that are shared, and all that a run says."""
 
 from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_rows import FAST, ROWS, TINY, ZSCORE, group, label_of, split
 
+from imdiffusion import fitting
 from imdiffusion.bench.measure import fit_key, measure
 from imdiffusion.bench.plan import Variant
 from imdiffusion.bench.split import digest_of
 from imdiffusion.bench.worker import group_from_dict, group_to_dict
+
+MODULE = import_module("imdiffusion.bench.measure")
 
 
 @pytest.mark.parametrize("variant", [FAST, Variant("paper, tiny", "paper", TINY), *ROWS, ZSCORE])
@@ -48,6 +53,23 @@ def test_variants_that_differ_in_scoring_share_a_fit_and_score_as_if_they_did_no
     (rest,) = measure(group_from_dict(group_to_dict(left)), lambda: split(label_of()))
     assert (rest["fit_shared"], rest["fit_of"]) == (True, FAST.name)
     assert rest["metrics"] == second["metrics"]
+
+
+def test_a_borrowed_fit_costs_its_training_and_one_calibration(monkeypatch):
+    clock, calibrated = [0.0], fitting.calibrate
+
+    def calibrate(*what):
+        clock[0] += 1000.0
+        calibrated(*what)
+
+    monkeypatch.setattr(fitting, "calibrate", calibrate)
+    # The training has a clock of its own, which goes on as it does.
+    monkeypatch.setattr(MODULE, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    bands = Variant("3 bands", "fast", {**TINY, "mask": "grating", "bands": 3})
+    own, borrowed = measure(group(FAST, bands), lambda: split(label_of()))
+    assert clock == [2000.0]
+    assert own["seconds"]["fit"] == 1000.0
+    assert 1000.0 < borrowed["seconds"]["fit"] < 1900.0
 
 
 def test_baselines_of_the_same_settings_stand_alone():

@@ -110,6 +110,12 @@ def test_oracle_by_hand() -> None:
         {"precision": 3 / 4, "recall": 1.0, "f1": 6 / 7, "add": 0.0, "share": 4 / 8}
     )
     assert all(math.isnan(found["paper"][name]) for name in ("xi", "f1_last", "add_last"))
+    # With steps that vote otherwise the search for a threshold stays that of the score itself.
+    voted = evaluate(
+        Scores(score, np.ones((1, 8), np.float32)), truth(label), period_s=None, where="toy one"
+    )
+    assert found["paper"]["f1_threshold"] == voted["paper"]["f1_threshold"] == 6 / 7
+    assert voted["paper"]["f1"] == 0.0
     assert math.isnan(found["label_free"]["delay_at_1_a_day"])
 
 

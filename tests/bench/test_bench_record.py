@@ -25,6 +25,10 @@ def run(id_="a", **more):
     return {"schema": record.SCHEMA, **names, "id": id_, "seed": 0, **ends, **more}
 
 
+FAILED = {**run("c", status="failed", stage="fit", error={})}
+del FAILED["metrics"]
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "runs.jsonl"
@@ -112,9 +116,22 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path)
 def test_the_latest_line_of_an_id_counts(path):
     for line in (run("a", seed=1), run("b"), run("a", metrics={"x": float("nan")})):
         record.append(path, line)
-    found = list(record.read([path]))
+    with pytest.warns(DataWarning, match="two answers"):
+        found = list(record.read([path]))
     assert [one["id"] for one in found] == ["b", "a"]
     assert found[1]["metrics"] == {"x": None}
+
+
+def test_two_answers_to_one_question_are_told(path):
+    other = path.with_name("other.jsonl")
+    for line in (run("a", metrics={"x": 0.5}), run("b"), FAILED):
+        record.append(path, line)
+    for line in (run("a", metrics={"x": 0.5}), run("b"), run("c", metrics={"x": 0.1})):
+        record.append(other, line)
+    assert ids(path, other) == ["a", "b", "c"]  # the same again, and what had failed before
+    record.append(other, run("a", metrics={"x": 0.6}))
+    with pytest.warns(DataWarning, match="1 runs have two answers .*entity, variant, seed 0"):
+        assert ids(path, other) == ["b", "c", "a"]
 
 
 def test_a_torn_last_line_is_normal(path):

@@ -152,7 +152,7 @@ def test_a_row_over_fewer_entities_is_marked_stands_last_and_is_not_ranked():
     assert line_of(text, "lucky")[1:4] == ["0.500†", "†", "1 of 3"]
     assert line_of(text, "good")[2] == "best"
     assert "lucky (1 of 3) in VUS-PR" in text
-    assert "VUS-PR on the 1 entities that all have: good 0.400" in text
+    assert "VUS-PR on the one entity that all have: good 0.400" in text
 
 
 def test_a_metric_undefined_on_one_entity_takes_the_row_from_that_metrics_rank_alone():
@@ -267,6 +267,31 @@ def test_entities_are_named_up_to_five():
     assert "Entities: e0, e1, e2, e3, e4. Seeds: 0." in notes_of(five, "f1")
     six = only_block([run("a", f"e{e}", f1=0.5) for e in range(6)], "f1")
     assert "Entities: 6. Seeds: 0." in notes_of(six, "f1")
+
+
+def test_a_part_of_a_known_set_is_said_to_be_one():
+    block = only_block([run("a", "service0", f1=0.5, dataset="GCP")], "f1")
+    assert "Entities: service0 (1 of the 30 of GCP). Seeds: 0." in notes_of(block, "f1")
+    text = markdown(
+        summarise(
+            [run("a", "service0", f1=0.5, dataset="GCP")],
+            protocol="label_free",
+            metrics=["f1"],
+        )
+    )
+    assert line_of(text, "a")[3] == "1 of 30"
+    whole = only_block([run("a", f"e{n}", f1=0.5, dataset="ASD") for n in range(12)], "f1")
+    assert "Entities: 12. Seeds: 0." in notes_of(whole, "f1")
+
+
+def test_a_search_for_a_threshold_has_no_other_name_in_older_runs():
+    old = run("peer", label_free={}, paper={"f1": 0.7, "xi": None})
+    voted = run("fast", label_free={}, paper={"f1": 0.4, "xi": 3.0, "f1_threshold": 0.6})
+    before = run("paper", label_free={}, paper={"f1": 0.5, "xi": 2.0})
+    block = only_block([old, voted, before], "f1_threshold", protocol="paper")
+    means = {row.variant: row.measures["f1_threshold"].mean for row in block.rows}
+    assert (means["peer"], means["fast"]) == (0.7, 0.6)
+    assert math.isnan(means["paper"])
 
 
 def test_the_overview_averages_over_data_sets_only_what_is_whole():

@@ -131,7 +131,11 @@ def test_what_is_missing_is_said_in_full():
         "`mine`: 0 of 6 runs are there. Missing: SMD 6 of 6 (seeds 0–1)."
     )
     failed = [*whole[:1], run("machine-1-1", "random", 1, status="failed")]
-    assert "2 of 6 runs are there. Missing: SMD 4 of 6" in gaps(TWO, failed, KNOWN)
+    assert "2 of 6 runs are there, 1 of which failed. Missing: SMD 4 of 6" in gaps(
+        TWO, failed, KNOWN
+    )
+    ended = [*whole[:1], run("machine-1-1", "random", 1, status="failed"), *whole[2:]]
+    assert gaps(TWO, ended, KNOWN) == "`mine`: all 6 runs are there, 1 of which failed."
     # Under other settings it is another question, and is said to be.
     other = [{**one, "id": "0" * 16} for one in whole[:2]] + whole[2:]
     assert gaps(TWO, other, KNOWN) == (

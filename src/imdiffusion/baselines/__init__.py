@@ -73,6 +73,14 @@ def make(name: str, *, seed: int = 0) -> Baseline:
     return cast(Baseline, kind(**keywords, **chance))
 
 
+def said(name: str) -> str:
+    """What a baseline is, in one sentence. Raises ConfigError."""
+    kind, keywords = _kind(name)
+    first = (inspect.getdoc(kind) or "").partition("\n")[0].rstrip(".:")
+    given = ", ".join(f"{key} {value}" for key, value in keywords.items())
+    return f"{first} ({given})" if given else first
+
+
 def drawn(name: str) -> bool:
     """Whether a baseline draws anything: its scores then hang on the seed. Raises ConfigError."""
     return "seed" in inspect.signature(_kind(name)[0]).parameters

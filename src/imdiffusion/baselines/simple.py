@@ -6,6 +6,8 @@ Foundation Models are One-Liners", ICLR 2026), so they stand in every table.
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -29,12 +31,17 @@ class Random:
         self.seed = seed
 
     def fit(self, x: Floats) -> Random:
-        """There is nothing to learn from x (T, K)."""
-        self.channels_ = checked_rows(x).shape[1]
+        """There is nothing to learn from x (T, K): it only tells one entity from another."""
+        rows = checked_rows(x)
+        self.channels_ = rows.shape[1]
+        self.entity_ = zlib.crc32(np.ascontiguousarray(rows, np.float64).tobytes())
         return self
 
     def decision_function(self, x: Floats) -> Floats:
-        """T numbers that depend on the seed and on T; the values of x (T, K) do not matter."""
+        """T numbers that depend on the seed, on the rows fitted on and on T, not on x (T, K).
+
+        Two entities of one length so have draws of their own, and count as two.
+        """
         score: Floats = self._drawn(x, [], 1)[0]
         return score
 
@@ -45,7 +52,8 @@ class Random:
     def _drawn(self, x: Floats, stream: list[int], count: int) -> Floats:
         fitted(self, "channels_")
         rows = checked_rows(x, channels=self.channels_)
-        uniform = np.random.default_rng([self.seed, len(rows), *stream]).random((count, len(rows)))
+        which = [self.seed, self.entity_, len(rows), *stream]
+        uniform = np.random.default_rng(which).random((count, len(rows)))
         drawn: Floats = np.where(unobserved(rows), np.nan, -np.log1p(-uniform))
         return drawn
 

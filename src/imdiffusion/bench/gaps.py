@@ -30,7 +30,8 @@ def gaps(plan: Plan, records: Iterable[Record], known: Mapping[str, Sequence[str
     """How much of a plan these records answer, in one or two sentences.
 
     known: data set -> its entities, for the sets of which a plan takes all. A run under settings
-    that the plan no longer has is no answer, and is counted apart; one that failed is one.
+    that the plan no longer has is no answer, and is counted apart; one that failed is one, and is
+    counted too.
     """
     asked = dict(owed(plan, known))
     strange = [name for name in plan.datasets if not plan.entities.get(name) and name not in known]
@@ -43,9 +44,11 @@ def gaps(plan: Plan, records: Iterable[Record], known: Mapping[str, Sequence[str
         for run in runs
     )
     left = [what for id_, what in asked.items() if id_ not in there]
+    failed = sum(run["id"] in asked and run["status"] != "ok" for run in runs)
+    ended = f", {failed:,} of which failed." if failed else "."
     if not left and not strange:
-        return f"`{plan.name}`: all {len(asked):,} runs are there."
-    text = f"`{plan.name}`: {len(asked) - len(left):,} of {len(asked):,} runs are there."
+        return f"`{plan.name}`: all {len(asked):,} runs are there{ended}"
+    text = f"`{plan.name}`: {len(asked) - len(left):,} of {len(asked):,} runs are there{ended}"
     if left:
         text += f" Missing: {'; '.join(_by_set(left, asked.values()))}."
     if old:

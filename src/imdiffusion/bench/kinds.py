@@ -65,7 +65,7 @@ def kinds_table(records: Sequence[Record], *, ours: str = "fast") -> str:
         [[row, *(reading.cell(found, name, row) for name in KINDS.values())] for row in rows],
     )
     told = [_told(found, title, rows, ours) for title in KINDS]
-    return f"{table}\n\n{reading.bullets(told)}\n"
+    return f"### AUC-PR, protocol `label_free`\n\n{table}\n\n{reading.bullets(told)}\n"
 
 
 def _mean_over_kinds(found: reading.Cells, row: str) -> float:

@@ -169,8 +169,8 @@ class _Attempt:
             row.fit(split.train)
             earlier = row.earlier_seconds if isinstance(row, DiffusionRow) else 0.0
             fitted = _Fit(row, earlier + time.perf_counter() - began)
-        self.seconds["fit"] = fitted.seconds
         if self.variant == leader:
+            self.seconds["fit"] = fitted.seconds
             return fitted, fitted.row
         borrowing = self._row(self.variant)
         if not isinstance(borrowing, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
@@ -178,7 +178,8 @@ class _Attempt:
         began = time.perf_counter()
         borrowing.like(fitted.row, split.train)
         self.shared = True
-        self.seconds["fit"] += time.perf_counter() - began
+        # What it would have taken alone: the training, and this calibration.
+        self.seconds["fit"] = fitted.row.training_seconds + time.perf_counter() - began
         return fitted, borrowing
 
     def _row(

@@ -62,6 +62,8 @@ def _who(block: Block) -> str:
     entities = (
         ", ".join(block.entities) if len(block.entities) <= MOST_NAMED else f"{len(block.entities)}"
     )
+    if block.size > len(block.entities):
+        entities += f" ({len(block.entities)} of the {block.size} of {block.dataset})"
     spread = "; ± is the standard deviation over seeds" if len(block.seeds) > 1 else ""
     return f"Entities: {entities}. Seeds: {numbers(block.seeds)}{spread}."
 
@@ -153,8 +155,12 @@ def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
     shared, means = block.common(metrics[0])
     if shared and len(shared) < len(block.reference(metrics[0])):
         each = "; ".join(f"{name} {value(metrics[0], mean)}" for name, mean in means.items())
-        lines.append(f"{title(metrics[0])} on the {len(shared)} entities that all have: {each}.")
+        lines.append(f"{title(metrics[0])} on the {_entities(len(shared))} that all have: {each}.")
     return lines
+
+
+def _entities(count: int) -> str:
+    return "one entity" if count == 1 else f"{count} entities"
 
 
 def _test(metric: str, comparison: Comparison) -> str:

@@ -90,10 +90,11 @@ def steps_joined(records: Iterable[Record]) -> str:
     head = ["AUC-PR of the mean over the last n steps: variant", *map(str, shown), "correlation"]
     return (
         f"### One step to all of them\n\n{reading.markdown(head, rows)}\n\n"
-        "- Mean over all runs of a variant. Correlation: of the last step's errors with those of "
-        f"the nine steps before. Above {ALIKE:g} the steps hold one and the same error: there is "
-        "nothing to join, and where a vote over them has another point-adjusted F1, this comes of "
-        "the further thresholds that the labels chose from."
+        "- Plain AUC-PR, as under `label_free`, mean over all runs of a variant. Correlation: of "
+        f"the last step's errors with those of the nine steps before. Above {ALIKE:g} the steps "
+        "hold one and the same error: there is nothing to join, and where a vote over them has "
+        "another point-adjusted F1, this comes of the further thresholds that the labels chose "
+        "from."
     )
 
 

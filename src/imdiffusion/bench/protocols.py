@@ -135,16 +135,18 @@ def paper(
     r_auc_pr is of the mean over the voting steps of error / mean error. The released code chooses
     the share by the last step alone, averaged over runs; here the pair is chosen together, for
     each run, which can only be kinder.
-    Without step_errors every distinct score is tried as a threshold; share is then that of the
-    rows in alarm, xi and what concerns steps NaN.
+    f1_threshold has no vote and no limit to the share: every distinct score is tried as a
+    threshold. Without step_errors f1 is the same; share is then that of the rows in alarm, xi and
+    what concerns steps NaN.
     """
+    best = points.best_point_adjusted_f1(label, score)
     if step_errors is None:
-        best = points.best_point_adjusted_f1(label, score)
         alarm = score >= best.threshold
         return {
             **_adjusted(label, alarm),
             "r_auc_pr": range_based.r_auc_pr(label, score, seed=seed),
             "share": float(np.mean(alarm)),
+            "f1_threshold": best.f1,
             **dict.fromkeys(("xi", "f1_last", "add_last", "f1_fixed", "add_fixed"), NAN),
         }
     chosen = step_errors[steps(len(step_errors), every=every, count=count)].astype(np.float64)
@@ -156,6 +158,7 @@ def paper(
         "r_auc_pr": range_based.r_auc_pr(label, _joined(chosen), seed=seed),
         "share": vote.share,
         "xi": vote.xi,
+        "f1_threshold": best.f1,
         "f1_last": last.f1,
         "add_last": delay.add(label, last.alarm),
         "f1_fixed": fixed.f1,

@@ -47,9 +47,6 @@ PUBLISHED_MEANS = {
     "Isolation Forest": (0.5369, 0.1099),
 }
 
-# Entities that the figures are means over, where a folder of the set may well hold fewer.
-ENTITIES = {"SMD": 28}
-
 # Published on all entities joined to one series.
 JOINED = frozenset({"MSL", "SMAP"})
 

@@ -28,7 +28,8 @@ A line holds these keys; `status` says which of the last two groups it has.
                gpu_memory_mib: the largest sum of tensors on the GPU; null where none is used
                peer_versions {package: version}: of a peer's environment, only where there is one
                fit_shared: true where the fit was done under another variant, `fit_of`, with the
-               same training settings; seconds["fit"] is then that fit's with this calibration
+               same training settings; seconds["fit"] is then that training's with this variant's
+               own calibration (of before 2026-11-30 with the calibration of `fit_of` as well)
                warnings [text, ...]: what the library said about the data
                metrics {protocol: {metric: float or null}}, protocols never mixed
                extra: what `ensembles.ensemble_curve` says; {} without diffusion steps
@@ -153,15 +154,28 @@ def _is_at(file: IO[str], lock: Path) -> bool:
 def read(paths: Iterable[Path]) -> Iterator[Record]:
     """The runs of these files, the latest line of an id alone; a torn line is passed over.
 
+    A DataWarning says how many ids have lines with different numbers.
     A torn line ends a file or stands where a kill cut it: its run is asked for again. Of those
     that do not end a file a DataWarning says how many there are. Raises DataError, naming file
     and line, for what is no run of this schema, and for a file that cannot be read.
     """
     latest: dict[str, Record] = {}
+    two: list[Record] = []
     for path in paths:
         for record in _runs_of(path):
-            latest.pop(record["id"], None)
+            before = latest.pop(record["id"], record)
+            both = [one["metrics"] for one in (before, record) if one["status"] == "ok"]
+            if both[1:] and both[0] != both[1]:
+                two.append(record)
             latest[record["id"]] = record
+    if two:
+        named = "{dataset} {entity}, {variant}, seed {seed}".format_map(two[0])
+        warnings.warn(
+            f"{len(two)} runs have two answers in these files (the first is {named}): the later "
+            "line stands",
+            DataWarning,
+            stacklevel=3,
+        )
     yield from latest.values()
 
 

@@ -118,6 +118,11 @@ class DiffusionRow:
         """Seconds of the training that went into calls before, which were cut off."""
         return self.entity_.history.earlier_seconds
 
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of the whole training, without the calibration after it."""
+        return self.entity_.history.seconds
+
     def like(self, fitted: DiffusionRow, train: Frame) -> Self:
         """Take over the network of a row that differs in its scoring alone, and calibrate."""
         from imdiffusion.fitting import recalibrate

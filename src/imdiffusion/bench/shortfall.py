@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from imdiffusion.bench import columns
-from imdiffusion.bench.published import ENTITIES, JOINED, Published, published
+from imdiffusion.bench.published import JOINED, Published, published
 from imdiffusion.bench.record import Record
 from imdiffusion.bench.studies.reading import bullets, markdown
 from imdiffusion.bench.summary import Block, Row, summarise
@@ -44,7 +44,7 @@ def shortfall(records: Iterable[Record]) -> str:
     if not lines:
         return ""
     return (
-        "### Which published figures are reached\n\n"
+        "### Which published figures are reached, protocol `paper`\n\n"
         f"{markdown(HEAD, lines)}\n\n{bullets(told)}\n\n"
         "A published figure is never adjusted, and neither is one of ours."
     )
@@ -94,9 +94,9 @@ def _differences(block: Block, ours: Row, runs: Sequence[Record]) -> str:
     whole = [steps_asked(run) for run in runs]
     fell = sum(any(STILL_FELL in word for word in run["warnings"]) for run in runs)
     patch = {int(run["settings"]["patch_length"]) for run in runs}
-    every = ENTITIES.get(block.dataset, "all")
     text = (
-        f"{block.dataset}: {len(ours.entities)} entities of {every}, {len(ours.seeds)} of 6 seeds; "
+        f"{block.dataset}: {len(ours.entities)} entities of {block.size}, "
+        f"{len(ours.seeds)} of 6 seeds; "
         f"patches of {columns.numbers(patch)} rows instead of {Settings().patch_length}"
     )
     if block.dataset in JOINED:

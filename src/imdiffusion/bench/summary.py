@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imdiffusion import registry
 from imdiffusion.bench.belonging import asked_of, check_alike, check_same_data, expected
 from imdiffusion.bench.columns import HEADLINE, LOWER_IS_BETTER
+from imdiffusion.bench.datasets.known import DATASETS
 from imdiffusion.bench.record import Record
 from imdiffusion.errors import ConfigError, DataError
 
@@ -82,6 +83,12 @@ class Block:
     entities: tuple[str, ...]
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """How many entities the data set has where it is published, here or not."""
+        known = DATASETS.get(self.dataset)
+        return max(len(self.entities), (known and known.entities) or 0)
 
     def reference(self, metric: str) -> tuple[str, ...]:
         """The entities on which any row has a value."""
@@ -238,7 +245,7 @@ def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
     cells: dict[str, dict[int, float]] = {}
     undefined = 0
     for run in good:
-        value = run["metrics"].get(protocol, {}).get(metric)
+        value = _value(run["metrics"].get(protocol, {}), metric)
         if value is None or not math.isfinite(value):
             undefined += 1
         else:
@@ -248,6 +255,16 @@ def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
     by_seed = {seed: _mean(seeds[seed] for seeds in cells.values()) for seed in whole}
     std = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else math.nan
     return Measure(_mean(by_entity.values()), std, by_entity, by_seed, undefined)
+
+
+def _value(metrics: Record, metric: str) -> float | None:
+    """What a run says of a metric. Of before 2026-11-30 it says no `f1_threshold`: where no steps
+    voted (`protocols.paper`), its `f1` is just that.
+    """
+    if metric == "f1_threshold" and metric not in metrics and metrics.get("xi") is None:
+        metric = "f1"
+    value: float | None = metrics.get(metric)
+    return value
 
 
 def _failure(run: Record) -> Failure:

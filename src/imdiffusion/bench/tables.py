@@ -55,7 +55,7 @@ def table(block: Block, protocol: str, metrics: Sequence[str], *, level: float =
     for row in block.ordered(metrics[0]):
         cells = [row.variant, *(_cell(block, row, name) for name in metrics)]
         cells += [mark(row, block, metrics[0], found)]
-        cells += [f"{len(row.entities)} of {len(block.entities)}", f"{len(row.seeds)}"]
+        cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
         cells += [amount(row.fit_s), amount(row.score_s), amount(row.rows_per_second)]
         cells += [amount(row.memory_mib)]
         lines.append(tuple(cells))
@@ -166,7 +166,7 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
         std = row.measures["f1"].std if "f1" in row.measures else math.nan
         cells += [columns.value("f1", std)]
         cells += [_mean_cell(block, row, name) for name in ("r_auc_pr", "add")]
-        cells += [f"{len(row.entities)} of {len(block.entities)}", f"{len(row.seeds)}"]
+        cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
         lines.append((row.variant, *cells))
         told += _ensemble(row)
     if any(INCOMPLETE in cell for line in lines for cell in line):
@@ -177,7 +177,8 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
 
 
 def _gap(line: str) -> bool:
-    return line.startswith(("Entities", "Missing", "Failed", "Not defined", "Cap"))
+    kept = ("Entities", "Missing", "Failed", "Run with", "Not defined", "Trained")
+    return line.startswith(kept)
 
 
 def _ensemble(row: Row) -> list[str]:

@@ -234,6 +234,17 @@ def plans(ctx: typer.Context) -> None:
     terminal.emit_table(["plan", "data sets", "entities", "variants", "seeds"], rows)
 
 
+@app.command(epilog="imdiffusion bench names")
+def names(ctx: typer.Context) -> None:
+    """List what --rows and --metrics take: every detector and every metric."""
+    from imdiffusion.bench.names import metric_names, row_names
+
+    terminal: Terminal = ctx.obj
+    terminal.emit_table(["row", "what it is"], row_names())
+    terminal.emit("")
+    terminal.emit_table(["metric", "in tables", "protocols"], metric_names())
+
+
 @app.command("import", epilog="imdiffusion bench import PSM RANSynCoders/data --data data/")
 def import_(
     ctx: typer.Context,

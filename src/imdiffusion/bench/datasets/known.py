@@ -17,6 +17,7 @@ class Known:
     period_s     seconds between rows, None where the home does not say
     segment_end  whether the end of a segment in interpretation_label.txt belongs to it
     public       whether `fetch` knows the addresses of its files
+    entities     how many it has where it is published, None where nobody counts
     """
 
     home: str
@@ -24,6 +25,7 @@ class Known:
     period_s: float | None = None
     segment_end: SegmentEnd = "exclusive"
     public: bool = False
+    entities: int | None = None
 
 
 _TELEMETRY = "github.com/khundman/telemanom (arrays also in github.com/imperial-qore/TranAD)"
@@ -31,13 +33,20 @@ _REQUEST = "iTrust, Singapore University of Technology and Design: only on reque
 
 DATASETS: dict[str, Known] = {
     "SMD": Known(
-        "github.com/NetManAIOps/OmniAnomaly, ServerMachineDataset", "MIT", 60.0, public=True
+        "github.com/NetManAIOps/OmniAnomaly, ServerMachineDataset",
+        "MIT",
+        60.0,
+        public=True,
+        entities=28,
     ),
     "PSM": Known("github.com/eBay/RANSynCoders, data", "CC BY 4.0", 60.0, public=True),
-    "GCP": Known("github.com/NetManAIOps/JumpStarter, dataset/Dataset2", "MIT", 300.0),
-    "ASD": Known("github.com/zhhlee/InterFusion, data/processed", "MIT", 300.0, "inclusive"),
-    "MSL": Known(_TELEMETRY, "BSD-style"),
-    "SMAP": Known(_TELEMETRY, "BSD-style"),
+    "GCP": Known("github.com/NetManAIOps/JumpStarter, dataset/Dataset2", "MIT", 300.0, entities=30),
+    "ASD": Known(
+        "github.com/zhhlee/InterFusion, data/processed", "MIT", 300.0, "inclusive", entities=12
+    ),
+    "MSL": Known(_TELEMETRY, "BSD-style", entities=27),
+    # Without channel P-2, which its list has twice, as the arrays in common use.
+    "SMAP": Known(_TELEMETRY, "BSD-style", entities=53),
     "SWaT": Known(_REQUEST, "no redistribution", 1.0),
     "WADI": Known(_REQUEST, "no redistribution", 1.0),
 }

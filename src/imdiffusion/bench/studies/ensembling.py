@@ -65,7 +65,7 @@ def table(records: list[Record]) -> str:
             ]
             for noise in NOISES
         ]
-        parts.append(f"## AUC-PR of the mean over the last steps: {one.name}")
+        parts.append(f"## AUC-PR of the mean over the last steps, label-free protocol: {one.name}")
         parts.append(reading.markdown(head, rows))
     parts += ["## What the numbers say", reading.bullets(_says(mine))]
     parts += ["## What they do not say", reading.bullets(_LIMITS)]

@@ -1,0 +1,48 @@
+"""What can be asked for by name: the rows of a table, and the metrics that its columns show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imdiffusion import baselines, presets
+from imdiffusion.bench import columns, peers, rows
+from imdiffusion.bench.protocols import evaluate
+from imdiffusion.bench.split import Scores, Truth
+
+PRESETS = {
+    "fast": "this library, its default",
+    "paper": "this library, with every constant of the released code",
+}
+
+
+def row_names() -> list[tuple[str, str]]:
+    """(name, what it is) of every row, in the order of `rows.names`."""
+    return [(name, _said(name)) for name in rows.names()]
+
+
+def metric_names() -> list[tuple[str, str, str]]:
+    """(name, its heading, the protocols that have it) of every metric.
+
+    They are read off an evaluation of eight rows, so that none can be forgotten.
+    """
+    error = np.arange(8, dtype=np.float32)
+    label = error > 5
+    scores = Scores(error.astype(np.float64), np.tile(error, (2, 1)), error[:, None])
+    truth = Truth(lambda: label, list)
+    found: dict[str, list[str]] = {}
+    for protocol, metrics in evaluate(scores, truth, period_s=None, where="eight rows").items():
+        for metric in metrics:
+            found.setdefault(metric, []).append(protocol)
+    return [(name, columns.heading(name), ", ".join(where)) for name, where in found.items()]
+
+
+def _said(name: str) -> str:
+    if name in presets.PRESETS:
+        return PRESETS[name]
+    if name in rows.SEEDS:
+        preset, count = rows.SEEDS[name]
+        return f"the mean score of {count} networks of `{preset}`"
+    if name in baselines.names():
+        return baselines.said(name)
+    environment, method = peers.PEERS[name]
+    return f"{method} of the package {environment}, in an environment of its own"
