@@ -211,9 +211,36 @@ def write_results() -> None:
         answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
         notes = missing(plans)
         listed = "\n".join(f"- {note}" for note in notes)
-        head = f"# {title}\n\n{source(records, there)}\n\n{listed}"
+        plots = f"The same tables with plots: [{name}.html]({name}.html)."
+        head = f"# {title}\n\n{source(records, there)}\n\n{listed}\n\n{plots}"
         _write(page, f"{head}\n\n{answer}{body}\n")
-        write_page(records, RESULTS / f"{name}.html", title=title, notes=notes)
+        further = f"What the numbers say, and further tables, stand in {name}.md beside this page."
+        write_page(records, RESULTS / f"{name}.html", title=title, notes=[*notes, further])
+
+
+def write_index() -> None:
+    """A line for each page of results, and for each study."""
+    pages = [f"- [{title}]({name}.md)" for name, (title, *_) in PAGES.items() if _made(name)]
+    asked = [
+        f"- [{study(name).question}](../studies/{name}.md)"
+        for name in STUDIES
+        if (STUDIED / f"{name}.md").exists()
+    ]
+    _write(
+        RESULTS / "README.md",
+        "# Results\n\nEach page names the command that measures it again; the runs are in `runs/`, "
+        "a JSON line each. What rows, metrics and protocols are: [the benchmark](../benchmark.md)."
+        "\n\n"
+        + "\n".join(pages)
+        + "\n\n## Studies on generated data\n\n"
+        + "\n".join(asked)
+        + "\n\nFurther: [what `fast` does not do yet](../studies/quality.md), "
+        "[alarms](../studies/flagging.md), [speed](../studies/speed.md).\n",
+    )
+
+
+def _made(name: str) -> bool:
+    return (RESULTS / f"{name}.md").exists()
 
 
 def write_studies() -> None:
@@ -244,3 +271,4 @@ if __name__ == "__main__":
         plan(one)  # a plan that cannot be made is an error here, not an empty page
     write_results()
     write_studies()
+    write_index()

@@ -1,6 +1,7 @@
 """docs/results.py: pages from the runs that are there, whole or not at all, answers kept."""
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,12 @@ def test_a_page_stands_as_long_as_its_runs_do(script, tmp_path):
     script.write_results()
     text = (tmp_path / "mine.md").read_text()
     assert text.startswith("# Mine\n")
-    assert "bench run small --out docs/results/runs/small.jsonl" in text
+    assert "bench run small --out docs/results/runs/small.jsonl" in text  # its data are made
+    assert "[mine.html](mine.html)" in text
+    assert re.search(r"some \d+ minutes on that machine", text)
+    assert "bench run paper --data DATA --out" in script.source(
+        list(record.read([script.runs_of("small")])), ("paper",)
+    )
     assert "bench run headline" not in text  # it was not measured
     assert "- `small`: 1 of 5 runs are there." in text
     assert "- `headline`: 0 of 0 runs are there. Of unknown size: SMD, GCP, ASD, MSL, SMAP." in text
@@ -69,6 +75,17 @@ def test_a_page_stands_as_long_as_its_runs_do(script, tmp_path):
     script.runs_of("small").unlink()
     script.write_results()
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"by hand.md"}
+
+
+def test_the_index_lists_what_there_is_and_nothing_else(script, tmp_path):
+    script.write_results()
+    script.write_studies()
+    script.write_index()
+    text = (tmp_path / "README.md").read_text()
+    assert "- [Mine](mine.md)\n" in text
+    assert "none.md" not in text
+    assert re.findall(r"\.\./studies/(\w+)\.md", text)[0] == "imbalance"
+    assert "gratings.md" not in text
 
 
 def test_an_answer_written_by_hand_is_kept(script, tmp_path):
