@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +79,17 @@ def runs_of(folders: Iterable[Path]) -> Iterator[Kept]:
         yield from kept.load_all(folder)
 
 
+def how_to(seeds: Mapping[str, set[int]]) -> str:
+    """The commands that keep these scores and write the page."""
+    runs = (
+        f"imdiffusion bench run {name} --seeds {','.join(map(str, sorted(own)))} --data DATA "
+        f"--out {name}.jsonl --keep-scores scores"
+        for name, own in sorted(seeds.items())
+    )
+    lines = [*runs, "IMDIFFUSION_DATA=DATA python docs/flagging.py scores"]
+    return "```sh\n" + "\n".join(lines) + "\n```"
+
+
 def main(words: Iterable[str]) -> None:
     """Write the page from the folders that are named."""
     folders = [Path(word) for word in words]
@@ -94,10 +105,12 @@ def main(words: Iterable[str]) -> None:
         return open_source(dataset, Path(data)).load(entity).truth.label()
 
     heads: list[str] = []
+    seeds: dict[str, set[int]] = {}
 
     def noting(runs: Iterable[Kept]) -> Iterator[Kept]:
         for run in runs:
             heads.append(str(run.run["commit"]))
+            seeds.setdefault(str(run.run["plan"]), set()).add(int(run.run["seed"]))
             yield run
 
     found = collect(noting(runs_of(folders)), label_of)
@@ -106,14 +119,12 @@ def main(words: Iterable[str]) -> None:
         raise DataError(f"not every variant has all entities: {counts}")
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     answer = before.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip() or "Not written yet."
-    names = " ".join(folder.name for folder in folders)
     parts = [
         QUESTION,
         f"{ANSWER}\n\n{answer}",
         "## Set-up",
-        "```sh\nimdiffusion bench run PLAN --seeds N --keep-scores FOLDER  # headline, one_liners\n"
-        f"python docs/flagging.py {names}\n```",
-        f"{next(iter(counts.values()))} entities, one seed; commits "
+        how_to(seeds),
+        f"{next(iter(counts.values()))} entities, one seed a variant; commits "
         f"{', '.join(sorted(set(heads)))}.",
         RULE,
         *(f"## {rule[0].upper()}{rule[1:]}\n\n{by_rule(found, rule)}" for rule in RULES),
