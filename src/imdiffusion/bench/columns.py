@@ -67,7 +67,7 @@ PROTOCOLS = {
 HEADLINE = {
     "label_free": ("vus_pr", "auc_pr", "r_auc_pr", "event_f1", "false_alarms_per_1000", "add"),
     "oracle": ("f1", "event_f1", "add"),
-    "paper": ("f1", "precision", "recall", "f1_threshold", "r_auc_pr", "add"),
+    "paper": ("f1", "precision", "recall", "r_auc_pr", "add"),
 }
 
 
