@@ -67,7 +67,7 @@ def _against(records: list[Record]) -> str:
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     "label_free": (
         "Without labels: every detector, thresholds from training data alone",
-        ("one_liners", "headline", "peers_three"),
+        ("one_liners", "headline", "peers_three", "paper_three"),
         (_under("label_free"), _under("label_free", *FURTHER), _under("oracle")),
         _every,
     ),
