@@ -63,24 +63,30 @@ def _who(block: Block) -> str:
         ", ".join(block.entities) if len(block.entities) <= MOST_NAMED else f"{len(block.entities)}"
     )
     if block.size > len(block.entities):
-        entities += f" ({len(block.entities)} of the {block.size} of {block.dataset})"
+        part = f"of the {block.size} of {block.dataset}"
+        named = len(block.entities) <= MOST_NAMED
+        entities += f" ({len(block.entities)} {part})" if named else f" {part}"
     spread = "; ± is the standard deviation over seeds" if len(block.seeds) > 1 else ""
     return f"Entities: {entities}. Seeds: {numbers(block.seeds)}{spread}."
 
 
 def _gaps(block: Block) -> list[str]:
     lines, fewer = [], _fewer_seeds(block)
+    lacking: dict[tuple[str, str], list[str]] = {}
     for row in block.rows:
         known = fewer.get(row.variant, block.seeds)
         missing = [(entity, seed) for entity, seed in row.missing if seed in known]
         asked = row.ok + len(row.failed) + len(missing)
         if missing:
             named = _some([f"{entity} seed {seed}" for entity, seed in missing])
-            lines.append(f"Missing: {len(missing)} of {asked} runs of {row.variant} ({named}).")
+            lacking.setdefault((f"{len(missing)} of {asked}", named), []).append(row.variant)
         if row.failed:
             lines.append(
                 f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
             )
+    for (count, named), names in lacking.items():
+        of = "runs of" if len(names) == 1 else "runs each of"
+        lines.append(f"Missing: {count} {of} {'; '.join(names)} ({named}).")
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, seeds in fewer.items():
         alike.setdefault(seeds, []).append(name)
@@ -150,7 +156,14 @@ def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
                 found.setdefault(f"{row.variant} ({covered} of {whole})", []).append(title(metric))
     if not found:
         return []
-    told = "; ".join(f"{who} in {', '.join(which)}" for who, which in found.items())
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for who, which in found.items():
+        alike.setdefault(tuple(which), []).append(who)
+    every = tuple(map(title, metrics)) if len(metrics) > 1 else ()
+    told = "; ".join(
+        f"{'; '.join(who)} in {'all columns' if which == every else ', '.join(which)}"
+        for which, who in alike.items()
+    )
     lines = [f"{INCOMPLETE} over fewer entities, not ranked: {told}."]
     shared, means = block.common(metrics[0])
     if shared and len(shared) < len(block.reference(metrics[0])):
