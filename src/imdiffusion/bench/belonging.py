@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imdiffusion.bench.record import Record
+from imdiffusion.bench.rows import LIMITS
 from imdiffusion.errors import DataError
 from imdiffusion.settings import Settings
 
@@ -73,9 +74,11 @@ def check_same_data(runs: list[Record]) -> None:
 
 
 def _agree(key: str, *runs: Record) -> bool:
-    """Whether runs have the same value of a setting. One that a run does not know came later, and
-    was at its default then.
+    """Whether runs have the same value of a setting that asks for something. One that a run does
+    not know came later, and was at its default then.
     """
+    if key in LIMITS:
+        return True
     found = {run["settings"].get(key, DEFAULT.get(key)) for run in runs} - {None}
     # Settings that came to take lists are text since: a width of 1 is "1".
     return len({str(value) for value in found}) < 2

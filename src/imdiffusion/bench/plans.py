@@ -232,7 +232,7 @@ def _papers_baselines(**cap: Scalar) -> tuple[Variant, ...]:
         *("tsb_ad:tran_ad", "tsb_ad:omni_anomaly", "tsb_ad:lstm_ad", "timesead:beat_gan"),
         *("timesead:mad_gan", "timesead:mtad_gat", "timesead:gdn", "timesead:mscred"),
     )
-    settings: dict[str, Scalar] = {**PROMISE, **cap, "timeout_s": 1200}
+    settings: dict[str, Scalar] = {**PROMISE, **cap, "timeout_s": 3600}
     return tuple(Variant(f"{name}, {said}", name, settings) for name in wanted)
 
 

@@ -4,7 +4,7 @@ A line holds these keys; `status` says which of the last two groups it has.
 
     schema     1
     id         16 hex digits of what was asked for: dataset, entity, variant, row, seed, and the
-               settings that are not at their default
+               settings that are not at their default, limits of time apart
     plan       the plan it belongs to, such as "paper"
     dataset, entity
     variant    name of the row in the tables

@@ -29,6 +29,10 @@ from imdiffusion.settings import Scalar, Settings
 SHARED_SETTINGS = ("holdout", "threshold", "calibrate_on", "alarm_rate")
 
 
+# How long an answer may take is no part of the question.
+LIMITS = frozenset({"timeout_s"})
+
+
 class Row(Protocol):
     """A detector in the benchmark."""
 
@@ -76,10 +80,15 @@ def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
 def telling(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The settings that are not at their default: what tells one question from another.
 
-    A setting that is added later, with a default that changes nothing, keeps all ids.
+    A setting that is added later, with a default that changes nothing, keeps all ids; and so does
+    one that says how long to wait for an answer (`LIMITS`).
     """
     default = Settings().to_dict()
-    return {key: value for key, value in settings.items() if default.get(key) != value}
+    return {
+        key: value
+        for key, value in settings.items()
+        if default.get(key) != value and key not in LIMITS
+    }
 
 
 class DiffusionRow:
