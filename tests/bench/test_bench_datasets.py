@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from tiny_data import refused
 
 from imdiffusion.bench.datasets import (
     DATASETS,
@@ -22,7 +23,7 @@ from imdiffusion.bench.datasets import (
 )
 from imdiffusion.bench.datasets.checksums import sha256_of
 from imdiffusion.bench.split import Cause
-from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.errors import ConfigError
 
 LABEL = [0, 1, 1, 0]
 
@@ -49,14 +50,6 @@ def write(
         test["label"] = label
     parquet.write_table(pa.table(test), folder / "test.parquet")
     return folder
-
-
-def refused(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert caught.value.remedy
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_an_entity_is_loaded_without_its_label(tmp_path):

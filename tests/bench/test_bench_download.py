@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_data import refused
 from tiny_origin import BODY, Origin, serving
 
 from imdiffusion.bench.datasets.download import download
-from imdiffusion.errors import DataError, OutputError, UsageError
+from imdiffusion.errors import OutputError, UsageError
 
 DIGITS = hashlib.sha256(BODY).hexdigest()
 LIMIT = 1 << 20
@@ -33,14 +34,6 @@ def _target(tmp_path: Path) -> Path:
 def get(origin: Origin, target: Path, **options: object) -> int:
     options = {"limit": LIMIT, "timeout": 5.0} | options
     return download(f"{origin.base}/file", target, **options)
-
-
-def refused(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert caught.value.remedy
-    for word in words:
-        assert word in str(caught.value)
 
 
 def part_of(target: Path) -> Path:

@@ -10,11 +10,12 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from tiny_data import refused
 from tiny_origin import Origin, serving
 
 from imdiffusion.bench.datasets import DATASETS, check, open_dataset
 from imdiffusion.bench.datasets.fetch import HOMES, Home, fetch
-from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
+from imdiffusion.errors import ConfigError, DataWarning, OutputError, UsageError
 
 # The package gives the function this name, so the module is asked for by its own.
 MODULE = import_module("imdiffusion.bench.datasets.fetch")
@@ -31,14 +32,6 @@ def _origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving() as origin:
         yield origin
-
-
-def refused(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert caught.value.remedy
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.fixture(name="small")

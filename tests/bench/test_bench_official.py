@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from tiny_data import refused
 
 from imdiffusion.bench.datasets import OFFICIAL, check, import_official, open_dataset
 from imdiffusion.bench.datasets.checksums import known_sums
 from imdiffusion.bench.split import Cause
-from imdiffusion.errors import ConfigError, DataError, OutputError
+from imdiffusion.errors import ConfigError, OutputError
 
 NAN = np.nan
 
@@ -25,14 +26,6 @@ def put(folder: Path, **texts: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
-
-
-def refused(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert caught.value.remedy
-    for word in words:
-        assert word in str(caught.value)
 
 
 PSM = {

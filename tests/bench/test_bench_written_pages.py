@@ -61,7 +61,7 @@ def test_a_page_stands_as_long_as_its_runs_do(script, tmp_path):
     assert text.startswith("# Mine\n")
     assert "bench run small --out docs/results/runs/small.jsonl" in text  # its data are made
     assert "[mine.html](mine.html)" in text
-    assert re.search(r"some \d+ minutes on that machine", text)
+    assert re.search(r"some \d+ minutes on one core", text)
     assert "bench run paper --data DATA --out" in script.source(
         list(record.read([script.runs_of("small")])), ("paper",)
     )

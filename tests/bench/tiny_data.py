@@ -1,4 +1,4 @@
-"""A small benchmark folder in the official layout, with an anomaly anyone can see."""
+"""A small benchmark folder in the official layout, with an anomaly anyone can see; refusals."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from imdiffusion.errors import DataError
 
 ANOMALY = slice(200, 230)
 
@@ -35,3 +38,12 @@ def write_entity(folder: Path, train, test, label):
     if label is not None:
         columns["label"] = label
     pq.write_table(pa.table(columns), folder / "test.parquet")
+
+
+def refused(call, *words: str) -> None:
+    """The call ends with a DataError that has a remedy and says these words."""
+    with pytest.raises(DataError) as caught:
+        call()
+    assert caught.value.remedy
+    for word in words:
+        assert word in str(caught.value)

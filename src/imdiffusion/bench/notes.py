@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from imdiffusion.bench.columns import NOTHING, numbers, title, value
 from imdiffusion.bench.significance import Comparison
 from imdiffusion.bench.summary import Block, Row
 from imdiffusion.errors import DataError
 
+Said = TypeVar("Said", bound=Hashable)
 MOST_NAMED = 5  # entities, failures or missing runs named in a note; more are counted
 INCOMPLETE = "†"
 CAP_WORDS = {
@@ -31,26 +33,41 @@ def check_random(block: Block, protocol: str) -> None:
 
 def notes(block: Block, metrics: Sequence[str], comparison: Comparison) -> list[str]:
     """Plain sentences, one a line, about one table whose first metric is compared."""
-    lines = [_who(block)]
-    lines += _gaps(block)
-    lines += _undefined(block, metrics)
-    lines += _shorter(block, metrics)
-    lines.append(
-        "A random row is in the table." if block.has_random else "No random row is in the table."
-    )
-    lines += _caps(block)
-    lines.append(_test(metrics[0], comparison))
-    return lines
+    has = "A random row is" if block.has_random else "No random row is"
+    return [
+        *_known(block, metrics),
+        *_shorter(block, metrics),
+        f"{has} in the table.",
+        *_caps(block),
+        _test(metrics[0], comparison),
+    ]
+
+
+def covered(block: Block, metrics: Sequence[str]) -> list[str]:
+    """Of `notes` those that are about no comparison: who is there, what is missing, what capped."""
+    return [*_known(block, metrics), *_caps(block)]
+
+
+def _known(block: Block, metrics: Sequence[str]) -> list[str]:
+    return [_who(block), *_gaps(block), *_fewer_seeds(block), *_undefined(block, metrics)]
+
+
+def _alike(found: Iterable[tuple[Said, str]]) -> dict[Said, str]:
+    """What is said of rows -> their names: those of which the same is said stand together."""
+    names: dict[Said, list[str]] = {}
+    for said, name in found:
+        names.setdefault(said, []).append(name)
+    return {said: "; ".join(each) for said, each in names.items()}
 
 
 def _caps(block: Block) -> list[str]:
     """One line for each cap on training, with the rows that have it."""
-    found: dict[str, list[str]] = {}
-    for row in block.rows:
-        if row.caps:
-            each = (f"{cap:,} {CAP_WORDS[key][cap != 1]}" for key, cap in row.caps.items())
-            found.setdefault(" or ".join(each), []).append(row.variant)
-    return [f"Trained for at most {cap}: {'; '.join(names)}." for cap, names in found.items()]
+    found = _alike((_cap(row), row.variant) for row in block.rows if row.caps)
+    return [f"Trained for at most {cap}: {names}." for cap, names in found.items()]
+
+
+def _cap(row: Row) -> str:
+    return " or ".join(f"{cap:,} {CAP_WORDS[key][cap != 1]}" for key, cap in row.caps.items())
 
 
 def p_words(p: float) -> str:
@@ -71,39 +88,40 @@ def _who(block: Block) -> str:
 
 
 def _gaps(block: Block) -> list[str]:
-    lines, fewer = [], _fewer_seeds(block)
-    lacking: dict[tuple[str, str], list[str]] = {}
+    """Runs that failed, and what rows lack of the seeds that they were run with."""
+    lines: list[str] = []
+    lacking: list[tuple[tuple[str, str], str]] = []
     for row in block.rows:
-        known = fewer.get(row.variant, block.seeds)
-        missing = [(entity, seed) for entity, seed in row.missing if seed in known]
+        missing = [f"{entity} seed {seed}" for entity, seed in row.missing if seed in _seeds(row)]
         asked = row.ok + len(row.failed) + len(missing)
         if missing:
-            named = _some([f"{entity} seed {seed}" for entity, seed in missing])
-            lacking.setdefault((f"{len(missing)} of {asked}", named), []).append(row.variant)
+            lacking.append(((f"{len(missing)} of {asked} runs", _some(missing)), row.variant))
         if row.failed:
             lines.append(
                 f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
             )
-    for (count, named), names in lacking.items():
-        of = "runs of" if len(names) == 1 else "runs each of"
-        lines.append(f"Missing: {count} {of} {'; '.join(names)} ({named}).")
-    alike: dict[tuple[int, ...], list[str]] = {}
-    for name, seeds in fewer.items():
-        alike.setdefault(seeds, []).append(name)
-    for seeds, names in alike.items():
-        said = "seed" if len(seeds) == 1 else "seeds"
-        lines.append(f"Run with {said} {numbers(seeds)} alone: {'; '.join(names)}.")
+    for (count, which), names in _alike(lacking).items():
+        each = " each" if ";" in names else ""
+        lines.append(f"Missing: {count}{each} of {names} ({which}).")
     return lines
 
 
-def _fewer_seeds(block: Block) -> dict[str, tuple[int, ...]]:
-    """The seeds of the rows that lack one wholly: no gap in a row, but a row of fewer draws."""
-    found = {}
-    for row in block.rows:
-        seeds = {*row.seeds, *(one.seed for one in row.failed)}
-        if seeds and any(seed not in seeds for _, seed in row.missing):
-            found[row.variant] = tuple(sorted(seeds))
-    return found
+def _fewer_seeds(block: Block) -> list[str]:
+    """Rows that lack a seed wholly: no gap in a row, but a row of fewer draws."""
+    found = [
+        (_seeds(row), row.variant)
+        for row in block.rows
+        if any(seed not in _seeds(row) for _, seed in row.missing)
+    ]
+    return [
+        f"Run with {'seed' if len(seeds) == 1 else 'seeds'} {numbers(seeds)} alone: {names}."
+        for seeds, names in _alike(found).items()
+    ]
+
+
+def _seeds(row: Row) -> tuple[int, ...]:
+    """The seeds that a row was run with, well or not."""
+    return tuple(sorted({*row.seeds, *(one.seed for one in row.failed)}))
 
 
 def _why(row: Row) -> str:
@@ -156,13 +174,10 @@ def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
                 found.setdefault(f"{row.variant} ({covered} of {whole})", []).append(title(metric))
     if not found:
         return []
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for who, which in found.items():
-        alike.setdefault(tuple(which), []).append(who)
     every = tuple(map(title, metrics)) if len(metrics) > 1 else ()
     told = "; ".join(
-        f"{'; '.join(who)} in {'all columns' if which == every else ', '.join(which)}"
-        for which, who in alike.items()
+        f"{who} in {'all columns' if which == every else ', '.join(which)}"
+        for which, who in _alike((tuple(which), who) for who, which in found.items()).items()
     )
     lines = [f"{INCOMPLETE} over fewer entities, not ranked: {told}."]
     shared, means = block.common(metrics[0])

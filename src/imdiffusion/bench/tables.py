@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from imdiffusion.bench import columns
 from imdiffusion.bench.columns import LOWER_IS_BETTER, NOTHING, amount, mean_and_std
-from imdiffusion.bench.notes import INCOMPLETE, check_random, mark, notes
+from imdiffusion.bench.notes import INCOMPLETE, check_random, covered, mark, notes
 from imdiffusion.bench.published import (
     ENSEMBLE_ADD,
     ENSEMBLE_F1,
@@ -172,13 +172,8 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
     if any(INCOMPLETE in cell for line in lines for cell in line):
         told.append(f"{INCOMPLETE} over fewer entities than other rows have.")
     shown = [name for name in metrics if not name.endswith("_last")]  # baselines have no steps
-    told += [line for line in notes(block, shown, comparison(block, shown[0])) if _gap(line)]
+    told += covered(block, shown)
     return Table(head, tuple(lines), tuple(told))
-
-
-def _gap(line: str) -> bool:
-    kept = ("Entities", "Missing", "Failed", "Run with", "Not defined", "Trained")
-    return line.startswith(kept)
 
 
 def _ensemble(row: Row) -> list[str]:
