@@ -40,9 +40,12 @@ def _sentence(name: str) -> str:
         return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
     if name.startswith("docs/studies/gallery/"):
         return "A case of docs/studies/gallery.md, drawn by docs/gallery.py"
+    if name == "docs/results/README.md":
+        return "The list of results and studies, written by docs/results.py"
     if re.match(r"docs/(results|studies)/\w+\.(md|html|svg)$", name):
         kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
-        maker = Path(name).stem if Path(name).stem in ("quality", "gallery") else "results"
+        own = (ROOT / "docs" / f"{Path(name).stem}.py").exists()
+        maker = Path(name).stem if own else "results"
         return f"The {kind} of `{Path(name).stem}`, written by docs/{maker}.py"
     maker = f"{Path(name).stem}.py"
     if name.startswith("benchmarks/results/") and (ROOT / "benchmarks" / maker).exists():

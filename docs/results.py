@@ -163,8 +163,8 @@ def source(records: list[Record], plans: tuple[str, ...]) -> str:
         "```sh\n" + "\n".join([*commands, "python docs/results.py"]) + "\n```\n\n"
         f"{len(records)} runs, {days[0]} to {days[-1]}, on {'; '.join(hosts)}; "
         f"commits {', '.join(commits)} (+ = with changes).\n\n"
-        f"The committed files hold these runs: the commands measure what they lack. In an empty "
-        f"`--out` they measure all of it again, some {_hours(records)} on that machine."
+        "The committed files hold these runs: the commands measure what they lack. With an `--out` "
+        f"that is not there yet they measure all of it again, some {_hours(records)} on one core."
     )
 
 
