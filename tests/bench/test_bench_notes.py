@@ -55,6 +55,9 @@ def test_a_row_of_fewer_seeds_is_named_and_its_other_seeds_are_no_gaps():
     assert "Missing: 1 of 2 runs of c (e2 seed 0)." in told
     assert "Missing: 1 of 4 runs of d (e2 seed 1)." in told
     assert "runs of b" not in told
+    rows = {row.variant: row for row in only_block(runs, "vus_pr").rows}
+    assert [len(rows[name].lacking) for name in "abcd"] == [0, 0, 1, 1]
+    assert len(rows["b"].missing) == 4
 
 
 def test_a_cap_on_training_is_said():

@@ -92,7 +92,7 @@ def _gaps(block: Block) -> list[str]:
     lines: list[str] = []
     lacking: list[tuple[tuple[str, str], str]] = []
     for row in block.rows:
-        missing = [f"{entity} seed {seed}" for entity, seed in row.missing if seed in _seeds(row)]
+        missing = [f"{entity} seed {seed}" for entity, seed in row.lacking]
         asked = row.ok + len(row.failed) + len(missing)
         if missing:
             lacking.append(((f"{len(missing)} of {asked} runs", _some(missing)), row.variant))
@@ -107,21 +107,12 @@ def _gaps(block: Block) -> list[str]:
 
 
 def _fewer_seeds(block: Block) -> list[str]:
-    """Rows that lack a seed wholly: no gap in a row, but a row of fewer draws."""
-    found = [
-        (_seeds(row), row.variant)
-        for row in block.rows
-        if any(seed not in _seeds(row) for _, seed in row.missing)
-    ]
+    """The rows that lack a seed wholly."""
+    found = _alike((row.tried, row.variant) for row in block.rows if row.missing != row.lacking)
     return [
         f"Run with {'seed' if len(seeds) == 1 else 'seeds'} {numbers(seeds)} alone: {names}."
-        for seeds, names in _alike(found).items()
+        for seeds, names in found.items()
     ]
-
-
-def _seeds(row: Row) -> tuple[int, ...]:
-    """The seeds that a row was run with, well or not."""
-    return tuple(sorted({*row.seeds, *(one.seed for one in row.failed)}))
 
 
 def _why(row: Row) -> str:

@@ -74,6 +74,16 @@ class Row:
     memory_mib: float
     caps: Mapping[str, int]
 
+    @property
+    def tried(self) -> tuple[int, ...]:
+        """The seeds that it was run with, well or not."""
+        return tuple(sorted({*self.seeds, *(one.seed for one in self.failed)}))
+
+    @property
+    def lacking(self) -> tuple[tuple[str, int], ...]:
+        """What of `missing` is a gap: a seed that it lacks wholly makes it a row of fewer draws."""
+        return tuple((entity, seed) for entity, seed in self.missing if seed in self.tried)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

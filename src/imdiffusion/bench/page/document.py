@@ -71,7 +71,7 @@ def _header(
     failed = sum(run["status"] != "ok" for run in runs)
     # where no run went well there is no protocol, and still something missing
     first = summaries[0] if summaries else summarise(runs, protocol="none", metrics=("none",))
-    missing = sum(len(row.missing) for block in first.blocks for row in block.rows)
+    missing = sum(len(row.lacking) for block in first.blocks for row in block.rows)
     facts = {
         "runs": len(runs),
         "data sets": len({run["dataset"] for run in runs}),
