@@ -20,7 +20,8 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.mixer import MixerBlock
 from imdiffusion.diffusion.fleet import Fleet
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.noise import private_rng
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError
 from imdiffusion.fitting import Prepared, prepare

@@ -86,7 +86,7 @@ def test_a_file_imports_only_from_the_layers_above_it(path):
 def test_a_file_is_free_of_pickles_and_small(path):
     assert not PICKLES & {module.split(".")[0] for module in imports(path)}
     text = path.read_text()
-    assert text.count("\n") < 300
+    assert text.count("\n") < 500
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, f"{node.name} is long"

@@ -18,7 +18,7 @@ from test_training import TINY, series
 import imdiffusion.entity as entity_module
 from imdiffusion import ImDiffusion
 from imdiffusion.data.files import write_table
-from imdiffusion.diffusion.denoisers import build
+from imdiffusion.diffusion.networks import build
 from imdiffusion.errors import (
     ConfigError,
     ConvergenceWarning,

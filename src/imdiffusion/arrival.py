@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from imdiffusion import registry
 from imdiffusion.data.windows import Rows, WindowBatch
-from imdiffusion.entity import Entity
+from imdiffusion.entity import Entity, Pairing
 from imdiffusion.errors import ModelError
 from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
+from imdiffusion.linear import LinearRun, LinearStream
 from imdiffusion.runs import Floats, ScoredRun
 from imdiffusion.scoring.error import last_errors, pasts, residual_of, scored, stood
 
@@ -32,6 +33,8 @@ WHOLE_SERIES = frozenset({"rank"})  # ensembles that cannot say anything of one 
 def context(entity: Entity) -> int:
     """N, the rows a score at arrival reads: whole windows, as many as the means reach back."""
     length = entity.settings.window
+    if not entity.settings.networked:
+        return length
     return length * max(1, -(-rows_before(entity.recipe) // length))
 
 
@@ -59,19 +62,34 @@ class Arrival:
         self.entity = entity
         self.wanted = hindsight
         self.context = context(entity)
+        self.linear = None if entity.linear is None else LinearStream(entity.linear)
+        self.waiting = Pairing(entity)
         follows = any(view.recent for view in entity.recipe.views)
-        self.hindsight = Hindsight(entity) if hindsight or follows else None
+        networked = entity.settings.networked
+        self.hindsight = Hindsight(entity) if networked and (hindsight or follows) else None
         self.held: Rows | None = None  # the last rows, less than a context
         self.count = 0  # rows that have come
 
     def push(self, rows: Rows) -> tuple[ScoredRun, list[ScoredRun]]:
         """Take the next rows: a run of as many at arrival, and the hindsight runs now final."""
+        run, runs = self._network(rows)
+        if self.linear is not None:
+            early, final = self.linear.push(rows)
+            runs = self._paired(final, runs)
+            run = self.entity.merged(early, run, "arrival")
+        assert run is not None  # noqa: S101 (some view there is)
+        return run, runs if self.wanted else []
+
+    def _network(self, rows: Rows) -> tuple[ScoredRun | None, list[ScoredRun]]:
+        """The same of the network alone; None where there is none."""
         before = 0 if self.held is None else len(self.held)
         held = rows if self.held is None else self.held.join(rows)
         runs = [] if self.hindsight is None else self.hindsight.push(rows)
-        seen = np.arange(before + 1, len(held) + 1)  # rows of `held` up to and with each row
-        levels = self._levels(self.count + 1 + np.arange(len(rows)))
-        run = score_arrivals(self.entity, held, seen, levels)
+        run = None
+        if self.entity.settings.networked:
+            seen = np.arange(before + 1, len(held) + 1)  # rows of `held` up to and with each row
+            levels = self._levels(self.count + 1 + np.arange(len(rows)))
+            run = score_arrivals(self.entity, held, seen, levels)
         self.count += len(rows)
         need = min(len(held), self.context - 1)
         same = None if self.hindsight is None else self.hindsight.grid.held
@@ -79,11 +97,26 @@ class Arrival:
             self.held = same.slice(len(same) - need)
         else:
             self.held = held.slice(len(held) - need).copy()
-        return run, runs if self.wanted else []
+        return run, runs
+
+    def _paired(self, linear: LinearRun, network: list[ScoredRun]) -> list[ScoredRun]:
+        """Hindsight runs of which all views have spoken."""
+        if not self.wanted:
+            return []
+        self.waiting.linear.append(linear)
+        self.waiting.network += network
+        return list(self.waiting.take())
 
     def finish(self) -> list[ScoredRun]:
         """The series has ended: hindsight runs of the rows that are left."""
-        return self.hindsight.finish() if self.wanted and self.hindsight is not None else []
+        if not self.wanted:
+            return []
+        runs = [] if self.hindsight is None else self.hindsight.finish()
+        if self.linear is None:
+            return runs
+        if self.count < self.entity.least_rows:
+            return []
+        return self._paired(self.linear.finish(), runs)
 
     def _levels(self, counts: NDArray[np.int64]) -> Floats | None:
         """What stood when so many rows (n,) had come: (V, n, S)."""
@@ -107,6 +140,9 @@ class Arrival:
             arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
         if self.hindsight is not None:
             arrays |= {f"hindsight.{name}": one for name, one in self.hindsight.state().items()}
+        if self.linear is not None:
+            arrays |= {f"linear.{name}": one for name, one in self.linear.state().items()}
+            arrays |= {f"waiting.{name}": one for name, one in self.waiting.state().items()}
         return arrays
 
     def resume(self, arrays: Arrays) -> None:
@@ -114,26 +150,35 @@ class Arrival:
         self.count = int(arrays["count"])
         if "values" in arrays:
             self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])  # type: ignore[arg-type]
-        prefix = "hindsight."
         if self.hindsight is not None:
-            own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-            self.hindsight.resume(own)
+            self.hindsight.resume(_under("hindsight.", arrays))
+        if self.linear is not None:
+            self.linear.resume(_under("linear.", arrays))
+            self.waiting.resume(_under("waiting.", arrays))
 
 
-def thresholds_of(entity: Entity) -> list[float]:
-    """The thresholds of an entity's scores at arrival; ModelError where it has none."""
-    if entity.calibration.arrival is None:
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def need_arrival(entity: Entity) -> None:
+    """Raise ModelError where an entity has no thresholds of scores at arrival."""
+    known = (
+        entity.calibration.arrival is not None
+        if entity.linear is None
+        else ("arrival" in entity.joins)
+    )
+    if not known:
         raise ModelError(
             "the model has no thresholds for scores at arrival: it is of an older version, or its "
             "ensemble reads the whole series",
             remedy='Fit it again, with ensemble "mean" or "threshold".',
         )
-    return entity.calibration.arrival
 
 
 def arrival_runs(entity: Entity, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
     """Runs at arrival of a series that arrives in pieces, of every row. Raises ModelError."""
-    thresholds_of(entity)
+    need_arrival(entity)
     arrival = Arrival(entity)
     for piece in pieces:
         yield arrival.push(piece)[0]
@@ -219,24 +264,41 @@ def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[
     return joined, parts
 
 
-def fit_thresholds(
-    entity: Entity, rows: Rows, errors: Floats, joined: Floats, limits: list[float]
-) -> list[float] | None:
-    """The thresholds of scores at arrival: those of hindsight, as much higher as arrival is louder.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Normal rows scored at arrival: how many rows each had seen (m,), and its errors (S, m)."""
 
-    How much is measured on an even sample of normal rows: errors (n, W, M, S, K) and joined (n, S)
-    are what hindsight says of `rows`, limits its thresholds. So the sample need not be large: it
-    says how two tails compare, and all normal rows where the one of them lies. None where a score
-    at arrival cannot be said: an ensemble that needs the whole series, or no row that has one.
+    seen: NDArray[np.int64]
+    errors: Floats
+
+
+def sample_arrivals(entity: Entity, rows: Rows, errors: Floats) -> Sample:
+    """An even sample of normal rows at arrival; errors (n, W, M, S, K) are hindsight's of `rows`.
+
+    Empty where a score at arrival cannot be said: an ensemble that needs the whole series, or no
+    row that has one.
     """
     settings = entity.settings
     if settings.ensemble in WHOLE_SERIES or len(rows) < settings.window:
-        return None
+        return Sample(np.empty(0, np.int64), np.empty((len(entity.chosen_steps), 0), np.float32))
     calls = len(entity.imputer.masks) * settings.sampling_steps
     most = min(SAMPLE, max(SAMPLE_LEAST, SAMPLE_CALLS // calls), len(rows) - settings.window + 1)
     seen = np.unique(np.linspace(settings.window, len(rows), most).round().astype(np.int64))
     found = score_arrivals(entity, rows, seen, _levels_along(entity, errors, seen)).errors
-    same = joined[seen - 1].T
+    return Sample(seen, found)
+
+
+def fit_thresholds(
+    entity: Entity, sample: Sample, joined: Floats, limits: list[float]
+) -> list[float] | None:
+    """The thresholds of scores at arrival: those of hindsight, as much higher as arrival is louder.
+
+    joined (n, S) is what hindsight says of the rows the sample is of, limits its thresholds. So the
+    sample need not be large: it says how two tails compare, and all normal rows where the one of
+    them lies. None where a score at arrival cannot be said.
+    """
+    settings = entity.settings
+    found, same = sample.errors, joined[sample.seen - 1].T
     known = np.isfinite(found).all(axis=0) & np.isfinite(same).all(axis=0)
     if not known.any():
         return None
@@ -252,6 +314,11 @@ def fit_thresholds(
         for part in (found, same)
     ]
     return [limit * now / then for limit, now, then in zip(limits, *loud, strict=True)]
+
+
+def loudness(scores: NDArray[np.floating]) -> float:
+    """The mean of the largest scores (n,), NaN left out: what stands for a tail."""
+    return _loud(scores[np.isfinite(scores)], alarm_rate=0.0)
 
 
 def _loud(scores: NDArray[np.floating], *, alarm_rate: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +12,50 @@ from imdiffusion import arrival, registry
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
+from imdiffusion.linear import LinearFit, LinearViews
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
+from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
 from imdiffusion.settings import Settings
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
+# Of the views in the join; chosen with domains left out (docs/log.md).
+WEIGHTS = {"forecast": 1.0, "channel": 1.0, "network": 2.0, "sparse": 0.25}
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
 
 def calibrate(entity: Entity, rows: Rows, split: int) -> None:
-    """Fit units, band and thresholds on normal rows; those from `split` on were held out.
+    """Fit views in closed form, units, band and thresholds on normal rows.
 
-    Where none was held out, all count as such. A threshold from all rows (`calibrate_on`) has seen
-    more of what normal does than the last rows alone; that the network has too costs little where
-    it was trained for few steps.
+    Those from `split` on were held out from the training of the network.
+    """
+    settings = entity.settings
+    network = _calibrate_network(entity, rows, split) if settings.networked else None
+    if settings.linear:
+        _calibrate_linear(entity, rows, network)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the network says of the normal rows from `first` on: its score in hindsight (n,), and at
+    arrival (m,) of the rows at `sample`, counted from `first`.
+    """
+
+    first: int
+    score: NDArray[np.float64]
+    sample: NDArray[np.int64]
+    at_arrival: NDArray[np.float64]
+
+
+def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
+    """Where no rows were held out, all count as such. A threshold from all rows (`calibrate_on`)
+    has seen more of what normal does than the last rows alone; that the network has too costs
+    little where it was trained for few steps.
     """
     settings, recipe = entity.settings, entity.recipe
     held = split if split < len(rows) else 0
@@ -55,12 +80,74 @@ def calibrate(entity: Entity, rows: Rows, split: int) -> None:
     )
     band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
-    known = rows.slice(first if settings.calibrate_on == "all" else first + held)
-    at_arrival = arrival.fit_thresholds(
-        entity, known, normal, np.concatenate(joined), ensemble.thresholds
-    )
+    start = first if settings.calibrate_on == "all" else first + held
+    sample = arrival.sample_arrivals(entity, rows.slice(start), normal)
+    at_arrival = arrival.fit_thresholds(entity, sample, np.concatenate(joined), ensemble.thresholds)
     entity.calibration = replace(entity.calibration, arrival=at_arrival)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
+    blank = np.empty(0)
+    return _Judged(
+        start,
+        entity.network_score(steps, "hindsight"),
+        sample.seen - 1,
+        blank if at_arrival is None else entity.network_score(sample.errors, "arrival"),
+    )
+
+
+def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> None:
+    """Fit the views in closed form on all rows, then the join of all views."""
+    settings = entity.settings
+    entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
+    weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
+    rule = settings.threshold
+    if network is None:
+        entity.joins = {
+            "hindsight": Join.fit(fit.views_hindsight, fit.sparse_hindsight, weight, rule=rule),
+            "arrival": Join.fit(fit.views_arrival, fit.sparse_arrival, weight, rule=rule),
+        }
+        band = _band(fit.residual.astype(np.float64), settings.scale_factor)
+        entity.calibration = replace(entity.calibration, band=band)
+    else:
+        entity.joins = _joins(fit, network, weight, rule)
+    if settings.alarms_per_day and entity.period is not None:
+        score = entity.joins["hindsight"].join(*_normal(fit, network))
+        entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
+
+
+def _normal(fit: LinearFit, network: _Judged | None) -> tuple[NDArray[np.float64], ...]:
+    """Views and sparse evidence in hindsight of the normal rows that all views have judged."""
+    if network is None:
+        return fit.views_hindsight, fit.sparse_hindsight
+    views = fit.views_hindsight[network.first :]
+    return (
+        np.concatenate([views, network.score[:, None]], axis=1),
+        fit.sparse_hindsight[network.first :],
+    )
+
+
+def _joins(
+    fit: LinearFit, network: _Judged, weight: NDArray[np.float64], rule: str
+) -> dict[str, Join]:
+    """The joins of hindsight and, where the network has a say there, of arrival.
+
+    The network is judged at arrival on a sample, so how much higher thresholds must be there is
+    read off the sample: by how much the tail of the join is longer than in hindsight.
+    """
+    views, sparse = _normal(fit, network)
+    hindsight = Join.fit(views, sparse, weight, rule=rule)
+    if not len(network.at_arrival):
+        return {"hindsight": hindsight}
+    place = network.first + network.sample
+    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, -2), rule=rule)
+    unit = np.insert(alone.unit, -1, hindsight.unit[-2])
+    early = replace(hindsight, unit=unit, alone=alone.alone)
+    early_views = np.concatenate([fit.views_arrival[place], network.at_arrival[:, None]], axis=1)
+    found = early.join(early_views, fit.sparse_arrival[place])
+    same = hindsight.join(views[network.sample], sparse[network.sample])
+    return {
+        "hindsight": hindsight,
+        "arrival": early.scaled(arrival.loudness(found) / arrival.loudness(same)),
+    }
 
 
 def check_budget(settings: Settings, period: np.timedelta64 | None) -> None:

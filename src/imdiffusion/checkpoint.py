@@ -13,24 +13,27 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from imdiffusion.data.atomic import atomic_folder, atomic_path
 from imdiffusion.errors import ModelError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 FORMAT = 2  # 1 had an entity's arrays in the manifest, as text
+Arrays = dict[str, NDArray[Any]]
 FACTS = "facts"
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"
 
 
 def write_model(
-    folder: Path, config: dict[str, Any], entities: list[dict[str, Any]], weights: dict[str, Tensor]
+    folder: Path, config: dict[str, Any], entities: list[dict[str, Any]], weights: Arrays
 ) -> None:
     """Write a model folder under a temporary name, fsync it and move it to its place.
 
@@ -48,7 +51,7 @@ def write_model(
         _write_json(draft / MANIFEST, {**manifest, "sha256": _sha256_of(manifest)})
 
 
-def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
+def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], Arrays]:
     """Config, entities and weights of a model folder, each checked against its sha256.
 
     Raises ModelError naming the file that is missing, altered, unreadable or of a newer format.
@@ -78,10 +81,10 @@ def read_model(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict
     return config, manifest["entities"], _joined(manifest["entities"], weights)
 
 
-def _apart(entities: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """The facts of entities that JSON holds, and their arrays as tensors."""
+def _apart(entities: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Arrays]:
+    """The facts of entities that JSON holds, and their arrays."""
     arrays = {
-        f"{number}/{FACTS}/{name}": torch.from_numpy(value)
+        f"{number}/{FACTS}/{name}": value
         for number, facts in enumerate(entities)
         for name, value in facts.items()
         if isinstance(value, np.ndarray)
@@ -93,14 +96,14 @@ def _apart(entities: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[s
     return plain, arrays
 
 
-def _joined(entities: list[dict[str, Any]], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _joined(entities: list[dict[str, Any]], tensors: Arrays) -> Arrays:
     """Put the arrays back into the facts of entities; what is left are weights."""
     weights = {}
     for name, tensor in tensors.items():
         number, _, rest = name.partition("/")
         kind, _, fact = rest.partition("/")
         if kind == FACTS:
-            entities[int(number)][fact] = tensor.numpy()
+            entities[int(number)][fact] = tensor
         else:
             weights[name] = tensor
     return weights
@@ -109,7 +112,8 @@ def _joined(entities: list[dict[str, Any]], tensors: dict[str, Tensor]) -> dict[
 def write_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and JSON facts as one safetensors file, atomically."""
     with atomic_path(path) as draft:
-        _write_tensors(draft, tensors, {"facts": json.dumps(facts)})
+        on_cpu = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        _write_tensors(draft, on_cpu, {"facts": json.dumps(facts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -139,15 +143,20 @@ def fingerprint(facts: dict[str, Any], *arrays: Any) -> str:
     return digest.hexdigest()
 
 
-def flat_weights(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
+def flat_weights(module: nn.Module, prefix: str) -> Arrays:
     """The module's state under "<prefix>/<name>"."""
-    return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    return {f"{prefix}/{name}": tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def _write_tensors(path: Path, tensors: Arrays, metadata: dict[str, str]) -> None:
     """Write a safetensors file through Python, so that a full disk is an OSError as elsewhere."""
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.write_bytes(save(on_cpu, metadata or None))
+    # `ascontiguousarray` would make a row of a single number.
+    whole = {
+        name: one if one.flags.c_contiguous else np.ascontiguousarray(one)
+        for name, one in tensors.items()
+    }
+    path.write_bytes(save(whole, metadata or None))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

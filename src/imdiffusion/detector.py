@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import presets
-from imdiffusion.arrival import arrival_runs, thresholds_of
+from imdiffusion.arrival import arrival_runs
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.entity import Entity
@@ -21,7 +21,6 @@ from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, sin
 from imdiffusion.results import Analysis, event_table, imputation_table, tables
 from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.event import find_events
-from imdiffusion.sharing import enroll, fit_fleet, fleet_of
 from imdiffusion.state import FittedState, device_of
 
 Result = TypeVar("Result")
@@ -30,7 +29,8 @@ Result = TypeVar("Result")
 class ImDiffusion(FittedState):
     """Anomaly detector for multivariate time series by diffusion imputation.
 
-    preset: "fast" (default) or "paper" (every constant of the released code). seed: same seed,
+    preset: "fast" (default), "linear" (closed form alone, no torch) or "paper" (every constant of
+    the released code). seed: same seed,
     same machine, same scores. device: "auto", "cpu" or "cuda". Every field of
     `presets.Settings` is a further keyword and overrides the preset (None = as in the preset).
 
@@ -71,7 +71,7 @@ class ImDiffusion(FittedState):
             raise ConfigError(
                 f"seed = {self.seed!r} is not a whole number from 0", remedy="For instance seed=0."
             )
-        device = device_of(self.device)
+        device = device_of(self.device) if settings.networked else None
         source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
         data, many = open_input(x, source)
         if not data:
@@ -89,6 +89,8 @@ class ImDiffusion(FittedState):
             "on_progress": on_progress,
         }
         if settings.scope == "fleet":
+            from imdiffusion.sharing import fit_fleet
+
             self._entities, self._failed = fit_fleet(series, settings, **how)
         else:
             fitted = fit_entities((read() for read in series.values()), settings, **how)
@@ -107,6 +109,8 @@ class ImDiffusion(FittedState):
         as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
         ConfigError (no fleet), DataError (nobody can join).
         """
+        from imdiffusion.sharing import enroll, fleet_of
+
         entities = self._need_fit()
         fleet_of(next(iter(entities.values())))
         data, many = open_input(x, self._source)
@@ -149,8 +153,7 @@ class ImDiffusion(FittedState):
                 entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)), at=at
             )
             errors = np.concatenate([run.errors for run in runs], axis=1)
-            limits = thresholds_of(entity) if at == "arrival" else None
-            score, mine = entity.score(errors, limits), np.concatenate(own)
+            score, mine = entity.score(errors, at), np.concatenate(own)
             return score if mine.all() else score[mine]
 
         return self._each(x, ignore_extra, one)
@@ -174,6 +177,11 @@ class ImDiffusion(FittedState):
 
         def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float32]:
             own: list[NDArray[np.bool_]] = []
+            if not entity.settings.networked:
+                raise UsageError(
+                    "this model has no network, so no sampling steps",
+                    remedy='Fit one with preset="fast" or "paper".',
+                )
             errors = entity.all_step_errors(
                 _rows(entity, frames, keep=lambda f: own.append(own_rows(f)))
             )
@@ -283,8 +291,8 @@ class ImDiffusion(FittedState):
             if on_progress is not None:
                 on_progress(Progress("score", done, total))
             yield run
-        if total < entity.settings.window:
-            raise too_short(total, entity.settings.window)
+        if total < entity.least_rows:
+            raise too_short(total, entity.least_rows)
 
 
 def _rows(

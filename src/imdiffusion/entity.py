@@ -1,52 +1,63 @@
-"""One fitted entity: scaler, network, calibration. It turns rows into scored runs.
+"""One fitted entity: scaler, views, calibration. It turns rows into scored runs.
 
-    rows -> scaled rows -> windows -> estimates -> residuals -> errors -> ensemble -> score
+    rows -> scaled rows -> windows -> estimates -> residuals -> errors -> ensemble --> score
+                       \\-> views in closed form (`linear`) -------------------------/
 
 Everything streams: a series may arrive in pieces, and what is held does not grow with its length.
+An entity without a network knows no torch.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from imdiffusion import registry
 from imdiffusion.course import History
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
-from imdiffusion.diffusion.denoisers import new_network
-from imdiffusion.diffusion.fleet import NOBODY, Fleet
-from imdiffusion.diffusion.imputer import imputer_of
-from imdiffusion.diffusion.loss import Denoiser
-from imdiffusion.diffusion.noise import seed_from
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
-from imdiffusion.runs import Calibration, Estimates, Floats, ScoredRun
+from imdiffusion.linear import LinearRun, LinearStream, LinearViews
+from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
     residual_of,
     scored,
     smoothed_errors,
 )
+from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from imdiffusion.diffusion.imputer import Imputer
+    from imdiffusion.diffusion.loss import Denoiser
+
+MOMENTS = ("hindsight", "arrival")
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
 class Entity:
     """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
 
-    Network and calibration are untrained and neutral until one of them has filled them in. network:
+    Views and calibration are unfitted and neutral until one of them has filled them in. network:
     one that is there already; of a fleet it is shared with others, and `number` is the entity's own
-    in it (0: a newcomer). version: what a model folder says was fitted; empty = not said.
+    in it (0: a newcomer). device: None where no network is among the views. version: what a model
+    folder says was fitted; empty = not said.
     """
+
+    network: nn.Module  # this and `imputer` are there where `settings.networked`
+    imputer: Imputer
 
     def __init__(
         self,
@@ -56,7 +67,7 @@ class Entity:
         scaler: Scaler,
         *,
         seed: int,
-        device: torch.device,
+        device: torch.device | None = None,
         network: nn.Module | None = None,
         number: int = NOBODY,
     ) -> None:
@@ -71,18 +82,48 @@ class Entity:
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
         )
         self.number, self.version = number, ""
+        self.alarm_rate = settings.alarm_rate  # or what a budget of events comes to
+        self.linear: LinearViews | None = None
+        self.joins: dict[str, Join] = {}  # of a moment, where several views are scored
+        if settings.networked:
+            self._take(network)
+
+    def _take(self, network: nn.Module | None) -> None:
+        """Impute with this network, or with a new one."""
+        import torch
+
+        from imdiffusion.diffusion.fleet import Fleet
+        from imdiffusion.diffusion.imputer import imputer_of
+        from imdiffusion.diffusion.networks import new_network
+
+        count = len(self.channels)
+        device = torch.device("cpu") if self.device is None else self.device
         if network is None:
-            network = new_network(settings, len(channels), seed, name).to(device)
+            network = new_network(self.settings, count, self.seed, self.name).to(device)
         self.network = network
         denoiser: Denoiser = network
         if isinstance(network, Fleet):
-            denoiser = network.of(torch.tensor([number], device=device))
-        self.imputer = imputer_of(denoiser, settings, len(channels), seed=seed, device=device)
+            denoiser = network.of(torch.tensor([self.number], device=device))
+        self.imputer = imputer_of(denoiser, self.settings, count, seed=self.seed, device=device)
 
     @property
     def num_parameters(self) -> int:
-        """Trainable parameters of the network."""
+        """Trainable parameters of the network; 0 where there is none."""
+        if not self.settings.networked:
+            return 0
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+
+    @property
+    def thresholds(self) -> list[float]:
+        """What stands for a score of 1 in hindsight: of the join of views, or of each step."""
+        if self.linear is None:
+            return list(self.calibration.thresholds)
+        return [self.joins["hindsight"].threshold(self.alarm_rate)]
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a series must have to be scored."""
+        return self.settings.window if self.settings.networked else 1
 
     # -- rows
 
@@ -144,6 +185,8 @@ class Entity:
 
         chosen: positions of the masks to impute under, None = all.
         """
+        import torch
+
         limit = self.settings.compress
         x0 = torch.from_numpy(compress(windows.values, limit)).to(self.device)
         observed = torch.from_numpy(windows.observed).to(self.device)
@@ -174,6 +217,30 @@ class Entity:
 
         every_step: also hand out the errors of all steps, not of the ensemble's alone.
         """
+        if self.linear is None:
+            yield from self.network_runs(pieces, every_step=every_step)
+            return
+        stream, pairs = LinearStream(self.linear), Pairing(self)
+
+        def watched() -> Iterator[Rows]:
+            for piece in pieces:
+                pairs.linear.append(stream.push(piece)[1])
+                yield piece
+            pairs.linear.append(stream.finish())
+
+        if not self.settings.networked:
+            for _ in watched():
+                yield from pairs.take()
+        else:
+            for run in self.network_runs(watched(), every_step=every_step):
+                pairs.network.append(run)
+                yield from pairs.take()
+        yield from pairs.take()
+
+    def network_runs(
+        self, pieces: Iterable[Rows], *, every_step: bool = False
+    ) -> Iterator[ScoredRun]:
+        """What `score_runs` says of the network alone."""
         chosen = self.chosen_steps
         steps = list(range(self.settings.sampling_steps)) if every_step else chosen
         picked = [steps.index(step) for step in chosen]
@@ -191,6 +258,37 @@ class Entity:
             each = np.array(joined.T, order="C") if every_step else None
             yield ScoredRun(errors, self.joined(parts[:, picked]), expected.pop(len(joined)), each)
 
+    def merged(self, linear: LinearRun, network: ScoredRun | None, moment: str) -> ScoredRun:
+        """The views of a run of rows as one: `errors` (1, n) are the score itself.
+
+        Each channel has a view's contribution to the score in the shares that the view gives it.
+        """
+        views, parts = linear.views, linear.parts
+        expected = self.scaler.backward(linear.expected)
+        join = self.joins[moment]
+        if network is not None:
+            # Before its first whole window the network expects nothing yet.
+            expected = np.where(np.isnan(network.expected), expected, network.expected)
+            own = self.network_score(network.errors, moment)
+            views = np.concatenate([views, own[:, None]], axis=1)
+            added = join.shares(views, linear.sparse)
+            parts = _mixed(
+                (parts, added[:, :-2].sum(axis=1) + added[:, -1]),
+                (network.channel_scores, added[:, -2]),
+            )
+        score = join.score(views, linear.sparse, self.alarm_rate)
+        score[~linear.known] = np.nan
+        steps = None if network is None else network.step_errors
+        return ScoredRun(score[None].astype(np.float32), parts, expected, steps)
+
+    def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
+        """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
+        settings, calibration = self.settings, self.calibration
+        limits = calibration.arrival if moment == "arrival" else calibration.thresholds
+        kind = registry.load("ensembles", settings.ensemble)
+        score: NDArray[np.float64] = kind(limits, settings.xi, settings.anomaly_share).score(errors)
+        return score
+
     def joined(self, parts: Floats) -> Floats:
         """Parts of the ensemble's steps (n, S, K) as those of its score (n, K)."""
         joined: Floats = registry.load("ensembles", self.settings.ensemble).join(parts, axis=1)
@@ -203,18 +301,11 @@ class Entity:
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
         return np.concatenate(found, axis=1) if found else empty
 
-    def score(self, errors: Floats, thresholds: list[float] | None = None) -> NDArray[np.float64]:
-        """Ensemble of errors (S, T) -> score (T,), above 1 = anomalous.
-
-        thresholds: None = those of hindsight.
-        """
-        settings = self.settings
-        ensemble = registry.load("ensembles", settings.ensemble)
-        limits = self.calibration.thresholds if thresholds is None else thresholds
-        score: NDArray[np.float64] = ensemble(limits, settings.xi, settings.anomaly_share).score(
-            errors
-        )
-        return score
+    def score(self, errors: Floats, moment: str = "hindsight") -> NDArray[np.float64]:
+        """What runs of a moment carry as errors (S, T) -> score (T,), above 1 = anomalous."""
+        if self.linear is not None:
+            return np.asarray(errors[0], np.float64)
+        return self.network_score(errors, moment)
 
     def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Lower and upper bounds (n, K) around expected values, both in the caller's units."""
@@ -230,11 +321,18 @@ class Entity:
             "name": self.name,
             "number": self.number,
             "channels": list(self.channels),
+            "alarm_rate": self.alarm_rate,
             "centre": self.scaler.centre,
             "scale": self.scaler.scale,
             "known": self.scaler.known,
             "ceiling": self.ceiling,
             **self.calibration.to_dict(),
+            **({} if self.linear is None else self.linear.to_dict()),
+            **{
+                name: value
+                for moment, join in self.joins.items()
+                for name, value in join.to_dict(f"join_{moment}").items()
+            },
             "period_ns": None
             if self.period is None
             else int(self.period / np.timedelta64(1, "ns")),
@@ -245,11 +343,11 @@ class Entity:
     def restore(
         cls,
         facts: dict[str, Any],
-        network: nn.Module,
+        network: nn.Module | None,
         settings: Settings,
         *,
         seed: int,
-        device: torch.device,
+        device: torch.device | None,
     ) -> Entity:
         """The entity that `to_dict` describes, with its network, or the one that it shares."""
         scaler = Scaler(
@@ -266,4 +364,78 @@ class Entity:
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])
+        entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
+        if settings.linear:
+            entity.linear = LinearViews.from_dict(facts)
+            entity.joins = {
+                moment: Join.from_dict(facts, f"join_{moment}")
+                for moment in MOMENTS
+                if f"join_{moment}_unit" in facts
+            }
         return entity
+
+
+class Pairing:
+    """Hindsight runs of the views in closed form and of the network, until both are there."""
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+        self.linear: list[LinearRun] = []
+        self.network: list[ScoredRun] = []
+
+    def take(self) -> Iterator[ScoredRun]:
+        """The rows of which all views have spoken."""
+        if not self.linear:
+            return
+        linear = reduce(LinearRun.join, self.linear)
+        if not self.entity.settings.networked:
+            self.linear = []
+            if len(linear):
+                yield self.entity.merged(linear, None, "hindsight")
+            return
+        self.linear = [linear]
+        if not self.network:
+            return
+        network = reduce(ScoredRun.join, self.network)
+        count = min(len(linear), len(network))
+        first, rest = linear.split(count)
+        self.linear, self.network = [rest], [network.slice(count)]
+        if count:
+            yield self.entity.merged(first, network.slice(0, count), "hindsight")
+
+    # -- over a restart
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """The rows that wait, as arrays."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self.linear:
+            linear = reduce(LinearRun.join, self.linear)
+            arrays |= {f"linear.{name}": one for name, one in linear.to_arrays().items()}
+        if self.network:
+            run = reduce(ScoredRun.join, self.network)
+            arrays["errors"], arrays["parts"] = run.errors, run.channel_scores
+            arrays["expected"] = run.expected
+        return arrays
+
+    def resume(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` gave."""
+        prefix = "linear."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self.linear = [LinearRun.from_arrays(own)] if own else []
+        self.network = []
+        if "errors" in arrays:
+            errors, parts = (np.asarray(arrays[n], np.float32) for n in ("errors", "parts"))
+            expected = np.asarray(arrays["expected"], np.float64)
+            self.network = [ScoredRun(errors, parts, expected)]
+
+
+def _mixed(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Parts of channels (n, K) by several views as one; a view's sum up to its weight (n,)."""
+    mixed: NDArray[np.float64] | None = None
+    for parts, weight in shares:
+        known = np.nan_to_num(parts.astype(np.float64))
+        total = np.maximum(known.sum(axis=1), np.finfo(np.float32).tiny)
+        own = parts * (np.nan_to_num(weight) / total)[:, None]
+        mixed = own if mixed is None else mixed + np.where(np.isnan(own), 0.0, own)
+    assert mixed is not None  # noqa: S101
+    return mixed.astype(np.float32)

@@ -7,24 +7,30 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from imdiffusion.calibrating import calibrate, check_budget
 from imdiffusion.course import OnProgress, Progress
+from imdiffusion.data.absurd import absurd_values, note_absurd
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
-from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.parts import Part
+from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
-from imdiffusion.training import Trainer
+
+if TYPE_CHECKING:
+    import torch
+
+    from imdiffusion.diffusion.fleet import Fleet
+    from imdiffusion.parts import Part
+
+LEAST_ROWS = 10  # that views in closed form are fitted on
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ SCORING_SETTINGS = frozenset(
         *("error", "detrend", "smooth", "error_scale", "log_gain", "reduce"),
         *("ensemble", "ensemble_steps", "ensemble_every", "xi", "anomaly_share"),
         *("threshold", "calibrate_on", "alarm_rate", "alarms_per_day"),
-        *("merge_gap", "min_length"),
+        *("merge_gap", "min_length", "lags", "scan"),
     )
 )
 
@@ -47,7 +53,7 @@ def fit_entity(
     *,
     excluded: NDArray[np.bool_],
     seed: int,
-    device: torch.device,
+    device: torch.device | None,
     checkpoint: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Entity:
@@ -58,15 +64,18 @@ def fit_entity(
     """
     ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
     entity = ready.entity
-    entity.history = Trainer(
-        entity.network,
-        [ready.part],
-        settings,
-        seed=seed,
-        device=device,
-        checkpoint=checkpoint,
-        on_progress=on_progress,
-    ).fit()
+    if ready.part is not None and device is not None:
+        from imdiffusion.training import Trainer
+
+        entity.history = Trainer(
+            entity.network,
+            [ready.part],
+            settings,
+            seed=seed,
+            device=device,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+        ).fit()
     calibrate(entity, ready.rows, ready.split)
     return entity
 
@@ -77,7 +86,7 @@ def fit_entities(
     *,
     spans: Sequence[tuple[Any, Any]],
     seed: int,
-    device: torch.device,
+    device: torch.device | None,
     checkpoint: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Entity]:
@@ -108,25 +117,35 @@ def _named(on_progress: OnProgress | None, entity: str | None) -> OnProgress | N
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An entity with its scaler and its scaled rows; those from `split` on are held out."""
+    """An entity with its scaler and its scaled rows; those from `split` on are held out.
+
+    part: what it brings to the training of a network; None where there is none.
+    """
 
     entity: Entity
     rows: Rows
     split: int
-    part: Part
+    part: Part | None
 
 
 def check(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> None:
     """Raise where these rows cannot be fitted on: DataError, or ConfigError for the budget."""
     total, where = len(frame.values), _of(frame)
-    if total < settings.window:
+    if settings.networked and total < settings.window:
         raise DataError(
             f"the training data{where} has {total} rows, fewer than a window "
             f"({settings.window} rows)",
             remedy="Give more rows, or set a shorter window.",
         )
+    if total < LEAST_ROWS and settings.linear:
+        raise DataError(
+            f"the training data{where} has {total} rows, fewer than {LEAST_ROWS}",
+            remedy="Give more rows.",
+        )
     observed = frame.observed & ~excluded[:, None]
-    split = held_out_from(total, settings.window, settings.holdout)
+    split = total
+    if settings.networked:
+        split = held_out_from(total, settings.window, settings.holdout)
     for part, name in ((observed[:split], "training"), (observed[split:], "held-out")):
         if len(part) and not part.any():
             raise DataError(
@@ -146,14 +165,14 @@ def prepare(
     *,
     excluded: NDArray[np.bool_],
     seed: int,
-    device: torch.device,
+    device: torch.device | None,
     fleet: Fleet | None = None,
     number: int = NOBODY,
 ) -> Prepared:
     """Split and scale: all that comes before training. Raises and warns as `fit_entity` does."""
     check(frame, settings, excluded=excluded)
-    observed = frame.observed & ~excluded[:, None]
     where = _of(frame)
+    observed = _usable(frame, settings, excluded, loud=True)
     total = len(frame.values)
     split = _split(total, settings, where)
     log.info("fit%s: %d rows to train on, %d held out", where, split, total - split)
@@ -173,6 +192,10 @@ def prepare(
     )
     entity.period = frame.period
     rows = _seen_rows(entity, frame, observed)
+    if not settings.networked:
+        return Prepared(entity, rows, split, None)
+    from imdiffusion.parts import Part
+
     train, held = entity.shown(rows.slice(0, split)), entity.shown(_held(rows, split))
     # What the network overshoots beyond anything trained on is not to be expanded further.
     entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
@@ -196,14 +219,14 @@ def recalibrate(
         )
     copy = Entity.restore(
         entity.to_dict(),
-        entity.network,
+        entity.network if settings.networked else None,
         settings,
         seed=entity.seed,
         device=entity.device,
     )
     check_budget(settings, copy.period)
     split = _split(len(frame.values), settings, _of(frame))
-    observed = frame.observed & ~excluded[:, None]
+    observed = _usable(frame, settings, excluded, loud=False)
     calibrate(copy, _seen_rows(copy, frame, observed), split)
     return copy
 
@@ -212,12 +235,27 @@ def _seen_rows(entity: Entity, frame: Frame, observed: NDArray[np.bool_]) -> Row
     return entity.rows(Frame(frame.values, observed, frame.timestamps, frame.channels))
 
 
+def _usable(
+    frame: Frame, settings: Settings, excluded: NDArray[np.bool_], *, loud: bool
+) -> NDArray[np.bool_]:
+    """Which values (T, K) are learned from: observed, not excluded, and no absurd ones."""
+    observed = frame.observed & ~excluded[:, None]
+    if settings.scale != "robust":
+        return observed
+    absurd = absurd_values(frame.values, observed)
+    if loud and absurd.any():
+        note_absurd(frame, absurd)
+    return observed & ~absurd
+
+
 def _held(rows: Rows, split: int) -> Rows:
     return rows.slice(split) if split < len(rows) else rows
 
 
 def _split(total: int, settings: Settings, where: str) -> int:
     """The row where the held-out tail begins; `total` where there are too few rows for one."""
+    if not settings.networked:
+        return total
     length = settings.window
     split = held_out_from(total, length, settings.holdout)
     if split == total:

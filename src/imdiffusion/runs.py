@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imdiffusion.scoring.error import Units
 
 Floats = NDArray[np.float32]
+NOBODY = 0  # the number in a fleet of an entity that joined it later
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,31 @@ class ScoredRun:
     channel_scores: Floats
     expected: NDArray[np.float64]
     step_errors: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.channel_scores)
+
+    def join(self, other: ScoredRun) -> ScoredRun:
+        """These rows, then those."""
+        steps = None
+        if self.step_errors is not None and other.step_errors is not None:
+            steps = np.concatenate([self.step_errors, other.step_errors], axis=1)
+        return ScoredRun(
+            np.concatenate([self.errors, other.errors], axis=1),
+            np.concatenate([self.channel_scores, other.channel_scores]),
+            np.concatenate([self.expected, other.expected]),
+            steps,
+        )
+
+    def slice(self, start: int, stop: int | None = None) -> ScoredRun:
+        """Rows start to stop."""
+        part = slice(start, stop)
+        return ScoredRun(
+            self.errors[:, part],
+            self.channel_scores[part],
+            self.expected[part],
+            None if self.step_errors is None else self.step_errors[:, part],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from imdiffusion.errors import ConfigError
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
 MOST_ROWS = 100_000  # that a window or a mean may span
+NETWORK = "network"
+# Views in closed form come together: one law of patches, two masks.
+VIEWS = ((NETWORK,), ("forecast", "channel"), ("forecast", "channel", NETWORK))
 
 
 def _setting(
@@ -41,7 +44,9 @@ class Settings:
 
     # -- data
     scale: str = _setting(
-        "minmax", "scaler, fitted on training rows alone", choices=("minmax", "zscore")
+        "minmax",
+        "scaler, fitted on training rows alone; robust = zscore of values cut to the usual range",
+        choices=("minmax", "zscore", "robust"),
     )
     scale_factor: float = _setting(
         20.0, "factor after scaling; 20 keeps the noise small beside the signal [code]", low=1e-6
@@ -50,6 +55,18 @@ class Settings:
     window: int = _setting(100, "rows in a window, L [paper]", low=2, high=100_000)
     stride: int = _setting(50, "rows between scored windows [code]; 0 = a window", low=0)
     train_stride: int = _setting(1, "rows between training windows [code]", low=1)
+    # -- views
+    views: str = _setting(
+        "network",
+        "what is scored, joined by a mean of logs: network, forecast, channel, as in "
+        "forecast,channel,network",
+    )
+    lags: int = _setting(
+        10, "rows before its own that the view forecast reads; fewer of many channels", low=1
+    )
+    scan: int = _setting(
+        32, "longest window of rows that forecast and channel look for, a power of two", low=1
+    )
     # -- masks
     train_mask: str = _setting("random", "mask strategy in training [code]", table="masks")
     mask: str = _setting("grating", "mask strategy in scoring [paper]", table="masks")
@@ -184,6 +201,26 @@ class Settings:
         return tuple(int(word) for word in words)
 
     @property
+    def networked(self) -> bool:
+        """Whether a network is among the views."""
+        return NETWORK in self.scored_views
+
+    @property
+    def linear(self) -> bool:
+        """Whether the views in closed form are among the views."""
+        return self.scored_views != (NETWORK,)
+
+    @property
+    def scored_views(self) -> tuple[str, ...]:
+        """The names in `views`."""
+        return tuple(self.views.replace(" ", "").split(","))
+
+    @property
+    def scan_widths(self) -> tuple[int, ...]:
+        """1, 2, 4, ... up to `scan`."""
+        return tuple(1 << power for power in range(self.scan.bit_length()))
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """The rules that `error_scale` names."""
         return tuple(self.error_scale.replace(" ", "").split(","))
@@ -252,6 +289,21 @@ def _validate(settings: Settings) -> None:
 
 
 def _validate_lists(settings: Settings) -> None:
+    if settings.scored_views not in VIEWS:
+        raise ConfigError(
+            f"views = {settings.views!r} is none of its choices",
+            remedy="Write " + ", or ".join(repr(",".join(views)) for views in VIEWS) + ".",
+        )
+    if settings.scan.bit_count() != 1 or settings.scan > MOST_ROWS:
+        raise ConfigError(
+            f"scan = {settings.scan} is no power of two up to {MOST_ROWS:,}",
+            remedy="Write 1, 2, 4, 8, 16, 32, 64, ...",
+        )
+    if settings.linear and settings.scope == "fleet":
+        raise ConfigError(
+            f"views = {settings.views!r} are an entity's own, and scope = 'fleet' shares a network",
+            remedy="Use views='network' with scope='fleet'.",
+        )
     settings.widths("detrend", least=0)
     settings.widths("smooth", least=1)
     known = registry.names("error_scales")

@@ -25,12 +25,14 @@ from imdiffusion.calibrating import calibrate
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.spans import span_positions
-from imdiffusion.diffusion.denoisers import new_network
-from imdiffusion.diffusion.fleet import NOBODY, Fleet
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.fleet import Fleet
+from imdiffusion.diffusion.networks import new_network
+from imdiffusion.diffusion.noise import private_rng
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.fitting import check, prepare
+from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
@@ -122,7 +124,7 @@ def fit_fleet(
     ]
     history = Trainer(
         fleet,
-        [one.part for one in ready],
+        [one.part for one in ready if one.part is not None],
         settings,
         seed=seed,
         device=device,
@@ -269,7 +271,7 @@ def restore_fleet(
 
 def fleet_of(member: Entity) -> Fleet:
     """The network that a member shares. ConfigError where it has one of its own."""
-    if not isinstance(member.network, Fleet):
+    if not member.settings.networked or not isinstance(member.network, Fleet):
         raise ConfigError(
             "this model has a network for each entity: none can join",
             remedy="Fit with scope='fleet'.",

@@ -5,23 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from imdiffusion import __version__
 from imdiffusion.checkpoint import fingerprint, flat_weights, read_model, write_model
-from imdiffusion.diffusion.filling import Filled
-from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedError
 from imdiffusion.inputs import Source
 from imdiffusion.parameters import Parameters
 from imdiffusion.settings import Settings
-from imdiffusion.sharing import guest, restore_fleet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Result = TypeVar("Result")
 FLEET = "fleet"  # where a shared network stands among the weights
@@ -45,10 +45,10 @@ class FittedState(Parameters):
         Raises NotFittedError, OutputError.
         """
         entities = self._need_fit()
-        weights: dict[str, torch.Tensor] = {}
+        weights: dict[str, NDArray[Any]] = {}
+        shared = self._settings.scope == "fleet"
         for number, entity in enumerate(entities.values()):
-            shared = isinstance(entity.network, Fleet)
-            if number == 0 or not shared:
+            if self._settings.networked and (number == 0 or not shared):
                 weights |= flat_weights(entity.network, FLEET if shared else str(number))
         config = {
             "version": __version__,
@@ -63,8 +63,7 @@ class FittedState(Parameters):
         }
         # Of a fleet's members it is soon worked out: their network's digest is one for all.
         facts = [
-            entity.to_dict()
-            | ({} if isinstance(entity.network, Fleet) else {"version": version(entity)})
+            entity.to_dict() | ({} if shared else {"version": version(entity)})
             for entity in entities.values()
         ]
         write_model(Path(folder), config, facts, weights)
@@ -75,7 +74,7 @@ class FittedState(Parameters):
         config, facts, weights = read_model(Path(folder))
         detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
         detector._settings = Settings(**config["settings"])
-        on = device_of(device)
+        on = device_of(device) if detector._settings.networked else None
         detector._many, detector._failed = config["many"], {}
         detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
         detector._source = Source(
@@ -125,8 +124,11 @@ class FittedState(Parameters):
 
     @property
     def threshold_(self) -> Any:
-        """The raw errors that stand for a score of 1: a list of floats, or a dict of lists."""
-        return self._per_entity(lambda entity: list(entity.calibration.thresholds))
+        """What stands for a score of 1, raw: a list of floats, or a dict of lists.
+
+        Of several views the value of their join; of the network alone an error for each step.
+        """
+        return self._per_entity(lambda entity: entity.thresholds)
 
     @property
     def history_(self) -> Any:
@@ -169,22 +171,34 @@ class FittedState(Parameters):
             DataWarning,
             stacklevel=4,
         )
+        from imdiffusion.sharing import guest
+
         return guest(list(self._need_fit().values()), name)
 
 
 def _restored(
     facts: list[dict[str, Any]],
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, NDArray[Any]],
     settings: Settings,
     *,
     seed: int,
-    on: torch.device,
+    on: torch.device | None,
 ) -> list[Entity]:
-    """The entities that were saved, each with its own network or all with one."""
+    """The entities that were saved, each with its own network, or all with one, or without any."""
+    if on is None:
+        found = [Entity.restore(one, None, settings, seed=seed, device=None) for one in facts]
+        for entity, one in zip(found, facts, strict=True):
+            entity.version = str(one["version"])
+        return found
+    import torch
+
+    from imdiffusion.diffusion.filling import Filled
+    from imdiffusion.sharing import restore_fleet
+
     split: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in weights.items():
+    for name, array in weights.items():
         owner, _, parameter = name.partition("/")
-        split.setdefault(owner, {})[parameter] = tensor
+        split.setdefault(owner, {})[parameter] = torch.from_numpy(array)
     if settings.scope == "fleet":
         return restore_fleet(facts, split[FLEET], settings, seed=seed, device=on)
     found = []
@@ -206,22 +220,25 @@ def version(entity: Entity) -> str:
     facts = {name: value for name, value in entity.to_dict().items() if name != "history"}
     arrays = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
     plain = {name: value for name, value in facts.items() if name not in arrays}
+    networked = entity.settings.networked
     return fingerprint(
         {
             "fitted": plain,
             "settings": entity.settings.to_dict(),
             "seed": entity.seed,
-            "weights": _digest(entity.network),
+            "weights": _digest(entity.network) if networked else "",
         },
         *(arrays[name] for name in sorted(arrays)),
     )[:16]
 
 
-_digests: WeakKeyDictionary[Fleet, str] = WeakKeyDictionary()
+_digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def _digest(network: nn.Module) -> str:
     """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
+    from imdiffusion.diffusion.fleet import Fleet
+
     if isinstance(network, Fleet) and network in _digests:
         return _digests[network]
     weights = network.state_dict()
@@ -233,6 +250,8 @@ def _digest(network: nn.Module) -> str:
 
 def device_of(name: str) -> torch.device:
     """The torch device behind "auto", "cpu", "cuda" or "cuda:N"; ConfigError if it is not here."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -25,7 +25,8 @@ from imdiffusion.checkpoint import fingerprint, read_state, write_state
 from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
 from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.loss import Denoiser, target_loss
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.noise import private_rng
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.parts import Part, squares, window_starts
 from imdiffusion.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from imdiffusion import presets, registry
-from imdiffusion.diffusion.denoisers import new_network
+from imdiffusion.diffusion.networks import new_network
 from imdiffusion.diffusion.filling import Filled, _shapes
 from imdiffusion.errors import ModelError
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 FARTHEST = 1e9
+USUAL = (0.001, 0.999)  # quantiles of the training rows
 SMALLEST = 1e-100  # a smaller range is rounding; its square would underflow
 
 
@@ -34,7 +35,10 @@ class Scaler:
     def fit(
         cls, values: Floats, observed: NDArray[np.bool_], *, kind: str, factor: float = 1.0
     ) -> Scaler:
-        """Fit on rows (T, K), kind = "minmax" or "zscore"; only observed values count.
+        """Fit on rows (T, K), kind = "minmax", "zscore" or "robust"; only observed values count.
+
+        "robust" is "zscore" of values cut to the usual range, `USUAL`, wherever that is one: a few
+        absurd values then move neither centre nor scale.
 
         A channel that never moves has no range of its own: it gets the size of its value (1 for
         zero), so that a later change is seen in proportion. A channel without any value gets 0, 1.
@@ -51,6 +55,11 @@ class Scaler:
             elif kind == "minmax":
                 centre[k], scale[k] = low, high - low
             else:
+                if kind == "robust":
+                    usual = np.quantile(seen, USUAL)
+                    if usual[1] - usual[0] > max(1e-9 * max(abs(low), abs(high)), SMALLEST):
+                        seen = np.clip(seen, *usual)
+                        low, high = float(usual[0]), float(usual[1])
                 unit = (seen - low) / (high - low)  # the square of a huge value would overflow
                 centre[k], scale[k] = float(seen.mean()), float(unit.std()) * (high - low)
         return cls(centre, scale, np.asarray(observed.any(axis=0)), factor)

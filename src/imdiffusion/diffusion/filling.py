@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from imdiffusion import registry
-from imdiffusion.diffusion.denoisers import build
+from imdiffusion.diffusion.networks import build
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.errors import ModelError
 from imdiffusion.settings import Settings

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from imdiffusion import registry
-from imdiffusion.diffusion.denoisers import MASK_IDS
 from imdiffusion.diffusion.loss import Denoiser, shown
-from imdiffusion.diffusion.noise import counter_normal, seed_from
+from imdiffusion.diffusion.networks import MASK_IDS
+from imdiffusion.diffusion.noise import counter_normal
 from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Schedule
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.masks import draw
 from imdiffusion.settings import Settings
 

@@ -8,7 +8,6 @@ is computed in. `private_rng` lends torch's own generator, seeded, to code that 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,12 +24,6 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX_1 = _signed(0xBF58476D1CE4E5B9)
 _MIX_2 = _signed(0x94D049BB133111EB)
-
-
-def seed_from(*parts: str | int) -> int:
-    """A non-negative 63-bit seed from any words and numbers; stable over machines and versions."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _apart(stream: int) -> int:

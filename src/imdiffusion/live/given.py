@@ -146,14 +146,14 @@ def _chosen(section: ModelSection, known: Collection[str | None], entity: str) -
 def known_channels(section: ModelSection) -> dict[str | None, tuple[str, ...]]:
     """The channels of every entity in a folder, which is read whole. ModelError: it is torn."""
     from imdiffusion import ImDiffusion
-    from imdiffusion.arrival import thresholds_of
+    from imdiffusion.arrival import need_arrival
 
     detector = ImDiffusion.load(section.folder, device="cpu")
     known = {name: entity.channels for name, entity in detector._need_fit().items()}
     if section.of and section.of not in known:
         _chosen(section, known, section.of)
     for entity in detector._need_fit().values():
-        thresholds_of(entity)
+        need_arrival(entity)
     return known
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrival import Arrival, thresholds_of
+from imdiffusion.arrival import Arrival, need_arrival
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
@@ -70,7 +70,7 @@ class EntityScorer:
         self.entity, self.detector, self.hindsight = entity, detector, hindsight
         self.channels = entity.channels
         self.model = version(entity) if model is None else model
-        self._thresholds = thresholds_of(entity)
+        need_arrival(entity)
         self._begin()
 
     def _begin(self) -> None:
@@ -131,7 +131,7 @@ class EntityScorer:
             WARMING if count + row + 1 < window else DEGRADED if poor else READY
             for row, poor in enumerate(low.tolist())
         ]
-        judged = self._judged(run, times, seen, states, self._thresholds, "arrival")
+        judged = self._judged(run, times, seen, states, "arrival")
         if self.hindsight:
             self._pending = self._pending.join(_Pending(times, seen, low))
             for final in finals:
@@ -141,7 +141,7 @@ class EntityScorer:
     def _look_back(self, run: ScoredRun) -> list[Judged]:
         first, self._pending = self._pending.split(run.errors.shape[1])
         states = [DEGRADED if poor else READY for poor in first.low.tolist()]
-        return self._judged(run, first.times, first.seen, states, None, "hindsight")
+        return self._judged(run, first.times, first.seen, states, "hindsight")
 
     def _judged(
         self,
@@ -149,10 +149,9 @@ class EntityScorer:
         times: Instants,
         seen: NDArray[np.float64],
         states: list[str],
-        thresholds: list[float] | None,
         moment: str,
     ) -> list[Judged]:
-        scores = self.entity.score(run.errors, thresholds)
+        scores = self.entity.score(run.errors, moment)
         lower, upper = self.entity.band(run.expected)
         return [
             Judged(

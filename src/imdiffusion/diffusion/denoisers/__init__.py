@@ -1,44 +1,5 @@
-"""Networks: `(x_t, t, visible, mask_id) -> prediction`, one file each."""
+"""Denoisers, one file each: two in closed form on numpy (`gaussian`, `memory`), networks in torch.
 
-from __future__ import annotations
-
-from torch import nn
-
-from imdiffusion import registry
-from imdiffusion.diffusion.noise import private_rng, seed_from
-from imdiffusion.settings import Settings
-
-MASK_IDS = 2  # rows of the mask embedding [code]
-
-
-def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn.Module:
-    """The network that the settings ask for, untrained, for windows of so many channels.
-
-    entity_embedding: width of the vector that tells a fleet's network whose window it sees.
-    """
-    network: nn.Module = registry.load("denoisers", settings.denoiser)(
-        settings.window,
-        channels,
-        patch_length=settings.patch_length,
-        width=settings.width,
-        layers=settings.layers,
-        heads=settings.heads,
-        feedforward=settings.feedforward,
-        dropout=settings.dropout,
-        step_embedding=settings.step_embedding,
-        time_embedding=settings.time_embedding,
-        channel_embedding=settings.channel_embedding,
-        conditioning=settings.conditioning,
-        attention=settings.attention,
-        mask_ids=MASK_IDS,
-        entity_embedding=entity_embedding,
-    )
-    return network
-
-
-def new_network(
-    settings: Settings, channels: int, seed: int, name: str | None, *, embedding: int = 0
-) -> nn.Module:
-    """An untrained network; its weights hang on the seed and the name alone."""
-    with private_rng(seed_from(seed, "weights", name or "")):
-        return build(settings, channels, entity_embedding=embedding)
+A network is called `(x_t, t, visible, mask_id) -> prediction`, all (B, L, K); what builds one by
+name is `diffusion.networks`. Importing this package imports neither.
+"""

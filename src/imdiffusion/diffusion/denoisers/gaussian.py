@@ -1,0 +1,297 @@
+"""A Gaussian law of patches: mean and variance of what a mask hides, in closed form.
+
+A patch is `lags + 1` consecutive rows of K channels. With S its covariance, V what is visible, U
+what is hidden and s^2 the noise on visible values,
+
+    E[x_U | x_V]   = S_UV (S_VV + s^2 I)^-1 x_V
+    Var[x_U | x_V] = S_UU + s^2 I - S_UV (S_VV + s^2 I)^-1 S_VU
+
+for any mask, any missing set and any noise level: a missing value is simply not in V. Hiding the
+newest row is a ridge forecast (a vector autoregression), hiding one channel of a row the residual
+that a Mahalanobis distance is made of, hiding nothing under noise the residual of a PCA whose
+directions of variance l are kept by l / (l + s^2).
+
+The law is stationary, so S is made of the covariances of rows that are 0, 1, ..., lags apart.
+Values are standardised by whoever calls: their mean is 0 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# Shares of the estimate from pairs alone, the largest of which that makes a law is taken.
+PAIRED = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+LARGEST_BATCH = 1 << 22  # numbers of the matrices that are inverted at once
+
+
+@dataclass(frozen=True, slots=True)
+class LagMoments:
+    """Sums over rows from which covariances are made; those of blocks of rows add up.
+
+    products (lags + 1, K, K): sum of x_t x_(t-h)', missing values being 0. pairs, of the same
+    shape: how many pairs of observed values each sum is of.
+    """
+
+    products: Floats
+    pairs: Floats
+
+    @classmethod
+    def of(cls, rows: NDArray[np.floating], observed: Flags, lags: int) -> LagMoments:
+        """The sums of rows (T, K), zero where not observed."""
+        total, channels = rows.shape
+        products = np.zeros((lags + 1, channels, channels))
+        pairs = np.zeros_like(products)
+        whole = bool(observed.all())
+        seen = observed.astype(np.float32)
+        for lag in range(min(lags + 1, total)):
+            products[lag] = rows[lag:].T @ rows[: total - lag]
+            # As if a pair that lies beyond the rows were a pair of zeros: the law stays a law.
+            pairs[lag] = total if whole else seen[lag:].T @ seen[: total - lag]
+        return cls(products, pairs)
+
+    def __add__(self, other: LagMoments) -> LagMoments:
+        return LagMoments(self.products + other.products, self.pairs + other.pairs)
+
+    def __sub__(self, other: LagMoments) -> LagMoments:
+        return LagMoments(self.products - other.products, self.pairs - other.pairs)
+
+    def covariances(self, *, noise: float) -> Floats:
+        """E[x_t x_(t-h)'], (lags + 1, K, K), so that with this noise they are those of a law.
+
+        Where values are missing, means over the pairs that were seen are the better estimate and
+        need not make a law; sums with 0 for what is missing, divided by how often each channel was
+        seen, always do. The two are mixed as far as need be.
+        """
+        paired = self.products / np.maximum(self.pairs, 1.0)
+        if (self.pairs == self.pairs.flat[0]).all():
+            return np.asarray(paired, np.float64)
+        seen = np.sqrt(np.maximum(np.diag(self.pairs[0]), 1.0))
+        padded = self.products / np.outer(seen, seen)
+        for share in PAIRED:
+            mixed = share * paired + (1.0 - share) * padded
+            whole = _toeplitz(mixed)
+            try:
+                np.linalg.cholesky(whole + max(noise * 0.5, 1e-9) * np.eye(len(whole)))
+            except np.linalg.LinAlgError:
+                continue
+            break
+        return np.asarray(mixed, np.float64)
+
+
+class GaussianPatches:
+    """The law of patches of `lags + 1` rows, from their covariances (lags + 1, K, K).
+
+    noise: s^2, the variance of what is added to every value (the ridge of a regression), in the
+    unit of the values squared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> law = GaussianPatches(np.array([[[1.0, 0.8], [0.8, 1.0]]]), noise=0.0)
+    >>> mean, variance = law.from_others(np.array([[1.0, 0.0]]), np.array([[True, False]]))
+    >>> mean.round(2).tolist(), variance.round(2).tolist()
+    ([[0.0, 0.8]], [[1.0, 0.36]])
+    """
+
+    def __init__(self, covariances: NDArray[np.floating], *, noise: float) -> None:
+        self.covariances = np.asarray(covariances, np.float64)
+        self.lags, self.channels, _ = self.covariances.shape
+        self.lags, self.noise = self.lags - 1, noise
+        self._patterns: dict[bytes, tuple[Floats, Floats]] = {}
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """S of a whole patch, (D, D) with D = (lags + 1) K, the oldest row first."""
+        return _toeplitz(self.covariances)
+
+    # -- any mask
+
+    def condition(self, patches: Floats, visible: Flags, *, noise: float = 0.0) -> _Moments:
+        """Mean and variance of every value of patches (n, lags + 1, K) given the visible ones.
+
+        noise: variance that is on visible values beside the law's own. Of a visible value this is
+        its reconstruction; without any noise, the value itself.
+        """
+        count, size = len(patches), (self.lags + 1) * self.channels
+        flat = np.where(visible, patches, 0.0).reshape(count, size)
+        mean, variance = np.empty((count, size)), np.empty((count, size))
+        level = self.noise + noise
+        for seen, alike in patterns(visible.reshape(count, size)):
+            known = np.flatnonzero(seen)
+            across = self.covariance[:, known]
+            inner = self.covariance[np.ix_(known, known)] + level * np.eye(len(known))
+            weights = np.linalg.solve(inner + np.eye(len(known)) * (level == 0) * 1e-9, across.T)
+            mean[alike] = flat[np.ix_(alike, known)] @ weights
+            rest = np.diag(self.covariance) + self.noise - np.einsum("dk,kd->d", across, weights)
+            variance[alike] = np.maximum(rest, 0.0)
+        shape = patches.shape
+        return mean.reshape(shape), variance.reshape(shape)
+
+    # -- the newest row hidden
+
+    def forecast(self, rows: NDArray[np.floating], observed: Flags) -> _Moments:
+        """Mean and variance (n, K) of each row given the `lags` rows before it alone.
+
+        rows, observed: (lags + n, K); the first `lags` are context, not observed where there was
+        no such row.
+        """
+        count = len(rows) - self.lags
+        own = np.where(observed, rows, 0.0).astype(np.float64)
+        mean = np.zeros((count, self.channels))
+        coefficients = self._coefficients.reshape(self.lags, self.channels, self.channels)
+        for place in range(self.lags):
+            mean += own[place : place + count] @ coefficients[place]
+        variance = np.broadcast_to(self._variance, mean.shape).copy()
+        whole = np.asarray(observed.all(axis=1))
+        lacks = np.flatnonzero(_windowed_any(~whole, self.lags)[:count])
+        if len(lacks):
+            index = lacks[:, None] + np.arange(self.lags)
+            past = own[index].reshape(len(lacks), -1)
+            for seen, alike in patterns(observed[index].reshape(len(lacks), -1)):
+                weights, left = self._pattern(seen)
+                mean[lacks[alike]] = past[alike] @ weights
+                variance[lacks[alike]] = left
+        return mean, variance
+
+    @cached_property
+    def _past(self) -> Floats:
+        """S_VV + s^2 I of the rows before the newest, (lags K, lags K)."""
+        size = self.lags * self.channels
+        return self.covariance[:size, :size] + self.noise * np.eye(size)
+
+    @cached_property
+    def _coefficients(self) -> Floats:
+        """(S_VV + s^2 I)^-1 S_VU: (lags K, K), the oldest row first."""
+        size = self.lags * self.channels
+        if not size:
+            return np.zeros((0, self.channels))
+        return np.asarray(np.linalg.solve(self._past, self.covariance[:size, size:]), np.float64)
+
+    @cached_property
+    def _variance(self) -> Floats:
+        """Variance of a forecast from a whole past, (K,)."""
+        size = self.lags * self.channels
+        gain = np.einsum("vk,vk->k", self.covariance[:size, size:], self._coefficients)
+        left = np.diag(self.covariances[0]) + self.noise - gain
+        return np.asarray(np.maximum(left, self.noise), np.float64)
+
+    @cached_property
+    def _precision(self) -> Floats:
+        return np.asarray(np.linalg.inv(self._past), np.float64)
+
+    def _pattern(self, seen: Flags) -> tuple[Floats, Floats]:
+        """Weights (lags K, K), zero where not seen, and variance (K,) of a forecast from those."""
+        key = np.packbits(seen).tobytes()
+        if key not in self._patterns:
+            if len(self._patterns) >= 64:  # enough for channels that come and go
+                self._patterns.clear()
+            self._patterns[key] = self._weights(seen)
+        return self._patterns[key]
+
+    def _weights(self, seen: Flags) -> tuple[Floats, Floats]:
+        """By the smaller of two systems: of what is seen, or of what is missing."""
+        known, missing = np.flatnonzero(seen), np.flatnonzero(~seen)
+        weights, whole = np.zeros_like(self._coefficients), self._coefficients
+        if len(missing) == 0:
+            return whole, self._variance
+        if len(missing) <= len(known):
+            # E[x_U | x_V] is the forecast from V with what is missing at its own conditional mean.
+            inner = self._precision[np.ix_(missing, missing)]
+            both = np.concatenate([self._precision[np.ix_(missing, known)], whole[missing]], axis=1)
+            solved = np.linalg.solve(inner, both)
+            weights[known] = whole[known] - solved[:, : len(known)].T @ whole[missing]
+            more = np.einsum("mk,mk->k", whole[missing], solved[:, len(known) :])
+            return weights, self._variance + np.maximum(more, 0.0)
+        size = self.lags * self.channels
+        across = self.covariance[known, size:]
+        if len(known):
+            weights[known] = np.linalg.solve(self._past[np.ix_(known, known)], across)
+        gain = np.einsum("vk,vk->k", across, weights[known])
+        return weights, np.maximum(np.diag(self.covariances[0]) + self.noise - gain, self.noise)
+
+    # -- one channel of a row hidden
+
+    def from_others(self, rows: NDArray[np.floating], observed: Flags) -> _Moments:
+        """Mean and variance (n, K) of each channel given the others of its own row, all (n, K).
+
+        With P the inverse of S + s^2 I over the observed channels, the mean of channel k is
+        x_k - (P x)_k / P_kk and its variance 1 / P_kk: a value does not tell its own mean.
+        """
+        own = np.where(observed, rows, 0.0).astype(np.float64)
+        law = self.covariances[0] + self.noise * np.eye(self.channels)
+        mean, variance = np.empty_like(own), np.empty_like(own)
+        whole = observed.all(axis=1)
+        inverse = self._inverse
+        mean[whole] = own[whole] - own[whole] @ inverse / np.diag(inverse)
+        variance[whole] = 1.0 / np.diag(inverse)
+        lacks = np.flatnonzero(~whole)
+        if len(lacks) == 0:
+            return mean, variance
+        found = list(patterns(observed[lacks]))
+        some = max(1, LARGEST_BATCH // self.channels**2)
+        for first in range(0, len(found), some):
+            batch = found[first : first + some]
+            seen = np.array([one for one, _ in batch])
+            inverses = _inverses(law, seen)
+            for known, (_, alike), inner in zip(seen, batch, inverses, strict=True):
+                at = lacks[alike]
+                pulled = own[at] @ inner
+                diagonal = np.diag(inner)
+                shared = self.covariances[0] * known
+                left = np.diag(law) - np.einsum("kj,jl,kl->k", shared, inner, shared, optimize=True)
+                mean[at] = np.where(
+                    known, own[at] - pulled / diagonal, pulled @ self.covariances[0].T
+                )
+                variance[at] = np.where(known, 1.0 / diagonal, np.maximum(left, self.noise))
+        return mean, variance
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        law = self.covariances[0] + self.noise * np.eye(self.channels)
+        return np.asarray(np.linalg.inv(law), np.float64)
+
+
+_Moments = tuple[Floats, Floats]
+
+
+def patterns(seen: Flags) -> Iterator[tuple[Flags, NDArray[np.int64]]]:
+    """The different rows of flags (n, D), each with the positions of the rows that are it."""
+    packed = np.packbits(seen, axis=1)
+    _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(which.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(which.reshape(-1)))
+    for at, alike in zip(first, np.split(order, ends[:-1]), strict=True):
+        yield seen[at], alike
+
+
+def _inverses(law: Floats, seen: Flags) -> Floats:
+    """Inverses of a covariance (K, K) over the seen channels of each of (n, K), zero elsewhere."""
+    both = seen[:, :, None] & seen[:, None, :]
+    lone = np.eye(len(law)) * ~seen[:, None, :]  # so that the rest can be inverted too
+    return np.where(both, np.linalg.inv(np.where(both, law, 0.0) + lone), np.eye(len(law)) * ~both)
+
+
+def _windowed_any(flags: Flags, width: int) -> Flags:
+    """Whether any of `width` flags from each on is set: (n,) -> (n - width + 1,)."""
+    count = np.concatenate([[0], np.cumsum(flags)])
+    return np.asarray(count[width:] - count[: len(count) - width] > 0)
+
+
+def _toeplitz(covariances: Floats) -> Floats:
+    """Blocks (lags + 1, K, K) of E[x_t x_(t-h)'] as the covariance of a patch, oldest row first."""
+    count, channels = covariances.shape[:2]
+    whole = np.empty((count, channels, count, channels))
+    for row in range(count):
+        for other in range(count):
+            lag = row - other
+            block = covariances[abs(lag)]
+            whole[row, :, other] = block if lag >= 0 else block.T
+    return whole.reshape(count * channels, count * channels)

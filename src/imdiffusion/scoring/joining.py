@@ -1,0 +1,141 @@
+"""How channels and views become one score: a dense join that orders, a sparse test that hears.
+
+Evidence of a channel is minus the logarithm of a tail probability (`scoring.tail`), 1 in the mean
+of normal rows. Over K channels it is joined twice:
+
+    dense   mean over channels: a fault that is spread thinly over all of them
+    sparse  power mean, (mean of e^8)^(1/8): a fault of one channel among hundreds
+
+A channel without a value counts as 1, as normal: of thin rows less can be said. Views are joined by
+the mean of log(1 + score), each score in units of its own high quantile of normal rows, so that no
+single view can shout; and the sparse test is one more view of half the weight.
+Where the sparse evidence alone is beyond doubt, it lifts the row just above 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import registry
+from imdiffusion.scoring.scan import UNIT_QUANTILE
+
+Floats = NDArray[np.float64]
+
+POWER = 8
+SURE = 0.1  # share of the promise that the sparse test alone may use
+LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
+RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
+LEAST_UNIT = 1e-9
+
+
+def dense(evidence: NDArray[np.floating]) -> Floats:
+    """Mean over channels (..., K) -> (...)."""
+    return np.asarray(evidence.mean(axis=-1, dtype=np.float64))
+
+
+def sparse(evidence: NDArray[np.floating]) -> Floats:
+    """Power mean over channels (..., K) -> (...)."""
+    eighth = np.square(np.square(np.square(evidence)))
+    return np.asarray(eighth.mean(axis=-1, dtype=np.float64) ** (1.0 / POWER))
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseTable:
+    """Thresholds for every promise: which value normal scores exceed at each of `RATES`."""
+
+    thresholds: Floats
+
+    @classmethod
+    def fit(cls, scores: Floats, rule: str) -> PromiseTable:
+        """By a threshold rule of the registry, from scores of normal rows (n,); NaN is left out."""
+        threshold = registry.load("thresholds", rule)
+        found = [threshold(scores, alarm_rate=float(rate)) for rate in RATES]
+        return cls(np.maximum.accumulate(found))
+
+    def at(self, rate: float) -> float:
+        """The threshold of one promise."""
+        place = np.log(rate)
+        return float(np.interp(-place, -np.log(RATES), self.thresholds))
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Joins the scores of views and the sparse evidence of one moment, arrival or hindsight.
+
+    unit (V + 1,): of each view, and of the sparse evidence. weight (V + 1,): theirs in the join.
+    joined, alone: the thresholds of the join, and of the sparse evidence alone.
+    """
+
+    unit: Floats
+    weight: Floats
+    joined: PromiseTable
+    alone: PromiseTable
+
+    @classmethod
+    def fit(cls, views: Floats, evidence: Floats, weight: Floats, *, rule: str) -> Join:
+        """From scores of views (n, V) and sparse evidence (n,) of normal rows."""
+        every = np.concatenate([views, evidence[:, None]], axis=1)
+        unit = np.array([_unit(column) for column in every.T])
+        empty = PromiseTable(np.ones(len(RATES)))
+        join = cls(unit, np.asarray(weight, np.float64), empty, empty)
+        joined = PromiseTable.fit(join.join(views, evidence), rule)
+        return cls(unit, join.weight, joined, PromiseTable.fit(evidence, rule))
+
+    def scaled(self, factor: float) -> Join:
+        """The same join, whose thresholds of the join are that many times as high."""
+        return replace(self, joined=PromiseTable(self.joined.thresholds * factor))
+
+    def shares(self, views: Floats, evidence: Floats) -> Floats:
+        """What each view and the sparse evidence adds to the join: (n, V + 1); NaN adds nothing."""
+        every = np.concatenate([views, evidence[:, None]], axis=1)
+        known = ~np.isnan(every)
+        weight = self.weight * known
+        total = np.maximum(weight.sum(axis=1, keepdims=True), LEAST_UNIT)
+        logs = np.log1p(np.maximum(np.where(known, every, 0.0), 0.0) / self.unit)
+        return np.asarray(logs * weight / total)
+
+    def join(self, views: Floats, evidence: Floats) -> Floats:
+        """Scores of views (n, V) and sparse evidence (n,) as one (n,)."""
+        return np.asarray(self.shares(views, evidence).sum(axis=1))
+
+    def threshold(self, rate: float) -> float:
+        """The value of the join that stands for a score of 1 under a promise."""
+        return self.joined.at(rate * (1.0 - SURE))
+
+    def score(self, views: Floats, evidence: Floats, rate: float) -> Floats:
+        """The score (n,) under a promise: above 1 = anomalous."""
+        score = self.join(views, evidence) / self.threshold(rate)
+        sure = np.maximum(np.nan_to_num(evidence), 0.0) / self.alone.at(rate * SURE)
+        lifted = 1.0 + LIFT * np.log(np.maximum(sure, 1.0))
+        return np.where(sure > 1.0, np.fmax(score, lifted), score)
+
+    # -- saved
+
+    def to_dict(self, prefix: str) -> dict[str, Any]:
+        """All of it as arrays, under names that begin with the prefix."""
+        return {
+            f"{prefix}_unit": self.unit,
+            f"{prefix}_weight": self.weight,
+            f"{prefix}_joined": self.joined.thresholds,
+            f"{prefix}_alone": self.alone.thresholds,
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], prefix: str) -> Join:
+        """The join that `to_dict` describes."""
+        unit, weight, joined, alone = (
+            np.asarray(facts[f"{prefix}_{name}"], np.float64)
+            for name in ("unit", "weight", "joined", "alone")
+        )
+        return cls(unit, weight, PromiseTable(joined), PromiseTable(alone))
+
+
+def _unit(scores: Floats) -> float:
+    known = scores[np.isfinite(scores)]
+    high = float(np.quantile(known, UNIT_QUANTILE)) if len(known) else 1.0
+    return max(high, LEAST_UNIT)

@@ -1,0 +1,114 @@
+"""Scan statistics: how much evidence the best window of rows around a row holds.
+
+For every width w the mean over the w rows that end with a row, in units of normal,
+
+    a_w(t) = (mean of rows t - w + 1, ..., t - median) / (q - median)
+
+where median and q (a high quantile) are those of normal rows. At arrival a row has the largest
+a_w(t) over the widths; in hindsight the largest a_w(t') over all windows that contain it, so that
+it is judged by what followed too:
+
+    s(t) = max over w of max over t' in t, ..., t + w - 1 of a_w(t')
+
+A scan keeps the edges of what it finds to within the width that won; a mean of one width smears
+them by that width. Windows that would reach beyond the rows there are do not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+UNIT_QUANTILE = 0.99
+LEAST_UNIT = 1e-6
+
+
+def trailing_means(rows: NDArray[np.floating], widths: tuple[int, ...]) -> Floats:
+    """Means (T, W, ...) of rows (T, ...) over the w rows that end with each; NaN before row w - 1.
+
+    widths are powers of two, ascending. A sum is always made of the same halves, so that it is the
+    same to the last bit in whatever pieces the rows arrive.
+    """
+    means = np.full((len(rows), len(widths), *rows.shape[1:]), np.nan)
+    total: NDArray[np.floating] = rows
+    size = 1
+    for place, width in enumerate(widths):
+        while size < width:
+            if len(total) <= size:
+                return means
+            total, size = total[size:] + total[: len(total) - size], size * 2
+        if len(total):
+            means[width - 1 :, place] = total / width
+    return means
+
+
+def largest_ahead(values: Floats, width: int) -> Floats:
+    """Largest of values (T, ...) in rows t, ..., t + width - 1, as far as there are rows.
+
+    width is a power of two. NaN counts as nothing.
+    """
+    best, size = values, 1
+    while size < width:
+        ahead = np.full_like(best, np.nan)
+        ahead[: max(0, len(best) - size)] = best[size:]
+        best, size = np.fmax(best, ahead), size * 2
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class ScanUnits:
+    """What is normal of each width: median and unit (W, ...), at arrival and in hindsight.
+
+    The windows are the same; in hindsight the unit is of the largest over those that contain a row.
+    """
+
+    widths: tuple[int, ...]
+    median: Floats
+    arrival: Floats
+    hindsight: Floats
+
+    @classmethod
+    def fit(
+        cls, means: Floats, widths: tuple[int, ...], *, quantile: float = UNIT_QUANTILE
+    ) -> ScanUnits:
+        """From trailing means (T, W, ...) of normal rows.
+
+        quantile: of which share of normal rows a unit is the limit.
+        """
+        median = np.zeros(means.shape[1:])
+        arrival, hindsight = np.ones_like(median), np.ones_like(median)
+        for place, width in enumerate(widths):
+            known = means[width - 1 :, place]
+            if len(known) == 0:
+                continue
+            ahead = largest_ahead(means[:, place], width)
+            median[place] = np.median(known, axis=0)
+            for unit, rows in ((arrival, known), (hindsight, ahead)):
+                high = np.quantile(rows, quantile, axis=0)
+                unit[place] = np.maximum(high - median[place], LEAST_UNIT)
+        return cls(widths, median, arrival, hindsight)
+
+    def at_arrival(self, means: Floats) -> Floats:
+        """Trailing means (n, W, ...) -> the largest over the widths (n, ...); NaN where none."""
+        return _largest((means - self.median) / self.arrival)
+
+    def in_hindsight(self, means: Floats, rows: int) -> Floats:
+        """The same of the first `rows` rows, over all windows of means that contain each."""
+        best = np.full((rows, *means.shape[2:]), np.nan)
+        for place, width in enumerate(self.widths):
+            ahead = largest_ahead(means[: rows + width - 1, place], width)[:rows]
+            unit = (ahead - self.median[place]) / self.hindsight[place]
+            best = np.fmax(best, unit)
+        return best
+
+
+def _largest(values: Floats) -> Floats:
+    """Over the widths (n, W, ...) -> (n, ...), without a word about rows that have none."""
+    best = values[:, 0]
+    for place in range(1, values.shape[1]):
+        best = np.fmax(best, values[:, place])
+    return best

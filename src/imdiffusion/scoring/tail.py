@@ -1,0 +1,82 @@
+"""How unusual a residual is for its channel: minus the logarithm of its tail probability.
+
+    evidence(r) = -log P(|residual of a normal row| >= |r|)
+
+empirical for the larger part of the normal rows and exponential beyond. So a unit of evidence means
+the same for every channel, and in normal rows its mean is 1, whatever the channel is like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+KNOTS = 33  # points of the empirical part, evenly spaced in evidence
+EMPIRICAL = 0.98  # share of normal rows that it covers
+
+
+@dataclass(frozen=True, slots=True)
+class TailLaws:
+    """One law a channel. size (KNOTS, K): |residual| at the evidence of each knot, ascending.
+
+    excess (K,): |residual| beyond the last knot that adds 1 to the evidence.
+    """
+
+    size: Floats
+    excess: Floats
+
+    @classmethod
+    def fit(cls, residuals: Floats, *, least: float) -> TailLaws:
+        """From residuals of normal rows (T, K), NaN where there is none.
+
+        least: a residual too small to matter; no tail is shorter, and of a channel without any
+        residual it is the unit of all.
+        """
+        channels = residuals.shape[1]
+        size = np.empty((KNOTS, channels), np.float32)
+        excess = np.empty(channels, np.float32)
+        for channel in range(channels):
+            column = np.abs(residuals[:, channel].astype(np.float64))
+            size[:, channel], excess[channel] = _law(column[~np.isnan(column)], least)
+        return cls(size, excess)
+
+    def evidence(self, residuals: Floats) -> Floats:
+        """Residuals (n, K) -> evidence (n, K), at least 0; NaN where there is no residual."""
+        found = np.empty(residuals.shape, np.float32)
+        sizes = np.abs(residuals)
+        last = self.size[-1]
+        for channel in range(residuals.shape[1]):
+            found[:, channel] = np.interp(sizes[:, channel], self.size[:, channel], LEVELS)
+        beyond = (sizes - last) / self.excess
+        np.maximum(beyond, 0.0, out=beyond)
+        found += beyond
+        return found
+
+    def quantile(self, share: float) -> Floats:
+        """The |residual| that this share of normal rows stays below: (K,)."""
+        level = -np.log1p(-share)
+        if level > LEVELS[-1]:
+            return np.asarray(
+                self.size[-1] + self.excess * np.float32(level - LEVELS[-1]), np.float32
+            )
+        return np.array([np.interp(level, LEVELS, column) for column in self.size.T], np.float32)
+
+
+# Evidence of the knots: 0 to -log(1 - EMPIRICAL).
+LEVELS = np.linspace(0.0, -np.log1p(-EMPIRICAL), KNOTS)
+
+
+def _law(sizes: NDArray[np.float64], least: float) -> tuple[NDArray[np.float64], float]:
+    if len(sizes) == 0:
+        return least * LEVELS, least
+    knots = np.quantile(sizes, -np.expm1(-LEVELS))
+    # Of residuals that are often exactly alike the smallest evidence counts, not the largest.
+    knots = np.maximum.accumulate(knots) + least * 1e-3 * LEVELS
+    top = np.sort(sizes)[-max(3, round((1.0 - EMPIRICAL) * len(sizes))) :]
+    return np.asarray(knots, np.float64), max(
+        float((top - min(knots[-1], top[0])).mean()), 0.3 * least
+    )
