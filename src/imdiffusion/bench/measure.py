@@ -219,7 +219,12 @@ class _Attempt:
         began = time.perf_counter()
         where = f"{split.dataset} {split.entity}"
         metrics = evaluate(
-            scores, split.truth, period_s=split.period_s, where=where, seed=self.frame.group.seed
+            scores,
+            split.truth,
+            period_s=split.period_s,
+            where=where,
+            seed=self.frame.group.seed,
+            tsb_ad_window=split.tsb_ad_window,
         )
         label = split.truth.label()
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)

@@ -165,9 +165,12 @@ class CalibratedRow:
         self.detector, self.settings = detector, settings
 
     def fit(self, train: Frame) -> Self:
-        """Fit scaler and detector on all but the held-out tail, then the threshold."""
-        window = presets.preset("fast").window
-        split = held_out_from(len(train.values), window, float(self.settings["holdout"]))
+        """Fit scaler and detector on all but the held-out tail, then the threshold.
+
+        With `holdout` 0 there is no tail: what has nothing to hold out for learns from every row.
+        """
+        share, rows = float(self.settings["holdout"]), len(train.values)
+        split = held_out_from(rows, presets.preset("fast").window, share) if share else rows
         if split < 2:
             raise DataError(
                 f"the training part has {len(train.values)} rows", remedy="Give more rows."
