@@ -13,14 +13,14 @@ from imdiffusion.baselines.rows import checked_rows, fitted, unobserved
 Floats = NDArray[np.float64]
 
 _CHUNK = 512  # patches at a time: 512 x 32 x 93 float32 are 6 MB, their distances 5 MB
-FLAT = 0.1  # of a training deviation: what is added to a patch's own, so that noise stays small
+FLAT = 0.5  # of a training deviation, added to a patch's own: the noise of flat parts stays small
 
 
 class PatchNeighbours:
     """Root mean squared distance of patches of `length` rows to the nearest training patch.
 
     A patch is normalised by itself: each channel less its mean in the patch, over its deviation in
-    the patch plus .1. Of the training patches `most` are kept, evenly spaced. Patches are scored
+    the patch plus .5. Of the training patches `most` are kept, evenly spaced. Patches are scored
     every `step` rows (the last one always); a row's score is the mean over the patches that cover
     it. A missing value is left out: of the distance, which is a mean over the observed values, and
     of a training patch, where the patch's mean stands in its place.
@@ -66,7 +66,7 @@ class PatchNeighbours:
             theirs = known.astype(np.float32) @ np.square(self.patches_).T
         nearest = (theirs - 2.0 * cross).min(axis=1) + own
         count = np.maximum(known.sum(axis=1), 1)
-        return np.sqrt(np.maximum(nearest, 0.0) / count).astype(np.float64)
+        return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / count), np.float64)
 
     def _normalised(
         self, rows: Floats, starts: NDArray[np.int64]

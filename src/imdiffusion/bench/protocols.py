@@ -84,7 +84,7 @@ def evaluate(
     }
     if tsb_ad_window is not None:
         found["tsb_ad"] = {
-            "vus_pr": tsb_ad.vus_pr(label, score, tsb_ad_window),
+            "vus_pr_period": tsb_ad.vus_pr(label, score, tsb_ad_window),
             "auc_pr": ranking.auc_pr(label, score),
         }
     return found

@@ -39,11 +39,11 @@ class FolderDataSet:
     Without index.json the entities are the subfolders with either part, sorted by name: one whose
     other part is missing is an error when it is loaded, not an entity that nobody counts.
     An entry of the index with `train_rows` and without `test_rows` is normal data without a test
-    part, and no entity; one with `anomaly_rows` 0 can be loaded, and is none that `entities` lists,
-    for no ranking of its rows can be judged. index.json may also hold `period_s` and `segment_end` ("exclusive" or
-    "inclusive"). A column `timestamp` is the time of the rows, which a detector gets too; what
-    `Known.beside` names is read by nobody. NaN is a missing value, and stays one. Entities need
-    not share their channels. Raises DataError if there is no such folder.
+    part, and no entity; one with `anomaly_rows` 0 can be loaded, but `entities` does not list it,
+    for no ranking of its rows can be judged. index.json may also hold `period_s` and `segment_end`
+    ("exclusive" or "inclusive"). A column `timestamp` is the time of the rows, which a detector
+    gets too; what `Known.beside` names is read by nobody. NaN is a missing value, and stays one.
+    Entities need not share their channels. Raises DataError if there is no such folder.
     """
 
     def __init__(self, root: Path, name: str) -> None:

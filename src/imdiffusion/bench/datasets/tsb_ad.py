@@ -187,6 +187,4 @@ def _split(file: str, frame: Frame, train_rows: int, label: Any) -> Split:
         )
     plain = replace(frame, entity=file, timestamps=None, rows=None, zone=None)
     window = window_of(plain.values[:, 0].astype(np.float64))
-    return Split(
-        NAME, file, plain.slice(0, train_rows), plain, Truth(label), tsb_ad_window=window
-    )
+    return Split(NAME, file, plain.slice(0, train_rows), plain, Truth(label), tsb_ad_window=window)
