@@ -104,7 +104,7 @@ def test_what_is_hidden_of_a_training_part_does_not_move_the_coefficients_far():
 
 def test_a_patch_is_compared_by_its_shape():
     ramp = np.arange(4.0)[:, None]
-    model = PatchNeighbours(length=4, step=1).fit(ramp)
+    model = PatchNeighbours(length=4, most=1, step=1).fit(np.tile(ramp, (2, 1)))
     # (-1.5, -.5, .5, 1.5) over its deviation sqrt(1.25) plus .5; any level has the same shape.
     shape = np.array([-1.5, -0.5, 0.5, 1.5]) / (np.sqrt(1.25) + FLAT)
     np.testing.assert_allclose(model.patches_, [shape], rtol=1e-6)
@@ -138,6 +138,21 @@ def test_a_distance_is_the_least_one_worked_out_slowly_and_leaves_gaps_out():
     known = ~np.isnan(own)
     apart = [np.mean(np.square(own - one)[known]) for one in model.patches_.astype(float)]
     np.testing.assert_allclose(model.decision_function(test), np.sqrt(min(apart)), rtol=1e-4)
+
+
+def test_rows_that_were_fitted_on_do_not_find_themselves():
+    x = np.random.default_rng(2).normal(size=(200, 1))
+    model = PatchNeighbours(length=8, step=1).fit(x)
+    assert model.decision_function(x).max() < 1e-3
+    alone = model.training_scores(x)
+    assert alone.min() > 0.2
+    # The first patch has as neighbours those that start at row 8 or later.
+    away = PatchNeighbours(length=8, step=1).fit(x[8:]).decision_function(x[:8])
+    np.testing.assert_allclose(alone[0], away[0], rtol=1e-4)
+    with pytest.raises(DataError, match="at least 16 rows"):
+        PatchNeighbours(length=8).fit(x[:15])
+    nowhere = PatchNeighbours(length=8, step=1).fit(x[:16]).training_scores(x[:16])
+    assert np.isfinite(nowhere[[0, 15]]).all()  # patches 0 and 8 share no row
 
 
 def test_the_join_is_a_mean_of_logs_in_units_of_training_quantiles():

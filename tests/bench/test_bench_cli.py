@@ -134,7 +134,11 @@ def test_a_table_has_the_columns_that_are_asked_for(call, measured):
     assert (code, err) == (0, "")
     (head,) = {line for line in out.splitlines() if line.startswith("| variant")}
     titles = [cell.strip() for cell in head.strip("|").split("|")][1:4]
-    assert titles == ["delay at 1 false event a day (rows) ↓", "affiliation F1 ↑", "VUS-ROC ↑"]
+    assert titles == [
+        "delay at 1 false event a day (rows) ↓",
+        "affiliation F1 ↑",
+        "VUS-ROC, buffer 100 ↑",
+    ]
     assert "VUS-PR" not in out
     for wrong, told in (("pa_k_f1", "it belongs to paper"), ("vuspr", "vus_pr"), (" ,", "nothing")):
         code, out, err = call("tables", measured[1], "--metrics", wrong)

@@ -31,7 +31,11 @@ class Baseline(Protocol):
         """
 
     def decision_function(self, x: Floats) -> Floats:
-        """One score for each row of x (T, K): higher is worse, NaN where nothing was observed."""
+        """One score for each row of x (T, K): higher is worse, NaN where nothing was observed.
+
+        A member that finds the rows it was fitted on again, and so scores them too low, also has
+        `training_scores(x) -> (T,)`, what those rows would get if they had not been seen.
+        """
 
 
 _SIMPLE = "imdiffusion.baselines.simple"

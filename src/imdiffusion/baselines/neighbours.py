@@ -24,6 +24,9 @@ class PatchNeighbours:
     every `step` rows (the last one always); a row's score is the mean over the patches that cover
     it. A missing value is left out: of the distance, which is a mean over the observed values, and
     of a training patch, where the patch's mean stands in its place.
+
+    A row that was fitted on finds itself again, at distance 0: what is normal is to be read off
+    `training_scores`, not off the scores of those rows.
     """
 
     def __init__(self, length: int = 32, most: int = 2500, step: int = 4) -> None:
@@ -32,41 +35,59 @@ class PatchNeighbours:
         self.step = step
 
     def fit(self, x: Floats) -> PatchNeighbours:
-        """Keep normal patches of rows x (T, K); DataError with fewer rows than a patch."""
-        rows = checked_rows(x, least=self.length)
+        """Keep normal patches of rows x (T, K); DataError with fewer rows than two patches."""
+        rows = checked_rows(x, least=2 * self.length)
         count = len(rows) - self.length + 1
         starts = np.unique(np.linspace(0, count - 1, min(self.most, count)).round().astype(int))
         patches, known = self._normalised(rows, starts)
-        self.patches_ = patches * known
+        self.patches_, self.starts_ = patches * known, starts
         self.channels_ = rows.shape[1]
         return self
 
     def decision_function(self, x: Floats) -> Floats:
         """Scores (T,) of rows x (T, K); DataError with fewer rows than a patch."""
+        return self._scored(x, itself=False)
+
+    def training_scores(self, x: Floats) -> Floats:
+        """Scores (T,) of the rows that were fitted on, without what they would find of themselves.
+
+        A patch is compared with those that share no row with it; NaN where there are none.
+        """
+        return self._scored(x, itself=True)
+
+    def _scored(self, x: Floats, *, itself: bool) -> Floats:
         fitted(self, "patches_")
         rows = checked_rows(x, least=self.length, channels=self.channels_)
         count = len(rows) - self.length + 1
         starts = np.union1d(np.arange(0, count, self.step), [count - 1])
         total, covering = np.zeros(len(rows)), np.zeros(len(rows))
         for part in _chunks(starts):
-            for start, distance in zip(part, self._distance(rows, part), strict=True):
-                total[start : start + self.length] += distance
-                covering[start : start + self.length] += 1
-        return np.where(unobserved(rows), np.nan, total / covering)
+            distances = self._distance(rows, part, itself=itself)
+            for start, distance in zip(part, distances, strict=True):
+                if np.isfinite(distance):
+                    total[start : start + self.length] += distance
+                    covering[start : start + self.length] += 1
+        score = np.where(covering > 0, total / np.maximum(covering, 1), np.nan)
+        return np.where(unobserved(rows), np.nan, score)
 
-    def _distance(self, rows: Floats, starts: NDArray[np.int64]) -> Floats:
-        """Of the patches (N,) that start there; 0 for one without an observation."""
+    def _distance(self, rows: Floats, starts: NDArray[np.int64], *, itself: bool) -> Floats:
+        """Of the patches (N,) that start there; 0 without an observation, inf without a neighbour.
+
+        itself: whether the rows are those fitted on, so that patches sharing a row do not count.
+        """
         patches, known = self._normalised(rows, starts)
         seen = patches * known
         own = np.einsum("nd,nd->n", seen, seen)
-        cross = seen @ self.patches_.T
         if known.all():
             theirs = np.einsum("md,md->m", self.patches_, self.patches_)[None, :]
         else:
             theirs = known.astype(np.float32) @ np.square(self.patches_).T
-        nearest = (theirs - 2.0 * cross).min(axis=1) + own
+        apart = theirs - 2.0 * (seen @ self.patches_.T)
+        if itself:
+            apart[np.abs(starts[:, None] - self.starts_[None, :]) < self.length] = np.inf
         count = np.maximum(known.sum(axis=1), 1)
-        return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / count), np.float64)
+        nearest = np.maximum(apart.min(axis=1) + own, 0.0)
+        return np.asarray(np.sqrt(nearest / count), np.float64)
 
     def _normalised(
         self, rows: Floats, starts: NDArray[np.int64]

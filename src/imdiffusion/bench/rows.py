@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import baselines, presets, registry
+from imdiffusion.baselines.rows import scores_of_training
 from imdiffusion.bench import peers
 from imdiffusion.bench.seeds import SeedMean
 from imdiffusion.bench.split import Scores
@@ -180,7 +181,9 @@ class CalibratedRow:
         scaled = self._scaled(train)
         self.detector.fit(scaled[:split])
         # The tail has the rows before it as the context that it has in life.
-        score = np.asarray(self.detector.decision_function(scaled), np.float64)
+        score = np.array(self.detector.decision_function(scaled), np.float64)
+        if hasattr(self.detector, "training_scores"):
+            score[:split] = scores_of_training(self.detector, scaled[:split])
         if self.settings["calibrate_on"] == "holdout" and split < len(score):
             score = score[split:]
         rule = registry.load("thresholds", str(self.settings["threshold"]))
