@@ -146,7 +146,7 @@ def test_domains_and_files_of_tsb_ad_have_tables_of_their_own(call, measured, tm
     code, _, err = call("domains", out, "--among", "zscor")
     assert code == 4
     assert "'zscore'" in err
-    code, _, err = call("tsb-ad", out)
+    code, _, err = call("tsb", out)
     assert code == 3
     assert "bench run tsb_ad_m" in " ".join(err.split())
     code, told, _ = call("names")

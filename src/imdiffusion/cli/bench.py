@@ -137,8 +137,8 @@ def domains(
     terminal.emit(domains_table(read(runs), protocol=protocol, metric=metric, among=chosen))
 
 
-@app.command(epilog="imdiffusion bench tsb-ad runs.jsonl")
-def tsb_ad(ctx: typer.Context, runs: Runs) -> None:
+@app.command(epilog="imdiffusion bench tsb runs.jsonl")
+def tsb(ctx: typer.Context, runs: Runs) -> None:
     """Print TSB-AD-M's table: its protocol, beside the published values."""
     from imdiffusion.bench.record import read
     from imdiffusion.bench.tsb_ad import tsb_ad_tables
