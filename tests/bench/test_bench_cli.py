@@ -128,13 +128,44 @@ def test_every_protocol_has_tables_of_its_own(call, measured):
     assert "'paper'" in err
 
 
+def test_domains_and_files_of_tsb_ad_have_tables_of_their_own(call, measured, tmp_path):
+    root, _ = measured
+    (root / "TEP").exists() or write_set(root, "TEP", entities=("fault01",))
+    out = tmp_path / "two.jsonl"
+    words = ("run", "--sets", "SMD,TEP", "--entities", "machine-1-1,fault01", "--rows", ROWS)
+    code, _, err = call(*words, "--data", root, "--out", out, "--threads", 1, "--device", "cpu")
+    assert code == 0, err
+    code, told, err = call("domains", out, "--metric", "auc_pr")
+    assert (code, err) == (0, "")
+    assert "### AUC-PR ↑, protocol `label_free`: a domain left out" in told
+    assert "| servers |" in told
+    assert "| industry |" in told
+    code, told, _ = call("domains", out, "--among", "zscore")
+    assert code == 0
+    assert "| random |" not in told
+    code, _, err = call("domains", out, "--among", "zscor")
+    assert code == 4
+    assert "'zscore'" in err
+    code, _, err = call("tsb", out)
+    assert code == 3
+    assert "bench run tsb_ad_m" in " ".join(err.split())
+    code, told, _ = call("names")
+    assert code == 0
+    for name in ("forecast_s30", "joined_logs", "vus_pr_10", "vus_pr_period"):
+        assert name in told
+
+
 def test_a_table_has_the_columns_that_are_asked_for(call, measured):
     asked = ("tables", measured[1], "--metrics", "delay_at_1_a_day, affiliation_f1,vus_roc")
     code, out, err = call(*asked)
     assert (code, err) == (0, "")
     (head,) = {line for line in out.splitlines() if line.startswith("| variant")}
     titles = [cell.strip() for cell in head.strip("|").split("|")][1:4]
-    assert titles == ["delay at 1 false event a day (rows) ↓", "affiliation F1 ↑", "VUS-ROC ↑"]
+    assert titles == [
+        "delay at 1 false event a day (rows) ↓",
+        "affiliation F1 ↑",
+        "VUS-ROC, buffer 100 ↑",
+    ]
     assert "VUS-PR" not in out
     for wrong, told in (("pa_k_f1", "it belongs to paper"), ("vuspr", "vus_pr"), (" ,", "nothing")):
         code, out, err = call("tables", measured[1], "--metrics", wrong)

@@ -114,7 +114,7 @@ def test_a_section_a_protocol_with_table_plots_and_machine(tmp_path):
     assert "A processor, 2 cores, 8 GiB" in text
     assert "abc123+" in text
     assert "torch 2.13.0" in text
-    assert "VUS-PR&nbsp;↑" in text
+    assert "VUS-PR, buffer 100&nbsp;↑" in text
     # fast on SET: .5 + mean of 0..7 hundredths + seeds 0, 1, 2 thousandths, whose spread is .001
     assert "<td>0.536 ± 0.001</td>" in text
 

@@ -68,8 +68,8 @@ def test_a_row_over_fewer_entities_is_marked_stands_last_and_is_not_ranked():
     text = markdown(summary)
     assert line_of(text, "lucky")[1:4] == ["0.500†", "†", "1 of 3"]
     assert line_of(text, "good")[2] == "best"
-    assert "lucky (1 of 3) in VUS-PR" in text
-    assert "VUS-PR on the one entity that all have: good 0.400" in text
+    assert "lucky (1 of 3) in VUS-PR, buffer 100" in text
+    assert "VUS-PR, buffer 100 on the one entity that all have: good 0.400" in text
 
 
 def test_a_metric_undefined_on_one_entity_takes_the_row_from_that_metrics_rank_alone():

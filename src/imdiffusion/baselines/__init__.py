@@ -31,11 +31,16 @@ class Baseline(Protocol):
         """
 
     def decision_function(self, x: Floats) -> Floats:
-        """One score for each row of x (T, K): higher is worse, NaN where nothing was observed."""
+        """One score for each row of x (T, K): higher is worse, NaN where nothing was observed.
+
+        A member that finds the rows it was fitted on again, and so scores them too low, also has
+        `training_scores(x) -> (T,)`, what those rows would get if they had not been seen.
+        """
 
 
 _SIMPLE = "imdiffusion.baselines.simple"
 _LINEAR = "imdiffusion.baselines.linear"
+_RESIDUALS = "imdiffusion.baselines.residuals"
 _LEARNED = "imdiffusion.baselines.learned"
 _PYOD = "imdiffusion.baselines.pyod"
 
@@ -50,8 +55,12 @@ BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "pca_30": (f"{_LINEAR}:Pca", {"smooth": 30}),
     "mahalanobis": (f"{_LINEAR}:Mahalanobis", {}),
     "mahalanobis_30": (f"{_LINEAR}:Mahalanobis", {"smooth": 30}),
+    "forecast_s30": (f"{_RESIDUALS}:LinearForecast", {}),
+    "channel_s30": (f"{_RESIDUALS}:OtherChannels", {}),
+    "neighbours_32": ("imdiffusion.baselines.neighbours:PatchNeighbours", {}),
     "kmeans": (f"{_LEARNED}:KMeansWindows", {}),
     "isolation_forest": (f"{_LEARNED}:IsolationForestRows", {}),
+    "joined_logs": ("imdiffusion.baselines.logs:JoinedLogs", {}),
     "standardised_mean": ("imdiffusion.baselines.joined:StandardisedMean", {}),
     "lstm_ad": (f"{_PYOD}:LstmAd", {}),
     "matrix_profile": (f"{_PYOD}:MatrixProfileRows", {}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +43,12 @@ def fitted(member: object, attribute: str) -> None:
         raise NotFittedError(
             f"{type(member).__name__} has not been fitted", remedy="Call fit first."
         )
+
+
+def scores_of_training(member: Any, x: Floats) -> Floats:
+    """Scores (T,) of the rows that `member` was fitted on, as far as it can tell unseen ones."""
+    told = getattr(member, "training_scores", member.decision_function)
+    return np.asarray(told(x), np.float64)
 
 
 def mean_observed(values: Floats) -> Floats:

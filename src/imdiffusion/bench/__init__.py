@@ -16,6 +16,7 @@ from typing import Any
 
 _LAZY = {
     "bench": "imdiffusion.bench.runner",
+    "domains_table": "imdiffusion.bench.domains",
     "evaluate": "imdiffusion.bench.protocols",
     "fetch": "imdiffusion.bench.datasets",
     "generate": "imdiffusion.bench.generator",
@@ -28,6 +29,7 @@ _LAZY = {
     "Scores": "imdiffusion.bench.split",
     "Split": "imdiffusion.bench.split",
     "study": "imdiffusion.bench.studies",
+    "tsb_ad_tables": "imdiffusion.bench.tsb_ad",
     "Truth": "imdiffusion.bench.split",
     "Variant": "imdiffusion.bench.plan",
     "write_page": "imdiffusion.bench.page",

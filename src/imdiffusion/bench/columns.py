@@ -8,8 +8,10 @@ from collections.abc import Iterable
 NOTHING = "–"
 
 TITLES = {
-    "vus_pr": "VUS-PR",
-    "vus_roc": "VUS-ROC",
+    "vus_pr": "VUS-PR, buffer 100",
+    "vus_pr_10": "VUS-PR, buffer 10",
+    "vus_pr_period": "VUS-PR, buffer of a period",
+    "vus_roc": "VUS-ROC, buffer 100",
     "auc_pr": "AUC-PR",
     "r_auc_pr": "R-AUC-PR",
     "r_auc_roc": "R-AUC-ROC",
@@ -62,12 +64,18 @@ PROTOCOLS = {
     "oracle": "The threshold is the best one for the labels of the test part: no user has those.",
     "paper": "The paper's own: point-adjusted, threshold and votes chosen on the labels of the "
     "test part. Noise scores high here: read every number beside the random row.",
+    "tsb_ad": "TSB-AD's own: fitted on the first rows of a file, all of its rows ranked; VUS-PR "
+    "with buffers up to the period of the first channel.",
 }
 # The columns of a page, as far as the runs have them; the first one sorts and ranks.
 HEADLINE = {
-    "label_free": ("vus_pr", "auc_pr", "r_auc_pr", "event_f1", "false_alarms_per_1000", "add"),
+    "label_free": (
+        *("vus_pr", "vus_pr_10", "auc_pr", "r_auc_pr"),
+        *("event_f1", "false_alarms_per_1000", "add"),
+    ),
     "oracle": ("f1", "event_f1", "add"),
     "paper": ("f1", "precision", "recall", "r_auc_pr", "add"),
+    "tsb_ad": ("vus_pr_period", "auc_pr"),
 }
 
 

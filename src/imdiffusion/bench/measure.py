@@ -217,10 +217,9 @@ class _Attempt:
     def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
         self.stage = "evaluate"
         began = time.perf_counter()
-        where = f"{split.dataset} {split.entity}"
-        metrics = evaluate(
-            scores, split.truth, period_s=split.period_s, where=where, seed=self.frame.group.seed
-        )
+        known: dict[str, Any] = {"period_s": split.period_s, "tsb_ad_window": split.tsb_ad_window}
+        where, seed = f"{split.dataset} {split.entity}", self.frame.group.seed
+        metrics = evaluate(scores, split.truth, where=where, seed=seed, **known)
         label = split.truth.label()
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
         self.seconds["evaluate"] = time.perf_counter() - began

@@ -1,8 +1,9 @@
-"""Three protocols on one run, never mixed: without labels, as an oracle, and as the paper.
+"""Protocols on one run, never mixed: without labels, as an oracle, as the paper, as TSB-AD.
 
     label_free   ranking of the rows, and the alarm `score > 1` that a user gets
     oracle       the threshold with the best plain F1, chosen on the test labels
     paper        what the released code reports: point-adjusted, everything chosen on the labels
+    tsb_ad       VUS-PR as TSB-AD defines it, of its own files alone
 
 A metric that is not defined (no alarm for a precision, no period for a delay a day, no causes for
 the channels) is NaN, and its key is there all the same.
@@ -16,7 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.bench.metrics import channels, delay, events, points, range_based, ranking
+from imdiffusion.bench.metrics import (
+    channels,
+    delay,
+    events,
+    points,
+    range_based,
+    ranking,
+    tsb_ad,
+)
 from imdiffusion.bench.metrics.affiliation import affiliation
 from imdiffusion.bench.metrics.segments import (
     NAN,
@@ -38,13 +47,20 @@ FIXED_SHARE = 0.02
 
 
 def evaluate(
-    scores: Scores, truth: Truth, *, period_s: float | None, where: str, seed: int = 0
+    scores: Scores,
+    truth: Truth,
+    *,
+    period_s: float | None,
+    where: str,
+    seed: int = 0,
+    tsb_ad_window: int | None = None,
 ) -> dict[str, Results]:
-    """{"label_free", "oracle", "paper"}, each metric by metric.
+    """{"label_free", "oracle", "paper"}, each metric by metric; and "tsb_ad" where it has a window.
 
     The labels are read here, once, and by nothing before; so are the causes, where there are
     channel scores. period_s: seconds between rows, None = unknown. where: "SMD machine-1-2", for
-    messages. seed: of the order within tied scores (`metrics/range_based.py`).
+    messages. seed: of the order within tied scores (`metrics/range_based.py`). tsb_ad_window: the
+    largest buffer of TSB-AD's measure (`metrics/tsb_ad.py`).
     Raises DataError for labels that do not fit the scores and for scores that are all NaN, and
     whatever the truth raises.
     """
@@ -58,7 +74,7 @@ def evaluate(
     causes: list[Cause] = []
     if scores.channel_scores is not None and truth.causes is not None:
         causes = truth.causes()
-    return {
+    found = {
         "label_free": {
             **label_free(label, score, period_s=period_s, seed=seed),
             **_channels(scores.channel_scores, causes),
@@ -66,6 +82,12 @@ def evaluate(
         "oracle": oracle(label, score),
         "paper": paper(label, score, scores.step_errors, seed=seed),
     }
+    if tsb_ad_window is not None:
+        found["tsb_ad"] = {
+            "vus_pr_period": tsb_ad.vus_pr(label, score, tsb_ad_window),
+            "auc_pr": ranking.auc_pr(label, score),
+        }
+    return found
 
 
 def label_free(label: Flags, score: Floats, *, period_s: float | None, seed: int = 0) -> Results:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import baselines, presets, registry
+from imdiffusion.baselines.rows import scores_of_training
 from imdiffusion.bench import peers
 from imdiffusion.bench.seeds import SeedMean
 from imdiffusion.bench.split import Scores
@@ -165,9 +166,12 @@ class CalibratedRow:
         self.detector, self.settings = detector, settings
 
     def fit(self, train: Frame) -> Self:
-        """Fit scaler and detector on all but the held-out tail, then the threshold."""
-        window = presets.preset("fast").window
-        split = held_out_from(len(train.values), window, float(self.settings["holdout"]))
+        """Fit scaler and detector on all but the held-out tail, then the threshold.
+
+        With `holdout` 0 there is no tail: what has nothing to hold out for learns from every row.
+        """
+        share, rows = float(self.settings["holdout"]), len(train.values)
+        split = held_out_from(rows, presets.preset("fast").window, share) if share else rows
         if split < 2:
             raise DataError(
                 f"the training part has {len(train.values)} rows", remedy="Give more rows."
@@ -177,7 +181,9 @@ class CalibratedRow:
         scaled = self._scaled(train)
         self.detector.fit(scaled[:split])
         # The tail has the rows before it as the context that it has in life.
-        score = np.asarray(self.detector.decision_function(scaled), np.float64)
+        score = np.array(self.detector.decision_function(scaled), np.float64)
+        if hasattr(self.detector, "training_scores"):
+            score[:split] = scores_of_training(self.detector, scaled[:split])
         if self.settings["calibrate_on"] == "holdout" and split < len(score):
             score = score[split:]
         rule = registry.load("thresholds", str(self.settings["threshold"]))

@@ -10,6 +10,7 @@ from imdiffusion.errors import DataError
 
 CONCATENATED = "-concatenated"
 GENERATED = "generated"
+TSB_AD_M = "tsb_ad_m"
 
 
 class Source(Protocol):
@@ -34,7 +35,8 @@ def needs_folder(name: str) -> bool:
 def open_source(name: str, root: Path | None) -> Source:
     """The data set of this name.
 
-    "SMD" is a folder under root, "SMAP-concatenated" all its entities as one series, and
+    "SMD" is a folder under root, "SMAP-concatenated" all its entities as one series,
+    "tsb_ad_m" the files of TSB-AD-M, rebuilt from root or read where root is their folder, and
     "generated:coupling=0.8,noise=0.1" comes from the generator. Raises ConfigError, DataError.
     """
     if not needs_folder(name):
@@ -48,5 +50,9 @@ def open_source(name: str, root: Path | None) -> Source:
             f"data set {name} needs the folder of the benchmark data",
             remedy="Name it with --data or in IMDIFFUSION_DATA.",
         )
+    if name == TSB_AD_M:
+        from imdiffusion.bench.datasets.tsb_ad import TsbAdM
+
+        return TsbAdM(root)
     plain = name.removesuffix(CONCATENATED)
     return open_dataset(plain, root, concatenated=plain != name)

@@ -37,7 +37,8 @@ class Truth:
 class Split:
     """One entity: `train` and `test` share channels; truth is about the rows of `test`.
 
-    period_s: seconds between rows, None where the source does not say.
+    period_s: seconds between rows, None where the source does not say. tsb_ad_window: the largest
+    buffer of VUS where the series is judged as TSB-AD judges it too; None elsewhere.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Split:
     test: Frame
     truth: Truth
     period_s: float | None = None
+    tsb_ad_window: int | None = None
 
 
 def digest_of(split: Split, label: NDArray[np.bool_]) -> str:

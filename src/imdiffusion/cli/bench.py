@@ -9,6 +9,7 @@ import typer
 
 from imdiffusion.cli.bench_options import (
     Again,
+    Among,
     Data,
     Entities,
     Every,
@@ -114,6 +115,36 @@ def paper(ctx: typer.Context, runs: Runs) -> None:
 
     terminal: Terminal = ctx.obj
     terminal.emit(paper_table(list(read(runs))))
+
+
+@app.command(epilog="imdiffusion bench domains runs.jsonl --among fast,forecast_s30,joined_logs")
+def domains(
+    ctx: typer.Context,
+    runs: Runs,
+    protocol: Annotated[str, typer.Option(help="One of label_free, oracle and paper.")] = (
+        "label_free"
+    ),
+    metric: Annotated[str, typer.Option(help="What chooses and judges.")] = "vus_pr",
+    among: Among = None,
+) -> None:
+    """Print what is chosen with each domain left out, and its value on that domain."""
+    from imdiffusion.bench.domains import domains_table
+    from imdiffusion.bench.record import read
+    from imdiffusion.cli.bench_plan import words
+
+    terminal: Terminal = ctx.obj
+    chosen = () if among is None else words("--among", among)
+    terminal.emit(domains_table(read(runs), protocol=protocol, metric=metric, among=chosen))
+
+
+@app.command(epilog="imdiffusion bench tsb runs.jsonl")
+def tsb(ctx: typer.Context, runs: Runs) -> None:
+    """Print TSB-AD-M's table: its protocol, beside the published values."""
+    from imdiffusion.bench.record import read
+    from imdiffusion.bench.tsb_ad import tsb_ad_tables
+
+    terminal: Terminal = ctx.obj
+    terminal.emit(tsb_ad_tables(read(runs)))
 
 
 @app.command(epilog="imdiffusion bench page runs.jsonl --out bench.html")

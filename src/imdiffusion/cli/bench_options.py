@@ -15,7 +15,7 @@ Data = Annotated[
         "--data",
         metavar="FOLDER",
         envvar="IMDIFFUSION_DATA",
-        help="Folder that holds SMD, GCP, ASD, MSL, SMAP, ...",
+        help="Folder that holds SMD, GCP, ASD, MSL, SMAP, ... or, for tsb_ad_m, its files.",
         show_default=False,
     ),
 ]
@@ -51,6 +51,10 @@ Entities = Annotated[
 Metrics = Annotated[
     str | None,
     _listed("--metrics", help="Columns, instead of the usual; the first one ranks."),
+]
+Among = Annotated[
+    str | None,
+    _listed("--among", help="Variants that may be chosen, instead of all that are whole."),
 ]
 Rows = Annotated[
     str | None, _listed("--rows", help="Detectors, instead of all of the plan's; its own settings.")

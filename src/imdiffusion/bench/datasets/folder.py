@@ -38,8 +38,12 @@ class FolderDataSet:
 
     Without index.json the entities are the subfolders with either part, sorted by name: one whose
     other part is missing is an error when it is loaded, not an entity that nobody counts.
-    index.json may also hold `period_s` and `segment_end` ("exclusive" or "inclusive"). A column
-    `timestamp` is read as the time of the rows. Raises DataError if there is no such folder.
+    An entry of the index with `train_rows` and without `test_rows` is normal data without a test
+    part, and no entity; one with `anomaly_rows` 0 can be loaded, but `entities` does not list it,
+    for no ranking of its rows can be judged. index.json may also hold `period_s` and `segment_end`
+    ("exclusive" or "inclusive"). A column `timestamp` is the time of the rows, which a detector
+    gets too; what `Known.beside` names is read by nobody. NaN is a missing value, and stays one.
+    Entities need not share their channels. Raises DataError if there is no such folder.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -53,11 +57,21 @@ class FolderDataSet:
 
     def entities(self) -> list[str]:
         """The entities in the order of the index; DataError for a bad index, or no entity."""
+        calm = {
+            entry["name"]
+            for entry in (self._index() or {}).get("entities", [])
+            if isinstance(entry, dict) and entry.get("anomaly_rows") == 0
+        }
+        return [name for name in self.recordings() if name not in calm] or self.recordings()
+
+    def recordings(self) -> list[str]:
+        """All that have a test part, with anomalies in it or not; raises as `entities`."""
         index = self._index()
         if index is None:
             names = sorted({path.parent.name for path in _parts_in(self.folder)})
         else:
-            names = [_name_in(entry, self.folder / INDEX) for entry in index.get("entities", [])]
+            entries = [entry for entry in index.get("entities", []) if not _only_trains(entry)]
+            names = [_name_in(entry, self.folder / INDEX) for entry in entries]
         if not names:
             raise DataError(
                 f"the data set {self.name} has no entity: nothing like <entity>/{TRAIN} in "
@@ -73,7 +87,7 @@ class FolderDataSet:
         missing, empty, unreadable or not what SHA256SUMS says (where there is one), and for a test
         part with other channels than the train part.
         """
-        names = self.entities()
+        names = self.recordings()
         if entity not in names:
             raise DataError(
                 f"the data set {self.name} has no entity {entity!r}", remedy=nearest(entity, names)
@@ -144,7 +158,7 @@ class FolderDataSet:
                     f"{where}: the {part} part has no rows ({path})",
                     remedy="Give a file with rows, or leave this entity out.",
                 )
-            ignored = (LABEL,) if LABEL in held else ()
+            ignored = tuple(name for name in (LABEL, *self._known().beside) if name in held)
             options = FileOptions(layout="wide", entity_column="", ignore_columns=ignored)
             frame = cast(Frame, read(path, options))
         except (pa.ArrowException, OSError) as error:
@@ -220,6 +234,11 @@ def available(root: Path) -> list[str]:
 def _parts_in(folder: Path) -> Iterator[Path]:
     """The train and test files of the subfolders."""
     return chain(folder.glob(f"*/{TRAIN}"), folder.glob(f"*/{TEST}"))
+
+
+def _only_trains(entry: Any) -> bool:
+    """Whether an index counts the rows of a training part and knows of no test part."""
+    return isinstance(entry, dict) and "train_rows" in entry and "test_rows" not in entry
 
 
 def _name_in(entry: Any, path: Path) -> str:

@@ -44,7 +44,7 @@ class Joined:
             raise DataError(
                 f"the data set {self.name} has no entity {entity!r}", remedy=nearest(entity, [ALL])
             )
-        splits = [self._dataset.load(name) for name in self._dataset.entities()]
+        splits = [self._dataset.load(name) for name in self._dataset.recordings()]
         for split in splits[1:]:
             if split.train.channels != splits[0].train.channels:
                 raise DataError(

@@ -34,6 +34,7 @@ from imdiffusion.bench.metrics.segments import (
 from imdiffusion.errors import DataError, MissingExtraError
 
 BUFFER = 100  # rows, for R-AUC and for the largest of VUS
+SMALL = 10  # rows, for a second VUS: of short anomalies close together 100 rows make one
 THRESHOLDS = 250
 
 
@@ -41,6 +42,9 @@ def surface(
     label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0
 ) -> dict[str, float]:
     """r_auc_pr, r_auc_roc, vus_pr and vus_roc at once, for the price of one volume.
+
+    vus_pr_10 is the part of it up to a buffer of 10; there too if `buffer` is smaller, and then
+    equal to vus_pr.
 
     label bool (T,) with normal and anomalous rows, score (T,), buffer in rows (at least 0).
     Raises DataError for shapes that differ and for a label that is all alike.
@@ -53,6 +57,7 @@ def surface(
         "r_auc_roc": float(areas[-1, 1]),
         "vus_pr": float(mean[0]),
         "vus_roc": float(mean[1]),
+        f"vus_pr_{SMALL}": float(areas[: SMALL + 1, 0].mean()),
     }
 
 
