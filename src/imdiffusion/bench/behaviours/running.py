@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imdiffusion.bench import provenance
-from imdiffusion.bench.behaviours.detectors import Fitted, fitter, known, settings_of
+from imdiffusion.bench.behaviours.detectors import USUAL, Fitted, fitter, known, settings_of
 from imdiffusion.bench.behaviours.dials import SystemDials
 from imdiffusion.bench.behaviours.measuring import measure_faults, measure_outside
 from imdiffusion.bench.behaviours.scenarios import SCENARIOS, scenario
@@ -39,13 +39,13 @@ class Question:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Detectors that this version does not have."""
-        return tuple(name for name in self.detectors if not known(name))
+        """Usual detectors that this version does not have: left out, and said."""
+        return tuple(name for name in self.detectors if name in USUAL and not known(name))
 
     @property
     def present(self) -> tuple[str, ...]:
-        """Those that it has."""
-        return tuple(name for name in self.detectors if known(name))
+        """The others."""
+        return tuple(name for name in self.detectors if name not in self.absent)
 
     @property
     def total(self) -> int:
@@ -60,7 +60,8 @@ def run_behaviours(
 
     status "ok" has `faults` (one measure each) and `outside`; "impossible" says why the scenario
     cannot exist under the dials; "failed" has the error and the stage. A detector never sees where
-    the faults are. Raises ConfigError for an unknown scenario or setting before anything is made.
+    the faults are. Raises ConfigError for an unknown detector, scenario or setting before anything
+    is made.
     """
     for name in question.scenarios:
         scenario(name)
