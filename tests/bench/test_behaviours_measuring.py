@@ -125,6 +125,7 @@ def record(detector, scenario, *faults, status="ok", **more):
         **head,
         "faults": list(faults),
         "outside": {**outside, "promised": 0.001},
+        "warnings": ["a gap"] if scenario == "clean" else [],
         "fit_s": 1.5,
     }
 
@@ -176,6 +177,7 @@ def test_tables_say_what_was_found_and_what_was_not_measured():
     assert "| `fast` | 2 of 3 | 1 of 2 | 3 | 3 | 6 | 0.25 | 0.10 % | 25.00 % | 25.00 %" in text
     assert "- lag cannot exist: one channel. Set more." in text
     assert "- `random`, clean, seed 0: fit failed: E: a b < c" in text
+    assert "- `fast`, clean: a gap" in text
     assert "NOT MEASURED" not in text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +13,10 @@ from imdiffusion import ImDiffusion, baselines, presets, registry
 from imdiffusion.baselines.simple import Random
 from imdiffusion.bench import rows
 from imdiffusion.bench.behaviours.measuring import Floats, Told, Verdict
-from imdiffusion.bench.behaviours.series import Series
+from imdiffusion.bench.behaviours.series import TestPart
 from imdiffusion.data.frame import Frame, regularize
 from imdiffusion.errors import ConfigError
-from imdiffusion.scoring.event import find_events
+from imdiffusion.scoring.event import Event, find_events
 from imdiffusion.settings import Scalar
 
 # What stands in a table unless others are asked for; `linear` where the table of presets has it.
@@ -37,8 +37,8 @@ CONTEXT = 60  # rows up to and with the one that a one-liner scores at arrival
 class Fitted(Protocol):
     """A detector that was fitted on the training part of a scenario."""
 
-    def verdict(self, series: Series) -> Verdict:
-        """What it says of the test part; it never sees where the faults are."""
+    def verdict(self, part: TestPart) -> Verdict:
+        """What it says of a test part."""
 
 
 Fit = Callable[[Frame], Fitted]
@@ -85,23 +85,14 @@ class _Preset:
         given: dict[str, Any] = dict(settings)
         self.detector = ImDiffusion(preset=name, seed=seed, device=device, **given).fit(train)
 
-    def verdict(self, series: Series) -> Verdict:
-        analysis = self.detector.analyze(series.test)
-        arrival = self.detector.decision_function(series.test, at="arrival")
-        place = _places(analysis.frame, series)
-        number = {name: k for k, name in enumerate(series.test.channels)}
+    def verdict(self, part: TestPart) -> Verdict:
+        analysis = self.detector.analyze(part.frame)
+        arrival = self.detector.decision_function(part.frame, at="arrival")
+        place = _places(analysis.frame, part)
         return Verdict(
-            alarm=_on_grid(analysis.alarm.astype(np.float64), place, series) > 0,
-            arrival=_on_grid(arrival, series.positions, series),
-            events=tuple(
-                Told(
-                    int(place[one.start]),
-                    int(place[one.end - 1]) + 1,
-                    float(one.score),
-                    tuple(number[name] for name in one.channels if name in number),
-                )
-                for one in analysis.events
-            ),
+            alarm=_on_grid(analysis.alarm.astype(np.float64), place, part) > 0,
+            arrival=_on_grid(arrival, part.positions, part),
+            events=_told(analysis.events, place, part.frame.channels),
             promised=float(self.detector.settings_.alarm_rate),
         )
 
@@ -114,9 +105,9 @@ class _OneLiner:
         self.row = rows.make(name, self.settings, seed=seed)
         self.row.fit(regularize(train))
 
-    def verdict(self, series: Series) -> Verdict:
-        frame = regularize(series.test)
-        place = _places(frame, series)
+    def verdict(self, part: TestPart) -> Verdict:
+        frame = regularize(part.frame)
+        place = _places(frame, part)
         found = self.row.score(frame)
         channel_scores = found.channel_scores
         nothing = np.full(frame.values.shape, np.nan)
@@ -128,20 +119,11 @@ class _OneLiner:
             frame.channels,
             merge_gap=presets.PAPER.merge_gap,
         )
-        number = {name: k for k, name in enumerate(frame.channels)}
-        blind = channel_scores is None
+        named = () if channel_scores is None else frame.channels
         return Verdict(
-            alarm=_on_grid(found.score, place, series) > 1.0,
-            arrival=_on_grid(self._arrival(frame, found.score), place, series),
-            events=tuple(
-                Told(
-                    int(place[one.start]),
-                    int(place[one.end - 1]) + 1,
-                    one.score,
-                    () if blind else tuple(number[name] for name in one.channels),
-                )
-                for one in events
-            ),
+            alarm=_on_grid(found.score, place, part) > 1.0,
+            arrival=_on_grid(self._arrival(frame, found.score), place, part),
+            events=_told(events, place, named),
             promised=float(self.settings["alarm_rate"]),
         )
 
@@ -156,16 +138,32 @@ class _OneLiner:
         return score
 
 
-def _places(frame: Frame, series: Series) -> NDArray[np.int64]:
+def _told(
+    events: Sequence[Event], place: NDArray[np.int64], channels: tuple[str, ...]
+) -> tuple[Told, ...]:
+    """Events in rows of the whole grid and positions of channels; none that `channels` lacks."""
+    number = {name: k for k, name in enumerate(channels)}
+    return tuple(
+        Told(
+            int(place[one.start]),
+            int(place[one.end - 1]) + 1,
+            float(one.score),
+            tuple(number[name] for name in one.channels if name in number),
+        )
+        for one in events
+    )
+
+
+def _places(frame: Frame, part: TestPart) -> NDArray[np.int64]:
     """The row of the whole grid of each row of a frame that has timestamps."""
     if frame.timestamps is None:
         return np.arange(frame.length, dtype=np.int64)
-    nanoseconds = (frame.timestamps - series.times[0]).astype(np.int64)
-    return np.asarray(np.rint(nanoseconds / (series.period_s * 1e9)), np.int64)
+    nanoseconds = (frame.timestamps - part.times[0]).astype(np.int64)
+    return np.asarray(np.rint(nanoseconds / (part.period_s * 1e9)), np.int64)
 
 
-def _on_grid(values: Floats, place: NDArray[np.int64], series: Series) -> Floats:
+def _on_grid(values: Floats, place: NDArray[np.int64], part: TestPart) -> Floats:
     """Values of rows at their places in the whole grid, NaN where there is none."""
-    grid = np.full(len(series.times), math.nan)
+    grid = np.full(len(part.times), math.nan)
     grid[place] = values
     return grid

@@ -82,7 +82,7 @@ def trend(scene: Scene) -> list[Cause]:
 
 
 def drift(scene: Scene) -> list[Cause]:
-    """The same six times as slowly."""
+    """The same as a trend, six times as slowly."""
     return _ramp(scene, "drift")
 
 

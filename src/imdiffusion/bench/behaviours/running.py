@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +19,8 @@ from imdiffusion.bench.behaviours.detectors import USUAL, Fitted, fitter, known,
 from imdiffusion.bench.behaviours.dials import SystemDials
 from imdiffusion.bench.behaviours.measuring import measure_faults, measure_outside
 from imdiffusion.bench.behaviours.scenarios import SCENARIOS, scenario
-from imdiffusion.bench.behaviours.series import Series, make_series
+from imdiffusion.bench.behaviours.series import make_series
+from imdiffusion.bench.split import Cause
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError, ImDiffusionWarning
 from imdiffusion.settings import Scalar
@@ -101,21 +104,44 @@ def document(question: Question, records: Sequence[Record]) -> Record:
     return plain
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A fitted detector, the seconds it took, and the warnings it gave."""
+
+    fitted: Fitted
+    seconds: float
+    told: tuple[str, ...]
+
+
 class _Fits:
-    """The last fit, kept for the next scenario whose training part has the same bits."""
+    """Fits, each kept for the scenarios whose training part has the same bits."""
 
     def __init__(self, fit: Callable[[Frame], Fitted]) -> None:
         self.fit = fit
-        self.by_training: dict[int, tuple[Fitted, float]] = {}
+        self.by_training: dict[bytes, _Fit] = {}
 
-    def of(self, train: Frame) -> tuple[Fitted, float]:
-        """The fitted detector and the seconds its fit took."""
-        key = hash(np.ascontiguousarray(train.values).tobytes())
+    def of(self, train: Frame) -> _Fit:
+        """The fit on this training part."""
+        key = hashlib.sha256(np.ascontiguousarray(train.values).tobytes()).digest()
         if key not in self.by_training:
             began = time.perf_counter()
-            fitted = self.fit(train)
-            self.by_training[key] = (fitted, time.perf_counter() - began)
+            with _listening() as told:
+                fitted = self.fit(train)
+            self.by_training[key] = _Fit(fitted, time.perf_counter() - began, _texts(told))
         return self.by_training[key]
+
+
+@contextmanager
+def _listening() -> Iterator[list[warnings.WarningMessage]]:
+    """The library's warnings as a list; those of others are passed over."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ImDiffusionWarning)
+        yield caught
+
+
+def _texts(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(one.message) for one in caught))
 
 
 def _measured(name: str, dials: SystemDials, seed: int, fits: _Fits) -> Record:
@@ -124,36 +150,32 @@ def _measured(name: str, dials: SystemDials, seed: int, fits: _Fits) -> Record:
     except ConfigError as error:
         return {"status": "impossible", "why": str(error)}
     stage = "fit"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", ImDiffusionWarning)
-        try:
-            fitted, fit_s = fits.of(series.train)
-            stage = "score"
-            began = time.perf_counter()
-            verdict = fitted.verdict(series)
-            score_s = time.perf_counter() - began
-        except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
-            told = {"type": type(error).__name__, "message": str(error)}
-            return {"status": "failed", "stage": stage, "error": told}
+    try:
+        fit = fits.of(series.train)
+        stage = "score"
+        began = time.perf_counter()
+        with _listening() as told:
+            verdict = fit.fitted.verdict(series.unlabelled)
+        score_s = time.perf_counter() - began
+    except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+        what = {"type": type(error).__name__, "message": str(error)}
+        return {"status": "failed", "stage": stage, "error": what}
+    faults = measure_faults(verdict, series.faults, len(series.test.channels))
     return {
         "status": "ok",
         "faults": [
-            {**_place(series, at), **asdict(one)}
-            for at, one in enumerate(
-                measure_faults(verdict, series.faults, len(series.test.channels))
-            )
+            {**_place(fault), **asdict(one)}
+            for fault, one in zip(series.faults, faults, strict=True)
         ],
         "outside": asdict(measure_outside(verdict, series.faults, period_s=series.period_s)),
         "events": [{"start": one.start, "end": one.end} for one in verdict.events],
-        "warnings": list(dict.fromkeys(str(one.message) for one in caught)),
-        "fit_s": round(fit_s, 3),
+        "warnings": list(dict.fromkeys([*fit.told, *_texts(told)])),
+        "fit_s": round(fit.seconds, 3),
         "score_s": round(score_s, 3),
     }
 
 
-def _place(series: Series, at: int) -> Record:
-    fault = series.faults[at]
+def _place(fault: Cause) -> Record:
     return {"start": fault.start, "end": fault.end, "channels": sorted(fault.channels)}
 
 

@@ -17,6 +17,21 @@ from imdiffusion.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class TestPart:
+    """A test part without a word of where its faults are: all that a detector gets to score.
+
+    times (T,) is the whole grid of rows; positions[i] is the row of that grid of row i of `frame`.
+    """
+
+    __test__ = False  # not a class of tests, whatever pytest may think
+
+    frame: Frame
+    times: NDArray[np.datetime64]
+    positions: NDArray[np.int64]
+    period_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """One scenario made for one seed.
 
@@ -34,6 +49,11 @@ class Series:
     faults: tuple[Cause, ...]
     period_s: int
 
+    @property
+    def unlabelled(self) -> TestPart:
+        """The test part without its faults."""
+        return TestPart(self.test, self.times, self.positions, self.period_s)
+
 
 def make_series(name: str, dials: SystemDials, *, seed: int = 0) -> Series:
     """The series of a scenario: the same dials and seed, the same bits.
@@ -50,7 +70,10 @@ def make_series(name: str, dials: SystemDials, *, seed: int = 0) -> Series:
     nature = Nature(dials, seed, asked.special)
     test, train = _scene(nature, "test", name), _scene(nature, "train", name)
     normal = test.values.copy()
-    faults = asked.fault(test)
+    try:
+        faults = asked.fault(test)
+    except ConfigError as error:  # there is no room for it
+        raise ConfigError(f"{name} cannot exist: {error.what}", remedy=error.remedy) from error
     if asked.dirty is not None:
         asked.dirty(train, faults)
     for part, of in (("train", train), ("test", test)):

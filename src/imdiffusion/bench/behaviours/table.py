@@ -1,4 +1,4 @@
-"""The Markdown of a run: found by whom, each detector in one line, and each under every scenario."""
+"""The Markdown of a run: found by whom, each detector in a line, and each under every scenario."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables(document: Mapping[str, Any]) -> str:
         parts += ["## Every detector over all scenarios", _lines(records, detectors)]
         for name in detectors:
             parts += [f"## `{name}`", _one_detector(found, name, scenarios)]
-        parts += _troubles(records)
+        parts += [*_troubles(records), *_warned(records)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -139,6 +139,22 @@ def _troubles(records: Sequence[Record]) -> list[str]:
     if not lines:
         return []
     return ["## Not measured", "\n".join(dict.fromkeys(lines))]
+
+
+def _warned(records: Sequence[Record]) -> list[str]:
+    """What detectors warned of, and in which scenarios; each text once a detector."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for one in records:
+        for text in one.get("warnings", ()):
+            where.setdefault((one["detector"], " ".join(text.split())), []).append(one["scenario"])
+    if not where:
+        return []
+    every = len(names(records, "scenario"))
+    lines = []
+    for (name, text), scenarios in where.items():
+        some = list(dict.fromkeys(scenarios))
+        lines.append(f"- `{name}`, {'all' if len(some) == every else ', '.join(some)}: {text}")
+    return ["## Warnings", "\n".join(lines)]
 
 
 def _count(cell: Cell, name: str) -> str:
