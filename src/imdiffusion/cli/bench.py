@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imdiffusion.cli.bench_behaviours import EXAMPLES as OF_BEHAVIOURS
+from imdiffusion.cli.bench_behaviours import behaviours
 from imdiffusion.cli.bench_options import (
     Again,
     Among,
@@ -33,6 +35,7 @@ from imdiffusion.errors import DataError, UsageError
 app = typer.Typer(
     help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
 )
+app.command(epilog=OF_BEHAVIOURS)(behaviours)
 
 
 @app.command(epilog="imdiffusion bench run one_liners --data data/ --out runs.jsonl --jobs 2")

@@ -53,7 +53,7 @@ def asked_plan(
         asked.name,
         asked.datasets if sets is None else _data_sets("--sets", sets),
         _with_settings(variants, overrides or ()),
-        asked.seeds if seeds is None else _seeds(seeds),
+        asked.seeds if seeds is None else seeds_of(seeds),
         asked.entities,
         own,
     )
@@ -83,7 +83,7 @@ def _data_sets(option: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found))) or words(option, text)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
     """ "0-2,7" -> (0, 1, 2, 7)."""
     found: list[int] = []
     for word in words("--seeds", text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from imdiffusion import registry
 from imdiffusion.errors import ConfigError
@@ -17,7 +17,7 @@ SEASONAL = frozenset({"missing_season", "frequency"})
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
 
 
-def _dial(
+def dial(
     default: Dial,
     meaning: str,
     *,
@@ -25,6 +25,7 @@ def _dial(
     high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
+    """A field of a class of dials: its default, its meaning, and what it may be."""
     return field(
         default=default,
         metadata={"meaning": meaning, "low": low, "high": high, "choices": choices},
@@ -44,46 +45,44 @@ class Dials:
     White noise and drift come on top.
     """
 
-    rows_train: int = _dial(3000, "rows of the training part", low=50, high=1_000_000)
-    rows_test: int = _dial(3000, "rows of the test part", low=50, high=1_000_000)
-    channels: int = _dial(6, "channels K", low=1, high=1000)
-    temporal: float = _dial(
+    rows_train: int = dial(3000, "rows of the training part", low=50, high=1_000_000)
+    rows_test: int = dial(3000, "rows of the test part", low=50, high=1_000_000)
+    channels: int = dial(6, "channels K", low=1, high=1000)
+    temporal: float = dial(
         0.9, "order in time: correlation of neighbouring rows; 0 = white", low=0.0, high=0.995
     )
-    temporal_kind: str = _dial(
+    temporal_kind: str = dial(
         "ar",
         "memory that fades (AR(1)) or swings (AR(2) with that pole radius, periods of 10 to 40)",
         choices=("ar", "oscillator"),
     )
-    coupling: float = _dial(
+    coupling: float = dial(
         0.7, "share of the variance beside the season that comes from shared latents", low=0, high=1
     )
-    coupling_kind: str = _dial(
+    coupling_kind: str = dial(
         "linear",
         "shared latents enter as weighted sums, or so that no two channels correlate",
         choices=("linear", "nonlinear"),
     )
-    noise: float = _dial(0.1, "white noise, in standard deviations of the signal", low=0, high=10)
-    seasonality: float = _dial(
-        0.3, "share of the signal's variance that is a season", low=0, high=1
-    )
-    period: int = _dial(50, "rows of one season", low=4, high=100_000)
-    anomaly: str = _dial("mixed", "kind of anomaly; mixed: all in turn", choices=(*KINDS, "mixed"))
-    anomaly_share: float = _dial(0.05, "share of anomalous test rows", low=1e-6, high=0.5)
-    anomaly_length: int = _dial(20, "rows of one anomaly, about", low=1, high=100_000)
-    anomaly_size: float = _dial(
+    noise: float = dial(0.1, "white noise, in standard deviations of the signal", low=0, high=10)
+    seasonality: float = dial(0.3, "share of the signal's variance that is a season", low=0, high=1)
+    period: int = dial(50, "rows of one season", low=4, high=100_000)
+    anomaly: str = dial("mixed", "kind of anomaly; mixed: all in turn", choices=(*KINDS, "mixed"))
+    anomaly_share: float = dial(0.05, "share of anomalous test rows", low=1e-6, high=0.5)
+    anomaly_length: int = dial(20, "rows of one anomaly, about", low=1, high=100_000)
+    anomaly_size: float = dial(
         3.0, "shift in standard deviations of the signal; factor for variance", low=0.01, high=1000
     )
-    channels_hit: int = _dial(2, "channels an anomaly hits, at most all", low=1, high=1000)
-    missing: float = _dial(0.0, "share of values that are missing, in both parts", low=0, high=0.9)
-    drift: float = _dial(
+    channels_hit: int = dial(2, "channels an anomaly hits, at most all", low=1, high=1000)
+    missing: float = dial(0.0, "share of values that are missing, in both parts", low=0, high=0.9)
+    drift: float = dial(
         0.0, "how far channels drift over the test part, in standard deviations", low=0, high=100
     )
-    contamination: float = _dial(0.0, "share of anomalous training rows", low=0, high=0.5)
+    contamination: float = dial(0.0, "share of anomalous training rows", low=0, high=0.5)
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check(item.name, getattr(self, item.name), str(item.type), item.metadata)
+            check_dial(item.name, getattr(self, item.name), str(item.type), item.metadata)
         _check_together(self)
 
     def kinds(self) -> tuple[str, ...]:
@@ -94,17 +93,26 @@ class Dials:
 
     def spelled(self) -> str:
         """The dials that differ from their defaults as sorted "key=value" pairs with commas."""
-        usual = {item.name: item.default for item in fields(self)}
-        return ",".join(
-            f"{name}={value}"
-            for name, value in sorted(asdict(self).items())
-            if value != usual[name]
-        )
+        return spelled(self)
 
 
-def read_dials(pairs: Mapping[str, str]) -> Dials:
-    """Dials from texts, such as {"noise": "0.1"}; ConfigError for an unknown or wrong one."""
-    kinds = {item.name: str(item.type) for item in fields(Dials)}
+def spelled(dials: Any) -> str:
+    """The dials of any class that differ from their defaults, as in "channels=3,noise=0.2"."""
+    usual = {item.name: item.default for item in fields(dials)}
+    return ",".join(
+        f"{name}={value}" for name, value in sorted(asdict(dials).items()) if value != usual[name]
+    )
+
+
+Turned = TypeVar("Turned")
+
+
+def read_dials(pairs: Mapping[str, str], kind: type[Turned]) -> Turned:
+    """Dials of a class such as `Dials` from texts, such as {"noise": "0.1"}.
+
+    Raises ConfigError for an unknown or wrong one.
+    """
+    kinds = {item.name: str(item.type) for item in fields(cast(Any, kind))}
     given: dict[str, Any] = {}
     for name, text in pairs.items():
         if name not in kinds:
@@ -116,7 +124,7 @@ def read_dials(pairs: Mapping[str, str]) -> Dials:
                 f"dial {name} = {text!r} is not of type {kinds[name]}",
                 remedy="Write a plain number.",
             ) from error
-    return Dials(**given)
+    return kind(**given)
 
 
 def _obstacle(dials: Dials, kind: str) -> tuple[str, str] | None:
@@ -144,7 +152,11 @@ def _check_together(dials: Dials) -> None:
         )
 
 
-def _check(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
+def check_dial(name: str, value: Any, kind: str, meta: Mapping[str, Any]) -> None:
+    """ConfigError unless `value` has the type `kind` and is one of the dial's choices, or in range.
+
+    meta: the metadata of a field that `dial` made.
+    """
     accepted: Any = (int, float) if kind == "float" else _TYPES[kind]
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise ConfigError(

@@ -90,7 +90,7 @@ def open_generated(name: str) -> Generated:
     series = pairs.pop("series", "1")
     if not series.isdecimal():
         raise ConfigError(f"series = {series!r} is not a number", remedy="Write 1 or more.")
-    return Generated(read_dials(pairs), int(series))
+    return Generated(read_dials(pairs, Dials), int(series))
 
 
 def _made(dials: Dials, seed: int) -> Split:
