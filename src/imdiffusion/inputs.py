@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.files import FileOptions, read, read_pieces
-from imdiffusion.data.frame import Frame, concat, frame_from, regularize
+from imdiffusion.data.frame import Frame, concat, frame_from
+from imdiffusion.data.grid import regularize
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
