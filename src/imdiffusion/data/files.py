@@ -190,7 +190,8 @@ class _Clock:
 
     def read(self, table: pa.Table, place: Place) -> Times | None:
         first = self.first
-        times = _times(table, self.layout, self.unit, place, first and first.counted)
+        before = None if first is None else first.counted
+        times = _times(table, self.layout, self.unit, place, before)
         if times is None:
             return None
         if first is None:
