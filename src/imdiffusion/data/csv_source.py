@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, NoReturn, cast
@@ -39,6 +39,8 @@ class CsvSource:
     separator. A value in it raises DataError.
     """
 
+    dated: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._zipped = path.name.lower().endswith(".gz")
@@ -64,7 +66,7 @@ class CsvSource:
             self.columns = self.columns[:named]
             self._names = (*self.columns, *([_UNNAMED] if widths == {named + 1} else []))
 
-    def tables(self, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], text: Collection[str]) -> Generator[pa.Table]:
         """The named columns, block by block; those in `text` as text, others as numbers."""
         self._check_names(columns)
         self._check_some_numbers([name for name in columns if name not in text])

@@ -79,6 +79,15 @@ def unit_of(size: float) -> str:
     return next((unit for unit, least in SMALLEST.items() if size >= least), "s")
 
 
+def are_days_as_numbers(numbers: NDArray[np.float64]) -> bool:
+    """Whether all numbers are dates written without marks, as 20240131."""
+    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
+    return bool(
+        np.all((year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12))
+        and np.all((day >= 1) & (day <= 31) & (numbers % 1 == 0))
+    )
+
+
 def plausible_epoch(numbers: NDArray[np.float64]) -> str | None:
     """The unit in which all of these numbers lie in the years 2000 to 2100; None for no unit."""
     low, high = float(numbers.min(initial=np.inf)), float(numbers.max(initial=-np.inf))
@@ -137,6 +146,11 @@ def _early(numbers: NDArray[Any], size: NDArray[np.float64], place: Place, name:
             remedy=f"{_ISO}: format the column as a date before the export "
             "(pandas: to_datetime(column, unit='D', origin='1899-12-30')). If they are seconds "
             "of 1970, say so: --unit s.",
+        )
+    if are_days_as_numbers(size):
+        return DataError(
+            place.says(f"{shown} looks like a date, not like epoch seconds", row=0, column=name),
+            remedy=f"{_ISO} (pandas: to_datetime(column, format='%Y%m%d')).",
         )
     day = np.datetime64(int(size[0]), "s").astype("datetime64[D]")
     return DataError(

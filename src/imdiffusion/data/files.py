@@ -112,14 +112,14 @@ def _frame(
             nw.from_native(table, eager_only=True),
             layout.channels,
             times,
-            time_name=options.timestamp,
+            time_name=layout.timestamp or "",
             sort=options.sort,
             place=place,
         )
     codes, channels = codes_of(table[CHANNEL], place, CHANNEL)
     rows = _long_rows(table, times, codes, place)
     if not options.sort:
-        check_long(rows, channels, place=place, name=options.timestamp)
+        check_long(rows, channels, place=place, name=layout.timestamp or "")
     frame = pivot(rows, channels, place=place, keep_last=options.sort)
     return replace(frame, zone=None if times is None else times.frame_zone)
 
@@ -143,7 +143,7 @@ def _wide_pieces(
             nw.from_native(table, eager_only=True),
             layout.channels,
             times,
-            time_name=options.timestamp,
+            time_name=layout.timestamp or "",
             place=place,
             previous=previous,
         )
@@ -172,7 +172,7 @@ def _long_pieces(
             yield _long_rows(table, times, number[codes], start)
             start = start.shifted(len(table))
 
-    for piece in long_pieces(chunks(), rows, channels, place=place, name=options.timestamp):
+    for piece in long_pieces(chunks(), rows, channels, place=place, name=layout.timestamp or ""):
         yield replace(piece, zone=clock.frame_zone)
 
 

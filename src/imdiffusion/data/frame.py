@@ -129,7 +129,8 @@ def frame_from(
 
     float32 and float64 stay what they are; integers, booleans, decimals become float64; null and
     NaN count as missing. `timestamp` names the column of timestamps, which may be absent; a pandas
-    index of datetimes serves as well. `channels` are the names for an array's columns, or the
+    index of datetimes serves as well, and so does a column that shows itself as the time, which is
+    said with DataWarning. `channels` are the names for an array's columns, or the
     columns to take of a table. `sort` sorts by time and keeps the last of rows with one timestamp;
     `rows` then counts sorted rows.
 
@@ -143,12 +144,12 @@ def frame_from(
     if table is None:
         return _frame_of_array(x, channels, entity)
     check_rows(len(table))
-    found = times_column(table, timestamp)
+    found = times_column(table, timestamp, others={*ignore_columns, *(channels or ())}, sort=sort)
     check_ignored(ignore_columns, table.columns)
     left_out = {*ignore_columns, *([] if found is None else [found[0]])}
     names = chosen_columns(table.columns, channels, left_out)
     times = None if found is None else parse_times(found[1], place=_ANYWHERE, name=found[0])
-    frame = frame_of_columns(table, names, times, time_name=timestamp or "", sort=sort)
+    frame = frame_of_columns(table, names, times, time_name=found[0] if found else "", sort=sort)
     return replace(frame, entity=entity, kind=kind_of(table))
 
 
