@@ -18,6 +18,7 @@ from torch import nn
 
 from imdiffusion import registry
 from imdiffusion.course import History
+from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
@@ -66,6 +67,7 @@ class Entity:
         self.seed, self.device = seed, device
         self.period: np.timedelta64 | None = None
         self.history = History()
+        self.counters = Counters()  # channels that are read as rates before `rows` sees them
         self.recipe = recipe_of(settings)
         self.calibration = Calibration(
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
@@ -239,6 +241,7 @@ class Entity:
             if self.period is None
             else int(self.period / np.timedelta64(1, "ns")),
             "history": self.history.to_dict(),
+            "counters": self.counters.to_dict(),
         }
 
     @classmethod
@@ -266,4 +269,5 @@ class Entity:
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])
+        entity.counters = Counters.restore(facts.get("counters"))
         return entity

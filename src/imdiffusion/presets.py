@@ -22,6 +22,7 @@ PRESETS: dict[str, Settings] = {
         PAPER,
         scale="zscore",
         scale_factor=1.0,
+        counters="rate",
         compress=3.0,
         stride=0,
         train_mask="channel_subset",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from imdiffusion.calibrating import calibrate
 from imdiffusion.course import OnProgress, Progress
+from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.spans import span_positions
 from imdiffusion.diffusion.denoisers import new_network
@@ -30,7 +31,7 @@ from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.noise import private_rng, seed_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.fitting import check, prepare
+from imdiffusion.fitting import check, find_counters, prepare
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
@@ -108,17 +109,26 @@ def fit_fleet(
     fleet = new_fleet(
         settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
     )
+    excluded = [span_positions(frame, spans) for frame in frames.values()]
+    counters = Counters.agreed(
+        [
+            find_counters(frame, settings, excluded=out)
+            for frame, out in zip(frames.values(), excluded, strict=True)
+        ]
+    )
+    counters.of(next(iter(frames.values()))).say(" of most entities")
     ready = [
         prepare(
             frame,
             settings,
-            excluded=span_positions(frame, spans),
+            excluded=out,
             seed=seed,
             device=device,
             fleet=fleet,
             number=number,
+            counters=counters,
         )
-        for number, frame in enumerate(frames.values(), start=1)
+        for number, (frame, out) in enumerate(zip(frames.values(), excluded, strict=True), start=1)
     ]
     history = Trainer(
         fleet,
@@ -225,6 +235,7 @@ def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Ent
         device=like.device,
         fleet=fleet_of(like),
         number=like.number,
+        counters=like.counters,
     )
     ready.entity.history = like.history
     calibrate(ready.entity, ready.rows, ready.split)
