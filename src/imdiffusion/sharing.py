@@ -110,13 +110,7 @@ def fit_fleet(
         settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
     )
     excluded = [span_positions(frame, spans) for frame in frames.values()]
-    counters = Counters.agreed(
-        [
-            find_counters(frame, settings, excluded=out)
-            for frame, out in zip(frames.values(), excluded, strict=True)
-        ]
-    )
-    counters.of(next(iter(frames.values()))).say(" of most entities")
+    counters = _agreed(list(frames.values()), settings, excluded)
     ready = [
         prepare(
             frame,
@@ -149,6 +143,17 @@ def fit_fleet(
         "a fleet of %d entities shares %d parameters", len(ready), ready[0].entity.num_parameters
     )
     return {name: one.entity for name, one in zip(frames, ready, strict=True)}, failed
+
+
+def _agreed(
+    frames: Sequence[Frame], settings: Settings, excluded: Sequence[NDArray[np.bool_]]
+) -> Counters:
+    """The channels that are counters for most entities, which is said."""
+    each = zip(frames, excluded, strict=True)
+    several = [find_counters(frame, settings, excluded=out) for frame, out in each]
+    counters = Counters.agreed(several).of(frames[0])
+    counters.say(" of most entities")
+    return counters
 
 
 def _sound(

@@ -118,31 +118,11 @@ def regularize(
     if not missing.any():
         return frame
     put_in = np.minimum(missing, max_gap_rows)
-    total, whose = int(put_in.sum()), f" of {frame.entity!r}" if frame.entity else ""
     arrhythmic = walked.odd > len(missing) / 2 and not given
-    if arrhythmic or total > max(len(frame), max_gap_rows):
-        why = (
-            "have no regular rhythm"
-            if arrhythmic
-            else f"have gaps of {total} rows, too many to fill beside {len(frame)} rows"
-        )
-        warnings.warn(
-            f"the timestamps{whose} {why} (median period {duration_text(period)}): rows are taken "
-            "one after the other, gaps are not filled",
-            DataWarning,
-            stacklevel=2,
-        )
+    filled = not arrhythmic and int(put_in.sum()) <= max(len(frame), max_gap_rows)
+    _say(frame, missing, put_in, period, arrhythmic=arrhythmic, filled=filled)
+    if not filled:
         return frame
-    cut = int((missing > max_gap_rows).sum())
-    gaps = np.count_nonzero(missing)
-    warnings.warn(
-        f"{gaps} gap{'s' if gaps > 1 else ''} in the timestamps{whose}: {total} "
-        f"row{'s' if total > 1 else ''} without observations put in "
-        f"(period {duration_text(period)})"
-        + (f"; {cut} gaps are longer and were cut to {max_gap_rows} rows" if cut else ""),
-        DataWarning,
-        stacklevel=2,
-    )
     source, times = spread(
         instants,
         put_in,
@@ -150,6 +130,40 @@ def regularize(
         longest=np.where(missing > put_in, int(period.view(np.int64)), np.iinfo(np.int64).max),
     )
     return _spread_frame(frame, source, times)
+
+
+def _say(
+    frame: Frame,
+    missing: NDArray[np.int64],
+    put_in: NDArray[np.int64],
+    period: np.timedelta64,
+    *,
+    arrhythmic: bool,
+    filled: bool,
+) -> None:
+    """Say with DataWarning which gaps are filled, or why none is."""
+    whose = f" of {frame.entity!r}" if frame.entity else ""
+    rhythm, total = duration_text(period), int(put_in.sum())
+    gaps, cut = np.count_nonzero(missing), int((missing > put_in).sum())
+    if filled:
+        what = (
+            f"{gaps} gap{'s' if gaps > 1 else ''} in the timestamps{whose}: {total} "
+            f"row{'s' if total > 1 else ''} without observations put in (period {rhythm})"
+        )
+        if cut:
+            each = int(put_in.max())
+            what += f"; {cut} gaps are longer and were cut to {each} rows"
+    else:
+        why = (
+            "have no regular rhythm"
+            if arrhythmic
+            else f"have gaps of {total} rows, too many to fill beside {len(frame)} rows"
+        )
+        what = (
+            f"the timestamps{whose} {why} (median period {rhythm}): rows are taken one after the "
+            "other, gaps are not filled"
+        )
+    warnings.warn(what, DataWarning, stacklevel=3)
 
 
 def _spread_frame(frame: Frame, source: NDArray[np.int64], times: NDArray[np.int64]) -> Frame:
