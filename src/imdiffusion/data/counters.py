@@ -214,6 +214,6 @@ class Rates:
 def _rounded(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rates to `DIGITS` digits, so that a steady one is steady however large its count is."""
     safe = np.where(rates > 0, rates, 1.0)
-    unit = 10.0 ** (np.floor(np.log10(safe)) + 1 - DIGITS)
-    rounded: NDArray[np.float64] = np.round(rates / unit) * unit
+    scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(safe)))
+    rounded: NDArray[np.float64] = np.round(rates * scale) / scale
     return rounded
