@@ -85,6 +85,14 @@ def test_a_number_that_is_merely_called_time_stays_a_channel(tmp_path, form, val
     assert frame.values[:, 0].tolist() == list(map(float, values))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_times_by_a_name_that_says_nothing_are_refused_with_the_remedy(tmp_path, form):
+    reading = given(form, {"when": TEXTS, "a": np.arange(5.0)}, tmp_path)
+    with pytest.raises(DataError, match=r"not a number\. If it is the time, .*--timestamp when"):
+        reading()
+    assert reading(timestamp="when").channels == ("a",)
+
+
 def test_epoch_numbers_in_no_order_are_a_channel_and_it_is_said(tmp_path):
     values = np.random.default_rng(0).permutation(NEW_YEAR + np.arange(50))
     reading = given("csv", {"time": values, "a": np.arange(50.0)}, tmp_path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 SEPARATORS = (",", ";", "\t", "|")
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
+DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 _BROKEN = re.compile(rb'(?:^|[;\t|])\s*"?[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?"?\s*(?=[;\t|\r\n]|$)')
 
 
@@ -65,7 +65,7 @@ def holds_values(row: Sequence[str]) -> bool:
     cells = [cell.strip() for cell in row if cell.strip()]
     if cells == [str(k) for k in range(len(cells))]:
         return False
-    return all(NUMBER.fullmatch(cell) or _DATE.fullmatch(cell) for cell in cells)
+    return all(NUMBER.fullmatch(cell) or DATE.fullmatch(cell) for cell in cells)
 
 
 def decimal_mark(lines: Iterable[bytes], separator: str) -> str:
