@@ -298,9 +298,10 @@ class ImDiffusion(FittedState):
 def _rows(
     entity: Entity, frames: Iterable[Frame], *, keep: Callable[[Frame], Any]
 ) -> Iterator[Any]:
-    """Scaled rows of frames that follow each other; `keep` sees each frame first."""
-    origin = 0
-    for frame in frames:
+    """Scaled rows of frames that follow each other; `keep` sees each frame first, with rates."""
+    origin, rates = 0, entity.counters.reader()
+    for raw in frames:
+        frame = rates.push(raw)
         keep(frame)
         yield entity.rows(frame, origin=origin)
         origin += len(frame.values)

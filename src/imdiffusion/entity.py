@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from imdiffusion import registry
 from imdiffusion.course import History
+from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler, compress, expand
 from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
@@ -77,6 +78,7 @@ class Entity:
         self.seed, self.device = seed, device
         self.period: np.timedelta64 | None = None
         self.history = History()
+        self.counters = Counters()  # channels that are read as rates before `rows` sees them
         self.recipe = recipe_of(settings)
         self.calibration = Calibration(
             Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
@@ -337,6 +339,7 @@ class Entity:
             if self.period is None
             else int(self.period / np.timedelta64(1, "ns")),
             "history": self.history.to_dict(),
+            "counters": self.counters.to_dict(),
         }
 
     @classmethod
@@ -364,6 +367,7 @@ class Entity:
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])
+        entity.counters = Counters.restore(facts.get("counters"))
         entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
         if settings.linear:
             entity.linear = LinearViews.from_dict(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imdiffusion.calibrating import calibrate, check_budget
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.absurd import absurd_values, note_absurd
+from imdiffusion.data.counters import Counters, read_counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.spans import span_positions
@@ -168,10 +169,18 @@ def prepare(
     device: torch.device | None,
     fleet: Fleet | None = None,
     number: int = NOBODY,
+    counters: Counters | None = None,
 ) -> Prepared:
-    """Split and scale: all that comes before training. Raises and warns as `fit_entity` does."""
+    """Split and scale: all that comes before training. Raises and warns as `fit_entity` does.
+
+    counters: those of a fleet, None = found here.
+    """
     check(frame, settings, excluded=excluded)
     where = _of(frame)
+    if counters is None:
+        counters = find_counters(frame, settings, excluded=excluded)
+        counters.say(where)
+    frame, counters = read_counters(frame, frame.observed & ~excluded[:, None], counters)
     observed = _usable(frame, settings, excluded, loud=True)
     total = len(frame.values)
     split = _split(total, settings, where)
@@ -190,7 +199,7 @@ def prepare(
         network=fleet,
         number=number,
     )
-    entity.period = frame.period
+    entity.period, entity.counters = frame.period, counters
     rows = _seen_rows(entity, frame, observed)
     if not settings.networked:
         return Prepared(entity, rows, split, None)
@@ -200,6 +209,13 @@ def prepare(
     # What the network overshoots beyond anything trained on is not to be expanded further.
     entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
     return Prepared(entity, rows, split, Part(entity.imputer, train, held))
+
+
+def find_counters(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> Counters:
+    """The counters of a training frame, none where settings keep the level of all channels."""
+    if settings.counters == "level":
+        return Counters()
+    return Counters.fit(frame, frame.observed & ~excluded[:, None])
 
 
 def recalibrate(
@@ -226,6 +242,7 @@ def recalibrate(
     )
     check_budget(settings, copy.period)
     split = _split(len(frame.values), settings, _of(frame))
+    frame = copy.counters.rates(replace(frame, observed=frame.observed & ~excluded[:, None]))
     observed = _usable(frame, settings, excluded, loud=False)
     calibrate(copy, _seen_rows(copy, frame, observed), split)
     return copy

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.files import FileOptions, read, read_pieces
-from imdiffusion.data.frame import Frame, concat, frame_from, regularize
+from imdiffusion.data.frame import Frame, concat, frame_from
+from imdiffusion.data.grid import regularize
+from imdiffusion.data.named_columns import warn_of_labels
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
@@ -73,8 +75,12 @@ def _pieces(path: Path, source: Source) -> _Pieces | None:
 
 
 def single_frame(x: Any, source: Source, *, entity: str | None) -> Frame:
-    """The whole series as one frame on a regular grid, for fitting."""
+    """The whole series as one frame on a regular grid, for fitting.
+
+    Says with DataWarning which channels look like labels.
+    """
     frame = concat(list(x)) if isinstance(x, _Pieces) else _frame(x, source)
+    warn_of_labels(frame.channels, frame.values, frame.observed)
     return regularize(replace(frame, entity=entity if entity is not None else frame.entity))
 
 

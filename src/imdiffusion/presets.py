@@ -25,6 +25,7 @@ PRESETS: dict[str, Settings] = {
         views="forecast,channel,network",
         scale="robust",
         scale_factor=1.0,
+        counters="rate",
         compress=3.0,
         stride=0,
         train_mask="channel_subset",

@@ -51,6 +51,7 @@ class Settings:
     scale_factor: float = _setting(
         20.0, "factor after scaling; 20 keeps the noise small beside the signal [code]", low=1e-6
     )
+    counters: str = _setting("level", "what only rises is read as", choices=("level", "rate"))
     compress: float = _setting(0.0, "units beyond which values are compressed; 0 = off", low=0)
     window: int = _setting(100, "rows in a window, L [paper]", low=2, high=100_000)
     stride: int = _setting(50, "rows between scored windows [code]; 0 = a window", low=0)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from imdiffusion.calibrating import calibrate
 from imdiffusion.course import OnProgress, Progress
+from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.spans import span_positions
 from imdiffusion.diffusion.fleet import Fleet
@@ -31,7 +32,7 @@ from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.fitting import check, prepare
+from imdiffusion.fitting import check, find_counters, prepare
 from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
@@ -110,17 +111,20 @@ def fit_fleet(
     fleet = new_fleet(
         settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
     )
+    excluded = [span_positions(frame, spans) for frame in frames.values()]
+    counters = _agreed(list(frames.values()), settings, excluded)
     ready = [
         prepare(
             frame,
             settings,
-            excluded=span_positions(frame, spans),
+            excluded=out,
             seed=seed,
             device=device,
             fleet=fleet,
             number=number,
+            counters=counters,
         )
-        for number, frame in enumerate(frames.values(), start=1)
+        for number, (frame, out) in enumerate(zip(frames.values(), excluded, strict=True), start=1)
     ]
     history = Trainer(
         fleet,
@@ -141,6 +145,17 @@ def fit_fleet(
         "a fleet of %d entities shares %d parameters", len(ready), ready[0].entity.num_parameters
     )
     return {name: one.entity for name, one in zip(frames, ready, strict=True)}, failed
+
+
+def _agreed(
+    frames: Sequence[Frame], settings: Settings, excluded: Sequence[NDArray[np.bool_]]
+) -> Counters:
+    """The channels that are counters for most entities, which is said."""
+    each = zip(frames, excluded, strict=True)
+    several = [find_counters(frame, settings, excluded=out) for frame, out in each]
+    counters = Counters.agreed(several).of(frames[0])
+    counters.say(" of most entities")
+    return counters
 
 
 def _sound(
@@ -227,6 +242,7 @@ def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Ent
         device=like.device,
         fleet=fleet_of(like),
         number=like.number,
+        counters=like.counters,
     )
     ready.entity.history = like.history
     calibrate(ready.entity, ready.rows, ready.split)

@@ -78,12 +78,36 @@ def test_checks_go_across_borders(tmp_path, text, said):
             list(read_pieces(path, rows=rows))
 
 
-def test_the_unit_of_the_first_piece_holds(tmp_path):
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_unit_that_changes_is_refused_across_borders(tmp_path, rows):
     path = put(tmp_path / "x.csv", "timestamp,a\n5000000000,1\n20000000000,2\n")
-    with pytest.raises(DataError, match=r"row 2 \(line 3\).*outside the years.*--unit"):
-        list(read_pieces(path, rows=1))  # seconds, and so they stay
+    said = r"row 2 \(line 3\).*20000000000 looks like milliseconds .* other rows like seconds"
+    with pytest.raises(DataError, match=said):
+        list(read_pieces(path, rows=rows))
+    with pytest.raises(DataError, match=said):
+        read(path)
     pieces = list(read_pieces(path, rows=1, options=FileOptions(unit="ms")))
     assert pieces[1].timestamps[0] - pieces[0].timestamps[0] == np.timedelta64(15_000_000, "s")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_seconds_elapsed_go_on_across_borders(tmp_path, rows):
+    path = put(tmp_path / "x.csv", "timestamp,a\n0,1\n40000,2\n80000,3\n")
+    times = concat(list(read_pieces(path, rows=rows))).timestamps
+    same(times, read(path).timestamps)
+    path = put(tmp_path / "x.csv", "timestamp,a\n0,1\n1767225600,2\n1767225601,3\n")
+    for reading in (lambda: read(path), lambda: list(read_pieces(path, rows=rows))):
+        with pytest.raises(DataError, match="looks like seconds"):
+            reading()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_offsets_that_change_go_across_borders(tmp_path, rows):
+    lines = "2025-10-26T02:55:00+02:00,1\n2025-10-26T02:00:00+01:00,2\n"
+    path = put(tmp_path / "x.csv", "timestamp,a\n" + lines)
+    whole, pieces = read(path), list(read_pieces(path, rows=rows))
+    same(concat(pieces).timestamps, whole.timestamps)
+    assert {piece.zone for piece in pieces} == {whole.zone} == {"+02:00"}
 
 
 def test_sorted_pieces(tmp_path):

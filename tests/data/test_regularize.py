@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.frame import Frame, concat, frame_from, regularize
+from imdiffusion.data.frame import Frame, concat, frame_from
+from imdiffusion.data.grid import regularize
 from imdiffusion.errors import DataWarning
 
 
@@ -115,8 +116,26 @@ def test_random_events_have_no_rhythm():
 def test_bursts_far_apart_do_not_fill_the_memory():
     starts = np.arange(1000) * 3600.0
     frame = at((starts[:, None] + np.arange(4)).ravel())
-    with pytest.warns(DataWarning, match="no regular rhythm"):
+    with pytest.warns(DataWarning, match="gaps of 3592404 rows, too many to fill beside 4000 rows"):
         assert regularize(frame) is frame
+
+
+def test_one_gap_of_ten_years_leaves_the_period_and_the_memory_alone():
+    minutes = np.arange(600) * 60.0
+    minutes[300:] += 3650 * 86400
+    with pytest.warns(DataWarning, match="1 gaps are longer and were cut to 10000 rows"):
+        frame = regularize(at(minutes))
+    assert len(frame) == 10_600
+    assert frame.period == np.timedelta64(60, "s")
+    steps = np.diff(frame.timestamps)
+    assert (np.delete(steps, 10_299) == np.timedelta64(60, "s")).all()
+
+
+def test_a_gap_of_two_centuries_at_a_nanosecond_is_cut():
+    times = np.concatenate([np.arange(20), 6 * 10**18 + np.arange(20)]).view("datetime64[ns]")
+    frame = Frame(np.zeros((40, 1)), np.ones((40, 1), bool), times, ("a",))
+    with pytest.warns(DataWarning, match="were cut to 10000 rows"):
+        assert len(regularize(frame)) == 10_040
 
 
 def test_pieces_are_joined_by_the_row_before():

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imdiffusion.data.frame import frame_from, regularize
+from imdiffusion.data.frame import frame_from
+from imdiffusion.data.grid import regularize
 from imdiffusion.data.spans import span_positions
 from imdiffusion.errors import DataError, DataWarning, UsageError
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imdiffusion.data.epochs import Counted
 from imdiffusion.data.frame import frame_from
 from imdiffusion.data.place import Place
 from imdiffusion.data.timestamps import check_order, parse_times, text_of
@@ -66,7 +67,7 @@ def test_the_unit_of_epoch_numbers_follows_from_their_magnitude(scale, unit, kin
     given = list(map({pa.string(): str, pa.float64(): float}.get(kind, int), values))
     times = parse(given, kind)
     assert seconds(times) == [NOON, NOON + 1]
-    assert times.unit == unit
+    assert times.counted == Counted(unit)
 
 
 def test_a_given_unit_wins_over_the_magnitude():
@@ -105,14 +106,67 @@ def test_text_of_is_short():
         (["2024-01-31T12:00:00Z", "2024-01-31T12:00:01"], r"row 2.*no zone here, 'UTC' in row 1"),
         (["2024-01-31T12:00:00", "2024-01-31T12:00:01Z"], r"row 2.*'UTC' here, no zone in row 1"),
         (
-            ["2024-10-27T02:00:00+02:00", "2024-10-27T02:00:01+02:00", "2024-10-27T02:00:00+01:00"],
-            r"row 3.*'\+01:00' here, '\+02:00' in row 1",
+            ["2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00", "2024-10-27T03:00:00"],
+            r"row 3.*no zone here, '\+02:00' in row 1",
         ),
     ],
 )
 def test_mixed_zones_are_refused(texts, said):
     with pytest.raises(DataError, match=f"x.csv, {said}.*Write all timestamps in one zone"):
         parse(texts)
+
+
+def test_offsets_that_change_with_daylight_saving_are_exact_instants():
+    times = parse(["2025-10-26T02:55:00+02:00", "2025-10-26T02:00:00+01:00"])
+    assert times.values.astype(str).tolist() == [
+        "2025-10-26T00:55:00.000000000",
+        "2025-10-26T01:00:00.000000000",
+    ]
+    assert times.zone == "+02:00"
+    check_order(times.values, place=PLACE, name="timestamp")
+
+
+@pytest.mark.parametrize("end", [" UTC", "UTC", " GMT", "Z"])
+def test_a_zone_by_its_name(end):
+    times = parse([f"2024-01-31 12:00:00{end}", f"2024-01-31 12:00:01{end}"])
+    assert seconds(times) == [NOON, NOON + 1]
+    assert times.zone == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            [46023.0, 46023.003472, 46023.006944],
+            r"row 1.*46023 looks like a day of a spreadsheet \(2026-01-01\).*origin='1899-12-30'",
+        ),
+        ([20454.0, 20455.0], r"20454 looks like a day of a spreadsheet \(1955-12-31\)"),
+        ([20240131, 20240201], r"row 1.*20240131 looks like a date.*format=.%Y%m%d."),
+        ([29_453_760, 29_453_765], r"would be 1970-12-07 .*--ignore-column timestamp"),
+        (
+            [1767225600, 1767225900, 1767226200000],
+            r"row 3.*1767226200000 looks like milliseconds since 1970, but other rows like "
+            r"seconds since 1970\. Write all rows in one unit; if they are, name .*--unit s",
+        ),
+        ([1767225600, 0], "row 2.*: 0 looks like seconds elapsed, but other rows like seconds s"),
+        ([0, 1767225600], "row 1.*: 0 looks like seconds elapsed, but other rows like seconds s"),
+    ],
+)
+@pytest.mark.parametrize("kind", [pa.float64(), pa.string()])
+def test_numbers_that_are_no_epoch_are_refused_with_a_remedy(values, said, kind):
+    if kind == pa.string():
+        values = list(map(str, values))
+        if values[0].startswith("20240131"):
+            return  # text of eight digits is a day
+    else:
+        said = said.replace("1767226200000", r"1767226200000\.0").replace(": 0", r": 0\.0")
+    with pytest.raises(DataError, match=f"x.csv, .*{said}"):
+        parse(values, kind)
+
+
+def test_numbers_that_begin_near_zero_are_seconds_elapsed():
+    assert parse([0.5, 60.5, 1e6]).counted == Counted("s", elapsed=True)
+    assert seconds(parse([46023.0, 46024.0], unit="s")) == [46023, 46024]
 
 
 def test_spellings_of_utc_are_one_zone():

@@ -144,7 +144,7 @@ class DiffusionRow:
     def score(self, test: Frame) -> Scores:
         """One pass: score, errors of every step, each channel's part, and what was expected."""
         entity = self.entity_
-        runs = list(entity.score_runs([entity.rows(test)], every_step=True))
+        runs = list(entity.score_runs([entity.rows(entity.counters.rates(test))], every_step=True))
         if not runs:
             raise DataError(
                 f"the test part has {len(test.values)} rows, fewer than a window "

@@ -1,12 +1,14 @@
 """One timestamp -> nanoseconds since the epoch, for rows that come one by one.
 
 The forms are those of `data.timestamps`. Unlike a file, which is one piece and has one unit and one
-zone, each row is read for itself: a stream has no first row that the others could follow.
+zone, each row is read for itself: a stream has no first row that the others could follow, and a
+number before 1973 is taken at its word.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imdiffusion.data.epochs import NANOSECONDS, unit_of
 from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import NANOSECONDS, SMALLEST, parse_times
+from imdiffusion.data.timestamps import parse_times
 from imdiffusion.errors import DataError
 
 UNITS = ("auto", *NANOSECONDS)
@@ -50,7 +53,7 @@ def instant_of(value: object, unit: str = "auto") -> int:
 def _of_whole(value: int, unit: str) -> int:
     size = float(abs(value))  # as `parse_times` has it, so that the same number is the same time
     if unit == "auto":
-        unit = next((unit for unit, least in SMALLEST.items() if size >= least), "s")
+        unit = unit_of(size)
     if size * NANOSECONDS[unit] >= 2.0**63:
         raise DataError("the timestamp is outside the years 1678 to 2261")
     return value * NANOSECONDS[unit]
@@ -76,6 +79,10 @@ def _of_text(text: str, unit: str) -> int:
 
 
 def _general(column: Any, unit: str) -> int:
+    value = column[0].as_py()
+    if unit == "auto" and not (isinstance(value, str) and _DAY.fullmatch(value)):
+        with suppress(ValueError):  # text that is no number has no unit
+            unit = unit_of(abs(float(value)))
     try:
         times = parse_times(column, place=Place(), name="timestamp", unit=unit)
     except DataError as error:

@@ -12,6 +12,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.data.dialects import DATE
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
@@ -67,10 +68,10 @@ def not_a_number(value: Any, name: str, place: Place, row: int) -> DataError:
     """The error of a value that should have been a number."""
     shown = repr(value if isinstance(value, str) else str(value))
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return DataError(
-        place.says(f"{shown} is not a number", row=row, column=name),
-        remedy=f"Correct it, leave it empty, or {IGNORE.format(name=name)}",
-    )
+    remedy = f"Correct it, leave it empty, or {IGNORE.format(name=name)}"
+    if isinstance(value, str) and DATE.fullmatch(value.strip()):
+        remedy = f"If it is the time, say so with --timestamp {name} (timestamp={name!r}). {remedy}"
+    return DataError(place.says(f"{shown} is not a number", row=row, column=name), remedy=remedy)
 
 
 def matrix_of_array(x: Any, place: Place) -> Floats:

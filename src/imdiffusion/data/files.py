@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imdiffusion.data.columns import numbers_of_series
+from imdiffusion.data.epochs import Counted
 from imdiffusion.data.frame import Frame, frame_of_columns
 from imdiffusion.data.layout import (
     CHANNEL,
@@ -94,10 +95,13 @@ def read_pieces(
     return (replace(piece, entity=entity) for piece in pieces)
 
 
-def _times(table: pa.Table, layout: Layout, unit: str, place: Place) -> Times | None:
-    if layout.timestamp is None:
+def _times(
+    table: pa.Table, layout: Layout, unit: str, place: Place, before: Counted | None = None
+) -> Times | None:
+    name = layout.timestamp
+    if name is None:
         return None
-    return parse_times(table[layout.timestamp], place=place, name=layout.timestamp, unit=unit)
+    return parse_times(table[name], place=place, name=name, unit=unit, before=before)
 
 
 def _frame(
@@ -108,14 +112,14 @@ def _frame(
             nw.from_native(table, eager_only=True),
             layout.channels,
             times,
-            time_name=options.timestamp,
+            time_name=layout.timestamp or "",
             sort=options.sort,
             place=place,
         )
     codes, channels = codes_of(table[CHANNEL], place, CHANNEL)
     rows = _long_rows(table, times, codes, place)
     if not options.sort:
-        check_long(rows, channels, place=place, name=options.timestamp)
+        check_long(rows, channels, place=place, name=layout.timestamp or "")
     frame = pivot(rows, channels, place=place, keep_last=options.sort)
     return replace(frame, zone=None if times is None else times.frame_zone)
 
@@ -139,7 +143,7 @@ def _wide_pieces(
             nw.from_native(table, eager_only=True),
             layout.channels,
             times,
-            time_name=options.timestamp,
+            time_name=layout.timestamp or "",
             place=place,
             previous=previous,
         )
@@ -168,8 +172,8 @@ def _long_pieces(
             yield _long_rows(table, times, number[codes], start)
             start = start.shifted(len(table))
 
-    for piece in long_pieces(chunks(), rows, channels, place=place, name=options.timestamp):
-        yield replace(piece, zone=None if clock.zone == "UTC" else clock.zone)
+    for piece in long_pieces(chunks(), rows, channels, place=place, name=layout.timestamp or ""):
+        yield replace(piece, zone=clock.frame_zone)
 
 
 class _Clock:
@@ -177,17 +181,24 @@ class _Clock:
 
     def __init__(self, layout: Layout, unit: str) -> None:
         self.layout, self.unit = layout, unit
-        self.zone: str | None = None
-        self._started = False
+        self.first: Times | None = None
+
+    @property
+    def frame_zone(self) -> str | None:
+        """The zone as a frame says it."""
+        return None if self.first is None else self.first.frame_zone
 
     def read(self, table: pa.Table, place: Place) -> Times | None:
-        times = _times(table, self.layout, self.unit, place)
+        first = self.first
+        before = None if first is None else first.counted
+        times = _times(table, self.layout, self.unit, place, before)
         if times is None:
             return None
-        if self._started and times.zone != self.zone:
-            raise mixed_zones(self.zone, times.zone, "before", place, 0, self.layout.timestamp)
-        self.unit, self.zone, self._started = times.unit, times.zone, True
-        return times
+        if first is None:
+            self.first = first = replace(times, values=times.values[:0])
+        elif (times.zone is None) != (first.zone is None):
+            raise mixed_zones(first.zone, times.zone, "before", place, 0, self.layout.timestamp)
+        return replace(times, zone=first.zone)
 
 
 def _names_in(source: Source, layout: Layout, place: Place) -> tuple[list[str], str | None]:

@@ -6,7 +6,6 @@ shares memory with the caller's array where it can: nobody writes into one.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,20 +25,18 @@ from imdiffusion.data.columns import (
     no_numbers,
     numbers_of_series,
 )
-from imdiffusion.data.grid import spread, walk
 from imdiffusion.data.place import Place
 from imdiffusion.data.tables import kind_of, table_like, table_of, times_column
 from imdiffusion.data.timestamps import (
     Instants,
     Times,
     check_order,
-    duration_text,
     parse_times,
     sorted_rows,
 )
-from imdiffusion.errors import DataWarning, UsageError
+from imdiffusion.errors import UsageError
 
-__all__ = ["Frame", "concat", "frame_from", "frame_of_columns", "regularize", "table_like"]
+__all__ = ["Frame", "concat", "frame_from", "frame_of_columns", "table_like"]
 
 _ANYWHERE = Place()
 _TEXT_TYPES = (nw.String, nw.Categorical, nw.Enum)
@@ -132,7 +129,8 @@ def frame_from(
 
     float32 and float64 stay what they are; integers, booleans, decimals become float64; null and
     NaN count as missing. `timestamp` names the column of timestamps, which may be absent; a pandas
-    index of datetimes serves as well. `channels` are the names for an array's columns, or the
+    index of datetimes serves as well, and so does a column that shows itself as the time, which is
+    said with DataWarning. `channels` are the names for an array's columns, or the
     columns to take of a table. `sort` sorts by time and keeps the last of rows with one timestamp;
     `rows` then counts sorted rows.
 
@@ -146,12 +144,12 @@ def frame_from(
     if table is None:
         return _frame_of_array(x, channels, entity)
     check_rows(len(table))
-    found = times_column(table, timestamp)
+    found = times_column(table, timestamp, others={*ignore_columns, *(channels or ())}, sort=sort)
     check_ignored(ignore_columns, table.columns)
     left_out = {*ignore_columns, *([] if found is None else [found[0]])}
     names = chosen_columns(table.columns, channels, left_out)
     times = None if found is None else parse_times(found[1], place=_ANYWHERE, name=found[0])
-    frame = frame_of_columns(table, names, times, time_name=timestamp or "", sort=sort)
+    frame = frame_of_columns(table, names, times, time_name=found[0] if found else "", sort=sort)
     return replace(frame, entity=entity, kind=kind_of(table))
 
 
@@ -206,81 +204,6 @@ def concat(frames: Sequence[Frame]) -> Frame:
         observed=np.concatenate([frame.observed for frame in frames]),
         timestamps=np.concatenate(times) if len(times) == len(frames) else None,
         rows=np.concatenate(rows) if len(rows) == len(frames) else None,
-    )
-
-
-def regularize(
-    frame: Frame,
-    *,
-    max_gap_rows: int = 10_000,
-    period: np.timedelta64 | None = None,
-    after: np.datetime64 | None = None,
-) -> Frame:
-    """Give the rows an even rhythm: jitter snaps to the period, gaps become unobserved rows.
-
-    Every row takes the nearest slot of a grid of `period` (default: the median) that follows the
-    rows, so that drift never becomes a gap; the caller's rows all stay, with the timestamps they
-    had. Empty slots become unobserved rows with `rows` = -1, at most `max_gap_rows` a gap. `after`
-    is the timestamp of the row before the first: a gap between the two is filled as well.
-
-    A frame without timestamps or gaps comes back as the same object, and so does one without a
-    rhythm: more than half of the steps are not the median one, or more rows would be put in than
-    there are (and than `max_gap_rows`). Warns with DataWarning of gaps, or of the lack of a rhythm.
-    """
-    given = period is not None
-    period = frame.period if period is None else period
-    if frame.timestamps is None or period is None:
-        return frame
-    instants = frame.timestamps.view(np.int64)
-    if after is not None:
-        start = after.astype("datetime64[ns]").view(np.int64)
-        instants = np.concatenate([np.array([start]), instants])
-    if len(instants) < 2:
-        return frame
-    period = period.astype("timedelta64[ns]")
-    walked = walk(np.diff(instants) / float(period.view(np.int64)))
-    missing = walked.steps - 1
-    if not missing.any():
-        return frame
-    put_in = np.minimum(missing, max_gap_rows)
-    total, whose = int(put_in.sum()), f" of {frame.entity!r}" if frame.entity else ""
-    arrhythmic = walked.odd > len(missing) / 2 and not given
-    if arrhythmic or total > max(len(frame), max_gap_rows):
-        warnings.warn(
-            f"the timestamps{whose} have no regular rhythm (median period "
-            f"{duration_text(period)}): rows are taken one after the other, gaps are not filled",
-            DataWarning,
-            stacklevel=2,
-        )
-        return frame
-    cut = int((missing > max_gap_rows).sum())
-    gaps = np.count_nonzero(missing)
-    warnings.warn(
-        f"{gaps} gap{'s' if gaps > 1 else ''} in the timestamps{whose}: {total} "
-        f"row{'s' if total > 1 else ''} without observations put in "
-        f"(period {duration_text(period)})"
-        + (f"; {cut} gaps are longer and were cut to {max_gap_rows} rows" if cut else ""),
-        DataWarning,
-        stacklevel=2,
-    )
-    source, times = spread(instants, put_in, skip=0 if after is None else 1)
-    return _spread_frame(frame, source, times)
-
-
-def _spread_frame(frame: Frame, source: NDArray[np.int64], times: NDArray[np.int64]) -> Frame:
-    """The frame with row source[i] of it at row i, or nothing where that is -1."""
-    given = source >= 0
-    values = np.full((len(source), frame.width), np.nan, dtype=frame.values.dtype)
-    values[given] = frame.values
-    observed = np.zeros(values.shape, dtype=np.bool_)
-    observed[given] = frame.observed
-    rows = source if frame.rows is None else np.where(given, frame.rows[source], -1)
-    return replace(
-        frame,
-        values=values,
-        observed=observed,
-        timestamps=times.view("datetime64[ns]"),
-        rows=rows,
     )
 
 

@@ -1,11 +1,16 @@
-"""How many periods lie between one timestamp and the next, in spite of jitter and drift."""
+"""An even rhythm: how many periods lie between rows, in spite of jitter and drift; gaps filled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.timestamps import duration_text
+from imdiffusion.errors import DataWarning
 
 # Share of a row's offset that moves the grid. It lets the grid follow a clock that drifts, by up
 # to 5 % of a period a row, and averages jitter over some ten rows.
@@ -55,9 +60,14 @@ def _lag(gaps: NDArray[np.float64], row: int, otherwise: float) -> float:
 
 
 def spread(
-    instants: NDArray[np.int64], put_in: NDArray[np.int64], *, skip: int
+    instants: NDArray[np.int64],
+    put_in: NDArray[np.int64],
+    *,
+    skip: int,
+    longest: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Put `put_in[i]` rows between rows i and i + 1, evenly in time; leave out the first `skip`.
+    """Put `put_in[i]` rows between rows i and i + 1, evenly in time but no further apart than
+    `longest[i]` ns; leave out the first `skip`.
 
     Returns, for each row that comes out, the row it was (counted after the skipped ones; -1 for
     one put in) and its time in ns.
@@ -65,8 +75,109 @@ def spread(
     before = np.repeat(np.arange(len(put_in)), put_in + 1)  # row at or before each row out
     first = np.concatenate([[0], np.cumsum(put_in + 1)])  # row out of each row
     inside = np.arange(len(before)) - first[before]
-    spacing = np.diff(instants) // (put_in + 1)
+    spacing = np.minimum(np.diff(instants) // (put_in + 1), longest)
     times = np.append(instants[before] + inside * spacing[before], instants[-1])
     source = np.append(np.where(inside == 0, before, -1), len(instants) - 1)
     source = np.where(source >= 0, source - skip, -1)
     return source[skip:], times[skip:]
+
+
+def regularize(
+    frame: Frame,
+    *,
+    max_gap_rows: int = 10_000,
+    period: np.timedelta64 | None = None,
+    after: np.datetime64 | None = None,
+) -> Frame:
+    """Give the rows an even rhythm: jitter snaps to the period, gaps become unobserved rows.
+
+    Every row takes the nearest slot of a grid of `period` (default: the median) that follows the
+    rows, so that drift never becomes a gap; the caller's rows all stay, with the timestamps they
+    had. Empty slots become unobserved rows with `rows` = -1, at most `max_gap_rows` a gap: of a
+    longer one its first slots, so that rows still come every `period`. `after` is the timestamp of
+    the row before the first: a gap between the two is filled as well.
+
+    A frame without timestamps or gaps comes back as the same object, and so does one without a
+    rhythm, more than half of whose steps are not the median one, and one whose gaps would take
+    more rows than there are (and than `max_gap_rows`): however long a gap, the memory is bounded.
+    Warns with DataWarning of gaps, and where none is filled.
+    """
+    given = period is not None
+    period = frame.period if period is None else period
+    if frame.timestamps is None or period is None:
+        return frame
+    instants = frame.timestamps.view(np.int64)
+    if after is not None:
+        start = after.astype("datetime64[ns]").view(np.int64)
+        instants = np.concatenate([np.array([start]), instants])
+    if len(instants) < 2:
+        return frame
+    period = period.astype("timedelta64[ns]")
+    walked = walk(np.diff(instants) / float(period.view(np.int64)))
+    missing = walked.steps - 1
+    if not missing.any():
+        return frame
+    put_in = np.minimum(missing, max_gap_rows)
+    arrhythmic = walked.odd > len(missing) / 2 and not given
+    filled = not arrhythmic and int(put_in.sum()) <= max(len(frame), max_gap_rows)
+    _say(frame, missing, put_in, period, arrhythmic=arrhythmic, filled=filled)
+    if not filled:
+        return frame
+    source, times = spread(
+        instants,
+        put_in,
+        skip=0 if after is None else 1,
+        longest=np.where(missing > put_in, int(period.view(np.int64)), np.iinfo(np.int64).max),
+    )
+    return _spread_frame(frame, source, times)
+
+
+def _say(
+    frame: Frame,
+    missing: NDArray[np.int64],
+    put_in: NDArray[np.int64],
+    period: np.timedelta64,
+    *,
+    arrhythmic: bool,
+    filled: bool,
+) -> None:
+    """Say with DataWarning which gaps are filled, or why none is."""
+    whose = f" of {frame.entity!r}" if frame.entity else ""
+    rhythm, total = duration_text(period), int(put_in.sum())
+    gaps, cut = np.count_nonzero(missing), int((missing > put_in).sum())
+    if filled:
+        what = (
+            f"{gaps} gap{'s' if gaps > 1 else ''} in the timestamps{whose}: {total} "
+            f"row{'s' if total > 1 else ''} without observations put in (period {rhythm})"
+        )
+        if cut:
+            each = int(put_in.max())
+            what += f"; {cut} gaps are longer and were cut to {each} rows"
+    else:
+        why = (
+            "have no regular rhythm"
+            if arrhythmic
+            else f"have gaps of {total} rows, too many to fill beside {len(frame)} rows"
+        )
+        what = (
+            f"the timestamps{whose} {why} (median period {rhythm}): rows are taken one after the "
+            "other, gaps are not filled"
+        )
+    warnings.warn(what, DataWarning, stacklevel=3)
+
+
+def _spread_frame(frame: Frame, source: NDArray[np.int64], times: NDArray[np.int64]) -> Frame:
+    """The frame with row source[i] of it at row i, or nothing where that is -1."""
+    given = source >= 0
+    values = np.full((len(source), frame.width), np.nan, dtype=frame.values.dtype)
+    values[given] = frame.values
+    observed = np.zeros(values.shape, dtype=np.bool_)
+    observed[given] = frame.observed
+    rows = source if frame.rows is None else np.where(given, frame.rows[source], -1)
+    return replace(
+        frame,
+        values=values,
+        observed=observed,
+        timestamps=times.view("datetime64[ns]"),
+        rows=rows,
+    )

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,6 +28,8 @@ _BLOCK = 4 << 20  # bytes parsed at once
 class JsonSource:
     """A file with one JSON object a line; its columns are the keys of all lines together."""
 
+    dated: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._place = Place(str(path), line_of=self.line_of)
@@ -42,7 +44,7 @@ class JsonSource:
             raise DataError(f"{path} holds no rows", remedy="Give one JSON object a line.")
         self.columns = tuple(keys)
 
-    def tables(self, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], text: Collection[str]) -> Generator[pa.Table]:
         """The named columns, block by block; those not in `text` as float64."""
         for first, block in self._blocks():
             table = self._parse(block)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,6 +13,7 @@ import pyarrow as pa
 from imdiffusion.data.columns import check_ignored, no_numbers
 from imdiffusion.data.csv_source import CsvSource
 from imdiffusion.data.json_source import JsonSource
+from imdiffusion.data.named_columns import SAMPLE, USUAL, find_time, warn_of_times
 from imdiffusion.data.parquet_source import ParquetSource
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, UsageError
@@ -23,7 +25,8 @@ CHANNEL, VALUE = "channel", "value"
 class FileOptions:
     """How to read a file.
 
-    timestamp       the column of timestamps; a wide file may lack the usual "timestamp"
+    timestamp       the column of timestamps; a wide file may lack the usual "timestamp", and where
+                    it does, a column that shows itself as the time is taken (`named_columns`)
     layout          "wide", "long" (entity, timestamp, channel, value), or "auto": by the columns
     entity_column   the column that tells entities apart, where there is one
     unit            of timestamps given as numbers: s, ms, us, ns, or "auto": by their magnitude
@@ -44,8 +47,9 @@ class Source(Protocol):
 
     path: Path
     columns: tuple[str, ...]
+    dated: tuple[str, ...]  # columns whose own type is a date or time
 
-    def tables(self, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], text: Collection[str]) -> Generator[pa.Table]:
         """All rows in order, some at a time; columns in `text` may hold text, others numbers."""
         ...
 
@@ -129,22 +133,41 @@ def layout_of(source: Source, options: FileOptions) -> Layout:
     check_ignored(options.ignore_columns, source.columns, place)
     columns = [name for name in source.columns if name not in options.ignore_columns]
     entity = options.entity_column if options.entity_column in columns else None
-    timestamp = options.timestamp if options.timestamp in columns else None
+    mixed = entity is not None or CHANNEL in columns  # then times begin anew within the file
+    others = [name for name in columns if name != entity]
+    timestamp = _timestamp(source, options, others, place, sort=options.sort or mixed)
     if options.layout not in ("auto", "wide", "long"):
         raise UsageError(f"unknown layout {options.layout!r}", remedy="Use auto, wide or long.")
     known = {entity, timestamp, CHANNEL, VALUE}
-    whole = {options.timestamp, CHANNEL, VALUE}
+    whole = {timestamp or options.timestamp, CHANNEL, VALUE}
     if options.layout == "long" or (
         options.layout == "auto" and whole <= set(columns) and set(columns) <= known
     ):
         _check_long(columns, whole, known, place)
         return Layout(True, timestamp, entity, (VALUE,))
-    if timestamp is None and options.timestamp != "timestamp":
+    if timestamp is None and options.timestamp != USUAL:
         raise _no_column(options.timestamp, columns, place)
     channels = tuple(name for name in columns if name not in (entity, timestamp))
     if not channels:
         raise no_numbers(place)
     return Layout(False, timestamp, entity, channels)
+
+
+def _timestamp(
+    source: Source, options: FileOptions, columns: list[str], place: Place, *, sort: bool
+) -> str | None:
+    """The column of the time: the one that was named, or else one that shows itself."""
+
+    def sample(name: str) -> pa.ChunkedArray:
+        with closing(source.tables([name], [name])) as tables:
+            return next(tables)[name][:SAMPLE]
+
+    if options.timestamp in columns:
+        warn_of_times((name for name in columns if name != options.timestamp), sample, place=place)
+        return options.timestamp
+    if options.timestamp != USUAL:
+        return None
+    return find_time(columns, sample, dated=source.dated, sort=sort, place=place)
 
 
 def _check_long(columns: list[str], whole: set[str], known: set[str | None], place: Place) -> None:

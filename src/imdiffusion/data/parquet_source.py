@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,8 +35,12 @@ class ParquetSource:
                 if pa.types.is_timestamp(field.type) and "timestamp" not in schema.names:
                     self._stored["timestamp"] = field.name
         self.columns = tuple(self._stored)
+        dated = {
+            f.name for f in schema if pa.types.is_timestamp(f.type) or pa.types.is_date(f.type)
+        }
+        self.dated = tuple(name for name, stored in self._stored.items() if stored in dated)
 
-    def tables(self, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], text: Collection[str]) -> Generator[pa.Table]:
         """The named columns, in their own types, some rows at a time."""
         stored = [self._stored[name] for name in columns]
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,6 +11,8 @@ import narwhals as nw
 import numpy as np
 import pyarrow as pa
 
+from imdiffusion.data.named_columns import SAMPLE, USUAL, find_time, warn_of_times
+from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, UsageError
 
 KINDS = ("numpy", "pandas", "polars", "pyarrow")
@@ -96,27 +98,43 @@ def kind_of(table: nw.DataFrame[Any]) -> str:
     return "polars" if table.implementation.is_polars() else "pyarrow"
 
 
-def times_column(table: nw.DataFrame[Any], timestamp: str | None) -> tuple[str, Any] | None:
+def times_column(
+    table: nw.DataFrame[Any],
+    timestamp: str | None,
+    *,
+    others: Collection[str] = (),
+    sort: bool = False,
+) -> tuple[str, Any] | None:
     """Name and pyarrow array of the timestamps of a table: its column, or a pandas index.
 
-    None if `timestamp` is None or there are none. Raises DataError where a column of another name
-    than the usual "timestamp" was asked for and is absent.
+    others: columns of which it is said what they are for. Without the usual "timestamp", a column
+    that shows itself as the time is taken (`named_columns`). None if `timestamp` is None or there
+    are none. Raises DataError where another column was asked for and is absent, or two show.
     """
     if timestamp is None:
         return None
+    unsaid = [name for name in table.columns if name not in others and name != timestamp]
+
+    def sample(name: str) -> Any:
+        return _arrow_times(table[name].head(SAMPLE), name)
+
     if timestamp in table.columns:
+        warn_of_times(unsaid, sample, place=Place())
         return timestamp, _arrow_times(table[timestamp], timestamp)
     index = nw.maybe_get_index(table)
     if index is not None and getattr(index, "nlevels", 1) == 1:
         series = nw.from_native(index.to_series(), series_only=True)
         if isinstance(series.dtype, nw.Datetime) or index.name == timestamp:
+            warn_of_times(unsaid, sample, place=Place())
             return timestamp, _arrow_times(series, timestamp)
-    if timestamp != "timestamp":
+    if timestamp != USUAL:
         raise DataError(
             f"there is no column {timestamp!r} for the timestamps",
             remedy=f"The columns are {', '.join(map(repr, table.columns))}.",
         )
-    return None
+    dated = [name for name in unsaid if isinstance(table.schema[name], nw.Datetime | nw.Date)]
+    found = find_time(unsaid, sample, dated=dated, sort=sort, place=Place())
+    return None if found is None else (found, _arrow_times(table[found], found))
 
 
 def _arrow_times(series: nw.Series[Any], name: str) -> Any:

@@ -1,8 +1,8 @@
 """Timestamps of any accepted form -> datetime64[ns] in UTC, and the checks on their order.
 
-Accepted: ISO 8601 text with or without zone, dates and times of Arrow, and epoch numbers in s, ms,
-us or ns. Without a zone means UTC. The unit of epoch numbers follows from their magnitude unless
-it is given: below 1e10 (the year 2286) s, below 1e13 ms, below 1e16 us, else ns.
+Accepted: ISO 8601 text with or without zone (an offset, Z, UTC or GMT), dates and times of Arrow,
+and epoch numbers in s, ms, us or ns (see `epochs`). Without a zone means UTC. Rows with several
+offsets, as over a change of daylight saving, are exact instants; rows with and without are not.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from imdiffusion.data.epochs import NANOSECONDS, Counted, instants_of, too_distant
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 Instants = NDArray[np.datetime64]
 
-NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-SMALLEST = {"ns": 1e16, "us": 1e13, "ms": 1e10}  # of a magnitude, by unit
 _ZONE = r"[T ][0-9:.,]+ ?(?P<zone>[Zz]|[+-]\d\d(?::?\d\d)?)$"
+_WORD = r" ?(UTC|GMT)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^(19|20)\d{6}$"  # 20240131 is a day, not the 234th of 1970
 _FORMS = "Write ISO 8601 (2024-01-31T12:00:00Z), or epoch numbers in s, ms, us or ns."
@@ -35,12 +35,13 @@ _SORT = "Sort the rows by time, or have them sorted with --sort (sort=True)."
 class Times:
     """Parsed timestamps: values datetime64[ns] (T,) in UTC, and what they were given in.
 
-    zone is "UTC", a name or an offset; None for none at all. unit is that of numbers, else "auto".
+    zone is "UTC", a name or an offset, that of the first row; None for none at all. counted: how
+    numbers count; None for anything else.
     """
 
     values: Instants
     zone: str | None = None
-    unit: str = "auto"
+    counted: Counted | None = None
 
     @property
     def frame_zone(self) -> str | None:
@@ -48,11 +49,14 @@ class Times:
         return None if self.zone == "UTC" else self.zone
 
 
-def parse_times(column: Any, *, place: Place, name: str, unit: str = "auto") -> Times:
+def parse_times(
+    column: Any, *, place: Place, name: str, unit: str = "auto", before: Counted | None = None
+) -> Times:
     """Parse a pyarrow array of timestamps.
 
-    Raises DataError naming the row of a missing, unreadable or too distant timestamp, and the two
-    rows of mixed zones; UsageError for an unknown unit.
+    before: how the numbers in the rows before these counted, of a column that comes in pieces.
+    Raises DataError naming the row of a missing, unreadable or too distant timestamp, of one in
+    another unit, and the two rows with and without a zone; UsageError for an unknown unit.
     """
     if unit != "auto" and unit not in NANOSECONDS:
         raise UsageError(f"unknown unit {unit!r}", remedy="Use auto, s, ms, us or ns.")
@@ -68,7 +72,7 @@ def parse_times(column: Any, *, place: Place, name: str, unit: str = "auto") -> 
             remedy="Give every row a timestamp, or remove the row.",
         )
     if _is_text(column.type):
-        return _from_text(column, place, name, unit)
+        return _from_text(column, place, name, unit, before)
     if pa.types.is_temporal(column.type) and not _is_span(column.type):
         return _from_arrow(column, place, name)
     if (
@@ -76,7 +80,7 @@ def parse_times(column: Any, *, place: Place, name: str, unit: str = "auto") -> 
         or pa.types.is_floating(column.type)
         or pa.types.is_decimal(column.type)
     ):
-        return _from_numbers(column, place, name, unit)
+        return _from_numbers(column, place, name, unit, before)
     raise DataError(
         place.says(f"{column.type} cannot be read as timestamps", column=name), remedy=_FORMS
     )
@@ -159,17 +163,23 @@ def _from_arrow(column: Any, place: Place, name: str) -> Times:
     try:
         column = column.cast(pa.timestamp("ns", zone))
     except pa.ArrowInvalid as error:
-        raise _too_distant(place, name, None) from error
+        raise too_distant(place, name, None) from error
     values = column.cast(pa.int64()).to_numpy()
     return Times(values.view("datetime64[ns]"), zone)
 
 
-def _from_text(column: Any, place: Place, name: str, unit: str) -> Times:
+def _from_numbers(column: Any, place: Place, name: str, unit: str, before: Counted | None) -> Times:
+    values, found = instants_of(column, place=place, name=name, unit=unit, before=before)
+    return Times(values, None, found)
+
+
+def _from_text(column: Any, place: Place, name: str, unit: str, before: Counted | None) -> Times:
     first = column[:1]
     if pc.all(pc.match_substring_regex(first, _NUMBER)).as_py() and not (
         unit == "auto" and pc.all(pc.match_substring_regex(first, _DATE)).as_py()
     ):
-        return _from_numbers(_numbers_of_text(column, place, name), place, name, unit)
+        return _from_numbers(_numbers_of_text(column, place, name), place, name, unit, before)
+    column = pc.replace_substring_regex(column, _WORD, "Z")
     zones = pc.struct_field(pc.extract_regex(column, _ZONE), "zone")
     zone = _one_zone(zones, place, name)
     try:
@@ -191,16 +201,15 @@ def _numbers_of_text(column: Any, place: Place, name: str) -> Any:
 
 
 def _one_zone(zones: Any, place: Place, name: str) -> str | None:
-    """The only zone of all rows: "UTC", "+02:00" or None; raises DataError for several."""
+    """The zone of the first row: "UTC", "+02:00" or None; DataError where only some have one."""
     found = {text: _zone_name(text) for text in zones.unique().to_pylist()}
-    if len(set(found.values())) <= 1:
-        return next(iter(found.values()), None)
-    first = zones[0].as_py()
-    alike = [text for text, zone in found.items() if zone == found[first]]
-    other = pc.index(pc.is_in(zones, pa.array(alike, pa.string())), False).as_py()
-    raise mixed_zones(
-        found[first], found[zones[other].as_py()], f"in {place.row(0)}", place, other, name
-    )
+    zone = found[zones[0].as_py()] if len(zones) else None
+    if len(found) > 1 and None in found.values():
+        without = pc.is_null(zones)
+        other = pc.index(without, not without[0].as_py()).as_py()
+        there = found[zones[other].as_py()]
+        raise mixed_zones(zone, there, f"in {place.row(0)}", place, other, name)
+    return zone
 
 
 def mixed_zones(
@@ -230,50 +239,13 @@ def _from_any_iso(column: Any, place: Place, name: str) -> Instants:
         except ValueError as error:
             raise _unreadable(place, name, row, text) from error
         if not 1678 <= when.year <= 2261:
-            raise _too_distant(place, name, row)
+            raise too_distant(place, name, row)
         aware = when if when.tzinfo else when.replace(tzinfo=UTC)
         ticks[row] = (aware - epoch) // tick
     return (ticks * 1000).view("datetime64[ns]")
 
 
-def _from_numbers(column: Any, place: Place, name: str, unit: str) -> Times:
-    if pa.types.is_integer(column.type):
-        try:
-            numbers = column.cast(pa.int64()).to_numpy()
-        except pa.ArrowInvalid as error:
-            raise _too_distant(place, name, None) from error
-    else:
-        numbers = column.cast(pa.float64(), safe=False).to_numpy()
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise _unreadable(place, name, row, str(numbers[row]))
-    size = np.abs(numbers.astype(np.float64))
-    if unit == "auto":
-        largest = float(size.max(initial=0.0))
-        unit = next((unit for unit, least in SMALLEST.items() if largest >= least), "s")
-    scale = NANOSECONDS[unit]
-    distant = size * scale >= 2.0**63
-    if distant.any():
-        raise _too_distant(place, name, int(np.argmax(distant)))
-    if numbers.dtype == np.int64:
-        return Times((numbers * scale).view("datetime64[ns]"), None, unit)
-    # A float holds 1700000000.1 s only to some 200 ns: digits beyond that are noise, not time.
-    spacing = float(np.spacing(size.max(initial=0.0))) * scale
-    digit = 10 ** max(0, int(np.ceil(np.log10(max(spacing, 1e-9)))))
-    whole = np.floor(numbers)
-    part = np.round((numbers - whole) * scale / digit).astype(np.int64) * digit
-    return Times((whole.astype(np.int64) * scale + part).view("datetime64[ns]"), None, unit)
-
-
 def _unreadable(place: Place, name: str, row: int, text: str) -> DataError:
     return DataError(
         place.says(f"{text!r} is not a timestamp", row=row, column=name), remedy=_FORMS
-    )
-
-
-def _too_distant(place: Place, name: str, row: int | None) -> DataError:
-    return DataError(
-        place.says("a timestamp is outside the years 1678 to 2261", row=row, column=name),
-        remedy="Correct it; for epoch numbers, name their unit: --unit s, ms, us or ns.",
     )

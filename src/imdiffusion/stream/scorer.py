@@ -76,6 +76,7 @@ class EntityScorer:
     def _begin(self) -> None:
         channels = len(self.channels)
         self._arrival = Arrival(self.entity, hindsight=self.hindsight)
+        self._rates = self.entity.counters.reader()
         self._last: int | None = None
         self._pending = _Pending(
             np.empty(0, np.int64), np.empty((0, channels)), np.empty(0, np.bool_)
@@ -119,6 +120,7 @@ class EntityScorer:
 
     def _judge(self, frame: Frame) -> list[Judged]:
         entity, arrival = self.entity, self._arrival
+        frame = self._rates.push(frame)
         rows = entity.rows(frame)
         window, held, count = entity.settings.window, arrival.held, arrival.count
         before = frame.observed[:0] if held is None else held.observed
@@ -188,11 +190,15 @@ class EntityScorer:
         self._last = facts["last"]
         self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
         self._arrival.resume(arrays)
+        prefix = "rates."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._rates.resume(own)
 
     def _arrays(self) -> Arrays:
         pending = self._pending
         own = {"times": pending.times, "seen": pending.seen, "low": pending.low}
-        return {**self._arrival.state(), **own}
+        rates = {f"rates.{name}": one for name, one in self._rates.state().items()}
+        return {**self._arrival.state(), **own, **rates}
 
 
 def rows_times(frame: Frame) -> Instants:
