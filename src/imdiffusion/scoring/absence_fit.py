@@ -9,21 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.scoring import quiet, run_tail
-from imdiffusion.scoring.constant import Departure, find_constants
+from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT, MISSING, QUIET
+from imdiffusion.scoring.constant import find_constants
+from imdiffusion.scoring.habit import is_habit
 from imdiffusion.scoring.quiet import RangeTail
 from imdiffusion.scoring.run_length import runs_of, runs_of_values
-from imdiffusion.scoring.run_tail import RunTail, fit_tail
+from imdiffusion.scoring.run_tail import LEAST_RUNS, RunTail, fit_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+MANY_GAPS = 60  # from so many on, a channel says enough about its gaps by itself
 MISSING_MARGIN = 2  # rows beyond training that are never news
 FROZEN_MARGIN = 4  # values; a collector hands the same reading out two or three times now and then
-# A value at which a channel rests (0 of an error counter) has run lengths of its own, where it has
-# so many runs, as have the other values, and they are so many times as long.
-LEAST_RESTS = 8
-REST_LONGER = 4.0
+# A value at which a channel rests (0 of an error counter) has run lengths of its own, as have the
+# other values, where they are so many times as long; with few runs more is asked.
+LEAST_RESTS = 2
+REST_LONGER = 2.0
 
 
 class SetAside(NamedTuple):
@@ -44,12 +47,14 @@ class SetAside(NamedTuple):
 class Habits:
     """What fitting learns of K channels.
 
-    live (K,): it had a value at all. constant (K,): its only value, else NaN. rest (K,): the value
-    at which it rests, else NaN. all_missing: of one channel, for rows without any value.
+    live (K,): it had a value at all. constant (K,): its only value, else NaN; left: how long it may
+    be elsewhere. rest (K,): the value at which it rests, else NaN. all_missing: of one channel, for
+    rows without any value.
     """
 
     live: Flags
     constant: Floats
+    left: RunTail
     rest: Floats
     missing: RunTail
     frozen: RunTail
@@ -59,99 +64,142 @@ class Habits:
     set_aside: tuple[SetAside, ...]
 
 
-def learn(values: Floats, observed: Flags, kinds: tuple[int, int, int, int]) -> Habits:
-    """Habits of values, observed (T, K); kinds: the codes of missing, frozen, quiet, left."""
-    missing_kind, frozen_kind, quiet_kind, left_kind = kinds
-    live = observed.any(axis=0)
-    constant, departures = find_constants(values, observed)
-    aside = [_left(one, left_kind) for one in departures]
+def learn(values: Floats, observed: Flags) -> Habits:
+    """Habits of values, observed (T, K), where only finite values are observed."""
+    live: Flags = np.logical_or.reduce(observed, axis=0)
+    constants = find_constants(values, observed)
+    constant = constants.constant
+    aside = [SetAside(d.first, d.channel, d.value, d.rows, LEFT_CONSTANT) for d in constants.aside]
+    missing, stretches = _missing(observed)
+    aside += stretches
     rest = np.full(len(live), np.nan)
-    missing, frozen, resting, still = [], [], [], []
+    frozen, resting, still = [], [], []
     for k in range(len(live)):
-        gaps, stretches = _gaps(observed[:, k], MISSING_MARGIN)
-        missing.append(gaps)
-        aside += [SetAside(row, k, np.nan, count, missing_kind) for row, count in stretches]
-        rows = np.flatnonzero(observed[:, k])
-        if not live[k] or not np.isnan(constant[k]):
-            frozen.append(run_tail.NEVER)
-            resting.append(run_tail.NEVER)
-            still.append(quiet.UNSEEN)
-            continue
-        own = values[rows, k]
-        same = _Repeats(own)
-        rest[k] = same.rest
-        frozen.append(same.usual)
-        resting.append(same.resting)
-        aside += [
-            SetAside(int(rows[place]), k, float(own[place]), count, frozen_kind)
-            for place, count in same.aside
-        ]
-        left = np.flatnonzero(same.kept)
-        fit, places = quiet.fit_ranges(own[left])
-        still.append(fit)
-        aside += [
-            SetAside(int(rows[left[place]]), k, float(own[left[place]]), quiet.WIDTH, quiet_kind)
-            for place in places
-        ]
-    whole, _ = _gaps(observed[:, live].any(axis=1), MISSING_MARGIN)
+        moves = bool(live[k]) and bool(np.isnan(constant[k]))
+        one = _Moves(k, values[:, k], observed[:, k]) if moves else _Moves.none(k)
+        frozen.append(one.frozen)
+        resting.append(one.resting)
+        still.append(one.quiet)
+        rest[k] = one.rest
+        aside += one.aside
+    present: Flags = np.logical_or.reduce(observed[:, live], axis=1)
+    whole, _ = _missing(present[:, None])
     return Habits(
         live,
         constant,
+        constants.left,
         rest,
         run_tail.stack(missing),
         run_tail.stack(frozen),
         run_tail.stack(resting),
         quiet.stack(still),
-        run_tail.stack([whole]),
+        run_tail.stack(whole),
         tuple(sorted(aside, key=lambda one: one[:2])),
     )
 
 
-def _left(one: Departure, kind: int) -> SetAside:
-    return SetAside(one.first, one.channel, one.value, one.rows, kind)
+def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
+    """The tail of each channel's gaps, observed (T, K), and the gaps set aside.
 
-
-def _gaps(present: Flags, margin: int) -> tuple[run_tail.Fit, list[tuple[int, int]]]:
-    """The tail of one channel's gaps; (first row, rows) of those set aside.
-
-    Rows before its first value are no gap: it was not there yet.
+    Channels of no or few gaps are taken together where gaps now and then are a habit among them.
+    So are those of some gaps where that tells of longer ones than their own: fifteen gaps do not
+    show how heavy their tail is, those of forty channels do.
     """
-    if not present.any():
-        return run_tail.NEVER, []
-    begin = int(present.argmax())
-    first, length = runs_of(~present[begin:])
-    rows = len(present) - begin
-    fit, far = fit_tail(length, first + length < rows, rows, margin=margin)
-    return fit, [(begin + int(first[i]), int(length[i])) for i in far]
+    gaps = [_Gaps.of(k, observed[:, k]) for k in range(observed.shape[1])]
+    few = [one for one in gaps if one.rows and len(one.first) < LEAST_RUNS]
+    some = [one for one in gaps if LEAST_RUNS <= len(one.first) < MANY_GAPS]
+    together = is_habit([one.first for one in few], len(observed))
+    fits: dict[int, run_tail.Fit] = {}
+    aside: list[SetAside] = []
+    for group in [few] if together else []:
+        fit, found = _fit_gaps(group)
+        fits, aside = {one.channel: fit for one in group}, found
+    for one in gaps:
+        if one.rows and one.channel not in fits:
+            fits[one.channel], found = _fit_gaps([one])
+            aside += found
+    if len(some) > 1:
+        shared, _ = _fit_gaps(some)
+        for one in some:
+            fits[one.channel] = run_tail.longer(shared, fits[one.channel], one.rows)
+    return [fits.get(one.channel, run_tail.NEVER) for one in gaps], aside
 
 
-class _Repeats:
-    """How often one channel (N,) of several values repeats a value.
+def _fit_gaps(group: list[_Gaps]) -> tuple[run_tail.Fit, list[SetAside]]:
+    """The tail of the gaps of some channels together, and those set aside."""
+    length = np.concatenate([one.length for one in group])
+    ended = np.concatenate([one.ended for one in group])
+    first = np.concatenate([one.first for one in group])
+    owner = np.concatenate([np.full(len(one.first), one.channel) for one in group])
+    rows = sum(one.rows for one in group)
+    fit, far = fit_tail(length, ended, rows, margin=MISSING_MARGIN)
+    return fit, [
+        SetAside(int(first[i]), int(owner[i]), np.nan, int(length[i]), MISSING) for i in far
+    ]
 
-    usual, resting: the tails; rest: the value at which it rests, else NaN; aside: (first place,
-    values) of what was set aside; kept (N,): the places that were not.
+
+class _Gaps(NamedTuple):
+    """The gaps of one channel, among its `rows` from its first value on."""
+
+    channel: int
+    first: Ints
+    length: Ints
+    ended: Flags
+    rows: int
+
+    @classmethod
+    def of(cls, channel: int, present: Flags) -> _Gaps:
+        """Rows before the first value are no gap: the channel was not there yet."""
+        begin = int(present.argmax())
+        first, length = runs_of(~present[begin:])
+        rows = len(present) - begin if present.any() else 0
+        return cls(channel, begin + first, length, first + length < rows, rows)
+
+
+class _Moves:
+    """How one channel of several values (T,) repeats them, and how far it moves.
+
+    frozen, resting, quiet: the tails; rest: the value at which it rests, else NaN; aside: what was
+    set aside.
     """
 
-    def __init__(self, values: Floats) -> None:
+    def __init__(self, channel: int, values: Floats, observed: Flags) -> None:
         self.rest, self.resting = float("nan"), run_tail.NEVER
-        self.kept = np.ones(len(values), bool)
-        self.aside: list[tuple[int, int]] = []
-        first, length = runs_of_values(values)
-        ended = first + length < len(values)
-        at_rest = _at_rest(values[first], length)
+        self.aside: list[SetAside] = []
+        self._channel, self._rows = channel, np.flatnonzero(observed)
+        self._values = values[self._rows]
+        self._kept = np.ones(len(self._values), bool)
+        first, length = runs_of_values(self._values)
+        at_rest = _at_rest(self._values[first], length)
         if at_rest.any():
-            self.rest = float(values[first[at_rest.argmax()]])
-            self.resting = self._fit(first[at_rest], length[at_rest], ended[at_rest])
-        self.usual = self._fit(first[~at_rest], length[~at_rest], ended[~at_rest])
+            self.rest = float(self._values[first[at_rest.argmax()]])
+            self.resting = self._repeats(first[at_rest], length[at_rest])
+        self.frozen = self._repeats(first[~at_rest], length[~at_rest])
+        left = np.flatnonzero(self._kept)
+        self.quiet, far = quiet.fit_ranges(self._values[left])
+        for window in far:
+            self._set_aside(int(left[window]), quiet.WIDTH, QUIET)
 
-    def _fit(self, first: Ints, length: Ints, ended: Flags) -> run_tail.Fit:
-        rows = len(self.kept)
-        fit, far = fit_tail(length, ended, rows, margin=FROZEN_MARGIN, held=True)
+    @classmethod
+    def none(cls, channel: int) -> _Moves:
+        """Of a channel that never moves, or never came: neither frozen nor quiet is ever news."""
+        one = cls.__new__(cls)
+        one.rest, one.aside = float("nan"), []
+        one.frozen, one.resting, one.quiet = run_tail.NEVER, run_tail.NEVER, quiet.UNSEEN
+        return one
+
+    def _repeats(self, first: Ints, length: Ints) -> run_tail.Fit:
+        count = len(self._values)
+        ended = first + length < count
+        fit, far = fit_tail(length, ended, count, margin=FROZEN_MARGIN, held=True)
         for i in far:
-            place, count = int(first[i]), int(length[i])
-            self.aside.append((place, count))
-            self.kept[place + 1 : place + count] = False
+            self._set_aside(int(first[i]), int(length[i]), FROZEN)
+            self._kept[first[i] + 1 : first[i] + length[i]] = False
         return fit
+
+    def _set_aside(self, place: int, count: int, kind: int) -> None:
+        row, value = int(self._rows[place]), float(self._values[place])
+        self.aside.append(SetAside(row, self._channel, value, count, kind))
 
 
 def _at_rest(value: Floats, length: Ints) -> Flags:
@@ -161,9 +209,10 @@ def _at_rest(value: Floats, length: Ints) -> Flags:
     rows[runs < LEAST_RESTS] = 0.0
     chosen = int(rows.argmax())
     mine: Flags = which == chosen
-    others = len(value) - int(mine.sum())
-    if rows[chosen] == 0.0 or others < LEAST_RESTS:
+    fewer = min(int(mine.sum()), int((~mine).sum()))
+    if rows[chosen] == 0.0 or fewer < LEAST_RESTS:
         return np.zeros(len(value), bool)
-    if length[mine].mean() < REST_LONGER * length[~mine].mean():
+    longer = REST_LONGER * (1.0 + LEAST_RUNS / fewer)
+    if length[mine].mean() < longer * length[~mine].mean():
         return np.zeros(len(value), bool)
     return mine

@@ -27,7 +27,8 @@ MOST_ASIDE = 3
 SHARE_ASIDE = 0.025
 SHARE_ALONE = 0.1  # of one run by itself: a stuck day of two weeks
 LEAST_ASIDE = 10  # rows; shorter ones do no harm
-FAR = 2.0  # times the length that one run in a hundred such trainings would reach
+FAR = 3.0  # times the length that one row in a thousand such trainings would lie beyond
+RARE = 0.01  # of one row in such a training: where two readings of a tail are compared
 MARGIN = 0.1  # beyond the longest run of training, as a share of it
 
 FIELDS = ("start", "unit", "weight", "going", "ending", "floor")
@@ -72,7 +73,8 @@ class RunTail:
 
 
 Fit = tuple[float, float, float, float, float, float]  # one channel of a RunTail
-NEVER: Fit = (0.0, 1.0, 0.0, 1.0, 12.0, math.inf)
+NEVER: Fit = (0.0, 1.0, 0.0, 1.0, 12.0, math.inf)  # no run is news
+AT_ONCE: Fit = (0.0, 1.0, 0.0, 1.0, 12.0, 0.0)  # every run is
 
 
 def stack(fits: list[Fit]) -> RunTail:
@@ -95,7 +97,7 @@ def fit_tail(
         if _may_go(lengths[far], rows):
             rest = np.delete(np.arange(len(lengths)), far)
             fit = _fit(lengths[rest], ended[rest], rows, margin, held)
-            usual = _limit(fit, 0.01 / rows)
+            usual = _limit(fit, 0.001 / rows)
             if lengths[far].min() >= FAR * usual:
                 return fit, sorted(far.tolist())
     return _fit(lengths, ended, rows, margin, held), []
@@ -119,8 +121,16 @@ def _fit(lengths: Ints, ended: Flags, rows: int, margin: int, held: bool) -> Fit
         unit = (1.0 + MARGIN) * hold
         return (0.0, unit, unit * len(steps) / rows, *law, longest + max(margin, MARGIN * longest))
     floor = longest + max(margin, (MARGIN + 1.0 / alike) * longest)
-    start, number, going = _believable(lengths, ended)
-    return (start, 1.0, (number + 1.0) / rows, *_chance(number, going), floor)
+    fits = []
+    for start, number, going in _believable(lengths, ended):
+        weight = (number + 1.0) / rows
+        fits.append((start, 1.0, weight, *_chance(number, going), floor))
+    return fits[0] if len(fits) == 1 else longer(fits[0], fits[1], rows)
+
+
+def longer(one: Fit, other: Fit, rows: int) -> Fit:
+    """Of two tails the one with the longer runs, far out in such a training of `rows` rows."""
+    return max(one, other, key=lambda fit: _limit(fit, RARE / rows))
 
 
 def _chance(number: int, going: float) -> tuple[float, float]:
@@ -132,19 +142,25 @@ def _chance(number: int, going: float) -> tuple[float, float]:
     return ending * (going + 1.0) / (number + 1.0), ending
 
 
-def _believable(lengths: Ints, ended: Flags) -> tuple[float, int, float]:
-    """(start, runs that ended beyond it, times one went on beyond it): the most runs that fit."""
+def _believable(lengths: Ints, ended: Flags) -> list[tuple[float, int, float]]:
+    """(start, runs that ended beyond it, times one went on beyond it): the most runs that fit.
+
+    And the longer half of these, which tells where the tail is heavier than it seems.
+    """
     order = np.argsort(-lengths, kind="stable")
     lengths, ended = lengths[order], ended[order]
     number = len(lengths)
+    found: list[tuple[float, int, float]] = []
     while True:
         start = float(lengths[number - 1] - 1)
         beyond = lengths > start
-        excess = lengths[beyond] - start
+        excess = (lengths[beyond] - start).astype(np.float64)
         whole = excess[ended[beyond]]
-        going = float(excess.sum() - len(whole))
-        if number <= LEAST_RUNS or _has_no_memory(whole):
-            return start, len(whole), going
+        last = number <= LEAST_RUNS
+        if found or last or _has_no_memory(whole):
+            found.append((start, len(whole), float(excess.sum() - len(whole))))
+        if last or len(found) == 2:
+            return found
         number = max(number // 2, LEAST_RUNS)
 
 
