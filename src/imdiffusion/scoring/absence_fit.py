@@ -114,9 +114,11 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
     for group in [few] if together else []:
         fit, found = _fit_gaps(group)
         fits, aside = {one.channel: fit for one in group}, found
+    # That a channel has no gap, its like say with it: the more of them, the sooner one is news.
+    none = sum(one.rows for one in few) // (1 + sum(len(one.first) for one in few))
     for one in gaps:
         if one.rows and one.channel not in fits:
-            fits[one.channel], found = _fit_gaps([one])
+            fits[one.channel], found = _fit_gaps([one], rows=none if not len(one.first) else None)
             aside += found
     if len(some) > 1:
         shared, _ = _fit_gaps(some)
@@ -125,13 +127,13 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
     return [fits.get(one.channel, run_tail.NEVER) for one in gaps], aside
 
 
-def _fit_gaps(group: list[_Gaps]) -> tuple[run_tail.Fit, list[SetAside]]:
-    """The tail of the gaps of some channels together, and those set aside."""
+def _fit_gaps(group: list[_Gaps], rows: int | None = None) -> tuple[run_tail.Fit, list[SetAside]]:
+    """The tail of the gaps of some channels together, and those set aside. rows: else their own."""
     length = np.concatenate([one.length for one in group])
     ended = np.concatenate([one.ended for one in group])
     first = np.concatenate([one.first for one in group])
     owner = np.concatenate([np.full(len(one.first), one.channel) for one in group])
-    rows = sum(one.rows for one in group)
+    rows = rows or sum(one.rows for one in group)
     fit, far = fit_tail(length, ended, rows, margin=MISSING_MARGIN)
     return fit, [
         SetAside(int(first[i]), int(owner[i]), np.nan, int(length[i]), MISSING) for i in far
@@ -173,8 +175,8 @@ class _Moves:
         at_rest = _at_rest(self._values[first], length)
         if at_rest.any():
             self.rest = float(self._values[first[at_rest.argmax()]])
-            self.resting = self._repeats(first[at_rest], length[at_rest])
-        self.frozen = self._repeats(first[~at_rest], length[~at_rest])
+            self.resting = self._repeats(first[at_rest], length[at_rest], held=False)
+        self.frozen = self._repeats(first[~at_rest], length[~at_rest], held=True)
         left = np.flatnonzero(self._kept)
         self.quiet, far = quiet.fit_ranges(self._values[left])
         for window in far:
@@ -188,10 +190,10 @@ class _Moves:
         one.frozen, one.resting, one.quiet = run_tail.NEVER, run_tail.NEVER, quiet.UNSEEN
         return one
 
-    def _repeats(self, first: Ints, length: Ints) -> run_tail.Fit:
+    def _repeats(self, first: Ints, length: Ints, *, held: bool) -> run_tail.Fit:
         count = len(self._values)
         ended = first + length < count
-        fit, far = fit_tail(length, ended, count, margin=FROZEN_MARGIN, held=True)
+        fit, far = fit_tail(length, ended, count, margin=FROZEN_MARGIN, held=held)
         for i in far:
             self._set_aside(int(first[i]), int(length[i]), FROZEN)
             self._kept[first[i] + 1 : first[i] + length[i]] = False

@@ -165,14 +165,17 @@ def _believable(lengths: Ints, ended: Flags) -> list[tuple[float, int, float]]:
 
 
 def _has_no_memory(excess: Floats) -> bool:
-    """Whether the spread of excesses is what one chance of ending at every row makes of them."""
+    """Whether spread and median of excesses are what one chance of ending at every row makes."""
     if len(excess) < 2:
         return False
-    mean = float(excess.mean())
+    mean, spare = float(excess.mean()), 1.0 / math.sqrt(len(excess))
     expected = mean * (mean - 1.0)  # q / (1 - q)^2 with 1 - q = 1 / mean
     ratio = (float(excess.var()) + 0.01) / (expected + 0.01)
-    spare = 1.0 / math.sqrt(len(excess))
-    return (1.0 + 3.0 * spare) ** -2 <= ratio <= (1.0 + 1.5 * spare) ** 2
+    usual = (1.0 + 3.0 * spare) ** -2 <= ratio <= (1.0 + 1.5 * spare) ** 2
+    # Short gaps of the day and long ones of the night can have the spread of one law, but then the
+    # median lies with one or the other; it is a whole row, so up to one too large.
+    middle, spare = float(np.median(excess)), 1.6 * spare * mean
+    return usual and abs(middle - math.log(2.0) * mean - 0.5) <= spare + 0.5
 
 
 def _holding_time(lengths: Ints) -> float | None:
