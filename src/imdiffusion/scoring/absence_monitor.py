@@ -70,6 +70,7 @@ class AbsenceMonitor:
             "window": np.full((quiet.WIDTH - 1, len(self._quiet)), np.nan),
             "quiet": np.zeros(len(self._quiet), np.int64),
             "quiet_since": np.full(len(self._quiet), LONG_AGO),
+            "thawed": np.full(len(self._quiet), LONG_AGO),
             "left": np.zeros(len(self._constant), np.int64),
             "left_since": np.full(len(self._constant), LONG_AGO),
             "all_missing": np.zeros(1, np.int64),
@@ -174,8 +175,9 @@ class AbsenceMonitor:
         known = ratio > 0.0
         small = np.where(known, np.maximum(ratio, _LEAST_RATIO), 1.0).astype(np.float32)
         still = np.maximum(np.log(small) * self._per_fall, np.float32(0.0))
-        score[:, own] = np.maximum(score[:, own], np.where(seen, still, np.float32(0.0)))
-        news = seen & (still > 1.0)
+        judged = seen & self._thawed(seen, kind[:, own] == FROZEN)
+        score[:, own] = np.maximum(score[:, own], np.where(judged, still, np.float32(0.0)))
+        news = judged & (still > 1.0)
         if not news.any():
             state["quiet"] = np.where(seen.any(axis=0), 0, state["quiet"])
             state["quiet_since"] = state["quiet_since"] + len(values)
@@ -187,22 +189,39 @@ class AbsenceMonitor:
         kind[:, own] = np.where(louder, QUIET, kind[:, own])
         since[:, own] = np.where(louder, began + quiet.WIDTH - 1, since[:, own])
 
+    def _thawed(self, seen: Flags, frozen: Flags) -> Flags:
+        """Whether no value of the last 32 was frozen: those that were say nothing of variance."""
+        state = self._state
+        if not frozen.any() and (state["thawed"] >= quiet.WIDTH).all():
+            return seen
+        count = count_since(seen & ~frozen, frozen, state["thawed"])
+        state["thawed"] = count[-1]
+        thawed: Flags = count >= quiet.WIDTH
+        return thawed
+
     def _ranges(self, values: Floats, seen: Flags) -> Floats:
         """The range of the last 32 values of each channel as of each row, NaN where unknown."""
         window = self._state["window"]
-        if seen.all():
+        count = seen.sum(axis=0)
+        if (count == len(values)).all():
             joined = np.concatenate([window, values])
             self._state["window"] = joined[1 - quiet.WIDTH :].copy()
             return quiet.ranges(joined)
+        moved = np.full(values.shape, np.nan)
+        if (count % len(values) == 0).all():  # as of one row: each channel is there or is not
+            whole = np.flatnonzero(count)
+            joined = np.concatenate([window[:, whole], values[:, whole]])
+            moved[:, whole] = quiet.ranges(joined)
+            window[:, whole] = joined[1 - quiet.WIDTH :]
+            return moved
         # The observed values of each channel moved together, and their ranges moved back.
         rows, channels = np.nonzero(seen)
         place = np.cumsum(seen, axis=0)[rows, channels] - 1
         joined = np.full((len(window) + len(values), values.shape[1]), np.nan)
         joined[: len(window)] = window
         joined[place + len(window), channels] = values[rows, channels]
-        moved = np.full(values.shape, np.nan)
         moved[rows, channels] = quiet.ranges(joined)[place, channels]
-        last = seen.sum(axis=0) + np.arange(len(window))[:, None]
+        last = count + np.arange(len(window))[:, None]
         self._state["window"] = np.take_along_axis(joined, last, axis=0)
         return moved
 
