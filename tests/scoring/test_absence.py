@@ -1,4 +1,4 @@
-"""Absence: what is news and when, on the cases of users; pieces are the whole; nothing deafens it"""
+"""Absence: what is news and when, on the cases of users; pieces are the whole; no fault deafens"""
 
 import json
 
@@ -199,7 +199,11 @@ def test_what_was_set_aside_is_told():
     train[2000:2200, 1] = train[2000, 1]
     train[500:550, 0] = np.nan
     model = fit(train)
-    assert [(row, channel) for row, channel, _ in model.set_aside] == [(500, 0), (1234, 4), (2000, 1)]
+    assert [(row, channel) for row, channel, _ in model.set_aside] == [
+        (500, 0),
+        (1234, 4),
+        (2000, 1),
+    ]
     assert np.isnan(model.set_aside[0][2])
     assert model.set_aside[1][2] == -9999.0
     assert model.set_aside[2][2] == train[2000, 1]

@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 MANY_GAPS = 60  # from so many on, a channel says enough about its gaps by itself
+ALIKE = 1.5  # two groups of channels have one law of gaps if no one's are so many times as long
 MISSING_MARGIN = 2  # rows beyond training that are never news
 FROZEN_MARGIN = 4  # values; a collector hands the same reading out two or three times now and then
 # A value at which a channel rests (0 of an error counter) has run lengths of its own, as have the
@@ -102,18 +103,20 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
     """The tail of each channel's gaps, observed (T, K), and the gaps set aside.
 
     Channels of no or few gaps are taken together where gaps now and then are a habit among them.
-    So are those of some gaps where that tells of longer ones than their own: fifteen gaps do not
-    show how heavy their tail is, those of forty channels do.
+    So are those of some gaps, unless a channel's own are longer than those of the others: fifteen
+    gaps do not show how heavy their tail is, those of forty channels do.
     """
     gaps = [_Gaps.of(k, observed[:, k]) for k in range(observed.shape[1])]
     few = [one for one in gaps if one.rows and len(one.first) < LEAST_RUNS]
     some = [one for one in gaps if LEAST_RUNS <= len(one.first) < MANY_GAPS]
-    together = is_habit([one.first for one in few], len(observed))
+    usual = _usual_length(some)
     fits: dict[int, run_tail.Fit] = {}
     aside: list[SetAside] = []
-    for group in [few] if together else []:
-        fit, found = _fit_gaps(group)
-        fits, aside = {one.channel: fit for one in group}, found
+    if is_habit([one.first for one in few], len(observed)):
+        alike = usual / ALIKE <= _usual_length(few) <= usual * ALIKE
+        fit, aside = _fit_gaps(few + some if alike else few)
+        fits = {one.channel: fit for one in few}
+        aside = [one for one in aside if one.channel in fits]
     # That a channel has no gap, its like say with it: the more of them, the sooner one is news.
     none = sum(one.rows for one in few) // (1 + sum(len(one.first) for one in few))
     for one in gaps:
@@ -123,8 +126,16 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
     if len(some) > 1:
         shared, _ = _fit_gaps(some)
         for one in some:
-            fits[one.channel] = run_tail.longer(shared, fits[one.channel], one.rows)
+            alike = one.length.mean() <= (1.0 + 2.0 / len(one.length) ** 0.5) * usual
+            own = fits[one.channel]
+            fits[one.channel] = shared if alike else run_tail.longer(shared, own, one.rows)
     return [fits.get(one.channel, run_tail.NEVER) for one in gaps], aside
+
+
+def _usual_length(group: list[_Gaps]) -> float:
+    """The mean length of the gaps of some channels; 0 where there are none."""
+    count = sum(len(one.length) for one in group)
+    return float(sum(one.length.sum() for one in group)) / max(count, 1)
 
 
 def _fit_gaps(group: list[_Gaps], rows: int | None = None) -> tuple[run_tail.Fit, list[SetAside]]:

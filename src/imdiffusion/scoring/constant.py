@@ -18,7 +18,7 @@ Flags = NDArray[np.bool_]
 
 LEAST_VALUES = 30  # fewer equal values do not make a constant
 # What arithmetic in float64 does to the last bits of a number. Beside zero there is no size to
-# compare with: what is left over where numbers of about a hundred cancel.
+# compare with: there it is what numbers of about a hundred leave over where they cancel.
 RELATIVE, ABSOLUTE = 1e-12, 1e-14
 SHARE_AWAY = 0.02  # of its values a channel may be elsewhere and still count as constant
 LEFT_MARGIN = 2  # rows; where leaving is a habit
@@ -49,7 +49,10 @@ class Constants:
 
 def elsewhere(values: Floats, constant: Floats | float) -> Flags:
     """Which values are more than rounding away from the constant; False beside NaN."""
-    apart: Flags = np.abs(values - constant) > RELATIVE * np.abs(constant) + ABSOLUTE
+    size = np.abs(constant)
+    apart: Flags = np.abs(values - constant) > np.where(
+        size > ABSOLUTE, RELATIVE * size, 2 * ABSOLUTE
+    )
     return apart
 
 
