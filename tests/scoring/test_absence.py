@@ -325,6 +325,14 @@ def test_any_rows_fit_and_survive_a_round_trip(seed, channels, rows, missing):
     assert (run.since <= np.arange(rows)[:, None]).all()
 
 
+def test_rows_before_a_channel_was_there_are_no_gap():
+    train = sensors(3000)
+    train[:1500, 0] = np.nan
+    rows = sensors(100, seed=1)
+    rows[50:] = np.nan
+    assert delay(push(fit(train), rows), 50, 0, MISSING) <= 10
+
+
 def test_infinite_values_are_missing():
     rows = sensors(300, seed=1)
     rows[100:, 0] = np.inf
