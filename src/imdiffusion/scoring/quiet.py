@@ -21,6 +21,8 @@ LEAST_VALUES = 10 * WIDTH
 LEAST_DISTINCT = 50  # a channel of fewer values is a state, which may rest
 NEARER = np.log(2.0)  # the range is below half the smallest of training before it is news
 FAR_BELOW = np.log(10.0)  # a block this far under the next is a fault of the training rows
+SPELL = 4  # blocks
+RARE = 1e-6  # of the rows: where two readings of a tail are compared
 
 FIELDS = ("usual", "start", "excess", "number", "blocks", "least")
 
@@ -96,10 +98,17 @@ def fit_ranges(values: Floats) -> tuple[Fit, list[int]]:
     order = np.argsort(-peak, kind="stable")
     aside = _aside(peak[order])
     places = order[:aside] * WIDTH + blocks[order[:aside]].argmax(axis=1)
-    start, excess, number = _exponential(peak[order[aside:]])
-    least = float(peak[order[aside]]) + float(NEARER)
+    kept = np.delete(peak, order[:aside])
+    least = float(kept.max()) + float(NEARER)
     usual = float(-np.log(np.median(moved)))
-    return (usual, start, excess, float(number), float(count), least), sorted(places.tolist())
+    # What wanders slowly is low in many windows of one spell: longer blocks tell spells apart.
+    spells = kept[: len(kept) // SPELL * SPELL].reshape(-1, SPELL).max(axis=1)
+    fits: list[Fit] = []
+    for maxima in (kept, spells) if len(spells) > LEAST_RUNS else (kept,):
+        start, excess, number = _exponential(np.sort(maxima)[::-1])
+        fits.append((usual, start, excess, float(number), float(len(maxima)), least))
+    limits = [float(stack([fit]).limit(RARE)[0]) for fit in fits]
+    return fits[int(np.argmax(limits))], sorted(places.tolist())
 
 
 def _aside(peak: Floats) -> int:
