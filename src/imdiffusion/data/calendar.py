@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -150,7 +151,7 @@ def _holidays(code: str, year: int) -> dict[date, str]:
     return dict(_made(code, year).items())
 
 
-def _made(code: str, year: int):  # type: ignore[no-untyped-def]  # the package is optional
+def _made(code: str, year: int) -> Any:
     try:
         import holidays
     except ImportError as error:

@@ -89,7 +89,8 @@ class Layout:
     def cube(self, values: Floats, observed: Bools, *, share: float = 0.5) -> Floats:
         """Values (T, K) -> (S, K, D) at the finest width, NaN where nothing was observed.
 
-        Of several rows in a slot their quantile `share`. Of an hour that a clock shows twice, the second pass counts.
+        Of several rows in a slot their quantile `share`. Of an hour that a clock shows twice, the
+        second pass counts.
         """
         slots, channels, days = self.slots(self.widths[-1]), values.shape[1], len(self.days)
         slot = self.slot(self.widths[-1])
@@ -140,9 +141,7 @@ def usual(cube: Floats, kinds: Integers, level: int, weekend: frozenset[int]) ->
     feast = _leaning(rest, cube[..., holiday])
     if level == WORKDAY:
         return np.stack([work, rest, feast], axis=-1)
-    each = [
-        _leaning(rest if day in weekend else work, cube[..., kinds == day]) for day in range(7)
-    ]
+    each = [_leaning(rest if day in weekend else work, cube[..., kinds == day]) for day in range(7)]
     return np.stack([*each, feast], axis=-1)
 
 

@@ -92,9 +92,7 @@ class CalendarProfile:
             weeks = _span_days(timestamps, calendar) >= LEAST_WEEKS_DAYS
             cube = layout.cube(values, observed)
             levels = choose_levels(layout, cube, calendar.weekend, weeks=weeks)
-            tables, residual = fit_tables(
-                layout, cube, values, observed, levels, calendar.weekend, weeks=weeks
-            )
+            tables, residual = fit_tables(layout, cube, values, observed, levels, calendar.weekend)
             if not levels.any():
                 tried = "day or of week" if weeks else "day"
                 reason = f"the error of days left out does not fall clearly by the time of {tried}"

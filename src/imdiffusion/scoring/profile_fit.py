@@ -13,8 +13,9 @@ import numpy as np
 
 from imdiffusion.scoring.cycles import (
     DAY,
-    LEVELS,
     NONE,
+    WEEKDAY,
+    WORKDAY,
     Bools,
     Floats,
     Integers,
@@ -29,7 +30,8 @@ from imdiffusion.scoring.cycles import (
 )
 
 WEEK = 7
-CHOICE_FOLDS = 6
+# The most folds of days or weeks that are left out in turn.
+DAY_FOLDS, WEEK_FOLDS, WIDTH_FOLDS = 7, 6, 4
 RESIDUAL_FOLDS = 14
 LEAST_FALL = 0.02  # of the held-out error, for a cycle or a finer slot
 SURE = 2.0  # standard errors over days, for a channel's cycle
@@ -60,35 +62,46 @@ class _Group:
     depth: Integers  # (S, K) place of the width that each finest slot is told by
 
 
-def choose_levels(layout: Layout, cube: Floats, weekend: frozenset[int], *, weeks: bool) -> Integers:
-    """The level (K,) of each channel, by held-out error at the second coarsest width."""
+def choose_levels(
+    layout: Layout, cube: Floats, weekend: frozenset[int], *, weeks: bool
+) -> Integers:
+    """The level (K,) of each channel, by held-out error at the second coarsest width.
+
+    A time of day is tried on days left out, a week, with two weeks of rows, on weeks left out.
+    """
     width = layout.widths[min(1, len(layout.widths) - 1)]
-    slots = coarser(cube, width // layout.widths[-1])
-    fold = _choice_folds(layout, weeks=weeks)
-    chosen = np.full(cube.shape[1], NONE)
-    flat = slots.transpose(1, 0, 2)  # (K, S, D)
-    error = _day_error(flat, _constant(flat, fold))
-    for level in range(DAY, len(LEVELS) if weeks else DAY + 1):
-        if level == DAY and flat.shape[1] == 1:
-            continue  # one slot a day: no time of day
-        said = held_out(flat, layout.kinds, fold, level, weekend)
+    flat = coarser(cube, width // layout.widths[-1]).transpose(1, 0, 2)  # (K, S, D)
+    kinds, fold = layout.kinds, folds(layout.days, DAY_FOLDS)
+    chosen = np.full(len(flat), NONE)
+    if flat.shape[1] > 1:  # one slot a day has no time of day
+        error = _day_error(flat, _constant(flat, fold))
+        said = held_out(flat, kinds, fold, DAY, weekend)
         new = _day_error(flat, said)
+        chosen[clearly_less(error, new, share=LEAST_FALL, sure=SURE)] = DAY
+    if not weeks:
+        return chosen
+    fold = folds((layout.days - layout.days[0]) // WEEK, WEEK_FOLDS)
+    error = _day_error(flat, _constant(flat, fold))
+    daily = _day_error(flat, held_out(flat, kinds, fold, DAY, weekend))
+    error = np.where((chosen == DAY)[:, None], daily, error)
+    for level in (WORKDAY, WEEKDAY):
+        new = _day_error(flat, held_out(flat, kinds, fold, level, weekend))
         better = clearly_less(error, new, share=LEAST_FALL, sure=SURE)
-        chosen = np.where(better, level, chosen)
+        chosen[better] = level
         error = np.where(better[:, None], new, error)
     return chosen
 
 
 def fit_tables(
     layout: Layout, cube: Floats, values: Floats, observed: Bools, levels: Integers,
-    weekend: frozenset[int], *, weeks: bool,
+    weekend: frozenset[int],
 ) -> tuple[list[Table | None], Floats]:  # fmt: skip
     """The tables of the channels, None where the level is "none", and cross-fitted residuals.
 
     The residuals (T, K), in standardised units: each training row less what other days say of it;
     NaN where nothing was observed or the level is "none".
     """
-    fold = _choice_folds(layout, weeks=weeks)
+    fold = folds(layout.days, WIDTH_FOLDS)
     apart = folds(layout.days, RESIDUAL_FOLDS)
     residual = np.full(values.shape, np.nan)
     tables: list[Table | None] = [None] * values.shape[1]
@@ -112,11 +125,6 @@ def fit_tables(
             every = layout.widths[int(depth[:, place].max())] // layout.widths[-1]
             tables[channel] = Table(level, whole[::every, place].T.copy(), units[place])
     return tables, residual
-
-
-def _choice_folds(layout: Layout, *, weeks: bool) -> Integers:
-    days = layout.days - layout.days[0]
-    return folds(days // WEEK if weeks else days, CHOICE_FOLDS)
 
 
 def _constant(flat: Floats, fold: Integers) -> Floats:
@@ -191,21 +199,33 @@ def _course(group: _Group, kinds: Integers, days: Bools, weekend: frozenset[int]
 def _units(layout: Layout, size: Floats) -> list[Floats]:
     """Each channel's unit by time of day, (1, slots): sizes (T, K) of cross-fitted residuals.
 
-    Of all hours together, or of slots of one of the widths: the coarsest, until a finer one makes
-    the sizes of days left out clearly more likely (of Laplace's law).
+    Of all hours together, then of ever finer slots, as long as each makes the sizes of days left
+    out clearly more likely (of Laplace's law).
     """
     cube = layout.cube(size, np.isfinite(size), share=ONE_SIGMA).transpose(1, 0, 2)  # (K, S, D)
-    fold = folds(layout.days, RESIDUAL_FOLDS) % 2
-    best = [unit[None] for unit in _unit(cube, 1)]
-    cost = _unlikely(cube, fold, 1)
-    for width in layout.widths:
-        slots = layout.slots(width)
-        new = _unlikely(cube, fold, slots)
-        better = clearly_less(cost, new, share=0.0, sure=SURE, few=0.0)
-        unit = _unit(cube, slots)
-        for k in np.flatnonzero(better).tolist():
-            best[k] = unit[k][None]
-        cost = np.where(better[:, None], new, cost)
+    cube = np.ascontiguousarray(cube)
+    half = folds(layout.days, RESIDUAL_FOLDS) % 2 == 1
+    parts = [(~half, half), (half, ~half)] if half.any() else []
+    whole = [unit_of_all(cube[..., own].reshape(len(cube), -1).T) for own, _ in parts]
+    every = unit_of_all(cube.reshape(len(cube), -1).T)
+    best = [unit.reshape(1, 1) for unit in every]
+    asked = np.arange(len(cube))
+    cost = np.full((len(cube), cube.shape[2]), np.nan)
+    for slots in (1, *(layout.slots(width) for width in layout.widths)):
+        new = np.full((len(asked), cube.shape[2]), np.nan)
+        for (own, out), of_all in zip(parts, whole, strict=True):
+            unit = _unit(cube[asked][..., own], slots, of_all[asked])
+            new[:, out] = _unlikely(cube[asked][..., out], unit)
+        if slots == 1:  # where every channel begins
+            cost = new
+            continue
+        better = clearly_less(cost[asked], new, share=0.0, sure=SURE, few=0.0)
+        asked = asked[better]
+        if not asked.size:
+            break
+        cost[asked] = new[better]
+        for k, unit in zip(asked, _unit(cube[asked], slots, every[asked]), strict=True):
+            best[k] = unit[None]
     return best
 
 
@@ -216,23 +236,21 @@ def unit_of_all(size: Floats) -> Floats:
     return np.maximum(np.nan_to_num(unit, nan=1.0), LEAST_UNIT)
 
 
-def _unit(cube: Floats, slots: int) -> Floats:
-    """The unit of each of `slots` slots, (K, slots), drawn towards that of the whole day."""
+def _unit(cube: Floats, slots: int, whole: Floats) -> Floats:
+    """The unit of each of `slots` slots, (K, slots), drawn towards that of the whole day (K,)."""
     channels, _, days = cube.shape
-    whole = unit_of_all(cube.reshape(channels, -1).T)[:, None]
+    if slots == 1:
+        return whole[:, None]
     own = quantile_of_last(cube.reshape(channels, slots, -1), ONE_SIGMA)
-    own = np.maximum(np.where(np.isnan(own), whole, own), LEAST_SHARE * whole)
-    drawn = np.exp((days * np.log(own) + PRIOR_DAYS * np.log(whole)) / (days + PRIOR_DAYS))
-    return np.maximum(drawn, LEAST_UNIT)
+    own = np.where(np.isnan(own), whole[:, None], own)
+    own = np.maximum(own, LEAST_SHARE * whole[:, None])
+    drawn = days * np.log(own) + PRIOR_DAYS * np.log(whole[:, None])
+    unit: Floats = np.maximum(np.exp(drawn / (days + PRIOR_DAYS)), LEAST_UNIT)
+    return unit
 
 
-def _unlikely(cube: Floats, fold: Integers, slots: int) -> Floats:
-    """How unlikely the sizes of each day are by the other days' units: (K, D), at least 0."""
-    cost = np.empty((cube.shape[0], cube.shape[2]))
-    for out in np.unique(fold):
-        unit = _unit(cube[..., fold != out], slots)[..., None, None]
-        own = cube[..., fold == out].reshape(len(cube), slots, -1, (fold == out).sum())
-        each = (np.log(unit / LEAST_UNIT) + own / unit).reshape(len(cube), -1, own.shape[-1])
-        cost[:, fold == out] = _mean(each, axis=1)
-    return cost
-
+def _unlikely(cube: Floats, unit: Floats) -> Floats:
+    """How unlikely the sizes (K, S, D) are by units (K, slots): one number a day (K, D), >= 0."""
+    own = cube.reshape(len(cube), unit.shape[1], -1, cube.shape[2])
+    cost = np.log(unit / LEAST_UNIT)[..., None, None] + own / unit[..., None, None]
+    return _mean(cost.reshape(len(cube), -1, cube.shape[2]), axis=1)
