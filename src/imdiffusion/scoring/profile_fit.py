@@ -32,7 +32,7 @@ from imdiffusion.scoring.cycles import (
 WEEK = 7
 # The most folds of days or weeks that are left out in turn.
 DAY_FOLDS, WEEK_FOLDS, WIDTH_FOLDS = 7, 6, 4
-RESIDUAL_FOLDS = 14
+RESIDUAL_FOLDS = 14  # half as many from four weeks on, when each leaves enough days
 LEAST_FALL = 0.02  # of the held-out error, for a cycle or a finer slot
 SURE = 2.0  # standard errors over days, for a channel's cycle
 SURE_OF_MANY = 3.0  # the same where each of a channel's many slots is asked
@@ -102,7 +102,7 @@ def fit_tables(
     NaN where nothing was observed or the level is "none".
     """
     fold = folds(layout.days, WIDTH_FOLDS)
-    apart = folds(layout.days, RESIDUAL_FOLDS)
+    apart = folds(layout.days, RESIDUAL_FOLDS // (1 + (len(layout.days) > 4 * WEEK)))
     residual = np.full(values.shape, np.nan)
     tables: list[Table | None] = [None] * values.shape[1]
     slot = layout.slot(layout.widths[-1])
