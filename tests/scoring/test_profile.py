@@ -89,6 +89,7 @@ def test_the_edges_of_a_batch_stay_sharp():
     busy = (minute >= 127) & (minute < 130)  # 02:07 to 02:10
     values = (8 * busy + rng.normal(0, 1, len(stamps)))[:, None]
     profile = fitted(stamps, values)
+    assert profile.level.tolist() == [DAY]
     said = profile.expected(times(1, step=1))[:, 0]
     assert (said[127:130] > 6).all()
     assert np.abs(said[[124, 125, 126, 130, 131, 132]]).max() < 1.0
@@ -170,7 +171,7 @@ def test_noise_has_no_cycle():
         profile = fitted(stamps, np.random.default_rng(2).normal(size=(len(stamps), 4)))
         assert not profile.on.any()
         assert profile.reason.endswith(f"does not fall clearly by the time of {tried}")
-        assert profile.spread(stamps) == pytest.approx(1, abs=0.1)
+        assert profile.spread(stamps) == pytest.approx(1, abs=0.2)
         assert np.ptp(profile.spread(stamps), axis=0).max() == 0
 
 
@@ -205,13 +206,14 @@ def test_a_channel_that_repeats_exactly_has_the_least_unit():
 
 
 def test_cross_fitted_residuals_are_as_wide_as_those_of_new_days():
-    stamps, later = times(14), times(140, first=np.datetime64("2026-03-16"))
+    stamps, later = times(3), times(140, first=np.datetime64("2026-03-16"))
+    later = later[clock(later)[1] < 5]  # what three days from Monday on do not show
     values, new = series(stamps, 6), series(later, 7)
     seen = np.isfinite(values)
     profile, residual = CalendarProfile.fit_cross_fitted(stamps, values, seen)
     own = np.nanstd(profile.residual(stamps, values, seen)[:, 0])
     fresh = np.nanstd(profile.residual(later, new, np.isfinite(new))[:, 0])
-    assert np.nanstd(residual[:, 0]) == pytest.approx(fresh, rel=0.06)
+    assert np.nanstd(residual[:, 0]) == pytest.approx(fresh, rel=0.1)
     assert own < 0.95 * fresh  # what calibration on the fitted rows would believe
 
 

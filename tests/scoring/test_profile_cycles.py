@@ -1,5 +1,7 @@
 """Medians over days that lean on their parent, slots and folds: numbers worked out by hand"""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,7 +97,7 @@ def test_slots_are_no_finer_than_rows_and_no_coarser_than_an_hour():
     assert slot_widths(2 * 1440 * minute) == ()
     for widths in WIDTHS.values():
         assert all(1440 % width == 0 for width in widths)
-        assert all(a % b == 0 for a, b in zip(widths, widths[1:], strict=False))
+        assert all(a % b == 0 for a, b in pairwise(widths))
 
 
 def test_a_layout_puts_each_row_in_its_day_and_slot():

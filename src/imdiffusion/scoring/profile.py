@@ -28,7 +28,7 @@ from imdiffusion.scoring.cycles import (
     Layout,
     columns,
 )
-from imdiffusion.scoring.profile_fit import Table, choose_levels, fit_tables, unit_of_all
+from imdiffusion.scoring.profile_fit import Table, fit_tables, unit_of_all
 
 Instants = NDArray[np.datetime64]
 LEAST_DAYS = 2
@@ -91,9 +91,10 @@ class CalendarProfile:
         if not reason:
             weeks = _span_days(timestamps, calendar) >= LEAST_WEEKS_DAYS
             cube = layout.cube(values, observed)
-            levels = choose_levels(layout, cube, calendar.weekend, weeks=weeks)
-            tables, residual = fit_tables(layout, cube, values, observed, levels, calendar.weekend)
-            if not levels.any():
+            tables, residual = fit_tables(
+                layout, cube, values, observed, calendar.weekend, weeks=weeks
+            )
+            if not any(tables):
                 tried = "day or of week" if weeks else "day"
                 reason = f"the error of days left out does not fall clearly by the time of {tried}"
         profile = cls._of_tables(calendar, reason, tables, values, observed)
