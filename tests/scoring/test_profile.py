@@ -364,3 +364,14 @@ def test_bad_input_is_refused(month):
         CalendarProfile.fit(stamps, values, seen, timezone="Nowhere")
     with pytest.raises(ConfigError, match="country"):
         CalendarProfile.fit(stamps, values, seen, country="Nowhere")
+
+
+def test_of_a_long_history_the_last_year_is_fitted_and_the_rest_is_measured():
+    stamps = times(500, step=360)
+    values = series(stamps, 0)[:, :1]
+    values[: 100 * 4] = -values[: 100 * 4]  # what was usual once
+    profile, residual = CalendarProfile.fit_cross_fitted(stamps, values, np.isfinite(values))
+    late = fitted(stamps[-364 * 4 :], values[-364 * 4 :])
+    assert np.array_equal(profile.expected(stamps), late.expected(stamps))
+    assert np.isfinite(residual).all()
+    assert np.abs(residual[: 100 * 4]).mean() > 3 * np.abs(residual[100 * 4 :]).mean()

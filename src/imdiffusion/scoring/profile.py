@@ -8,7 +8,7 @@ switched on for a channel only where it lowers the error of days that were left 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,6 +33,7 @@ from imdiffusion.scoring.profile_fit import Table, fit_tables, unit_of_all
 Instants = NDArray[np.datetime64]
 LEAST_DAYS = 2
 LEAST_WEEKS_DAYS = 14
+MOST_DAYS = 364  # a year's holidays; what was usual before may no longer be
 APART = 1.0  # units by which a day differs from the others of the week to be named as the reason
 
 
@@ -80,25 +81,28 @@ class CalendarProfile:
         """As `fit`, and the residuals (T, K) of the training rows, for calibration.
 
         Each row is measured against what other days say, as new rows will be: the rows that a
-        profile was fitted on lie too close to it. In units, NaN where not observed or off.
+        profile was fitted on lie too close to it. In units, NaN where not observed or off. Rows
+        before the last year's are measured against that year, which alone is fitted on.
         """
         _check(timestamps, values, observed)
         calendar = Calendar(timezone, country)
         reason = _too_short(timestamps, calendar)
         tables: list[Table | None] = [None] * values.shape[1]
         residual = np.full(values.shape, np.nan)
-        layout = Layout.of(timestamps, calendar)
+        late = _last(timestamps, MOST_DAYS)
         if not reason:
             weeks = _span_days(timestamps, calendar) >= LEAST_WEEKS_DAYS
-            cube = layout.cube(values, observed)
-            tables, residual = fit_tables(
-                layout, cube, values, observed, calendar.weekend, weeks=weeks
+            layout = Layout.of(timestamps[late:], calendar)
+            tables, residual[late:] = fit_tables(
+                layout, values[late:], observed[late:], calendar.weekend, weeks=weeks
             )
             if not any(tables):
                 tried = "day or of week" if weeks else "day"
                 reason = f"the error of days left out does not fall clearly by the time of {tried}"
         profile = cls._of_tables(calendar, reason, tables, values, observed)
-        return profile, residual / profile.spread(timestamps)
+        residual[late:] /= profile.spread(timestamps[late:])
+        residual[:late] = profile.residual(timestamps[:late], values[:late], observed[:late])
+        return profile, residual
 
     @classmethod
     def _of_tables(
@@ -127,24 +131,21 @@ class CalendarProfile:
 
     def expected(self, timestamps: Instants) -> Floats:
         """What each channel usually is at timestamps (n,) in UTC: (n, K); 0 where off."""
-        day, time = self.calendar.days(timestamps)
-        kinds = self.calendar.kinds(day)
-
-        def column(level: int) -> Integers:
-            return columns(level, self.calendar.weekend)[kinds]
-
-        return _looked_up(self.centre, self._starts(), self.slots, self.level, time, column)
+        return self._expected(*self.calendar.days(timestamps))
 
     def spread(self, timestamps: Instants) -> Floats:
         """How far each channel usually is from `expected`, one standard deviation: (n, K) > 0."""
-        _, time = self.calendar.days(timestamps)
-        starts = np.cumsum(self.unit_slots) - self.unit_slots
-        level = np.zeros_like(self.level)
+        return self._spread(self.calendar.days(timestamps)[1])
 
-        def column(_: int) -> Integers:
-            return np.zeros(len(time), dtype=np.int64)
+    def _expected(self, day: Integers, time: Integers) -> Floats:
+        kinds = self.calendar.kinds(day)
+        column = [columns(level, self.calendar.weekend)[kinds] for level in range(len(LEVELS))]
+        return _looked_up(self.centre, self._starts(), self.slots, self.level, time, column)
 
-        return _looked_up(self.unit, starts, self.unit_slots, level, time, column)
+    def _spread(self, time: Integers) -> Floats:
+        starts, alike = np.cumsum(self.unit_slots) - self.unit_slots, np.zeros_like(self.level)
+        column = [np.zeros(len(time), dtype=np.int64)]
+        return _looked_up(self.unit, starts, self.unit_slots, alike, time, column)
 
     def residual(self, timestamps: Instants, values: Floats, observed: Bools) -> Floats:
         """(value - expected) / spread, (n, K); NaN where not observed or off.
@@ -152,7 +153,8 @@ class CalendarProfile:
         values as in `fit`. A timestamp's row hangs on that row alone.
         """
         _check(timestamps, values, observed, len(self.level))
-        left = (values - self.expected(timestamps)) / self.spread(timestamps)
+        day, time = self.calendar.days(timestamps)
+        left = (values - self._expected(day, time)) / self._spread(time)
         return np.where(observed & self.on, left, np.nan)
 
     def describe(self, timestamp: np.datetime64) -> str:
@@ -215,15 +217,23 @@ def _width(level: int) -> int:
 
 def _looked_up(
     table: Floats, starts: Integers, slots: Integers, level: Integers, time: Integers,
-    column: Callable[[int], Integers],
+    column: list[Integers],
 ) -> Floats:  # fmt: skip
     """Values (n, K) of flat tables at times of day (n,), one look for each shape of table."""
     found = np.empty((len(time), len(starts)))
     for width, count in sorted(set(zip(level.tolist(), slots.tolist(), strict=True))):
         mine = np.flatnonzero((level == width) & (slots == count))
-        place = column(width) * count + time // (DAY_NS // count)
+        place = column[width] * count + time // (DAY_NS // count)
         found[:, mine] = table[starts[mine] + place[:, None]]
     return found
+
+
+def _last(timestamps: Instants, days: int) -> int:
+    """The first row of the last `days` days."""
+    if not len(timestamps):
+        return 0
+    start = timestamps[-1] - np.timedelta64(days, "D")
+    return int(np.searchsorted(timestamps, start, side="right"))
 
 
 def _span_days(timestamps: Instants, calendar: Calendar) -> float:

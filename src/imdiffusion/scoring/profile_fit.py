@@ -62,12 +62,11 @@ class _Group:
 
 
 def fit_tables(
-    layout: Layout, cube: Floats, values: Floats, observed: Bools, weekend: frozenset[int], *,
-    weeks: bool,
+    layout: Layout, values: Floats, observed: Bools, weekend: frozenset[int], *, weeks: bool
 ) -> tuple[list[Table | None], Floats]:  # fmt: skip
     """The tables of the channels, None where none has a cycle, and cross-fitted residuals.
 
-    cube (S, K, D): values (T, K) as `layout` has them. weeks: whether a week may be tried.
+    values, observed (T, K), whose rows `layout` knows. weeks: whether a week may be tried.
 
     The residuals (T, K), in standardised units: each training row less what other days say of it;
     NaN where nothing was observed or there is no cycle.
@@ -76,7 +75,7 @@ def fit_tables(
     residual = np.full(values.shape, np.nan)
     tables: list[Table | None] = [None] * values.shape[1]
     slot = layout.slot(layout.widths[-1])
-    limited = bounded(cube)
+    limited = bounded(layout.cube(values, observed))
     choice = choose_levels(layout, limited, weekend, weeks=weeks)
     for level in np.unique(choice.level[choice.level != NONE]).tolist():
         channels = np.flatnonzero(choice.level == level)
@@ -103,9 +102,7 @@ def _course(group: _Group, kinds: Integers, days: Bools, weekend: frozenset[int]
     """What these days (D,) say of every finest slot: (S, K, columns of the level)."""
     slots, channels = group.depth.shape
     width = int(columns(group.level, weekend).max()) + 1 if group.level > DAY else 1
-    every = group.cubes[-1][..., days].transpose(1, 0, 2).reshape(channels, -1)
-    flat = np.nan_to_num(quantile_of_last(every, 0.5))[:, None]
-    course = np.broadcast_to(flat, (slots, channels, width)).copy()
+    course = np.full((slots, channels, width), np.nan)
     for place, cube in enumerate(group.cubes):
         rows = slots // len(cube)
         mine = (group.depth == place).reshape(len(cube), rows, channels)
@@ -113,7 +110,14 @@ def _course(group: _Group, kinds: Integers, days: Bools, weekend: frozenset[int]
         said = usual(cube[at, of][:, days], kinds[days], group.level, weekend)
         view = course.reshape(len(cube), rows, channels, width)
         view[at, :, of] = np.where(mine[at, :, of][..., None], said[:, None], view[at, :, of])
-    return np.where(np.isnan(course), flat, course)  # a time of day that no day has shown
+    untold = np.isnan(course)  # a slot of a sparse channel, or one that no day has shown
+    few = np.flatnonzero(untold.any(axis=(0, 2)))
+    if not few.size:
+        return course
+    every = group.cubes[-1][:, few][..., days].transpose(1, 0, 2).reshape(len(few), -1)
+    flat = np.nan_to_num(quantile_of_last(every, 0.5))[:, None]
+    course[:, few] = np.where(untold[:, few], flat, course[:, few])
+    return course
 
 
 def _units(layout: Layout, size: Floats) -> list[Floats]:
