@@ -218,13 +218,18 @@ def test_cross_fitted_residuals_are_as_wide_as_those_of_new_days():
 
 
 def test_a_day_is_not_measured_against_itself():
-    stamps = times(14)
-    values = series(stamps, 8)
+    stamps = times(14, step=60)  # one width of slots: nothing but the level to choose
+    day = slice(5 * 24, 6 * 24)
+    values = series(stamps, 8)[:, :1]
     changed = values.copy()
-    changed[5 * 96 : 6 * 96, 0] += 50.0
-    profile, residual = CalendarProfile.fit_cross_fitted(stamps, changed, np.isfinite(values))
-    left = residual[5 * 96 : 6 * 96, 0] * profile.spread(stamps)[5 * 96 : 6 * 96, 0]
-    assert left == pytest.approx(50, abs=1.5)
+    changed[day] += 1.0
+    said = []
+    for given_ in (values, changed):
+        profile, residual = CalendarProfile.fit_cross_fitted(stamps, given_, np.isfinite(given_))
+        assert profile.level.tolist() == [WORKDAY]
+        said.append(given_ - residual * profile.spread(stamps))
+    assert said[0][day] == pytest.approx(said[1][day], abs=1e-9)
+    assert np.abs(said[0] - said[1]).max() > 0.01  # it speaks of the other days
 
 
 def test_daylight_saving_moves_what_is_usual_with_the_clock_on_the_wall():
