@@ -37,7 +37,7 @@ STRANGERS = {
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 OPTIONAL = {
     "matplotlib", "confluent_kafka", "cramjam", "fastapi", "pydantic", "uvicorn",
-    "aeon", "sklearn", "scipy", "pyod", "ray",
+    "aeon", "sklearn", "scipy", "pyod", "ray", "holidays",
 }  # fmt: skip
 # Scripts that another environment's Python runs; what they import is not ours to install.
 ELSEWHERE = SRC / "imdiffusion" / "bench" / "peers" / "workers"

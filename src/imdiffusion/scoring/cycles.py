@@ -1,0 +1,192 @@
+"""Training rows laid out by day and time of day, and what is usual at each time, robustly.
+
+A layout holds one value for each slot of a day, channel and day, the median of its rows. What is
+usual is told by medians over days, at one of three levels, each of which leans on the one before:
+
+    day       the median m of all days
+    workday   workdays: the median of {m, the workdays}; weekends and holidays the like
+    weekday   each weekday: the median of {its parent in the row above, the days of that weekday}
+
+The parent counts as one more day. So two Saturdays that agree against it are believed as far as
+the milder of them goes, two that disagree about its sign are not, and one odd day of three or more
+moves a median by one rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.calendar import DAY_NS, HOLIDAY, Calendar
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MINUTE_NS = 60 * 10**9
+LEVELS = ("none", "day", "workday", "weekday")
+NONE, DAY, WORKDAY, WEEKDAY = range(4)
+# Kind of day -> column of a table at each level but the first.
+WORK, FREE = 0, 1
+# Minutes of the slots that are tried, coarse to fine, by the finest; each divides the one before.
+# Below a minute there are too few days for as many slots; above an hour rows are slots.
+WIDTHS = {
+    1: (60, 15, 5, 1), 2: (60, 10, 2), 5: (60, 15, 5), 10: (60, 10), 15: (60, 15), 30: (60, 30),
+    60: (60,), 120: (120,), 180: (180,), 240: (240,), 360: (360,), 480: (480,), 720: (720,),
+    1440: (1440,),
+}  # fmt: skip
+
+
+def columns(level: int, weekend: frozenset[int]) -> Integers:
+    """Of a table at this level, the column (8,) of each kind of day."""
+    if level == WORKDAY:
+        return np.array([*(FREE if day in weekend else WORK for day in range(7)), 2])
+    return np.arange(8) if level == WEEKDAY else np.zeros(8, dtype=np.int64)
+
+
+def slot_widths(period_ns: int) -> tuple[int, ...]:
+    """Widths of slots in minutes, coarse to fine, for rows this far apart; () beyond a day."""
+    for finest, widths in WIDTHS.items():
+        if finest * MINUTE_NS >= 0.99 * period_ns:  # a clock that is a little slow keeps its slots
+            return widths
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row stands: its day, 0 to D - 1 of the days with rows, and its time of day.
+
+    day (T,), time (T,) ns since local midnight, days (D,) since 1970, kinds (D,) of day, widths of
+    slots in minutes, coarse to fine.
+    """
+
+    day: Integers
+    time: Integers
+    days: Integers
+    kinds: Integers
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, timestamps: NDArray[np.datetime64], calendar: Calendar) -> Layout:
+        """Of timestamps (T,) in UTC, in the order of time."""
+        local_day, time = calendar.days(timestamps)
+        days, day = np.unique(local_day, return_inverse=True)
+        gaps = np.diff(timestamps.astype("datetime64[ns]").view(np.int64))
+        period = int(np.median(gaps)) if gaps.size else DAY_NS
+        return cls(day, time, days, calendar.kinds(days), slot_widths(period))
+
+    def slots(self, width: int) -> int:
+        """How many slots of `width` minutes a day has."""
+        return DAY_NS // (width * MINUTE_NS)
+
+    def slot(self, width: int) -> Integers:
+        """The slot (T,) of each row."""
+        return self.time // (width * MINUTE_NS)
+
+    def cube(self, values: Floats, observed: Bools, *, share: float = 0.5) -> Floats:
+        """Values (T, K) -> (S, K, D) at the finest width, NaN where nothing was observed.
+
+        Of several rows in a slot their quantile `share`. Of an hour that a clock shows twice, the
+        second pass counts.
+        """
+        slots, channels, days = self.slots(self.widths[-1]), values.shape[1], len(self.days)
+        slot = self.slot(self.widths[-1])
+        cell = self.day * slots + slot
+        starts = np.flatnonzero(np.diff(cell, prepend=-1) != 0)
+        rank = np.arange(len(cell)) - np.repeat(starts, np.diff(starts, append=len(cell)))
+        depth = int(rank.max(initial=0)) + 1
+        cube = np.full((slots, channels, days, depth), np.nan)
+        cube[slot, :, self.day, rank] = np.where(observed, values, np.nan)
+        return cube[..., 0] if depth == 1 else quantile_of_last(cube, share)
+
+
+def coarser(cube: Floats, ratio: int) -> Floats:
+    """(S, K, D) -> (S / ratio, K, D): the median of neighbouring slots."""
+    slots, channels, days = cube.shape
+    if ratio == 1:
+        return cube
+    parts = cube.reshape(slots // ratio, ratio, channels, days)
+    return quantile_of_last(np.ascontiguousarray(np.moveaxis(parts, 1, -1)), 0.5)
+
+
+def quantile_of_last(values: Floats, share: float) -> Floats:
+    """The quantile over the last axis of what is not NaN; NaN where nothing is."""
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
+    ordered = np.sort(values, axis=-1)  # NaN goes last
+    place = share * (values.shape[-1] - np.isnan(ordered).sum(axis=-1) - 1)[..., None]
+    low = np.floor(place).astype(np.int64)  # -1, a NaN, where there is nothing
+    below: Floats = np.take_along_axis(ordered, low, axis=-1)[..., 0]
+    above = np.take_along_axis(ordered, np.ceil(place).astype(np.int64), axis=-1)[..., 0]
+    part = (place - low)[..., 0]
+    return below if not part.any() else below + part * (above - below)
+
+
+def usual(cube: Floats, kinds: Integers, level: int, weekend: frozenset[int]) -> Floats:
+    """What is usual at each slot: cube (..., D) and kinds (D,) -> (..., columns of the level).
+
+    NaN where no day has a value. At the level "none", the cube's own slots are not told apart by
+    it: the caller lays them along the last axis.
+    """
+    every = quantile_of_last(cube, 0.5)
+    if level <= DAY:
+        return every[..., None]
+    free = np.isin(kinds, list(weekend))
+    holiday = kinds == HOLIDAY
+    work = _leaning(every, cube[..., ~free & ~holiday])
+    rest = _leaning(every, cube[..., free])
+    feast = _leaning(rest, cube[..., holiday])
+    if level == WORKDAY:
+        return np.stack([work, rest, feast], axis=-1)
+    each = [_leaning(rest if day in weekend else work, cube[..., kinds == day]) for day in range(7)]
+    return np.stack([*each, feast], axis=-1)
+
+
+def _leaning(parent: Floats, days: Floats) -> Floats:
+    return quantile_of_last(np.concatenate([parent[..., None], days], axis=-1), 0.5)
+
+
+def folds(groups: Integers, most: int) -> Integers:
+    """Days (D,) of ascending groups (a week, say) -> the fold of each, `most` folds at most."""
+    _, place = np.unique(groups, return_inverse=True)
+    count = int(place.max(initial=0)) + 1
+    return place if count <= most else place * most // count
+
+
+def held_out(
+    cube: Floats, kinds: Integers, fold: Integers, level: int, weekend: frozenset[int]
+) -> Floats:
+    """What the days of the other folds say of each day: cube (..., D) -> (..., D)."""
+    said: Floats = np.full(cube.shape, np.nan)
+    for out in np.unique(fold):
+        rest, own = fold != out, fold == out
+        table = usual(cube[..., rest], kinds[rest], level, weekend)
+        said[..., own] = table[..., columns(level, weekend)[kinds[own]]]
+    return said
+
+
+FEW_DAYS = 0.3  # of the error, divided by the days: what chance may make of few days
+
+
+def clearly_less(
+    before: Floats, after: Floats, *, share: float, sure: float, few: float = FEW_DAYS
+) -> Bools:
+    """Whether held-out errors by day (..., D) fell: by a share, and by `sure` standard errors.
+
+    The share that is asked for grows as days become few: of two days, chance makes two alike.
+    """
+    fall: Floats = before - after
+    known = np.isfinite(fall)
+    count = known.sum(axis=-1)
+    safe = np.maximum(count, 1)
+    fall = np.where(known, fall, 0.0)
+    mean = fall.sum(axis=-1) / safe
+    spread = np.sqrt((np.where(known, fall - mean[..., None], 0.0) ** 2).sum(axis=-1) / safe)
+    error = spread / np.sqrt(np.maximum(count - 1, 1))
+    level = np.where(known, before, 0.0).sum(axis=-1) / safe
+    asked = (share + few / safe) * level
+    less: Any = (count >= 2) & (mean > asked) & (mean > sure * error)
+    return np.asarray(less, dtype=np.bool_)
