@@ -14,7 +14,8 @@ from imdiffusion.baselines.simple import Random
 from imdiffusion.bench import rows
 from imdiffusion.bench.behaviours.measuring import Floats, Told, Verdict
 from imdiffusion.bench.behaviours.series import TestPart
-from imdiffusion.data.frame import Frame, regularize
+from imdiffusion.data.frame import Frame
+from imdiffusion.data.grid import regularize
 from imdiffusion.errors import ConfigError
 from imdiffusion.scoring.event import Event, find_events
 from imdiffusion.settings import Scalar
