@@ -217,7 +217,14 @@ def test_masks_and_variants_train() -> None:
 
 
 def test_forecasts_score_all_rows_but_the_first_history() -> None:
-    settings = {**TINY, "mask": "forecast", "horizon": 5, "stride": 10, "max_steps": 10}
+    settings = {
+        **TINY,
+        "mask": "forecast",
+        "horizon": 5,
+        "stride": 10,
+        "max_steps": 10,
+        "views": "network",
+    }
     score = ImDiffusion(**settings).fit(series(120)).decision_function(series(120))
     assert np.isnan(score[:15]).all()
     assert np.isfinite(score[15:]).all()

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
-from imdiffusion.scoring.absence import AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
 from imdiffusion.scoring.hours import HourStream, HourTest
 from imdiffusion.settings import Settings
 
 Arrays = dict[str, NDArray[Any]]
 
+NEWS = 64  # rows after which a new constant, or a still channel, is no news any more
 SHARE = 0.2  # of the promise, for each of the two
 HOURS = 16  # the code of an unusual hour among the kinds of absence
 
@@ -134,8 +135,9 @@ class CheckStream:
         values = rows.values.astype(np.float64)
         if self._monitor is not None:
             run = self._monitor.push(values, rows.observed)
-            kind[:] = run.kind
-            np.maximum(score, run.score.max(axis=1, initial=0.0), out=score)
+            news = (run.kind == MISSING) | (run.since < NEWS)
+            kind[:] = np.where(news, run.kind, np.int8(0))
+            np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
         if self._hours is not None and rows.times is not None:
             size, far = self._hours.push(rows.times, values, rows.observed)

@@ -35,7 +35,7 @@ def test_a_coupling_without_correlation_is_learned_and_its_break_found() -> None
     broken = np.arange(300, 340)
     test[broken, 2] = coupled(600, 2)[broken, 2]  # the same law, another history
     plain = {"detrend": "0", "smooth": "1", "error_scale": "holdout", "log_gain": 0.0}
-    detector = ImDiffusion("fast", seed=0, **{**MIXER, **plain}).fit(train)
+    detector = ImDiffusion("fast", views="network", seed=0, **{**MIXER, **plain}).fit(train)
     part = detector.channel_scores(test)[:, 2]
     assert np.median(part[broken]) > 20 * np.median(np.delete(part, broken))
 

@@ -28,7 +28,9 @@ def test_a_tie_between_channels_is_learned_through_patches_and_its_break_found()
     train, test = tied(3_000, 0), tied(600, 1)
     broken = np.arange(300, 340)
     test[broken, 2] = tied(600, 2)[broken, 2]  # the same law, another history
-    detector = ImDiffusion("fast", seed=0, error_scale="spread", **SMALL).fit(train)
+    detector = ImDiffusion("fast", views="network", seed=0, error_scale="spread", **SMALL).fit(
+        train
+    )
     coarse, sharp = detector.step_errors(test)
 
     def contrast(errors: np.ndarray) -> float:
@@ -36,7 +38,9 @@ def test_a_tie_between_channels_is_learned_through_patches_and_its_break_found()
 
     assert contrast(coarse) < 2
     assert contrast(sharp) > 5
-    both = ImDiffusion("fast", seed=0, error_scale="spread,tie", **SMALL).fit(train)
+    both = ImDiffusion("fast", views="network", seed=0, error_scale="spread,tie", **SMALL).fit(
+        train
+    )
     assert contrast(both.decision_function(test)) > 1.5
     shares = both.channel_scores(test)[broken].mean(axis=0)
     assert shares.min() > 0

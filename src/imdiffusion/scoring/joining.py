@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 POWER = 8
 JOINED = 0.5  # share of the promise that the join may use
-SURE = 0.1  # and the sparse test alone; the rest is for checks beside the views
+SURE = 0.02  # and the sparse test alone; the rest is for checks beside the views
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
 LEAST_UNIT = 1e-9
