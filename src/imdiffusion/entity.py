@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -274,11 +275,15 @@ class Entity:
         Each channel has a view's contribution to the score in the shares that the view gives it.
         """
         views, parts = linear.views, linear.parts
-        expected = self.scaler.backward(linear.expected)
+        expected = network.expected if network is not None else None
+        if expected is None:
+            expected = self.scaler.backward(linear.expected)
+        elif moment == "arrival":
+            # Before its first whole window the network expects nothing yet.
+            early = self.scaler.backward(linear.expected)
+            expected = np.where(np.isnan(expected), early, expected)
         join = self.joins[moment]
         if network is not None:
-            # Before its first whole window the network expects nothing yet.
-            expected = np.where(np.isnan(network.expected), expected, network.expected)
             own = self.network_score(network.errors, moment)
             views = np.concatenate([views, own[:, None]], axis=1)
             added = join.shares(views, linear.sparse)
@@ -397,11 +402,17 @@ class Pairing:
         self.linear: list[LinearRun] = []
         self.network: list[ScoredRun] = []
 
+    def _alike(self) -> list[LinearRun]:
+        """Where there is a network it says what was expected: what the others do need not wait."""
+        if not self.entity.settings.networked:
+            return self.linear
+        return [replace(run, expected=run.expected[:, :0]) for run in self.linear]
+
     def take(self) -> Iterator[ScoredRun]:
         """The rows of which all views have spoken."""
         if not self.linear:
             return
-        linear = reduce(LinearRun.join, self.linear)
+        linear = reduce(LinearRun.join, self._alike())
         if not self.entity.settings.networked:
             self.linear = []
             if len(linear):

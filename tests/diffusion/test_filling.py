@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from imdiffusion import presets, registry
-from imdiffusion.diffusion.networks import new_network
 from imdiffusion.diffusion.filling import Filled, _shapes
+from imdiffusion.diffusion.networks import new_network
 from imdiffusion.errors import ModelError
 
 CHANNELS = 3
