@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import arrival, registry
+from imdiffusion.checks import RowChecks
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
@@ -98,6 +99,7 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
     """Fit the views in closed form on all rows, then the join of all views."""
     settings = entity.settings
     entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
+    entity.checks = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
     rule = settings.threshold
     if network is None:
@@ -112,6 +114,7 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
     if settings.alarms_per_day and entity.period is not None:
         score = entity.joins["hindsight"].join(*_normal(fit, network))
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
+        entity.checks = entity.checks.at_rate(entity.alarm_rate)
 
 
 def _normal(fit: LinearFit, network: _Judged | None) -> tuple[NDArray[np.float64], ...]:

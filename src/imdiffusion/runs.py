@@ -28,6 +28,7 @@ class Estimates:
 class ScoredRun:
     """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
 
+    kind (n, K): what checks beside the views found in a channel, a code of `checks`; None: none.
     `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
     """
 
@@ -35,6 +36,7 @@ class ScoredRun:
     channel_scores: Floats
     expected: NDArray[np.float64]
     step_errors: Floats | None = None
+    kind: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.channel_scores)
