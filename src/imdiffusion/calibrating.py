@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import arrival, registry
-from imdiffusion.checks import RowChecks
+from imdiffusion.checks import RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
@@ -98,8 +98,9 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
 def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> None:
     """Fit the views in closed form on all rows, then the join of all views."""
     settings = entity.settings
+    entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
+    rows = less_course(rows, course)
     entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
-    entity.checks = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
     rule = settings.threshold
     if network is None:

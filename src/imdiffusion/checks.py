@@ -47,12 +47,15 @@ class RowChecks:
     reason: str = ""
 
     @classmethod
-    def fit(cls, rows: Rows, settings: Settings, *, rate: float) -> RowChecks:
-        """From normal rows, scaled; rate: the whole promise. Raises ConfigError for a time zone or
+    def fit(
+        cls, rows: Rows, settings: Settings, *, rate: float
+    ) -> tuple[RowChecks, NDArray[np.float32] | None]:
+        """From normal rows, scaled, and their course as `course` gives it, but of each day as the
+        other days say it; rate: the whole promise. Raises ConfigError for a time zone or
         country that is not known, MissingExtraError for a country without the package `holidays`.
         """
         values = rows.values.astype(np.float64)
-        absence = hours = None
+        absence = hours = course = None
         reason = ""
         if settings.absence:
             absence = AbsenceModel.fit(values, rows.observed, alarm_rate=rate * SHARE)
@@ -60,14 +63,23 @@ class RowChecks:
             if rows.times is None or len(rows) < 2:
                 reason = "the rows have no timestamps"
             else:
-                hours, reason = HourTest.fit(
+                hours, reason, usual = HourTest.fit(
                     rows.times,
                     values,
                     rows.observed,
                     timezone=settings.timezone,
                     country=settings.country or None,
                 )
-        return cls(absence, hours, reason)
+                if hours is not None:
+                    course = np.nan_to_num(usual).astype(np.float32)
+        return cls(absence, hours, reason), course
+
+    def course(self, rows: Rows) -> NDArray[np.float32] | None:
+        """What is usual at the time of each row (n, K), scaled; None where there is no calendar."""
+        if self.hours is None or rows.times is None:
+            return None
+        expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
+        return expected.astype(np.float32)
 
     def at_rate(self, rate: float) -> RowChecks:
         """The same checks under another promise."""
@@ -97,6 +109,14 @@ class RowChecks:
             HourTest.from_dict(own) if "hours_test_width" in own else None,
             str(own.get("reason", "")),
         )
+
+
+def less_course(rows: Rows, course: NDArray[np.float32] | None) -> Rows:
+    """Rows less what is usual at their time."""
+    if course is None:
+        return rows
+    left = np.where(rows.observed, rows.values - course, np.float32(0.0))
+    return replace(rows, values=left)
 
 
 class CheckStream:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.checks import CheckStream, RowChecks
+from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
 from imdiffusion.scoring.joining import dense, sparse
@@ -242,7 +242,7 @@ class LinearStream:
     """
 
     def __init__(self, views: LinearViews, checks: RowChecks, *, rate: float) -> None:
-        self.views = views
+        self.views, self._fitted = views, checks
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
         lags, reach, count = views.law.lags, views.reach, len(views.tails)
@@ -297,6 +297,9 @@ class LinearStream:
     def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32]]:
         """Evidence (n, V, judged channels) of rows, and the run without its scores."""
         views, lags = self.views, self.views.law.lags
+        found = self._checks.push(rows)
+        course = self._fitted.course(rows)
+        rows = less_course(rows, course)
         held = np.concatenate([self._rows, np.clip(rows.values, views.low, views.high)])
         observed = np.concatenate([self._observed, rows.observed])
         self._rows, self._observed = held[len(held) - lags :], observed[len(held) - lags :]
@@ -316,7 +319,8 @@ class LinearStream:
         count = len(rows)
         blank = np.zeros((count, len(views.tails))), np.zeros(count)
         known = np.asarray(rows.observed.any(axis=1))
-        found = self._checks.push(rows)
+        if course is not None:
+            expected = expected + course
         run = LinearRun(*blank, parts, expected, known, found.score, found.kind)
         return run, evidence
 

@@ -45,8 +45,9 @@ class HourTest:
     @classmethod
     def fit(
         cls, times: Times, values: Floats, observed: Flags, *, timezone: str, country: str | None
-    ) -> tuple[HourTest | None, str]:
-        """The test, or None and why there is none.
+    ) -> tuple[HourTest | None, str, Floats]:
+        """The test, or None and why there is none; and what is usual at the time of each row
+        (T, K) as days other than its own say, NaN where not observed or off.
 
         times (T,): nanoseconds since 1970, ascending; values (T, K) standardised. Raises what
         `CalendarProfile.fit` does.
@@ -56,7 +57,8 @@ class HourTest:
             stamps, values, observed, timezone=timezone, country=country
         )
         if not profile.on.any():
-            return None, profile.reason
+            return None, profile.reason, residual
+        usual = values - residual * profile.spread(stamps)
         period = float(np.median(np.diff(times)))
         width = 1 << max(0, round(np.log2(HOUR_NS / period)))
         draft = cls(profile, width, DAY_NS / period, 0.0, 1.0)
@@ -68,10 +70,11 @@ class HourTest:
              if np.isfinite(size[days == day]).any()]
         )  # fmt: skip
         if len(maxima) < LEAST_DAYS:
-            return None, f"{len(maxima)} days are too few to say how far usual days differ"
+            why = f"{len(maxima)} days are too few to say how far usual days differ"
+            return None, why, np.full_like(usual, np.nan)
         scale = max(float(maxima.std(ddof=1)) * np.sqrt(6.0) / np.pi, LEAST_SPREAD)
         location = float(maxima.mean()) - EULER * scale
-        return cls(profile, width, draft.day, location, scale), ""
+        return cls(profile, width, draft.day, location, scale), "", usual
 
     def size(self, means: Floats) -> Floats:
         """Mean residuals (n, K) -> c (n,); NaN before there are w rows."""
