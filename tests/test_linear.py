@@ -158,6 +158,7 @@ def test_hindsight_is_what_was_defined_at_the_fit(fitted):
     """The last lines of the fit, on the whole of a fresh series."""
     entity = entity_of(fitted)
     views, values = entity.linear, thinned(series(80, 4), 0.05)
+    values[40, 0] = 1e4  # as context it is cut to the usual range, as evidence it is not
     rows = rows_of(entity, values)
     stream = stream_of(entity)
     early, late = stream.push(rows)
@@ -372,6 +373,9 @@ def test_whole_channels_gone(trusted):
 def test_all_rows_gone(trusted):
     values = series(300, 1)
     values[100:150] = np.nan
+    entity = entity_of(trusted)
+    early, _ = stream_of(entity).push(rows_of(entity, values))
+    assert np.array_equal(np.isnan(early.views).all(axis=1), np.isnan(values).all(axis=1))
     score = trusted.decision_function(values)
     assert np.array_equal(np.isnan(score), np.isnan(values).all(axis=1))
     assert (score[150:] < 1).all()  # nothing is held against the first rows that come again
@@ -430,7 +434,14 @@ def test_any_number_of_channels_quickly(channels):
 
 @pytest.mark.parametrize(
     ("rows", "channels", "wanted", "lags"),
-    [(1000, 3, 10, 10), (1000, 300, 10, 1), (90, 3, 10, 7), (10, 2, 10, 1), (2000, 100, 9, 5)],
+    [
+        (1000, 3, 10, 10),
+        (1000, 300, 10, 1),
+        (90, 3, 10, 7),
+        (10, 2, 10, 1),
+        (2000, 100, 9, 5),
+        (4000, 150, 10, 4),
+    ],
 )
 def test_a_forecast_reads_fewer_rows_of_many_channels(rows, channels, wanted, lags):
     values = np.random.default_rng(0).normal(size=(rows, channels))
