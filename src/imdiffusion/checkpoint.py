@@ -139,8 +139,8 @@ def fingerprint(facts: dict[str, Any], *arrays: Any) -> str:
     """sha256 over JSON facts and the bytes of arrays: the same training, or another."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:
-        # A view of no numbers at all cannot be cast.
-        digest.update(memoryview(array).cast("B") if array.size else b"")
+        if array.size:  # of an array without a number there are no bytes to cast
+            digest.update(memoryview(array).cast("B"))
     return digest.hexdigest()
 
 

@@ -36,7 +36,7 @@ def test_channels_that_never_move_have_a_finite_scale() -> None:
 
 @given(
     arrays(np.float64, (12, 3), elements=st.floats(-1e6, 1e6)),
-    st.sampled_from(["zscore", "minmax"]),
+    st.sampled_from(["zscore", "minmax", "robust"]),
     st.sampled_from([1.0, 20.0]),
 )
 def test_backward_undoes_forward(values: np.ndarray, kind: str, factor: float) -> None:
@@ -44,6 +44,48 @@ def test_backward_undoes_forward(values: np.ndarray, kind: str, factor: float) -
     back = scaler.backward(scaler.forward(values))
     room = 1e-5 * (np.abs(values).max(axis=0) + scaler.scale)
     assert (np.abs(back - values) <= room).all()
+
+
+def test_robust_is_zscore_of_values_cut_to_the_usual_range() -> None:
+    # 0 to 1000: the .1 % and 99.9 % quantiles are 1 and 999.
+    values = np.arange(1001.0)[:, None]
+    robust = Scaler.fit(values, seen(values), kind="robust")
+    cut = np.clip(values, 1.0, 999.0)
+    assert robust.centre.tolist() == pytest.approx([500.0])
+    assert robust.scale.tolist() == pytest.approx([cut.std()])
+    plain = Scaler.fit(cut, seen(cut), kind="zscore")
+    assert robust.scale.tolist() == pytest.approx(plain.scale.tolist())
+
+
+@given(st.floats(-1e30, 1e30), st.integers(0, 99))
+def test_one_value_moves_robust_centre_and_scale_little(value: float, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(5.0, 2.0, (2000, 1))
+    before = Scaler.fit(values, seen(values), kind="robust")
+    values[seed] = value
+    after = Scaler.fit(values, seen(values), kind="robust")
+    assert abs(after.centre - before.centre)[0] < 0.02
+    assert after.scale[0] == pytest.approx(before.scale[0], rel=0.02)
+
+
+def test_robust_where_nearly_all_values_are_alike() -> None:
+    """Quantiles that coincide are no range: all values count."""
+    values = np.zeros((5000, 2))
+    values[7] = 4.0
+    values[:, 1] += 1e9
+    robust = Scaler.fit(values, seen(values), kind="robust")
+    assert robust.scale.tolist() == pytest.approx([values[:, 0].std()] * 2)
+    still = Scaler.fit(np.full((50, 1), 7.0), np.ones((50, 1), bool), kind="robust")
+    assert (still.centre.tolist(), still.scale.tolist()) == ([7.0], [7.0])
+
+
+def test_robust_reads_observed_values_alone() -> None:
+    values = np.arange(1001.0)[:, None]
+    gaps = np.insert(values, [10, 500], 1e12, axis=0)
+    one = Scaler.fit(values, seen(values), kind="robust")
+    two = Scaler.fit(gaps, gaps < 1e11, kind="robust")
+    assert (one.centre, one.scale) == (two.centre, two.scale)
+    none = Scaler.fit(values, np.zeros(values.shape, bool), kind="robust")
+    assert (none.centre.tolist(), none.scale.tolist(), none.known.tolist()) == ([0], [1], [False])
 
 
 @given(arrays(np.float32, 40, elements=st.floats(-1e5, 1e5, width=32)), st.sampled_from([1.0, 3.0]))

@@ -57,7 +57,7 @@ class Scaler:
             else:
                 if kind == "robust":
                     usual = np.quantile(seen, USUAL)
-                    if usual[1] - usual[0] > max(1e-9 * max(abs(low), abs(high)), SMALLEST):
+                    if usual[1] - usual[0] > max(1e-9 * float(np.abs(usual).max()), SMALLEST):
                         seen = np.clip(seen, *usual)
                         low, high = float(usual[0]), float(usual[1])
                 unit = (seen - low) / (high - low)  # the square of a huge value would overflow

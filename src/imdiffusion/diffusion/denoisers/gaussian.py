@@ -11,6 +11,12 @@ newest row is a ridge forecast (a vector autoregression), hiding one channel of 
 that a Mahalanobis distance is made of, hiding nothing under noise the residual of a PCA whose
 directions of variance l are kept by l / (l + s^2).
 
+The noise is a ridge: it is in the law and not in the rows. So what is left of a value once V has
+told its mean with weights w is less than Var by s^2 (1 + |w|^2). Where values are missing that
+matters: far more is left than where all are seen, and Var, in which the noise is most, would hardly
+say so. `forecast` and `from_others` give Var for rows that are whole, and for others as many times
+that as more is left, so that a residual in units of its square root is as large in thin rows.
+
 The law is stationary, so S is made of the covariances of rows that are 0, 1, ..., lags apart.
 Values are standardised by whoever calls: their mean is 0 here.
 """
@@ -29,6 +35,7 @@ Flags = NDArray[np.bool_]
 
 # Shares of the estimate from pairs alone, the largest of which that makes a law is taken.
 PAIRED = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+LEAST_LEFT = 0.01  # of the noise: what is left of a value however well it is told
 LARGEST_BATCH = 1 << 22  # numbers of the matrices that are inverted at once
 
 
@@ -141,7 +148,7 @@ class GaussianPatches:
         """Mean and variance (n, K) of each row given the `lags` rows before it alone.
 
         rows, observed: (lags + n, K); the first `lags` are context, not observed where there was
-        no such row.
+        no such row. The variance is that of a whole past, as many times as more is left.
         """
         count = len(rows) - self.lags
         own = np.where(observed, rows, 0.0).astype(np.float64)
@@ -193,8 +200,22 @@ class GaussianPatches:
         if key not in self._patterns:
             if len(self._patterns) >= 64:  # enough for channels that come and go
                 self._patterns.clear()
-            self._patterns[key] = self._weights(seen)
+            weights, variance = self._weights(seen)
+            left = self._left(variance, np.square(weights).sum(axis=0))
+            self._patterns[key] = weights, self._variance * (left / self._left_of_whole)
         return self._patterns[key]
+
+    @cached_property
+    def _left_of_whole(self) -> Floats:
+        """What a whole past leaves of the newest row, (K,)."""
+        return self._left(self._variance, np.square(self._coefficients).sum(axis=0))
+
+    def _left(self, variance: Floats, squares: Floats) -> Floats:
+        """What is left of values in rows without noise: variances under it, sums of squares of the
+        weights that told their means.
+        """
+        left = np.maximum(variance - self.noise * (1.0 + squares), 0.0)
+        return np.asarray(left + max(LEAST_LEFT * self.noise, 1e-12), np.float64)
 
     def _weights(self, seen: Flags) -> tuple[Floats, Floats]:
         """By the smaller of two systems: of what is seen, or of what is missing."""
@@ -223,18 +244,21 @@ class GaussianPatches:
         """Mean and variance (n, K) of each channel given the others of its own row, all (n, K).
 
         With P the inverse of S + s^2 I over the observed channels, the mean of channel k is
-        x_k - (P x)_k / P_kk and its variance 1 / P_kk: a value does not tell its own mean.
+        x_k - (P x)_k / P_kk and its variance 1 / P_kk: a value does not tell its own mean. In rows
+        that are not whole the variance is that of a whole row, as many times as more is left.
         """
         own = np.where(observed, rows, 0.0).astype(np.float64)
         law = self.covariances[0] + self.noise * np.eye(self.channels)
         mean, variance = np.empty_like(own), np.empty_like(own)
         whole = observed.all(axis=1)
         inverse = self._inverse
+        usual = 1.0 / np.diag(inverse)
         mean[whole] = own[whole] - own[whole] @ inverse / np.diag(inverse)
-        variance[whole] = 1.0 / np.diag(inverse)
+        variance[whole] = usual
         lacks = np.flatnonzero(~whole)
         if len(lacks) == 0:
             return mean, variance
+        unit = usual / self._left(usual, np.square(inverse).sum(axis=0) * usual**2 - 1.0)
         found = list(patterns(observed[lacks]))
         some = max(1, LARGEST_BATCH // self.channels**2)
         for first in range(0, len(found), some):
@@ -246,11 +270,16 @@ class GaussianPatches:
                 pulled = own[at] @ inner
                 diagonal = np.diag(inner)
                 shared = self.covariances[0] * known
-                left = np.diag(law) - np.einsum("kj,jl,kl->k", shared, inner, shared, optimize=True)
+                weights = shared @ inner  # what a channel that is not seen is told with
+                left = np.diag(law) - (weights * shared).sum(axis=1)
                 mean[at] = np.where(
                     known, own[at] - pulled / diagonal, pulled @ self.covariances[0].T
                 )
-                variance[at] = np.where(known, 1.0 / diagonal, np.maximum(left, self.noise))
+                left = np.where(known, 1.0 / diagonal, np.maximum(left, self.noise))
+                # Row k of P, by -1 / P_kk, has the weights of the others, and -1 for k itself.
+                squares = np.square(np.where(known[:, None], inner, weights)).sum(axis=1)
+                squares = np.where(known, squares / diagonal**2 - 1.0, squares)
+                variance[at] = unit * self._left(left, squares)
         return mean, variance
 
     @cached_property
