@@ -281,7 +281,7 @@ class Entity:
         score = join.score(views, linear.sparse, self.alarm_rate)
         score[~linear.known] = np.nan
         steps = None if network is None else network.step_errors
-        return ScoredRun(score[None].astype(np.float32), parts, expected, steps)
+        return ScoredRun(score[None].astype(np.float32), parts, expected, steps, linear.parts)
 
     def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
@@ -308,6 +308,11 @@ class Entity:
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
         return self.network_score(errors, moment)
+
+    @property
+    def echo(self) -> int:
+        """Rows after a bad one whose forecast still reads it."""
+        return 0 if self.linear is None else self.linear.law.lags
 
     def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Lower and upper bounds (n, K) around expected values, both in the caller's units."""

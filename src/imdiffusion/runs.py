@@ -29,12 +29,15 @@ class ScoredRun:
     """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
 
     `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
+    evidence (n, K): what each row by itself has against each channel, beyond normal, where a view
+    says so; NaN where not observed.
     """
 
     errors: Floats
     channel_scores: Floats
     expected: NDArray[np.float64]
     step_errors: Floats | None = None
+    evidence: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.channel_scores)
@@ -44,11 +47,15 @@ class ScoredRun:
         steps = None
         if self.step_errors is not None and other.step_errors is not None:
             steps = np.concatenate([self.step_errors, other.step_errors], axis=1)
+        evidence = None
+        if self.evidence is not None and other.evidence is not None:
+            evidence = np.concatenate([self.evidence, other.evidence])
         return ScoredRun(
             np.concatenate([self.errors, other.errors], axis=1),
             np.concatenate([self.channel_scores, other.channel_scores]),
             np.concatenate([self.expected, other.expected]),
             steps,
+            evidence,
         )
 
     def slice(self, start: int, stop: int | None = None) -> ScoredRun:
@@ -59,6 +66,7 @@ class ScoredRun:
             self.channel_scores[part],
             self.expected[part],
             None if self.step_errors is None else self.step_errors[:, part],
+            None if self.evidence is None else self.evidence[part],
         )
 
 
