@@ -62,7 +62,9 @@ class Arrival:
         self.entity = entity
         self.wanted = hindsight
         self.context = context(entity)
-        self.linear = None if entity.linear is None else LinearStream(entity.linear)
+        self.linear: LinearStream | None = None
+        if entity.linear is not None:
+            self.linear = entity.linear_stream(entity.linear)
         self.waiting = Pairing(entity)
         follows = any(view.recent for view in entity.recipe.views)
         networked = entity.settings.networked

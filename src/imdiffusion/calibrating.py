@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import arrival, registry
+from imdiffusion.checks import RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
@@ -97,6 +98,8 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
 def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> None:
     """Fit the views in closed form on all rows, then the join of all views."""
     settings = entity.settings
+    entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
+    rows = less_course(rows, course)
     entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
     weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
     rule = settings.threshold
@@ -112,6 +115,7 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
     if settings.alarms_per_day and entity.period is not None:
         score = entity.joins["hindsight"].join(*_normal(fit, network))
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
+        entity.checks = entity.checks.at_rate(entity.alarm_rate)
 
 
 def _normal(fit: LinearFit, network: _Judged | None) -> tuple[NDArray[np.float64], ...]:

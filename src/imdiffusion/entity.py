@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.checks import HOURS, RowChecks
 from imdiffusion.course import History
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
@@ -33,7 +34,7 @@ from imdiffusion.scoring.error import (
     scored,
     smoothed_errors,
 )
-from imdiffusion.scoring.joining import Join
+from imdiffusion.scoring.joining import LIFT, Join
 from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from imdiffusion.diffusion.loss import Denoiser
 
 MOMENTS = ("hindsight", "arrival")
+CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
@@ -86,6 +88,7 @@ class Entity:
         self.number, self.version = number, ""
         self.alarm_rate = settings.alarm_rate  # or what a budget of events comes to
         self.linear: LinearViews | None = None
+        self.checks = RowChecks()
         self.joins: dict[str, Join] = {}  # of a moment, where several views are scored
         if settings.networked:
             self._take(network)
@@ -145,13 +148,15 @@ class Entity:
             )
         scaled = self.scaler.forward(np.where(observed, frame.values, np.nan))
         values = np.where(observed, scaled, np.float32(0.0))
+        times: NDArray[np.int64] | None = None
         if frame.timestamps is None:
             time = np.arange(origin, origin + len(frame.values), dtype=np.int64)
         else:
             time = frame.timestamps.astype("datetime64[ns]").astype(np.int64)
+            times = time
         # An odd factor spreads neighbouring times over all 64 bits; the entity shifts them.
         key = (time * -7046029254386353131) ^ seed_from(self.seed, "noise", self.name or "")
-        return Rows(values, observed, key)
+        return Rows(values, observed, key, times)
 
     def shown(self, rows: Rows) -> Rows:
         """The same rows as the network sees them: far values compressed."""
@@ -222,7 +227,7 @@ class Entity:
         if self.linear is None:
             yield from self.network_runs(pieces, every_step=every_step)
             return
-        stream, pairs = LinearStream(self.linear), Pairing(self)
+        stream, pairs = self.linear_stream(self.linear), Pairing(self)
 
         def watched() -> Iterator[Rows]:
             for piece in pieces:
@@ -238,6 +243,10 @@ class Entity:
                 pairs.network.append(run)
                 yield from pairs.take()
         yield from pairs.take()
+
+    def linear_stream(self, views: LinearViews) -> LinearStream:
+        """A fresh pass of the views in closed form over a series."""
+        return LinearStream(views, self.checks, rate=self.alarm_rate)
 
     def network_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
@@ -280,8 +289,10 @@ class Entity:
             )
         score = join.score(views, linear.sparse, self.alarm_rate)
         score[~linear.known] = np.nan
+        parts = _with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors
-        return ScoredRun(score[None].astype(np.float32), parts, expected, steps, linear.parts)
+        scores = score[None].astype(np.float32)
+        return ScoredRun(scores, parts, expected, steps, linear.kind, _evidence(linear))
 
     def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
@@ -334,7 +345,7 @@ class Entity:
             "known": self.scaler.known,
             "ceiling": self.ceiling,
             **self.calibration.to_dict(),
-            **({} if self.linear is None else self.linear.to_dict()),
+            **({} if self.linear is None else self.linear.to_dict() | self.checks.to_dict()),
             **{
                 name: value
                 for moment, join in self.joins.items()
@@ -376,6 +387,7 @@ class Entity:
         entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
         if settings.linear:
             entity.linear = LinearViews.from_dict(facts)
+            entity.checks = RowChecks.from_dict(facts)
             entity.joins = {
                 moment: Join.from_dict(facts, f"join_{moment}")
                 for moment in MOMENTS
@@ -436,6 +448,38 @@ class Pairing:
             errors, parts = (np.asarray(arrays[n], np.float32) for n in ("errors", "parts"))
             expected = np.asarray(arrays["expected"], np.float64)
             self.network = [ScoredRun(errors, parts, expected)]
+
+
+def _with_checks(
+    score: NDArray[np.float64], parts: NDArray[np.float32], linear: LinearRun
+) -> NDArray[np.float32]:
+    """Lift scores (n,) in place where a check has found something: parts (n, K) with its channels
+    before all others.
+    """
+    found = np.flatnonzero(linear.check > 1.0)
+    if not len(found):
+        return parts
+    lifted = 1.0 + LIFT * np.log(linear.check[found].astype(np.float64))
+    score[found] = np.fmax(score[found], lifted)
+    parts = parts.copy()
+    known = np.nan_to_num(parts[found])
+    first = 2.0 * known.max(axis=1, keepdims=True) + 1.0
+    named = linear.kind[found] > 0
+    parts[found] = np.where(named, first, parts[found])
+    return parts
+
+
+def _evidence(linear: LinearRun) -> NDArray[np.float32]:
+    """What each row by itself has against each channel (n, K): as the views say it, and plainly
+    more than normal where absence is news. An unusual hour is about the rows before it as well.
+    """
+    found = (linear.kind > 0) & (linear.kind != HOURS)
+    if not found.any():
+        return linear.parts
+    evidence = np.nan_to_num(linear.parts[found])
+    parts = linear.parts.copy()
+    parts[found] = np.maximum(evidence, CHECKED)
+    return parts
 
 
 def _mixed(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:

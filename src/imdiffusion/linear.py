@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
 from imdiffusion.scoring.joining import dense, sparse
@@ -47,7 +48,8 @@ SPARSE_QUANTILE = 0.999
 class LinearRun:
     """A run of n rows: views (n, V), sparse (n,), parts and expected (n, K), scaled; known (n,).
 
-    parts: each channel's evidence beyond normal. known: whether anything was observed.
+    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,)
+    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`.
     """
 
     views: Floats
@@ -55,6 +57,8 @@ class LinearRun:
     parts: NDArray[np.float32]
     expected: NDArray[np.float32]
     known: Flags
+    check: NDArray[np.float32]
+    kind: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.sparse)
@@ -64,7 +68,7 @@ class LinearRun:
         return LinearRun(
             *(
                 np.concatenate([getattr(self, name), getattr(other, name)])
-                for name in ("views", "sparse", "parts", "expected", "known")
+                for name in self.__slots__
             )
         )
 
@@ -81,6 +85,8 @@ class LinearRun:
             np.asarray(arrays["parts"], np.float32),
             np.asarray(arrays["expected"], np.float32),
             np.asarray(arrays["known"], bool),
+            np.asarray(arrays["check"], np.float32),
+            np.asarray(arrays["kind"], np.int8),
         )
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
@@ -230,10 +236,14 @@ class LinearFit:
 
 
 class LinearStream:
-    """The views over one series that is pushed in pieces, at arrival and in hindsight at once."""
+    """The views over one series that is pushed in pieces, at arrival and in hindsight at once.
 
-    def __init__(self, views: LinearViews) -> None:
-        self.views = views
+    checks: what is looked at beside them. rate: the whole promise.
+    """
+
+    def __init__(self, views: LinearViews, checks: RowChecks, *, rate: float) -> None:
+        self.views, self._fitted = views, checks
+        self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
         lags, reach, count = views.law.lags, views.reach, len(views.tails)
         self._rows = np.zeros((lags, channels), np.float32)
@@ -287,6 +297,9 @@ class LinearStream:
     def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32]]:
         """Evidence (n, V, judged channels) of rows, and the run without its scores."""
         views, lags = self.views, self.views.law.lags
+        found = self._checks.push(rows)
+        course = self._fitted.course(rows)
+        rows = less_course(rows, course)
         held = np.concatenate([self._rows, np.clip(rows.values, views.low, views.high)])
         observed = np.concatenate([self._observed, rows.observed])
         self._rows, self._observed = held[len(held) - lags :], observed[len(held) - lags :]
@@ -306,7 +319,10 @@ class LinearStream:
         count = len(rows)
         blank = np.zeros((count, len(views.tails))), np.zeros(count)
         known = np.asarray(rows.observed.any(axis=1))
-        return LinearRun(*blank, parts, expected, known), evidence
+        if course is not None:
+            expected = expected + course
+        run = LinearRun(*blank, parts, expected, known, found.score, found.kind)
+        return run, evidence
 
     # -- over a restart
 
@@ -321,7 +337,7 @@ class LinearStream:
         }
         if self._waiting is not None:
             arrays |= {f"waiting.{name}": one for name, one in self._waiting.to_arrays().items()}
-        return arrays
+        return arrays | {f"checks.{name}": one for name, one in self._checks.state().items()}
 
     def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from what `state` gave."""
@@ -333,6 +349,9 @@ class LinearStream:
         prefix = "waiting."
         own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         self._waiting = LinearRun.from_arrays(own) if own else None
+        prefix = "checks."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._checks.resume(own)
 
 
 def residuals_of(
@@ -477,4 +496,6 @@ def _where_known(values: Floats, known: Flags) -> Floats:
 
 def _empty(views: int, channels: int) -> LinearRun:
     none = np.empty((0, channels), np.float32)
-    return LinearRun(np.empty((0, views)), np.empty(0), none, none, np.empty(0, bool))
+    known, check = np.empty(0, bool), np.empty(0, np.float32)
+    kind = np.empty((0, channels), np.int8)
+    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind)

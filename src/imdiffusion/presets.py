@@ -19,6 +19,8 @@ PRESETS: dict[str, Settings] = {
     "linear": replace(
         PAPER,
         views="forecast,channel",
+        absence=True,
+        calendar="auto",
         scale="robust",
         scale_factor=1.0,
         counters="rate",
@@ -30,6 +32,8 @@ PRESETS: dict[str, Settings] = {
     "fast": replace(
         PAPER,
         views="forecast,channel,network",
+        absence=True,
+        calendar="auto",
         scale="robust",
         scale_factor=1.0,
         counters="rate",
@@ -95,6 +99,8 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     }
     if given.get("scope") == "fleet":
         given.setdefault("views", "network")
+    if given.get("views") == "network":
+        given = {"absence": False, "calendar": "off", **given}
     return replace(preset(name), **given)
 
 

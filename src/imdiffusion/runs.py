@@ -28,6 +28,7 @@ class Estimates:
 class ScoredRun:
     """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
 
+    kind (n, K): what checks beside the views found in a channel, a code of `checks`; None: none.
     `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
     evidence (n, K): what each row by itself has against each channel, beyond normal, where a view
     says so; NaN where not observed.
@@ -37,6 +38,7 @@ class ScoredRun:
     channel_scores: Floats
     expected: NDArray[np.float64]
     step_errors: Floats | None = None
+    kind: NDArray[np.int8] | None = None
     evidence: Floats | None = None
 
     def __len__(self) -> int:
@@ -55,7 +57,7 @@ class ScoredRun:
             np.concatenate([self.channel_scores, other.channel_scores]),
             np.concatenate([self.expected, other.expected]),
             steps,
-            evidence,
+            evidence=evidence,
         )
 
     def slice(self, start: int, stop: int | None = None) -> ScoredRun:
@@ -66,7 +68,7 @@ class ScoredRun:
             self.channel_scores[part],
             self.expected[part],
             None if self.step_errors is None else self.step_errors[:, part],
-            None if self.evidence is None else self.evidence[part],
+            evidence=None if self.evidence is None else self.evidence[part],
         )
 
 

@@ -68,6 +68,16 @@ class Settings:
     scan: int = _setting(
         32, "longest window of rows that forecast and channel look for, a power of two", low=1
     )
+    absence: bool = _setting(
+        False, "a channel that stops, freezes or leaves its only value is an event"
+    )
+    calendar: str = _setting(
+        "off",
+        "an hour unlike its time of day or of week is an event; auto = where training shows one",
+        choices=("off", "auto"),
+    )
+    timezone: str = _setting("UTC", "zone whose clock the calendar goes by, as Europe/Berlin")
+    country: str = _setting("", "country or region whose holidays it knows, as DE-BY; empty = none")
     # -- masks
     train_mask: str = _setting("random", "mask strategy in training [code]", table="masks")
     mask: str = _setting("grating", "mask strategy in scoring [paper]", table="masks")
@@ -299,6 +309,12 @@ def _validate_lists(settings: Settings) -> None:
         raise ConfigError(
             f"scan = {settings.scan} is no power of two up to {MOST_ROWS:,}",
             remedy="Write 1, 2, 4, 8, 16, 32, 64, ...",
+        )
+    if (settings.absence or settings.calendar != "off") and not settings.linear:
+        raise ConfigError(
+            "absence and calendar stand beside the views forecast and channel, which are not asked "
+            "for",
+            remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
     if settings.linear and settings.scope == "fleet":
         raise ConfigError(

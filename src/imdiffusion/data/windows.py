@@ -20,30 +20,41 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A run of scaled rows: values float32 (n, K), zero where not observed; keys int64 (n,)."""
+    """A run of scaled rows: values float32 (n, K), zero where not observed; keys int64 (n,).
+
+    times: int64 (n,), nanoseconds since 1970 in UTC; None where rows have no timestamps.
+    """
 
     values: NDArray[np.float32]
     observed: NDArray[np.bool_]
     keys: NDArray[np.int64]
+    times: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def join(self, other: Rows) -> Rows:
         """These rows, then those."""
+        times = None
+        if self.times is not None and other.times is not None:
+            times = np.concatenate([self.times, other.times])
         return Rows(
             np.concatenate([self.values, other.values]),
             np.concatenate([self.observed, other.observed]),
             np.concatenate([self.keys, other.keys]),
+            times,
         )
 
     def slice(self, start: int, stop: int | None = None) -> Rows:
         """Rows start to stop."""
-        return Rows(self.values[start:stop], self.observed[start:stop], self.keys[start:stop])
+        part = slice(start, stop)
+        times = None if self.times is None else self.times[part]
+        return Rows(self.values[part], self.observed[part], self.keys[part], times)
 
     def copy(self) -> Rows:
         """The same rows, which do not keep those they were sliced from in memory."""
-        return Rows(self.values.copy(), self.observed.copy(), self.keys.copy())
+        times = None if self.times is None else self.times.copy()
+        return Rows(self.values.copy(), self.observed.copy(), self.keys.copy(), times)
 
 
 @dataclass(frozen=True, slots=True)

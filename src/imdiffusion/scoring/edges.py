@@ -22,6 +22,7 @@ evidence that is small beside the largest of these rows says nothing, for or aga
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ MOST = 9.0  # what a row can say at most
 BREAK = 60.0  # 20 rows without any evidence
 SURE = 15.0  # what a segment must have, with one channel; the logarithm of their number on top
 WEAK = 2.0  # what rows must say in the mean to lengthen a stronger segment
+LEAP = 20.0  # what is so many times as large is another thing
 SHADOW = 0.25  # of the largest evidence of late: what is smaller says nothing
 
 
@@ -81,8 +83,8 @@ def find_edges(
         excess = np.nan_to_num(columns - quiet)
         excess[_in_shadow(columns, quiet, echo)] = 0.0
         said = np.minimum(excess, MOST)
-        covered = _covered(_segments(said, excess), said, merge_gap)
-        found.append([(start + a, start + b) for a, b in flag_runs(covered, merge_gap)])
+        faults = _faults(_segments(said, excess), said, excess, merge_gap)
+        found.append([(start + a, start + b) for a, b in faults])
     return found
 
 
@@ -125,30 +127,78 @@ def _segments(said: Doubles, excess: Doubles) -> list[Segment]:
     """The segments of each column (n, K) by itself, the strongest first."""
     count, width = said.shape
     added = np.concatenate([np.zeros((1, width)), np.cumsum(excess, axis=0)])
-    sure, place = SURE + np.log(width), np.arange(width)
+    sure = SURE + np.log(width)
     total, best = np.zeros(width), np.zeros(width)
     start, end = np.zeros(width, np.int64), np.zeros(width, np.int64)
     found: list[Segment] = []
     for row in range(count + 1):
         over = (total <= 0.0) | (best - total >= BREAK) | (row == count)
-        held = added[end, place] - added[start, place]
-        for k in np.flatnonzero(over & (best > 0.0) & (held >= sure)).tolist():
-            found.append(Segment(int(start[k]), int(end[k]), k, float(held[k])))
+        for k in np.flatnonzero(over & (best > 0.0)).tolist():
+            if added[end[k], k] - added[start[k], k] >= sure:
+                found += _levels(int(start[k]), int(end[k]), k, excess)
         if row < count:
             total[over], best[over], start[over] = 0.0, 0.0, row
             total += said[row]
             better = total > best
             best[better], end[better] = total[better], row + 1
+    found = [one for one in found if one.weight >= sure]
     return sorted(found, key=lambda one: (-one.weight, one.start, one.end))
 
 
-def _covered(segments: Sequence[Segment], said: Doubles, gap: int) -> NDArray[np.bool_]:
-    """Rows (n,) of the segments. A weaker one lengthens a stronger one by rows that say enough."""
-    covered = np.zeros(len(said), bool)
+def _levels(start: int, end: int, column: int, excess: Doubles) -> list[Segment]:
+    """A segment without what leads up to a leap in it, and what follows a fall; these beside it."""
+    rows = excess[start:end, column]
+    before = np.maximum.accumulate(rows)[:-1]
+    after = np.maximum.accumulate(rows[::-1])[::-1][1:]
+    leaps = np.flatnonzero((rows[1:] >= LEAP * before) & (rows[1:] > 0.0)) + 1
+    falls = np.flatnonzero((rows[:-1] >= LEAP * after) & (rows[:-1] > 0.0)) + 1
+    first = int(leaps[-1]) if len(leaps) else 0
+    last = int(falls[falls > first].min(initial=len(rows)))
+    edges = sorted({0, first, last, len(rows)})
+    return [
+        Segment(start + a, start + b, column, float(rows[a:b].sum())) for a, b in pairwise(edges)
+    ]
+
+
+def _faults(segments: Sequence[Segment], said: Doubles, excess: Doubles, gap: int) -> list[Span]:
+    """What is one fault of the segments, in order of time.
+
+    A segment lengthens a stronger one near it where its other rows say enough; where they are of
+    quite another size, they are a fault of their own.
+    """
+    count, sure = len(said), SURE + np.log(said.shape[1])
+    label, levels = np.full(count, -1), list[float]()
     for one in segments:
-        near = covered[max(0, one.start - gap) : one.end + gap].any()
         rows = np.arange(one.start, one.end)
-        for piece in np.split(rows, np.flatnonzero(np.diff(covered[rows])) + 1):
-            if not near or said[piece, one.column].mean() >= WEAK:
-                covered[piece] = True
-    return covered
+        for piece in np.split(rows, np.flatnonzero(np.diff(label[rows] < 0)) + 1):
+            if label[piece[0]] >= 0:
+                continue
+            near = label[max(0, piece[0] - gap) : piece[-1] + 1 + gap]
+            known = np.unique(near[near >= 0]).tolist()
+            held = excess[piece, one.column]
+            if known and said[piece, one.column].mean() < WEAK:
+                continue
+            alike = [number for number in known if levels[number] < LEAP * held.mean()]
+            if alike:
+                label[piece] = max(alike, key=lambda number: levels[number])
+            elif not known or held.sum() >= sure:
+                label[piece] = len(levels)
+                levels.append(float(held.mean()))
+    return _spans_of(label, levels, gap)
+
+
+def _spans_of(label: NDArray[np.int64], levels: Sequence[float], gap: int) -> list[Span]:
+    """Runs of rows of one label (n,), -1 = none; near ones of like level are one."""
+    edge = np.flatnonzero(np.diff(label, prepend=-1, append=-1))
+    found: list[tuple[int, int, float]] = []
+    for start, end in pairwise(edge.tolist()):
+        if label[start] < 0:
+            continue
+        level = levels[label[start]]
+        if found:
+            first, last, other = found[-1]
+            if start - last <= gap and max(level, other) < LEAP * min(level, other):
+                found[-1] = first, end, max(level, other)
+                continue
+        found.append((start, end, level))
+    return [(start, end) for start, end, _ in found]

@@ -27,7 +27,8 @@ from imdiffusion.scoring.scan import UNIT_QUANTILE
 Floats = NDArray[np.float64]
 
 POWER = 8
-SURE = 0.1  # share of the promise that the sparse test alone may use
+JOINED = 0.5  # share of the promise that the join may use
+SURE = 0.1  # and the sparse test alone; the rest is for checks beside the views
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
 LEAST_UNIT = 1e-9
@@ -105,7 +106,7 @@ class Join:
 
     def threshold(self, rate: float) -> float:
         """The value of the join that stands for a score of 1 under a promise."""
-        return self.joined.at(rate * (1.0 - SURE))
+        return self.joined.at(rate * JOINED)
 
     def score(self, views: Floats, evidence: Floats, rate: float) -> Floats:
         """The score (n,) under a promise: above 1 = anomalous."""

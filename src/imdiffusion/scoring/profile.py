@@ -34,6 +34,7 @@ Instants = NDArray[np.datetime64]
 LEAST_DAYS = 2
 LEAST_WEEKS_DAYS = 14
 MOST_DAYS = 364  # a year's holidays; what was usual before may no longer be
+STEP = 4.0  # units between two slots from which a step is an edge
 APART = 1.0  # units by which a day differs from the others of the week to be named as the reason
 
 
@@ -132,6 +133,29 @@ class CalendarProfile:
     def expected(self, timestamps: Instants) -> Floats:
         """What each channel usually is at timestamps (n,) in UTC: (n, K); 0 where off."""
         return self._expected(*self.calendar.days(timestamps))
+
+    def course(self, timestamps: Instants) -> Floats:
+        """`expected` without the steps between slots that come of slots alone: (n, K).
+
+        A step of less than one unit is drawn out to a line from the middle of one slot to that of
+        the next; a larger one is an edge of what happens then, and stays one.
+        """
+        found = self.expected(timestamps)
+        times = timestamps.astype("datetime64[ns]").astype(np.int64)
+        local = self.calendar.days(timestamps)[1]
+        unit = self.spread(timestamps)
+        for slots in np.unique(self.slots[self.on]).tolist():
+            width = DAY_NS // slots
+            alike = self.on & (self.slots == slots)
+            before, after = (
+                self.expected((times + side).view("datetime64[ns]"))[:, alike]
+                for side in (-width // 2, width // 2)
+            )
+            share = ((local + width // 2) % width / width)[:, None]
+            small = np.abs(after - before) <= STEP * unit[:, alike]
+            line = before * (1.0 - share) + after * share
+            found[:, alike] = np.where(small, line, found[:, alike])
+        return found
 
     def spread(self, timestamps: Instants) -> Floats:
         """How far each channel usually is from `expected`, one standard deviation: (n, K) > 0."""

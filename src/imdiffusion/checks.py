@@ -1,0 +1,161 @@
+"""Checks beside the views: absence, and hours that are unusual for their time.
+
+What they find no view can see: a channel that stops, freezes or leaves its only value, rows that
+stop coming, a noon peak or a nightly batch that did not come. Each has its own share of the promise
+and lifts a row above 1 on its own; a row is judged by the rows up to it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.windows import Rows
+from imdiffusion.scoring.absence import AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.hours import HourStream, HourTest
+from imdiffusion.settings import Settings
+
+Arrays = dict[str, NDArray[Any]]
+
+SHARE = 0.2  # of the promise, for each of the two
+HOURS = 16  # the code of an unusual hour among the kinds of absence
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """What n rows are told: score (n,), above 1 where a check has found something, and by channel
+    the kind (n, K), a code of `scoring.absence.KINDS` or `HOURS`, 0 where there is none.
+    """
+
+    score: NDArray[np.float32]
+    kind: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class RowChecks:
+    """The fitted checks. absence, hours: None where the settings or the rows have none.
+
+    reason: why there is no check of hours although one was asked for.
+    """
+
+    absence: AbsenceModel | None = None
+    hours: HourTest | None = None
+    reason: str = ""
+
+    @classmethod
+    def fit(
+        cls, rows: Rows, settings: Settings, *, rate: float
+    ) -> tuple[RowChecks, NDArray[np.float32] | None]:
+        """From normal rows, scaled, and their course as `course` gives it, but of each day as the
+        other days say it; rate: the whole promise. Raises ConfigError for a time zone or
+        country that is not known, MissingExtraError for a country without the package `holidays`.
+        """
+        values = rows.values.astype(np.float64)
+        absence = hours = course = None
+        reason = ""
+        if settings.absence:
+            absence = AbsenceModel.fit(values, rows.observed, alarm_rate=rate * SHARE)
+        if settings.calendar == "auto":
+            if rows.times is None or len(rows) < 2:
+                reason = "the rows have no timestamps"
+            else:
+                hours, reason, usual = HourTest.fit(
+                    rows.times,
+                    values,
+                    rows.observed,
+                    timezone=settings.timezone,
+                    country=settings.country or None,
+                )
+                if hours is not None:
+                    course = np.nan_to_num(usual).astype(np.float32)
+        return cls(absence, hours, reason), course
+
+    def course(self, rows: Rows) -> NDArray[np.float32] | None:
+        """What is usual at the time of each row (n, K), scaled; None where there is no calendar."""
+        if self.hours is None or rows.times is None:
+            return None
+        expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
+        return expected.astype(np.float32)
+
+    def at_rate(self, rate: float) -> RowChecks:
+        """The same checks under another promise."""
+        if self.absence is None:
+            return self
+        return replace(self, absence=self.absence.with_alarm_rate(rate * SHARE))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Arrays and JSON facts, under names that begin with `checks_`."""
+        facts: dict[str, Any] = {"checks_reason": self.reason}
+        if self.absence is not None:
+            facts |= {f"checks_absence_{n}": v for n, v in self.absence.to_dict().items()}
+        if self.hours is not None:
+            facts |= {f"checks_{n}": v for n, v in self.hours.to_dict().items()}
+        return facts
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> RowChecks:
+        """The checks that `to_dict` describes."""
+        prefix = "checks_"
+        own = {n.removeprefix(prefix): v for n, v in facts.items() if n.startswith(prefix)}
+        absence = {
+            n.removeprefix("absence_"): v for n, v in own.items() if n.startswith("absence_")
+        }
+        return cls(
+            AbsenceModel.from_dict(absence) if absence else None,
+            HourTest.from_dict(own) if "hours_test_width" in own else None,
+            str(own.get("reason", "")),
+        )
+
+
+def less_course(rows: Rows, course: NDArray[np.float32] | None) -> Rows:
+    """Rows less what is usual at their time."""
+    if course is None:
+        return rows
+    left = np.where(rows.observed, rows.values - course, np.float32(0.0))
+    return replace(rows, values=left)
+
+
+class CheckStream:
+    """The checks over one series that is pushed in pieces, under a promise."""
+
+    def __init__(self, checks: RowChecks, *, rate: float) -> None:
+        self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
+        self._hours = None if checks.hours is None else HourStream(checks.hours)
+        self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
+
+    def push(self, rows: Rows) -> CheckRun:
+        """The next rows."""
+        score = np.zeros(len(rows), np.float32)
+        kind = np.zeros(rows.values.shape, np.int8)
+        values = rows.values.astype(np.float64)
+        if self._monitor is not None:
+            run = self._monitor.push(values, rows.observed)
+            kind[:] = run.kind
+            np.maximum(score, run.score.max(axis=1, initial=0.0), out=score)
+            np.maximum(score, run.all_missing, out=score)
+        if self._hours is not None and rows.times is not None:
+            size, far = self._hours.push(rows.times, values, rows.observed)
+            unusual = np.nan_to_num(size / self._level).astype(np.float32)
+            kind[(unusual > 1.0)[:, None] & far & (kind == 0)] = HOURS
+            np.maximum(score, unusual, out=score)
+        return CheckRun(score, kind)
+
+    def state(self) -> Arrays:
+        """Everything it goes on from, as arrays."""
+        arrays: Arrays = {}
+        if self._monitor is not None:
+            arrays |= {f"absence.{name}": one for name, one in self._monitor.state().items()}
+        if self._hours is not None:
+            arrays |= {f"hours.{name}": one for name, one in self._hours.state().items()}
+        return arrays
+
+    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        for prefix, one in (("absence.", self._monitor), ("hours.", self._hours)):
+            own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+            if one is not None:
+                one.resume(own)
