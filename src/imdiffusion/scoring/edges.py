@@ -125,17 +125,21 @@ def _in_shadow(columns: Doubles, quiet: Doubles, echo: int) -> NDArray[np.bool_]
 
 def _segments(said: Doubles, excess: Doubles) -> list[Segment]:
     """The segments of each column (n, K) by itself, the strongest first."""
-    count, width = said.shape
-    added = np.concatenate([np.zeros((1, width)), np.cumsum(excess, axis=0)])
-    sure = SURE + np.log(width)
-    total, best = np.zeros(width), np.zeros(width)
-    start, end = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    sure = SURE + np.log(said.shape[1])
+    # Most channels have nothing to do with a fault, and not enough in all of the run.
+    some = np.flatnonzero(np.maximum(excess, 0.0).sum(axis=0) >= sure)
+    if not len(some):
+        return []
+    count, said = len(said), np.ascontiguousarray(said[:, some])
+    added = np.concatenate([np.zeros((1, len(some))), np.cumsum(excess[:, some], axis=0)])
+    total, best = np.zeros(len(some)), np.zeros(len(some))
+    start, end = np.zeros(len(some), np.int64), np.zeros(len(some), np.int64)
     found: list[Segment] = []
     for row in range(count + 1):
         over = (total <= 0.0) | (best - total >= BREAK) | (row == count)
         for k in np.flatnonzero(over & (best > 0.0)).tolist():
             if added[end[k], k] - added[start[k], k] >= sure:
-                found += _levels(int(start[k]), int(end[k]), k, excess)
+                found += _levels(int(start[k]), int(end[k]), int(some[k]), excess)
         if row < count:
             total[over], best[over], start[over] = 0.0, 0.0, row
             total += said[row]
@@ -154,10 +158,14 @@ def _levels(start: int, end: int, column: int, excess: Doubles) -> list[Segment]
     falls = np.flatnonzero((rows[:-1] >= LEAP * after) & (rows[:-1] > 0.0)) + 1
     first = int(leaps[-1]) if len(leaps) else 0
     last = int(falls[falls > first].min(initial=len(rows)))
-    edges = sorted({0, first, last, len(rows)})
-    return [
-        Segment(start + a, start + b, column, float(rows[a:b].sum())) for a, b in pairwise(edges)
-    ]
+    found = []
+    for a, b in pairwise(sorted({0, first, last, len(rows)})):
+        loud = np.flatnonzero(rows[a:b] > 0.0)
+        if len(loud):
+            held = float(rows[a:b].sum())
+            one = Segment(start + a + int(loud[0]), start + a + int(loud[-1]) + 1, column, held)
+            found.append(one)
+    return found
 
 
 def _faults(segments: Sequence[Segment], said: Doubles, excess: Doubles, gap: int) -> list[Span]:
@@ -170,10 +178,12 @@ def _faults(segments: Sequence[Segment], said: Doubles, excess: Doubles, gap: in
     label, levels = np.full(count, -1), list[float]()
     for one in segments:
         rows = np.arange(one.start, one.end)
-        for piece in np.split(rows, np.flatnonzero(np.diff(label[rows] < 0)) + 1):
-            if label[piece[0]] >= 0:
+        for part in np.split(rows, np.flatnonzero(np.diff(label[rows] < 0)) + 1):
+            loud = np.flatnonzero(excess[part, one.column] > 0.0)
+            if label[part[0]] >= 0 or not len(loud):
                 continue
-            near = label[max(0, piece[0] - gap) : piece[-1] + 1 + gap]
+            piece = part[loud[0] : loud[-1] + 1]
+            near = label[max(0, piece[0] - gap - 1) : piece[-1] + 2 + gap]
             known = np.unique(near[near >= 0]).tolist()
             held = excess[piece, one.column]
             if known and said[piece, one.column].mean() < WEAK:
@@ -181,7 +191,7 @@ def _faults(segments: Sequence[Segment], said: Doubles, excess: Doubles, gap: in
             alike = [number for number in known if levels[number] < LEAP * held.mean()]
             if alike:
                 label[piece] = max(alike, key=lambda number: levels[number])
-            elif not known or held.sum() >= sure:
+            elif held.sum() >= sure:
                 label[piece] = len(levels)
                 levels.append(float(held.mean()))
     return _spans_of(label, levels, gap)
