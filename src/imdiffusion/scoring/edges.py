@@ -11,9 +11,10 @@ so that evidence speaks for a row and quiet rows speak against it, none of them 
 far off a value is must not decide how many quiet rows it outweighs. A segment ends where quiet rows
 have taken back all that it had, or BREAK of it. Those whose evidence, without bounds, is beyond
 what chance brings about are the fault; where they overlap they are one, and where quiet rows lie
-between they are several. The costs are those of MVCAPA (Fisch, Eckley and Fearnhead, Journal of
-Computational and Graphical Statistics 31, 2022): a dense column and sparse ones; the search is one
-pass over the rows.
+between they are several; so are parts of which one is LEAP times as large as the other. Segments of
+single channels beside one of all of them are the idea of MVCAPA (Fisch, Eckley and Fearnhead,
+Journal of Computational and Graphical Statistics 31, 2022); the costs and the search, one pass over
+the rows, are not.
 
 An absurd value spoils what is expected of others in its row, and of all in the rows after it. So
 evidence that is small beside the largest of these rows says nothing, for or against.
