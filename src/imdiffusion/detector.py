@@ -208,7 +208,12 @@ class ImDiffusion(FittedState):
     def analyze(
         self, x: Any, *, ignore_extra: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """Score, alarm, events, expected values and bands in one pass: an `Analysis`."""
+        """Score, alarm, events, expected values and bands in one pass: an `Analysis`.
+
+        A row is in alarm where its score, which looks at the rows around it too, is above 1; an
+        event has the rows of such a run that carry the evidence, where a view in closed form is
+        scored. So a run of alarms may hold several events, and reach beyond their edges.
+        """
 
         def one(entity: Entity, frames: Iterator[Frame]) -> Analysis:
             kept: list[Frame] = []
@@ -225,6 +230,8 @@ class ImDiffusion(FittedState):
                 np.where(frame.observed, frame.values, np.nan),
                 expected,
                 frame.channels,
+                evidence=_evidence(runs),
+                echo=entity.echo,
                 merge_gap=settings.merge_gap,
                 min_length=settings.min_length,
             )
@@ -293,6 +300,13 @@ class ImDiffusion(FittedState):
             yield run
         if total < entity.least_rows:
             raise too_short(total, entity.least_rows)
+
+
+def _evidence(runs: Iterable[ScoredRun]) -> NDArray[np.float32] | None:
+    """What rows by themselves have against channels (T, K); None where no view says so."""
+    found = [run.evidence for run in runs]
+    known = [one for one in found if one is not None]
+    return np.concatenate(known) if known and len(known) == len(found) else None
 
 
 def _rows(

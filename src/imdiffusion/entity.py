@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.checks import RowChecks
+from imdiffusion.checks import HOURS, RowChecks
 from imdiffusion.course import History
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from imdiffusion.diffusion.loss import Denoiser
 
 MOMENTS = ("hindsight", "arrival")
+CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
@@ -295,7 +296,8 @@ class Entity:
         score[~linear.known] = np.nan
         parts = _with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors
-        return ScoredRun(score[None].astype(np.float32), parts, expected, steps, linear.kind)
+        scores = score[None].astype(np.float32)
+        return ScoredRun(scores, parts, expected, steps, linear.kind, _evidence(linear))
 
     def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
@@ -322,6 +324,11 @@ class Entity:
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
         return self.network_score(errors, moment)
+
+    @property
+    def echo(self) -> int:
+        """Rows after a bad one whose forecast still reads it."""
+        return 0 if self.linear is None else self.linear.law.lags
 
     def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Lower and upper bounds (n, K) around expected values, both in the caller's units."""
@@ -470,6 +477,19 @@ def _with_checks(
     first = 2.0 * known.max(axis=1, keepdims=True) + 1.0
     named = linear.kind[found] > 0
     parts[found] = np.where(named, first, parts[found])
+    return parts
+
+
+def _evidence(linear: LinearRun) -> NDArray[np.float32]:
+    """What each row by itself has against each channel (n, K): as the views say it, and plainly
+    more than normal where absence is news. An unusual hour is about the rows before it as well.
+    """
+    found = (linear.kind > 0) & (linear.kind != HOURS)
+    if not found.any():
+        return linear.parts
+    evidence = np.nan_to_num(linear.parts[found])
+    parts = linear.parts.copy()
+    parts[found] = np.maximum(evidence, CHECKED)
     return parts
 
 

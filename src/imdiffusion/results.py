@@ -21,8 +21,9 @@ class Analysis:
 
     frame: the rows on a regular grid, channels in the model's order (rows put in for gaps
     included; `frame.rows` leads back to the caller's). score (T,): above 1 = anomalous, NaN where
-    nothing was observed. alarm: bool (T,). channel_scores (T, K): each channel's part of the
-    error, NaN where not observed. expected, lower, upper (T, K): in the caller's units.
+    nothing was observed. alarm: bool (T,), where it is above 1. events: what is wrong in these
+    rows, to its own edges (`scoring.event.find_events`). channel_scores (T, K): each channel's part
+    of the error, NaN where not observed. expected, lower, upper (T, K): in the caller's units.
     """
 
     frame: Frame

@@ -30,6 +30,8 @@ class ScoredRun:
 
     kind (n, K): what checks beside the views found in a channel, a code of `checks`; None: none.
     `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
+    evidence (n, K): what each row by itself has against each channel, beyond normal, where a view
+    says so; NaN where not observed.
     """
 
     errors: Floats
@@ -37,6 +39,7 @@ class ScoredRun:
     expected: NDArray[np.float64]
     step_errors: Floats | None = None
     kind: NDArray[np.int8] | None = None
+    evidence: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.channel_scores)
@@ -46,11 +49,15 @@ class ScoredRun:
         steps = None
         if self.step_errors is not None and other.step_errors is not None:
             steps = np.concatenate([self.step_errors, other.step_errors], axis=1)
+        evidence = None
+        if self.evidence is not None and other.evidence is not None:
+            evidence = np.concatenate([self.evidence, other.evidence])
         return ScoredRun(
             np.concatenate([self.errors, other.errors], axis=1),
             np.concatenate([self.channel_scores, other.channel_scores]),
             np.concatenate([self.expected, other.expected]),
             steps,
+            evidence=evidence,
         )
 
     def slice(self, start: int, stop: int | None = None) -> ScoredRun:
@@ -61,6 +68,7 @@ class ScoredRun:
             self.channel_scores[part],
             self.expected[part],
             None if self.step_errors is None else self.step_errors[:, part],
+            evidence=None if self.evidence is None else self.evidence[part],
         )
 
 

@@ -61,10 +61,10 @@ def demo(
     terminal.emit("")
     terminal.emit(_counts(analysis, events, known))
     reach = detector.settings_.reach
-    if reach:
+    if reach and detector.settings_.networked:
         terminal.notice(
-            f"A score reads up to {reach} rows on either side of its own: events begin up to as "
-            "much early here, and would be known as much later live."
+            f"A score reads up to {reach} rows on either side of its own: the final score of a row "
+            "would be known as much later live."
         )
     facts = {**_facts(real), **about(detector)}
     write_report(out, [analysis], title=real.about["title"], faults=faults, about=facts)
@@ -137,18 +137,24 @@ def _faults(known: Sequence[Known]) -> tuple[tuple[str, ...], list[tuple[str, ..
 
 
 def _counts(analysis: Analysis, events: Sequence[Found], known: Sequence[Known]) -> str:
-    """How many faults were found, and how often there was an alarm without a fault."""
+    """How many faults were found, and how often there was an alarm without a fault.
+
+    An event has the rows that carry the evidence; the alarm around it also those whose score, which
+    looks over windows, is above 1 because of them.
+    """
     import numpy as np
 
     from imdiffusion.report.truth import Axis
+    from imdiffusion.scoring.event import rows_in
 
     found = sum(bool(one.met) for one in known)
     false = len(events) - len({event.number for one in known for event in one.met})
     axis = Axis(analysis.frame)
     x = axis.origin + axis.offsets()
     calm = np.all([(x < one.start) | (x >= one.end) for one in known], axis=0)
+    told = rows_in(analysis.events, len(analysis.alarm))
     return (
         f"Faults found: {found} of {len(known)}. Events: {len(events)}, of which {false} met no "
-        f"fault. Rows in alarm: {analysis.alarm.mean():.1%}; of the rows outside the faults "
-        f"{analysis.alarm[calm].mean():.1%}."
+        f"fault. Rows in events: {told.mean():.1%}; of the rows outside the faults "
+        f"{told[calm].mean():.1%}, and {analysis.alarm[calm].mean():.1%} with a score above 1."
     )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imdiffusion.scoring.edges import Span, find_edges, flag_runs
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One anomaly: rows [start, end) with the highest score at row `peak`.
+    """One anomaly: rows [start, end), and the highest score of them.
 
-    channels: all K names, the most responsible first; shares (K,) sum to 1; expected and seen
-    (K,) are the values at the peak in the caller's units, NaN where nothing was observed.
+    peak: the row where the first of `channels` is most wrong, where that is known, or else that of
+    the score. channels: all K names, the most responsible first; shares (K,) sum to 1; expected and
+    seen (K,) are the values at the peak in the caller's units, NaN where nothing was observed.
     """
 
     start: int
@@ -33,15 +37,8 @@ def spans(score: Floats, *, merge_gap: int = 0, min_length: int = 1) -> list[tup
 
     Rows without a score (NaN) are quiet. Runs shorter than `min_length` rows are left out.
     """
-    alarm = np.concatenate([[False], np.nan_to_num(score) > 1.0, [False]])
-    edge = np.flatnonzero(alarm[1:] != alarm[:-1])
-    merged: list[tuple[int, int]] = []
-    for start, end in edge.reshape(-1, 2).tolist():
-        if merged and start - merged[-1][1] <= merge_gap:
-            merged[-1] = (merged[-1][0], end)
-        else:
-            merged.append((start, end))
-    return [(start, end) for start, end in merged if end - start >= min_length]
+    alarm = np.nan_to_num(score) > 1.0
+    return [(a, b) for a, b in flag_runs(alarm, merge_gap) if b - a >= min_length]
 
 
 def find_events(
@@ -51,32 +48,68 @@ def find_events(
     expected: Floats,
     channels: tuple[str, ...],
     *,
+    evidence: Floats | None = None,
+    echo: int = 0,
     merge_gap: int = 0,
     min_length: int = 1,
 ) -> list[Event]:
     """Events of a series: score (T,), channel_scores, values, expected (T, K).
 
-    A channel's share is its part of the channel scores summed over the event's anomalous rows.
+    A run of `spans` is one event. With evidence (T, K), what each row by itself has against each
+    channel, it is one for each segment that carries the evidence (`edges.find_edges`, which says
+    what echo is); no event is longer than its run, and one that has none of it stays as it is.
+
+    A channel's share is its part of the evidence summed over the event's rows, or of the channel
+    scores over those with a score above 1; and the peak is the row with the most evidence against
+    the first channel, or the highest score.
     """
+    runs = spans(score, merge_gap=merge_gap, min_length=min_length)
+    found: list[list[Span]] = [[] for _ in runs]
+    if evidence is not None:
+        found = find_edges(evidence, runs, echo=echo, merge_gap=merge_gap)
     events = []
-    for start, end in spans(score, merge_gap=merge_gap, min_length=min_length):
-        run = np.nan_to_num(score[start:end])
-        loud = run > 1.0
-        part = np.nan_to_num(channel_scores[start:end][loud].astype(np.float64)).sum(axis=0)
-        total = part.sum()
-        share = part / total if total > 0 else np.full(len(channels), 1.0 / len(channels))
-        order = np.argsort(-share, kind="stable")
-        peak = start + int(run.argmax())
-        events.append(
-            Event(
-                start,
-                end,
-                peak,
-                float(score[peak]),
-                tuple(channels[k] for k in order),
-                tuple(share[order].tolist()),
-                tuple(expected[peak, order].astype(float).tolist()),
-                tuple(values[peak, order].astype(float).tolist()),
+    for run, segments in zip(runs, found, strict=True):
+        heard = [(a, b) for a, b in segments if np.nan_to_num(score[a:b]).max() > 1.0]
+        for start, end in heard or [run]:
+            within = np.nan_to_num(score[start:end])
+            if heard and evidence is not None:
+                parts = np.nan_to_num(evidence[start:end].astype(np.float64))
+                peak = start + int(parts[:, parts.sum(axis=0).argmax()].argmax())
+            else:
+                parts = channel_scores[start:end][within > 1.0].astype(np.float64)
+                peak = start + int(within.argmax())
+            part = np.nan_to_num(parts).sum(axis=0)
+            events.append(
+                _event((start, end, peak), float(within.max()), part, values, expected, channels)
             )
-        )
     return events
+
+
+def _event(
+    rows: tuple[int, int, int],
+    score: float,
+    part: NDArray[np.float64],
+    values: Floats,
+    expected: Floats,
+    channels: tuple[str, ...],
+) -> Event:
+    """The event of rows (start, end, peak) of which each channel has this part (K,)."""
+    total, peak = part.sum(), rows[2]
+    share = part / total if total > 0 else np.full(len(channels), 1.0 / len(channels))
+    order = np.argsort(-share, kind="stable")
+    return Event(
+        *rows,
+        score,
+        tuple(channels[k] for k in order),
+        tuple(share[order].tolist()),
+        tuple(expected[peak, order].astype(float).tolist()),
+        tuple(values[peak, order].astype(float).tolist()),
+    )
+
+
+def rows_in(events: Iterable[Event], count: int) -> NDArray[np.bool_]:
+    """Which of `count` rows lie in an event, (count,)."""
+    inside = np.zeros(count, bool)
+    for event in events:
+        inside[event.start : event.end] = True
+    return inside
