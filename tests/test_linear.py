@@ -15,15 +15,10 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.linear import (
-    LEAST_RESIDUAL,
-    VIEWS,
-    LinearStream,
-    LinearViews,
-    lags_for,
-    measured_channels,
-    residuals_of,
-)
+from imdiffusion.linear import LinearStream, LinearViews
+from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
+from imdiffusion.linear.residuals import residuals_of
+from imdiffusion.linear.views import LEAST_RESIDUAL
 from imdiffusion.scoring.joining import dense, sparse
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.scoring.tail import TailLaws
@@ -332,11 +327,6 @@ def test_whole_rows_after_thin_training_rows_are_no_alarm():
     assert np.mean(model.decision_function(series(3000, 1)) > 1) <= 3 * PROMISE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="absence takes a few values missing at random, where training had none, for channels "
-    "that stopped",
-)
 def test_values_missing_at_random_are_no_absence():
     model = detector(series(4000, 0))
     assert np.mean(model.decision_function(thinned(series(3000, 1), 0.3)) > 1) <= 3 * PROMISE

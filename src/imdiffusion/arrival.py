@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imdiffusion import registry
 from imdiffusion.data.windows import Rows, WindowBatch
-from imdiffusion.entity import Entity, Pairing
+from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.hindsight import Arrays, Hindsight, rows_after, rows_before
 from imdiffusion.linear import LinearRun, LinearStream
@@ -65,7 +65,7 @@ class Arrival:
         self.linear: LinearStream | None = None
         if entity.linear is not None:
             self.linear = entity.linear_stream(entity.linear)
-        self.waiting = Pairing(entity)
+        self.waiting = entity.pairing()
         follows = any(view.recent for view in entity.recipe.views)
         networked = entity.settings.networked
         self.hindsight = Hindsight(entity) if networked and (hindsight or follows) else None

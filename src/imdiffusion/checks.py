@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imdiffusion.data.windows import Rows
 from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
 from imdiffusion.scoring.hours import HourStream, HourTest
+from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings
 
 Arrays = dict[str, NDArray[Any]]
@@ -120,10 +121,36 @@ def less_course(rows: Rows, course: NDArray[np.float32] | None) -> Rows:
     return replace(rows, values=left)
 
 
+class GapStream:
+    """How long a gap must be to be none of those that come of values missing at random of late.
+
+    Where a share q of the values of the last rows is missing, a channel misses r values in a row
+    with probability q^r; of K channels one does so at the rate of a promise p where
+    r = log(p / K) / log(q).
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.held = np.empty(0)  # the share that was missing in each of the last rows
+
+    def push(self, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The next rows: values (n,) that a channel must miss in a row to have stopped."""
+        before = len(self.held)
+        held = np.concatenate([self.held, 1.0 - observed.mean(axis=1)])
+        share = np.zeros(len(held))
+        for width in (1, 4, 16, NEWS):  # as far as there are rows
+            mean = trailing_means(held, (width,))[:, 0]
+            share = np.where(np.isnan(mean), share, mean)
+        self.held = held[max(0, len(held) - NEWS + 1) :].copy()
+        share = np.clip(share[before:], 1e-9, 1.0 - 1e-9)
+        return np.asarray(np.log(self.rate / observed.shape[1]) / np.log(share))
+
+
 class CheckStream:
     """The checks over one series that is pushed in pieces, under a promise."""
 
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
+        self._gaps = GapStream(rate * SHARE)
         self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
         self._hours = None if checks.hours is None else HourStream(checks.hours)
         self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
@@ -135,7 +162,9 @@ class CheckStream:
         values = rows.values.astype(np.float64)
         if self._monitor is not None:
             run = self._monitor.push(values, rows.observed)
-            news = (run.kind == MISSING) | (run.since < NEWS)
+            usual = self._gaps.push(rows.observed)
+            stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
+            news = stopped | ((run.kind != MISSING) & (run.since < NEWS))
             kind[:] = np.where(news, run.kind, np.int8(0))
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
@@ -151,12 +180,15 @@ class CheckStream:
         arrays: Arrays = {}
         if self._monitor is not None:
             arrays |= {f"absence.{name}": one for name, one in self._monitor.state().items()}
+            arrays["gaps.held"] = self._gaps.held
         if self._hours is not None:
             arrays |= {f"hours.{name}": one for name, one in self._hours.state().items()}
         return arrays
 
     def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave."""
+        if "gaps.held" in arrays:
+            self._gaps.held = np.asarray(arrays["gaps.held"], np.float64)
         for prefix, one in (("absence.", self._monitor), ("hours.", self._hours)):
             own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
             if one is not None:

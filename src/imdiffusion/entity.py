@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.checks import HOURS, RowChecks
+from imdiffusion.checks import RowChecks
 from imdiffusion.course import History
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
@@ -28,6 +26,7 @@ from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
+from imdiffusion.merging import Pairing, mixed_parts, row_evidence, with_checks
 from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
@@ -35,7 +34,7 @@ from imdiffusion.scoring.error import (
     scored,
     smoothed_errors,
 )
-from imdiffusion.scoring.joining import LIFT, Join
+from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import recipe_of
 from imdiffusion.settings import Settings
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from imdiffusion.diffusion.loss import Denoiser
 
 MOMENTS = ("hindsight", "arrival")
-CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
@@ -228,7 +226,7 @@ class Entity:
         if self.linear is None:
             yield from self.network_runs(pieces, every_step=every_step)
             return
-        stream, pairs = self.linear_stream(self.linear), Pairing(self)
+        stream, pairs = self.linear_stream(self.linear), self.pairing()
 
         def watched() -> Iterator[Rows]:
             for piece in pieces:
@@ -244,6 +242,13 @@ class Entity:
                 pairs.network.append(run)
                 yield from pairs.take()
         yield from pairs.take()
+
+    def pairing(self) -> Pairing:
+        """What joins hindsight runs of the views as they come."""
+        return Pairing(
+            lambda linear, network: self.merged(linear, network, "hindsight"),
+            networked=self.settings.networked,
+        )
 
     def linear_stream(self, views: LinearViews) -> LinearStream:
         """A fresh pass of the views in closed form over a series."""
@@ -288,16 +293,16 @@ class Entity:
             own = self.network_score(network.errors, moment)
             views = np.concatenate([views, own[:, None]], axis=1)
             added = join.shares(views, linear.sparse)
-            parts = _mixed(
+            parts = mixed_parts(
                 (parts, added[:, :-2].sum(axis=1) + added[:, -1]),
                 (network.channel_scores, added[:, -2]),
             )
         score = join.score(views, linear.sparse, self.alarm_rate)
         score[~linear.known] = np.nan
-        parts = _with_checks(score, parts, linear)
+        parts = with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors
         scores = score[None].astype(np.float32)
-        return ScoredRun(scores, parts, expected, steps, linear.kind, _evidence(linear))
+        return ScoredRun(scores, parts, expected, steps, linear.kind, row_evidence(linear))
 
     def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
@@ -399,107 +404,3 @@ class Entity:
                 if f"join_{moment}_unit" in facts
             }
         return entity
-
-
-class Pairing:
-    """Hindsight runs of the views in closed form and of the network, until both are there."""
-
-    def __init__(self, entity: Entity) -> None:
-        self.entity = entity
-        self.linear: list[LinearRun] = []
-        self.network: list[ScoredRun] = []
-
-    def _alike(self) -> list[LinearRun]:
-        """Where there is a network it says what was expected: what the others do need not wait."""
-        if not self.entity.settings.networked:
-            return self.linear
-        return [replace(run, expected=run.expected[:, :0]) for run in self.linear]
-
-    def take(self) -> Iterator[ScoredRun]:
-        """The rows of which all views have spoken."""
-        if not self.linear:
-            return
-        linear = reduce(LinearRun.join, self._alike())
-        if not self.entity.settings.networked:
-            self.linear = []
-            if len(linear):
-                yield self.entity.merged(linear, None, "hindsight")
-            return
-        self.linear = [linear]
-        if not self.network:
-            return
-        network = reduce(ScoredRun.join, self.network)
-        count = min(len(linear), len(network))
-        first, rest = linear.split(count)
-        self.linear, self.network = [rest], [network.slice(count)]
-        if count:
-            yield self.entity.merged(first, network.slice(0, count), "hindsight")
-
-    # -- over a restart
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """The rows that wait, as arrays."""
-        arrays: dict[str, NDArray[np.generic]] = {}
-        if self.linear:
-            linear = reduce(LinearRun.join, self.linear)
-            arrays |= {f"linear.{name}": one for name, one in linear.to_arrays().items()}
-        if self.network:
-            run = reduce(ScoredRun.join, self.network)
-            arrays["errors"], arrays["parts"] = run.errors, run.channel_scores
-            arrays["expected"] = run.expected
-        return arrays
-
-    def resume(self, arrays: dict[str, NDArray[np.generic]]) -> None:
-        """Go on from what `state` gave."""
-        prefix = "linear."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self.linear = [LinearRun.from_arrays(own)] if own else []
-        self.network = []
-        if "errors" in arrays:
-            errors, parts = (np.asarray(arrays[n], np.float32) for n in ("errors", "parts"))
-            expected = np.asarray(arrays["expected"], np.float64)
-            self.network = [ScoredRun(errors, parts, expected)]
-
-
-def _with_checks(
-    score: NDArray[np.float64], parts: NDArray[np.float32], linear: LinearRun
-) -> NDArray[np.float32]:
-    """Lift scores (n,) in place where a check has found something: parts (n, K) with its channels
-    before all others.
-    """
-    found = np.flatnonzero(linear.check > 1.0)
-    if not len(found):
-        return parts
-    lifted = 1.0 + LIFT * np.log(linear.check[found].astype(np.float64))
-    score[found] = np.fmax(score[found], lifted)
-    parts = parts.copy()
-    known = np.nan_to_num(parts[found])
-    first = 2.0 * known.max(axis=1, keepdims=True) + 1.0
-    named = linear.kind[found] > 0
-    parts[found] = np.where(named, first, parts[found])
-    return parts
-
-
-def _evidence(linear: LinearRun) -> NDArray[np.float32]:
-    """What each row by itself has against each channel (n, K): as the views say it, and plainly
-    more than normal where absence is news. An unusual hour is about the rows before it as well.
-    """
-    found = (linear.kind > 0) & (linear.kind != HOURS)
-    if not found.any():
-        return linear.parts
-    evidence = np.nan_to_num(linear.parts[found])
-    parts = linear.parts.copy()
-    parts[found] = np.maximum(evidence, CHECKED)
-    return parts
-
-
-def _mixed(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:
-    """Parts of channels (n, K) by several views as one; a view's sum up to its weight (n,)."""
-    mixed: NDArray[np.float64] | None = None
-    for parts, weight in shares:
-        known = np.nan_to_num(parts.astype(np.float64))
-        total = np.maximum(known.sum(axis=1), np.finfo(np.float32).tiny)
-        own = parts * (np.nan_to_num(weight) / total)[:, None]
-        mixed = own if mixed is None else mixed + np.where(np.isnan(own), 0.0, own)
-    assert mixed is not None  # noqa: S101
-    return mixed.astype(np.float32)

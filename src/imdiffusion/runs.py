@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imdiffusion.scoring.error import Units
 
 Floats = NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 NOBODY = 0  # the number in a fleet of an entity that joined it later
 
 
@@ -46,18 +47,13 @@ class ScoredRun:
 
     def join(self, other: ScoredRun) -> ScoredRun:
         """These rows, then those."""
-        steps = None
-        if self.step_errors is not None and other.step_errors is not None:
-            steps = np.concatenate([self.step_errors, other.step_errors], axis=1)
-        evidence = None
-        if self.evidence is not None and other.evidence is not None:
-            evidence = np.concatenate([self.evidence, other.evidence])
         return ScoredRun(
             np.concatenate([self.errors, other.errors], axis=1),
             np.concatenate([self.channel_scores, other.channel_scores]),
             np.concatenate([self.expected, other.expected]),
-            steps,
-            evidence=evidence,
+            _both(self.step_errors, other.step_errors, axis=1),
+            _both(self.kind, other.kind),
+            _both(self.evidence, other.evidence),
         )
 
     def slice(self, start: int, stop: int | None = None) -> ScoredRun:
@@ -68,8 +64,15 @@ class ScoredRun:
             self.channel_scores[part],
             self.expected[part],
             None if self.step_errors is None else self.step_errors[:, part],
-            evidence=None if self.evidence is None else self.evidence[part],
+            None if self.kind is None else self.kind[part],
+            None if self.evidence is None else self.evidence[part],
         )
+
+
+def _both(
+    one: NDArray[Number] | None, other: NDArray[Number] | None, *, axis: int = 0
+) -> NDArray[Number] | None:
+    return None if one is None or other is None else np.concatenate([one, other], axis=axis)
 
 
 @dataclass(frozen=True, slots=True)

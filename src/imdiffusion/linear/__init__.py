@@ -1,0 +1,17 @@
+"""The closed-form views of an entity: rows in, scores at arrival and in hindsight out. No torch.
+
+    rows -> residual of each view -> evidence of each channel -> dense and sparse join over channels
+         -> scan over widths -> one score a view, and the sparse evidence beside them
+
+The views are the masks of one Gaussian law (`diffusion.denoisers.gaussian`): `forecast` hides the
+newest row, `channel` hides each channel of a row in turn. Residuals look back alone, so a row's
+evidence is known when it arrives; hindsight waits for the windows of the scan that contain it.
+"""
+
+from __future__ import annotations
+
+from imdiffusion.linear.run import LinearRun
+from imdiffusion.linear.stream import LinearStream
+from imdiffusion.linear.views import LinearFit, LinearViews
+
+__all__ = ["LinearFit", "LinearRun", "LinearStream", "LinearViews"]

@@ -1,0 +1,131 @@
+"""What the rows of a fit say: which channels are judged, how far back a forecast reads, and the
+residuals of each block of rows under a law of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.windows import Rows
+from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
+from imdiffusion.linear.residuals import residuals_of
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+VIEWS = ("forecast", "channel")
+BLOCKS = 5  # of the training rows, each of which is judged by a law of the others
+NOISE = 0.05  # variance on standardised values: what is smaller is not trusted
+NOISES = (0.05, 0.3, 1.5)  # tried where rows are few for the size of a patch
+MOST_NUMBERS = 600  # in the rows that a forecast reads
+ROWS_A_NUMBER = 4  # training rows for each of them, at least
+FEW_ROWS = 4  # with fewer rows for each, how much noise is right is measured
+THIN = 0.2  # share of training rows with gaps from which a forecast reads two rows alone
+FAR = 3.0  # usual ranges beyond the usual range: what a value farther off is worth as context
+USUAL = (0.001, 0.999)
+
+
+def measured_channels(rows: Rows) -> Flags:
+    """Channels that take more than two values: measurements (K,). All where there is none.
+
+    Commands of 0 and 1 are context: they condition the others, and an unpredictable one must not
+    fill the score.
+    """
+    found = np.zeros(rows.values.shape[1], bool)
+    for channel in range(len(found)):
+        seen = rows.values[rows.observed[:, channel], channel]
+        found[channel] = len(seen) > 0 and bool(((seen != seen.min()) & (seen != seen.max())).any())
+    return found if found.any() else np.ones_like(found)
+
+
+def moving_channels(rows: Rows) -> int:
+    """How many channels take more than one value."""
+    found = 0
+    for channel in range(rows.values.shape[1]):
+        seen = rows.values[rows.observed[:, channel], channel]
+        found += bool(len(seen) and (seen != seen[0]).any())
+    return found
+
+
+def lags_for(rows: Rows, wanted: int) -> int:
+    """Rows that a forecast reads: as many as wanted, if channels are few and rows many."""
+    total, channels = len(rows), max(1, moving_channels(rows))
+    thin = float((~rows.observed.all(axis=1)).mean()) > THIN
+    most = min(MOST_NUMBERS // channels, total // (ROWS_A_NUMBER * channels), 2 if thin else wanted)
+    return max(1, min(wanted, most))
+
+
+def usual_range(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What context is cut to, (K,) each: the usual range and as far again on either side."""
+    low = np.zeros(rows.values.shape[1], np.float32)
+    high = np.zeros_like(low)
+    for channel in range(len(low)):
+        seen = rows.values[rows.observed[:, channel], channel]
+        if len(seen):
+            least, most = np.quantile(seen, USUAL)
+            low[channel], high[channel] = least - FAR * (most - least), most + FAR * (most - least)
+    return low, high
+
+
+Block = tuple[slice, LagMoments]
+
+
+def moments_of_blocks(
+    rows: Rows, low: NDArray[np.float32], high: NDArray[np.float32], lags: int
+) -> list[Block]:
+    """The blocks of rows that leave each other out, with the sums of their rows cut to a range."""
+    edges = np.linspace(0, len(rows), min(BLOCKS, len(rows)) + 1).astype(int)
+    found = []
+    for start, stop in pairwise(edges):
+        values, observed = rows.values[start:stop], rows.observed[start:stop]
+        own = np.where(observed, np.clip(values, low, high), np.float32(0))
+        found.append((slice(start, stop), LagMoments.of(own, observed, lags)))
+    return found
+
+
+def summed(moments: Iterable[LagMoments]) -> LagMoments:
+    """The sums of all blocks."""
+    total: LagMoments | None = None
+    for one in moments:
+        total = one if total is None else total + one
+    assert total is not None  # noqa: S101
+    return total
+
+
+def cross_fitted(
+    rows: Rows,
+    limits: tuple[NDArray[np.float32], NDArray[np.float32]],
+    blocks: list[Block],
+    total: LagMoments,
+    lags: int,
+) -> tuple[float, list[NDArray[np.float32]], NDArray[np.float32]]:
+    """The noise under which rows that a law has not seen are told best; with it, the residuals of
+    the views (T, K) and seen less expected (T, K).
+    """
+    few = len(rows) < FEW_ROWS * (lags + 1) * moving_channels(rows)
+    tried = NOISES if few else (NOISE,)
+    clipped = np.clip(rows.values, *limits)
+    best: tuple[float, float, list[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    for noise in tried:
+        residuals = [np.empty(rows.values.shape, np.float32) for _ in VIEWS]
+        apart = np.empty(rows.values.shape, np.float32)
+        for where, moments in blocks:
+            law = GaussianPatches((total - moments).covariances(noise=noise), noise=noise)
+            first = max(0, where.start - lags)
+            short = lags - (where.start - first)
+            held = np.pad(clipped[first : where.stop], ((short, 0), (0, 0)))
+            observed = np.pad(rows.observed[first : where.stop], ((short, 0), (0, 0)))
+            seen = np.where(rows.observed[where], rows.values[where], np.nan)
+            found, expected = residuals_of(law, held, observed, seen)
+            for one, part in zip(residuals, found, strict=True):
+                one[where] = part
+            apart[where] = seen - expected
+        wrong = float(np.nansum(np.log1p(np.square(apart) / NOISE)))
+        if best is None or wrong < best[0]:
+            best = wrong, noise, residuals, apart
+    assert best is not None  # noqa: S101
+    return best[1:]

@@ -1,0 +1,75 @@
+"""A run of rows as the views in closed form judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearRun:
+    """A run of n rows: views (n, V), sparse (n,), parts and expected (n, K), scaled; known (n,).
+
+    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,)
+    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`.
+    """
+
+    views: Floats
+    sparse: Floats
+    parts: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    known: Flags
+    check: NDArray[np.float32]
+    kind: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.sparse)
+
+    def join(self, other: LinearRun) -> LinearRun:
+        """These rows, then those."""
+        return LinearRun(
+            *(
+                np.concatenate([getattr(self, name), getattr(other, name)])
+                for name in self.__slots__
+            )
+        )
+
+    def to_arrays(self) -> Arrays:
+        """All of it by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> LinearRun:
+        """The run that `to_arrays` describes."""
+        return cls(
+            np.asarray(arrays["views"], np.float64),
+            np.asarray(arrays["sparse"], np.float64),
+            np.asarray(arrays["parts"], np.float32),
+            np.asarray(arrays["expected"], np.float32),
+            np.asarray(arrays["known"], bool),
+            np.asarray(arrays["check"], np.float32),
+            np.asarray(arrays["kind"], np.int8),
+        )
+
+    def split(self, count: int) -> tuple[LinearRun, LinearRun]:
+        """The first rows, and the rest."""
+        first, rest = (
+            LinearRun(*(getattr(self, name)[part] for name in self.__slots__))
+            for part in (slice(0, count), slice(count, None))
+        )
+        return first, rest
+
+
+def empty_run(views: int, channels: int) -> LinearRun:
+    """A run of no rows."""
+    none = np.empty((0, channels), np.float32)
+    known, check = np.empty(0, bool), np.empty(0, np.float32)
+    kind = np.empty((0, channels), np.int8)
+    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind)

@@ -1,0 +1,135 @@
+"""The views over a series that is pushed in pieces, and their state over a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.checks import CheckStream, RowChecks, less_course
+from imdiffusion.data.windows import Rows
+from imdiffusion.linear.residuals import filled, joined_means, residuals_of, where_known
+from imdiffusion.linear.run import Arrays, LinearRun, empty_run
+from imdiffusion.linear.views import LinearViews
+
+
+class LinearStream:
+    """The views over one series that is pushed in pieces, at arrival and in hindsight at once.
+
+    checks: what is looked at beside them. rate: the whole promise.
+    """
+
+    def __init__(self, views: LinearViews, checks: RowChecks, *, rate: float) -> None:
+        self.views, self._fitted = views, checks
+        self._checks = CheckStream(checks, rate=rate)
+        channels, judged = len(views.low), int(views.measured.sum())
+        lags, reach, count = views.law.lags, views.reach, len(views.tails)
+        self._rows = np.zeros((lags, channels), np.float32)
+        self._observed = np.zeros((lags, channels), bool)
+        self._evidence = np.empty((0, count, judged), np.float32)  # the last `reach` rows
+        self._thick = np.empty((0, len(views.dense.widths), count))  # from the first row not final
+        self._thin = np.empty_like(self._thick)
+        self._waiting: LinearRun | None = None  # rows of `_thick`: what else is said of them
+        self._keep = reach
+
+    def push(self, rows: Rows) -> tuple[LinearRun, LinearRun]:
+        """Take the next rows: what is said of them at arrival, and the rows now final."""
+        views = self.views
+        run, evidence = self._residuals(rows)
+        held = np.concatenate([self._evidence, evidence])
+        before = len(self._evidence)
+        thick, thin = (
+            means[before:]
+            for means in joined_means(list(held.transpose(1, 0, 2)), views.dense.widths)
+        )
+        self._evidence = held[max(0, len(held) - self._keep) :].copy()
+        arrival = replace(
+            run,
+            views=where_known(views.dense.at_arrival(thick), run.known),
+            sparse=where_known(views.sparse.at_arrival(thin).max(axis=1), run.known),
+        )
+        self._thick = np.concatenate([self._thick, thick])
+        self._thin = np.concatenate([self._thin, thin])
+        self._waiting = run if self._waiting is None else self._waiting.join(run)
+        return arrival, self._final(max(0, len(self._thick) - views.reach))
+
+    def finish(self) -> LinearRun:
+        """The series has ended: the rows that are left."""
+        return self._final(len(self._thick))
+
+    def _final(self, count: int) -> LinearRun:
+        views = self.views
+        if self._waiting is None:
+            return empty_run(len(views.tails), len(views.low))
+        first, self._waiting = self._waiting.split(count)
+        final = replace(
+            first,
+            views=where_known(views.dense.in_hindsight(self._thick, count), first.known),
+            sparse=where_known(
+                views.sparse.in_hindsight(self._thin, count).max(axis=1, initial=-np.inf),
+                first.known,
+            ),
+        )
+        self._thick, self._thin = self._thick[count:].copy(), self._thin[count:].copy()
+        return final
+
+    def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32]]:
+        """Evidence (n, V, judged channels) of rows, and the run without its scores."""
+        views, lags = self.views, self.views.law.lags
+        found = self._checks.push(rows)
+        course = self._fitted.course(rows)
+        rows = less_course(rows, course)
+        held = np.concatenate([self._rows, np.clip(rows.values, views.low, views.high)])
+        observed = np.concatenate([self._observed, rows.observed])
+        self._rows, self._observed = held[len(held) - lags :], observed[len(held) - lags :]
+        residuals, expected = residuals_of(
+            views.law, held, observed, np.where(rows.observed, rows.values, np.nan)
+        )
+        evidence = np.stack(
+            [
+                filled(tail.evidence(one[:, views.measured]))
+                for tail, one in zip(views.tails, residuals, strict=True)
+            ],
+            axis=1,
+        )
+        parts = np.zeros(rows.values.shape, np.float32)
+        parts[:, views.measured] = np.maximum(evidence - 1.0, 1e-3 * evidence).sum(axis=1)
+        parts[~rows.observed] = np.nan
+        count = len(rows)
+        blank = np.zeros((count, len(views.tails))), np.zeros(count)
+        known = np.asarray(rows.observed.any(axis=1))
+        if course is not None:
+            expected = expected + course
+        run = LinearRun(*blank, parts, expected, known, found.score, found.kind)
+        return run, evidence
+
+    # -- over a restart
+
+    def state(self) -> Arrays:
+        """Everything it goes on from, as arrays."""
+        arrays: Arrays = {
+            "rows": self._rows,
+            "observed": self._observed,
+            "evidence": self._evidence,
+            "thick": self._thick,
+            "thin": self._thin,
+        }
+        if self._waiting is not None:
+            arrays |= {f"waiting.{name}": one for name, one in self._waiting.to_arrays().items()}
+        return arrays | {f"checks.{name}": one for name, one in self._checks.state().items()}
+
+    def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` gave."""
+        self._rows = np.asarray(arrays["rows"], np.float32)
+        self._observed = np.asarray(arrays["observed"], bool)
+        self._evidence = np.asarray(arrays["evidence"], np.float32)
+        self._thick = np.asarray(arrays["thick"], np.float64)
+        self._thin = np.asarray(arrays["thin"], np.float64)
+        prefix = "waiting."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._waiting = LinearRun.from_arrays(own) if own else None
+        prefix = "checks."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._checks.resume(own)

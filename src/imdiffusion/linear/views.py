@@ -1,0 +1,169 @@
+"""The fitted views: the law, what is normal of its residuals, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.windows import Rows
+from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
+from imdiffusion.linear.fitting import (
+    VIEWS,
+    cross_fitted,
+    lags_for,
+    measured_channels,
+    moments_of_blocks,
+    summed,
+    usual_range,
+)
+from imdiffusion.linear.residuals import filled, joined_means, where_known
+from imdiffusion.scoring.scan import ScanUnits
+from imdiffusion.scoring.tail import TailLaws
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+LEAST_RESIDUAL = 0.05
+# Rare peaks of one channel make short windows the loudest: the test is about what is rarer still.
+SPARSE_QUANTILE = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class LinearViews:
+    """The fitted views. Everything is in scaled units.
+
+    law: of patches. low, high (K,): what context is cut to. measured (K,): channels that are
+    judged; the others only condition. tails: one for each view. dense: units of the scan over the
+    dense join (W, V). sparse: of that over the sparse join (W, V).
+    """
+
+    law: GaussianPatches
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    measured: Flags
+    tails: tuple[TailLaws, ...]
+    dense: ScanUnits
+    sparse: ScanUnits
+
+    @classmethod
+    def fit(
+        cls, rows: Rows, *, lags: int, widths: tuple[int, ...]
+    ) -> tuple[LinearViews, LinearFit]:
+        """From normal rows. Each block of rows is judged by a law of the other blocks, so that
+        what is calibrated on its residuals holds on rows that the law has not seen.
+
+        lags: rows before its own that a forecast reads, fewer where channels are many or rows few.
+        """
+        low, high = usual_range(rows)
+        measured = measured_channels(rows)
+        lags = lags_for(rows, lags)
+        blocks = moments_of_blocks(rows, low, high, lags)
+        total = summed(moments for _, moments in blocks)
+        noise, residuals, apart = cross_fitted(rows, (low, high), blocks, total, lags)
+        tails = tuple(TailLaws.fit(one[:, measured], least=LEAST_RESIDUAL) for one in residuals)
+        law = GaussianPatches(total.covariances(noise=noise).astype(np.float32), noise=noise)
+        scan = ScanUnits(widths, *(np.zeros((len(widths), len(tails))) for _ in range(3)))
+        views = cls(law, low, high, measured, tails, scan, scan)
+        evidence = [
+            filled(tail.evidence(one[:, measured]))
+            for tail, one in zip(tails, residuals, strict=True)
+        ]
+        thick, thin = joined_means(evidence, widths)
+        views = replace(
+            views,
+            dense=ScanUnits.fit(thick, widths),
+            sparse=ScanUnits.fit(thin, widths, quantile=SPARSE_QUANTILE),
+        )
+        known = np.asarray(rows.observed.any(axis=1))
+        early, early_sparse, late, late_sparse = (
+            where_known(one, known) for one in views.judged(thick, thin)
+        )
+        return views, LinearFit(early, early_sparse, late, late_sparse, apart)
+
+    def judged(self, thick: Floats, thin: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Trailing means of the dense and sparse joins (n, W, V) as scores of rows.
+
+        Views (n, V) and sparse (n,) at arrival, then both in hindsight.
+        """
+        count = len(thick)
+        return (
+            self.dense.at_arrival(thick),
+            self.sparse.at_arrival(thin).max(axis=1),
+            self.dense.in_hindsight(thick, count),
+            self.sparse.in_hindsight(thin, count).max(axis=1),
+        )
+
+    @property
+    def reach(self) -> int:
+        """Rows after its own that the score of a row in hindsight waits for."""
+        return self.dense.widths[-1] - 1
+
+    # -- saved
+
+    def to_dict(self) -> dict[str, Any]:
+        """Arrays and JSON facts, under names that begin with `linear_`."""
+        facts: dict[str, Any] = {
+            "linear_covariances": self.law.covariances.astype(np.float32),
+            "linear_noise": self.law.noise,
+            "linear_low": self.low,
+            "linear_high": self.high,
+            "linear_measured": self.measured,
+            "linear_widths": list(self.dense.widths),
+        }
+        for name, tail in zip(VIEWS, self.tails, strict=True):
+            facts |= {f"linear_{name}_size": tail.size, f"linear_{name}_excess": tail.excess}
+        for name, scan in (("dense", self.dense), ("sparse", self.sparse)):
+            facts |= {
+                f"linear_{name}_{part}": getattr(scan, part)
+                for part in ("median", "arrival", "hindsight")
+            }
+        return facts
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> LinearViews:
+        """The views that `to_dict` describes."""
+        widths = tuple(int(width) for width in facts["linear_widths"])
+        scans = (
+            ScanUnits(
+                widths,
+                *(
+                    np.asarray(facts[f"linear_{name}_{part}"], np.float64)
+                    for part in ("median", "arrival", "hindsight")
+                ),
+            )
+            for name in ("dense", "sparse")
+        )
+        tails = tuple(
+            TailLaws(
+                np.asarray(facts[f"linear_{name}_size"], np.float32),
+                np.asarray(facts[f"linear_{name}_excess"], np.float32),
+            )
+            for name in VIEWS
+        )
+        return cls(
+            GaussianPatches(np.asarray(facts["linear_covariances"]), noise=facts["linear_noise"]),
+            np.asarray(facts["linear_low"], np.float32),
+            np.asarray(facts["linear_high"], np.float32),
+            np.asarray(facts["linear_measured"], bool),
+            tails,
+            *scans,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LinearFit:
+    """What the views say of the rows they were fitted on, each by a law that had not seen it.
+
+    Views (T, V) and sparse evidence (T,), at arrival and in hindsight; residual (T, K): seen less
+    expected, scaled, NaN where not observed.
+    """
+
+    views_arrival: Floats
+    sparse_arrival: Floats
+    views_hindsight: Floats
+    sparse_hindsight: Floats
+    residual: NDArray[np.float32]

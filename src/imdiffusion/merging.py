@@ -1,0 +1,126 @@
+"""Runs of several views as one: who waits for whom, and whose channels they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.checks import HOURS
+from imdiffusion.linear import LinearRun
+from imdiffusion.runs import ScoredRun
+from imdiffusion.scoring.joining import LIFT
+
+CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
+
+
+class Pairing:
+    """Hindsight runs of the views in closed form and of the network, until both are there.
+
+    merge: makes one run of the same rows of both. networked: whether there is a network.
+    """
+
+    def __init__(
+        self, merge: Callable[[LinearRun, ScoredRun | None], ScoredRun], *, networked: bool
+    ) -> None:
+        self._merge, self._networked = merge, networked
+        self.linear: list[LinearRun] = []
+        self.network: list[ScoredRun] = []
+
+    def _alike(self) -> list[LinearRun]:
+        """Where there is a network it says what was expected: what the others do need not wait."""
+        if not self._networked:
+            return self.linear
+        return [replace(run, expected=run.expected[:, :0]) for run in self.linear]
+
+    def take(self) -> Iterator[ScoredRun]:
+        """The rows of which all views have spoken."""
+        if not self.linear:
+            return
+        linear = reduce(LinearRun.join, self._alike())
+        if not self._networked:
+            self.linear = []
+            if len(linear):
+                yield self._merge(linear, None)
+            return
+        self.linear = [linear]
+        if not self.network:
+            return
+        network = reduce(ScoredRun.join, self.network)
+        count = min(len(linear), len(network))
+        first, rest = linear.split(count)
+        self.linear, self.network = [rest], [network.slice(count)]
+        if count:
+            yield self._merge(first, network.slice(0, count))
+
+    # -- over a restart
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """The rows that wait, as arrays."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self.linear:
+            linear = reduce(LinearRun.join, self.linear)
+            arrays |= {f"linear.{name}": one for name, one in linear.to_arrays().items()}
+        if self.network:
+            run = reduce(ScoredRun.join, self.network)
+            arrays["errors"], arrays["parts"] = run.errors, run.channel_scores
+            arrays["expected"] = run.expected
+        return arrays
+
+    def resume(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` gave."""
+        prefix = "linear."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self.linear = [LinearRun.from_arrays(own)] if own else []
+        self.network = []
+        if "errors" in arrays:
+            errors, parts = (np.asarray(arrays[n], np.float32) for n in ("errors", "parts"))
+            expected = np.asarray(arrays["expected"], np.float64)
+            self.network = [ScoredRun(errors, parts, expected)]
+
+
+def with_checks(
+    score: NDArray[np.float64], parts: NDArray[np.float32], linear: LinearRun
+) -> NDArray[np.float32]:
+    """Lift scores (n,) in place where a check has found something: parts (n, K) with its channels
+    before all others.
+    """
+    found = np.flatnonzero(linear.check > 1.0)
+    if not len(found):
+        return parts
+    lifted = 1.0 + LIFT * np.log(linear.check[found].astype(np.float64))
+    score[found] = np.fmax(score[found], lifted)
+    parts = parts.copy()
+    known = np.nan_to_num(parts[found])
+    first = 2.0 * known.max(axis=1, keepdims=True) + 1.0
+    named = linear.kind[found] > 0
+    parts[found] = np.where(named, first, parts[found])
+    return parts
+
+
+def row_evidence(linear: LinearRun) -> NDArray[np.float32]:
+    """What each row by itself has against each channel (n, K): as the views say it, and plainly
+    more than normal where absence is news. An unusual hour is about the rows before it as well.
+    """
+    found = (linear.kind > 0) & (linear.kind != HOURS)
+    if not found.any():
+        return linear.parts
+    evidence = np.nan_to_num(linear.parts[found])
+    parts = linear.parts.copy()
+    parts[found] = np.maximum(evidence, CHECKED)
+    return parts
+
+
+def mixed_parts(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Parts of channels (n, K) by several views as one; a view's sum up to its weight (n,)."""
+    mixed: NDArray[np.float64] | None = None
+    for parts, weight in shares:
+        known = np.nan_to_num(parts.astype(np.float64))
+        total = np.maximum(known.sum(axis=1), np.finfo(np.float32).tiny)
+        own = parts * (np.nan_to_num(weight) / total)[:, None]
+        mixed = own if mixed is None else mixed + np.where(np.isnan(own), 0.0, own)
+    assert mixed is not None  # noqa: S101
+    return mixed.astype(np.float32)
