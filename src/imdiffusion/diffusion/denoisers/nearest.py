@@ -1,0 +1,235 @@
+"""How far the newest rows are from all normal ones: the memory of patches as a score, in O(1).
+
+The distance from a patch x of `width` rows to the nearest of P training patches p_i, worked out
+every few rows along R principal directions V of the training patches alone. What lies beside them
+is told apart by its size, as if two patches had nothing in common there:
+
+    d^2(x) = ( min_i |V'x - V'p_i|^2 + r_i^2 + |x|^2 - |V'x|^2 ) / number of visible values
+
+r_i^2 = |p_i|^2 - |V'p_i|^2. It is the noise level s -> 0 of `denoisers.memory` (nearest normal
+window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
+At arrival a row has the distance of the newest patch; in hindsight the mean of that and of all
+later ones that contain the row. Values are standardised by whoever calls: a missing one counts as
+usual, 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.diffusion.denoisers.memory import chosen_starts
+from imdiffusion.errors import DataError
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+WIDTH = 32  # rows of a patch
+EVERY = 4  # rows between two patches that are judged
+MOST_PATCHES = 1_000
+DIRECTIONS = 32
+ROUNDS = 3  # of subspace iteration, enough for directions that need only span the patches
+CHUNK = 256  # patches that are judged at once
+LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be judged
+
+
+@dataclass(frozen=True, slots=True)
+class NearestPatches:
+    """Training patches along their principal directions.
+
+    directions (width K, R), orthonormal; codes (P, R): the patches along them; beside (P,): their
+    squared size beside them. width: rows of a patch. every: rows between two that are judged.
+    """
+
+    directions: NDArray[np.float32]
+    codes: NDArray[np.float32]
+    beside: NDArray[np.float32]
+    width: int
+    every: int
+
+    @classmethod
+    def fit(
+        cls,
+        rows: NDArray[np.floating],
+        observed: Flags,
+        *,
+        width: int = WIDTH,
+        every: int = EVERY,
+        most: int = MOST_PATCHES,
+    ) -> tuple[NearestPatches, Floats, Floats]:
+        """From normal rows (T, K), standardised. Also what it says of them, at arrival and in
+        hindsight (T,): each half of the rows is judged by the patches of the other.
+
+        Raises DataError where a half has fewer rows than a patch.
+        """
+        total = len(rows)
+        if total < 2 * width:
+            raise DataError(
+                f"{total} rows are fewer than two patches of {width} rows",
+                remedy=f"Give at least {2 * width} rows, or leave this view out.",
+            )
+        own = np.where(observed, rows, 0.0).astype(np.float32)
+        middle = total // 2
+        first, second = slice(0, middle), slice(middle, total)
+        apart = np.empty(total)
+        for here, there in ((first, second), (second, first)):
+            # Grid and context are those of the whole series, the patches of the other half.
+            other = cls._of(own[there], observed[there], width, every, most)
+            start = max(0, here.start - width + 1)
+            judged = other._grid(own[start : here.stop], observed[start : here.stop], start)
+            apart[here] = judged[here.start - start :]
+        model = cls._of(own, observed, width, every, most)
+        return model, _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
+
+    @classmethod
+    def _of(
+        cls, own: NDArray[np.float32], observed: Flags, width: int, every: int, most: int
+    ) -> NearestPatches:
+        index = chosen_starts(observed, width, most)[:, None] + np.arange(width)
+        patches = own[index].reshape(len(index), -1)
+        directions = principal_directions(patches, DIRECTIONS)
+        codes = patches @ directions
+        beside = np.square(patches).sum(axis=1) - np.square(codes).sum(axis=1)
+        return cls(directions, codes, np.maximum(beside, 0.0), width, every)
+
+    def distances(self, patches: NDArray[np.floating], shown: NDArray[np.integer]) -> Floats:
+        """Distance d (n,) of patches (n, width K), zero where not visible, to the nearest one.
+
+        shown (n,): how many values of each are visible, at least one.
+        """
+        found = np.empty(len(patches))
+        constant = np.square(self.codes).sum(axis=1) + self.beside
+        for start in range(0, len(patches), CHUNK):
+            own = patches[start : start + CHUNK].astype(np.float32, copy=False)
+            nearest = (constant - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
+            # |V'x|^2 of the distance along the directions and of the size beside them cancel.
+            found[start : start + CHUNK] = nearest + np.square(own).sum(axis=1)
+        return np.asarray(np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1)), np.float64)
+
+    def _grid(self, own: NDArray[np.float32], observed: Flags, start: int) -> Floats:
+        """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows.
+
+        own (n, K): rows from the one at position `start` of the series on; what came before them
+        counts as not observed.
+        """
+        total, width = len(own), self.width
+        found = np.full(total, np.nan)
+        ends = np.arange((-start - 1) % self.every, total, self.every)
+        ends = ends[np.minimum(ends + 1, width) >= LEAST_SHOWN * width]
+        padded = np.pad(own, ((width - 1, 0), (0, 0)))
+        count = np.pad(observed.sum(axis=1), (width - 1, 0)).astype(np.int64)
+        for first in range(0, len(ends), CHUNK):
+            some = ends[first : first + CHUNK]
+            index = some[:, None] + np.arange(width)
+            shown = count[index].sum(axis=1)
+            apart = self.distances(padded[index].reshape(len(some), -1), shown)
+            found[some] = np.where(shown > 0, apart, np.nan)
+        return found
+
+    # -- saved
+
+    def to_dict(self, prefix: str) -> dict[str, Any]:
+        """All of it as arrays and numbers, under names that begin with the prefix."""
+        return {f"{prefix}_{name}": getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], prefix: str) -> NearestPatches:
+        """What `to_dict` describes."""
+        directions, codes, beside = (
+            np.asarray(facts[f"{prefix}_{name}"], np.float32)
+            for name in ("directions", "codes", "beside")
+        )
+        width, every = (int(facts[f"{prefix}_{name}"]) for name in ("width", "every"))
+        return cls(directions, codes, beside, width, every)
+
+
+class NearestStream:
+    """The distances of one series that is pushed in pieces, at arrival and in hindsight."""
+
+    def __init__(self, model: NearestPatches) -> None:
+        channels = len(model.directions) // model.width
+        self.model = model
+        self._rows = np.zeros((0, channels), np.float32)  # the last width - 1
+        self._observed = np.zeros((0, channels), bool)
+        self._seen = 0  # rows so far
+        # Distances at rows of the grid, NaN elsewhere: of rows that are not final yet, after those
+        # of the last few that are.
+        self._waiting = np.full(model.every - 1, np.nan)
+
+    def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[Floats, Floats]:
+        """Take the next rows (n, K): what is said of them at arrival (n,), and of the rows that
+        are final now (m,). NaN until half a patch has come.
+        """
+        before, width, every = len(self._rows), self.model.width, self.model.every
+        own = np.concatenate([self._rows, np.where(observed, rows, 0.0).astype(np.float32)])
+        seen = np.concatenate([self._observed, observed])
+        found = self.model._grid(own, seen, self._seen - before)[before:]
+        self._seen += len(rows)
+        keep = max(0, len(own) - width + 1)
+        self._rows, self._observed = own[keep:].copy(), seen[keep:].copy()
+        earlier = len(self._waiting) - every + 1  # rows that wait
+        self._waiting = np.concatenate([self._waiting, found])
+        arrival = _means(self._waiting[earlier:], every - 1, 0)[every - 1 :]
+        return arrival, self._final(max(0, earlier + len(rows) - width + 1))
+
+    def finish(self) -> Floats:
+        """The series has ended: the rows that are left."""
+        return self._final(len(self._waiting) - self.model.every + 1)
+
+    def _final(self, count: int) -> Floats:
+        past = self.model.every - 1
+        needed = self._waiting[: past + count + self.model.width - 1]
+        final = _means(needed, past, self.model.width - 1)[past : past + count]
+        self._waiting = self._waiting[count:].copy()
+        return final
+
+    # -- over a restart
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Everything it goes on from, as arrays."""
+        return {
+            "rows": self._rows,
+            "observed": self._observed,
+            "seen": np.array([self._seen]),
+            "waiting": self._waiting,
+        }
+
+    def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` gave."""
+        self._rows = np.asarray(arrays["rows"], np.float32)
+        self._observed = np.asarray(arrays["observed"], bool)
+        self._seen = int(np.asarray(arrays["seen"], np.int64)[0])
+        self._waiting = np.asarray(arrays["waiting"], np.float64)
+
+
+def principal_directions(patches: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """An orthonormal basis (D, R) of about the R directions in which patches (P, D) are largest.
+
+    By subspace iteration from the patches that lie evenly apart, so that nothing is random
+    (Halko et al. 2011, algorithm 4.4).
+    """
+    rank = min(count, *patches.shape)
+    start = np.linspace(0, len(patches) - 1, rank).round().astype(np.int64)
+    mixed = patches.T @ (patches @ patches[start].T)
+    for _ in range(ROUNDS):
+        basis, _ = np.linalg.qr(mixed)
+        mixed = patches.T @ (patches @ basis)
+    basis, _ = np.linalg.qr(mixed)
+    return np.asarray(basis, np.float32)
+
+
+def _means(found: Floats, before: int, after: int) -> Floats:
+    """Mean (n,) of the values from `before` rows before each row to `after` after it; NaN is left
+    out. The same bits however many rows there are around.
+    """
+    if not len(found):
+        return found
+    padded = np.pad(found, (before, after), constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, before + after + 1)
+    known = ~np.isnan(around)
+    total = np.where(known, around, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)

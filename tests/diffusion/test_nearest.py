@@ -1,0 +1,121 @@
+"""Distances to the nearest normal patch: exact where directions span all, the same in pieces."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imdiffusion.diffusion.denoisers.memory import PatchMemory
+from imdiffusion.diffusion.denoisers.nearest import (
+    NearestPatches,
+    NearestStream,
+    principal_directions,
+)
+from imdiffusion.errors import DataError
+
+
+def rows_of(total: int, channels: int = 2, seed: int = 0) -> np.ndarray:
+    time = np.arange(total)[:, None]
+    noise = np.random.default_rng(seed).normal(size=(total, channels))
+    return np.sin(time / np.array([3.0, 5.0])[:channels]) + 0.2 * noise
+
+
+def whole(rows: np.ndarray) -> np.ndarray:
+    return np.ones(rows.shape, bool)
+
+
+def test_where_directions_span_all_the_distance_is_that_of_the_memory() -> None:
+    rows, others = rows_of(200), rows_of(80, seed=1)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=8, every=1)  # 16 numbers a patch
+    memory = PatchMemory.fit(rows, whole(rows), width=8, most=1_000, noise=0.1)
+    patches = np.lib.stride_tricks.sliding_window_view(others, 8, axis=0).transpose(0, 2, 1)
+    found = model.distances(patches.reshape(len(patches), -1), np.full(len(patches), 16))
+    exact = np.sqrt(memory.distances(patches, np.ones(patches.shape, bool)))
+    np.testing.assert_allclose(found, exact, atol=2e-3)
+    arrival, _ = NearestStream(model).push(others, whole(others))
+    np.testing.assert_allclose(arrival[7:], exact, atol=2e-3)
+
+
+def test_what_lies_beside_the_directions_counts_by_its_size() -> None:
+    # A single direction is kept of training patches that lie on it; the query leaves it.
+    line = np.outer(np.linspace(-1, 1, 300), [3.0, 4.0]) / 5.0
+    model, _, _ = NearestPatches.fit(line, whole(line), width=1, every=1)
+    away = np.array([[3.0, 4.0]]) / 5.0 * 0.5 + np.array([[-4.0, 3.0]]) / 5.0 * 2.0
+    found = model.distances(away, np.array([2]))
+    np.testing.assert_allclose(found, [np.sqrt((2.0**2) / 2)], atol=1e-2)
+
+
+def test_principal_directions_are_orthonormal_and_hold_the_variance() -> None:
+    generator = np.random.default_rng(0)
+    patches = generator.normal(size=(400, 30)) * np.r_[np.full(4, 5.0), np.full(26, 0.1)]
+    found = principal_directions(patches, 4)
+    np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-5)
+    exact = np.linalg.svd(patches, compute_uv=False)
+    kept = np.square(patches @ found).sum() / np.square(exact[:4]).sum()
+    assert kept == pytest.approx(1.0, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 23), min_size=1, max_size=12), st.integers(0, 20))
+def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int) -> None:
+    rows, total = rows_of(200), sum(sizes)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=12, every=4)
+    others = rows_of(max(total, 1), seed=seed)[:total]
+    observed = np.random.default_rng(seed).random(others.shape) < 0.8
+    observed[20:60] = False  # longer than a patch and a step of the grid
+    stream = NearestStream(model)
+    early, final = stream.push(others, observed)
+    final = np.concatenate([final, stream.finish()])
+    pieces, late, at = NearestStream(model), [], 0
+    arrivals = []
+    for size in sizes:
+        arrival, done = pieces.push(others[at : at + size], observed[at : at + size])
+        at += size
+        arrivals.append(arrival)
+        late.append(done)
+        state = {name: array.copy() for name, array in pieces.state().items()}
+        pieces = NearestStream(NearestPatches.from_dict(model.to_dict("x"), "x"))
+        pieces.resume(state)
+    late.append(pieces.finish())
+    assert len(final) == len(early) == total
+    np.testing.assert_allclose(np.concatenate(arrivals), early, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(late), final, rtol=1e-5)
+
+
+def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
+    rows, others = rows_of(300), rows_of(120, seed=1)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=16, every=4)
+    changed = others.copy()
+    changed[80:] += 9.0
+    said = []
+    for series in (others, changed):
+        stream = NearestStream(model)
+        arrival, final = stream.push(series, whole(series))
+        said.append((arrival, np.concatenate([final, stream.finish()])))
+    for (one, other), until in zip(zip(*said, strict=True), (80, 65), strict=True):
+        np.testing.assert_array_equal(one[:until], other[:until])
+        assert (other[88:] > 3 * one[88:]).all()
+    assert np.isnan(said[0][0][:7]).all()
+    assert not np.isnan(said[0][0][7:]).any()
+    assert not np.isnan(said[0][1]).any()
+
+
+def test_a_series_without_values_has_no_distance() -> None:
+    rows = rows_of(100)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=8, every=4)
+    arrival, _ = NearestStream(model).push(rows[:40], np.zeros((40, 2), bool))
+    assert np.isnan(arrival).all()
+
+
+def test_training_rows_are_judged_by_the_other_half() -> None:
+    # The second half is another regime: no row of it may find itself in the memory.
+    rows = rows_of(400)
+    rows[200:] += 5.0
+    model, early, late = NearestPatches.fit(rows, whole(rows), width=8, every=2)
+    assert np.nanmin(early[210:]) > 2.0
+    assert np.nanmin(late[:190]) > 2.0
+    seen = NearestStream(model).push(rows, whole(rows))[0]
+    assert np.nanmax(seen[215:]) < 1.0
+    assert len(early) == len(late) == 400
+    with pytest.raises(DataError, match="fewer than two patches"):
+        NearestPatches.fit(rows[:15], whole(rows[:15]), width=8)
