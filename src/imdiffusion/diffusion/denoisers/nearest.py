@@ -9,14 +9,16 @@ is told apart by its size, as if two patches had nothing in common there:
 r_i^2 = |p_i|^2 - |V'p_i|^2. It is the noise level s -> 0 of `denoisers.memory` (nearest normal
 window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
 At arrival a row has the distance of the newest patch; in hindsight the mean of that and of all
-later ones that contain the row. Values are standardised by whoever calls: a missing one counts as
-usual, 0.
+later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
+which is judged by the patches of the other half; and cut at three units: what was never seen before
+is news, and how far it is from all that was is not, else a series that has moved on for good would
+drown every other view. Values are standardised by whoever calls: a missing one counts as usual, 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,9 @@ MOST_PATCHES = 1_000
 DIRECTIONS = 32
 ROUNDS = 3  # of subspace iteration, enough for directions that need only span the patches
 CHUNK = 256  # patches that are judged at once
+UNIT_QUANTILE = 0.99
+LEAST_UNIT = 1e-6  # standardised
+MOST_UNITS = 3.0
 LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be judged
 
 
@@ -43,6 +48,7 @@ class NearestPatches:
 
     directions (width K, R), orthonormal; codes (P, R): the patches along them; beside (P,): their
     squared size beside them. width: rows of a patch. every: rows between two that are judged.
+    unit (2,): what distances are divided by at arrival, and in hindsight.
     """
 
     directions: NDArray[np.float32]
@@ -50,6 +56,7 @@ class NearestPatches:
     beside: NDArray[np.float32]
     width: int
     every: int
+    unit: Floats
 
     @classmethod
     def fit(
@@ -61,8 +68,8 @@ class NearestPatches:
         every: int = EVERY,
         most: int = MOST_PATCHES,
     ) -> tuple[NearestPatches, Floats, Floats]:
-        """From normal rows (T, K), standardised. Also what it says of them, at arrival and in
-        hindsight (T,): each half of the rows is judged by the patches of the other.
+        """From normal rows (T, K), standardised. Also their scores at arrival and in hindsight
+        (T,), each half of the rows judged by the patches of the other.
 
         Raises DataError where a half has fewer rows than a patch.
         """
@@ -82,8 +89,10 @@ class NearestPatches:
             start = max(0, here.start - width + 1)
             judged = other._grid(own[start : here.stop], observed[start : here.stop], start)
             apart[here] = judged[here.start - start :]
-        model = cls._of(own, observed, width, every, most)
-        return model, _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
+        early, late = _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
+        unit = np.array([_unit(early), _unit(late)])
+        model = replace(cls._of(own, observed, width, every, most), unit=unit)
+        return model, model.at_arrival(early), model.in_hindsight(late)
 
     @classmethod
     def _of(
@@ -94,7 +103,15 @@ class NearestPatches:
         directions = principal_directions(patches, DIRECTIONS)
         codes = patches @ directions
         beside = np.square(patches).sum(axis=1) - np.square(codes).sum(axis=1)
-        return cls(directions, codes, np.maximum(beside, 0.0), width, every)
+        return cls(directions, codes, np.maximum(beside, 0.0), width, every, np.ones(2))
+
+    def at_arrival(self, distances: Floats) -> Floats:
+        """Distances (n,) of the newest patches as scores; NaN stays."""
+        return np.asarray(np.minimum(distances / self.unit[0], MOST_UNITS), np.float64)
+
+    def in_hindsight(self, distances: Floats) -> Floats:
+        """Mean distances (n,) of the patches that contain a row as scores; NaN stays."""
+        return np.asarray(np.minimum(distances / self.unit[1], MOST_UNITS), np.float64)
 
     def distances(self, patches: NDArray[np.floating], shown: NDArray[np.integer]) -> Floats:
         """Distance d (n,) of patches (n, width K), zero where not visible, to the nearest one.
@@ -144,11 +161,12 @@ class NearestPatches:
             for name in ("directions", "codes", "beside")
         )
         width, every = (int(facts[f"{prefix}_{name}"]) for name in ("width", "every"))
-        return cls(directions, codes, beside, width, every)
+        unit = np.asarray(facts[f"{prefix}_unit"], np.float64)
+        return cls(directions, codes, beside, width, every, unit)
 
 
 class NearestStream:
-    """The distances of one series that is pushed in pieces, at arrival and in hindsight."""
+    """The scores of one series that is pushed in pieces, at arrival and in hindsight."""
 
     def __init__(self, model: NearestPatches) -> None:
         channels = len(model.directions) // model.width
@@ -174,7 +192,7 @@ class NearestStream:
         earlier = len(self._waiting) - every + 1  # rows that wait
         self._waiting = np.concatenate([self._waiting, found])
         arrival = _means(self._waiting[earlier:], every - 1, 0)[every - 1 :]
-        return arrival, self._final(max(0, earlier + len(rows) - width + 1))
+        return self.model.at_arrival(arrival), self._final(max(0, earlier + len(rows) - width + 1))
 
     def finish(self) -> Floats:
         """The series has ended: the rows that are left."""
@@ -185,7 +203,7 @@ class NearestStream:
         needed = self._waiting[: past + count + self.model.width - 1]
         final = _means(needed, past, self.model.width - 1)[past : past + count]
         self._waiting = self._waiting[count:].copy()
-        return final
+        return self.model.in_hindsight(final)
 
     # -- over a restart
 
@@ -220,6 +238,11 @@ def principal_directions(patches: NDArray[np.floating], count: int) -> NDArray[n
         mixed = patches.T @ (patches @ basis)
     basis, _ = np.linalg.qr(mixed)
     return np.asarray(basis, np.float32)
+
+
+def _unit(distances: Floats) -> float:
+    known = distances[~np.isnan(distances)]
+    return max(float(np.quantile(known, UNIT_QUANTILE)), LEAST_UNIT) if len(known) else 1.0
 
 
 def _means(found: Floats, before: int, after: int) -> Floats:
