@@ -11,6 +11,7 @@ from imdiffusion.diffusion.denoisers.nearest import (
     NearestPatches,
     NearestStream,
     principal_directions,
+    shapes,
 )
 from imdiffusion.errors import DataError
 
@@ -29,21 +30,35 @@ def test_where_directions_span_all_the_distance_is_that_of_the_memory() -> None:
     rows, others = rows_of(200), rows_of(80, seed=1)
     model, _, _ = NearestPatches.fit(rows, whole(rows), width=8, every=1)  # 16 numbers a patch
     memory = PatchMemory.fit(rows, whole(rows), width=8, most=1_000, noise=0.1)
+    level = memory.patches.mean(axis=1, keepdims=True)
+    memory = PatchMemory(memory.patches - level, memory.observed, noise=0.1)
     patches = np.lib.stride_tricks.sliding_window_view(others, 8, axis=0).transpose(0, 2, 1)
-    found = model.distances(patches.reshape(len(patches), -1), np.full(len(patches), 16))
-    exact = np.sqrt(memory.distances(patches, np.ones(patches.shape, bool)))
+    seen = np.ones(patches.shape, bool)
+    found = model.distances(patches, seen)
+    exact = np.sqrt(memory.distances(patches - patches.mean(axis=1, keepdims=True), seen))
     np.testing.assert_allclose(found, exact, atol=2e-3)
     arrival, _ = NearestStream(model).push(others, whole(others))
     np.testing.assert_allclose(arrival[7:], np.minimum(exact / model.unit[0], 3), atol=5e-3)
 
 
 def test_what_lies_beside_the_directions_counts_by_its_size() -> None:
-    # A single direction is kept of training patches that lie on it; the query leaves it.
-    line = np.outer(np.linspace(-1, 1, 300), [3.0, 4.0]) / 5.0
-    model, _, _ = NearestPatches.fit(line, whole(line), width=1, every=1)
-    away = np.array([[3.0, 4.0]]) / 5.0 * 0.5 + np.array([[-4.0, 3.0]]) / 5.0 * 2.0
-    found = model.distances(away, np.array([2]))
-    np.testing.assert_allclose(found, [np.sqrt((2.0**2) / 2)], atol=1e-2)
+    along, beside = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])
+    directions = (along / np.sqrt(2.0))[:, None].astype(np.float32)
+    model = NearestPatches(
+        directions, np.array([[0.5], [-0.5]]), np.array([0.0, 0.25]), 2, 1, np.ones(2)
+    )
+    patch = (7.0 + 0.3 * along / np.sqrt(2.0) + 2.0 * beside / np.sqrt(2.0)).reshape(1, 2, 2)
+    found = model.distances(patch, np.ones(patch.shape, bool))
+    np.testing.assert_allclose(found, [np.sqrt((0.2**2 + 2.0**2) / 4)], rtol=1e-5)
+
+
+def test_a_shape_is_less_its_mean_over_what_is_visible() -> None:
+    patch = np.array([[[1.0, 5.0], [3.0, 0.0], [8.0, 9.0]]], np.float32)
+    seen = np.array([[[True, True], [True, False], [True, True]]])
+    assert shapes(patch, seen).tolist() == [[-3.0, -2.0, -1.0, 0.0, 4.0, 2.0]]
+    assert shapes(patch[:, :, :1], seen[:, :, :1]).tolist() == [[-3.0, -1.0, 4.0]]
+    nothing = shapes(np.zeros((1, 3, 2), np.float32), np.zeros((1, 3, 2), bool))
+    assert nothing.tolist() == [[0.0] * 6]
 
 
 def test_principal_directions_are_orthonormal_and_hold_the_variance() -> None:
@@ -87,7 +102,7 @@ def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
     rows, others = rows_of(300), rows_of(120, seed=1)
     model, _, _ = NearestPatches.fit(rows, whole(rows), width=16, every=4)
     changed = others.copy()
-    changed[80:] += 9.0
+    changed[80:] += 9.0 * (-1.0) ** np.arange(40)[:, None]
     said = []
     for series in (others, changed):
         stream = NearestStream(model)
@@ -112,7 +127,7 @@ def test_a_series_without_values_has_no_distance() -> None:
 def test_training_rows_are_judged_by_the_other_half() -> None:
     # The second half is another regime: no row of it may find itself in the memory.
     rows = rows_of(400)
-    rows[200:] += 5.0
+    rows[200:] += 5.0 * (-1.0) ** np.arange(200)[:, None]
     model, early, late = NearestPatches.fit(rows, whole(rows), width=8, every=2)
     assert np.nanmin(early[210:]) * model.unit[0] > 2.0
     assert np.nanmin(late[:190]) * model.unit[1] > 2.0
@@ -131,4 +146,7 @@ def test_scores_are_in_units_of_training_rows_judged_by_the_other_half() -> None
     still = np.zeros((200, 2))  # nothing moves: nothing is far, and nothing is divided by 0
     model, early, _ = NearestPatches.fit(still, whole(still), width=16)
     assert np.nanmax(early) == 0.0
-    assert NearestStream(model).push(still + 1.0, whole(still))[0][-1] == MOST_UNITS
+    moved = still + 1.0
+    assert NearestStream(model).push(moved, whole(still))[0][-1] == 0.0  # a level is no shape
+    moved[::2] = 0.0
+    assert NearestStream(model).push(moved, whole(still))[0][-1] == MOST_UNITS

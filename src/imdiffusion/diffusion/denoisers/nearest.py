@@ -1,8 +1,10 @@
 """How far the newest rows are from all normal ones: the memory of patches as a score, in O(1).
 
-The distance from a patch x of `width` rows to the nearest of P training patches p_i, worked out
-every few rows along R principal directions V of the training patches alone. What lies beside them
-is told apart by its size, as if two patches had nothing in common there:
+The distance from a patch x of `width` rows to the nearest of P training patches p_i, each channel
+of each less its own mean: shapes are compared and not levels, which drift, and which other views
+judge. It is worked out every few rows, along R principal directions V of the training patches
+alone; what lies beside them is told apart by its size, as if two patches had nothing in common
+there:
 
     d^2(x) = ( min_i |V'x - V'p_i|^2 + r_i^2 + |x|^2 - |V'x|^2 ) / number of visible values
 
@@ -12,7 +14,8 @@ At arrival a row has the distance of the newest patch; in hindsight the mean of 
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
-drown every other view. Values are standardised by whoever calls: a missing one counts as usual, 0.
+drown every other view. Values are standardised by whoever calls; one that is missing counts as the
+mean of its channel in the patch.
 """
 
 from __future__ import annotations
@@ -99,7 +102,7 @@ class NearestPatches:
         cls, own: NDArray[np.float32], observed: Flags, width: int, every: int, most: int
     ) -> NearestPatches:
         index = chosen_starts(observed, width, most)[:, None] + np.arange(width)
-        patches = own[index].reshape(len(index), -1)
+        patches = shapes(own[index], observed[index])
         directions = principal_directions(patches, DIRECTIONS)
         codes = patches @ directions
         beside = np.square(patches).sum(axis=1) - np.square(codes).sum(axis=1)
@@ -113,19 +116,22 @@ class NearestPatches:
         """Mean distances (n,) of the patches that contain a row as scores; NaN stays."""
         return np.asarray(np.minimum(distances / self.unit[1], MOST_UNITS), np.float64)
 
-    def distances(self, patches: NDArray[np.floating], shown: NDArray[np.integer]) -> Floats:
-        """Distance d (n,) of patches (n, width K), zero where not visible, to the nearest one.
+    def distances(self, patches: NDArray[np.floating], visible: Flags) -> Floats:
+        """Distance d (n,) of patches (n, width, K) to the nearest one; NaN: nothing is visible.
 
-        shown (n,): how many values of each are visible, at least one.
+        patches: zero where not visible.
         """
         found = np.empty(len(patches))
         constant = np.square(self.codes).sum(axis=1) + self.beside
         for start in range(0, len(patches), CHUNK):
-            own = patches[start : start + CHUNK].astype(np.float32, copy=False)
+            part = slice(start, start + CHUNK)
+            own = shapes(patches[part].astype(np.float32, copy=False), visible[part])
             nearest = (constant - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
             # |V'x|^2 of the distance along the directions and of the size beside them cancel.
-            found[start : start + CHUNK] = nearest + np.square(own).sum(axis=1)
-        return np.asarray(np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1)), np.float64)
+            found[part] = nearest + np.square(own).sum(axis=1)
+        shown = visible.sum(axis=(1, 2))
+        root = np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1))
+        return np.where(shown > 0, root, np.nan)
 
     def _grid(self, own: NDArray[np.float32], observed: Flags, start: int) -> Floats:
         """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows.
@@ -138,13 +144,11 @@ class NearestPatches:
         ends = np.arange((-start - 1) % self.every, total, self.every)
         ends = ends[np.minimum(ends + 1, width) >= LEAST_SHOWN * width]
         padded = np.pad(own, ((width - 1, 0), (0, 0)))
-        count = np.pad(observed.sum(axis=1), (width - 1, 0)).astype(np.int64)
+        seen = np.pad(observed, ((width - 1, 0), (0, 0)))
         for first in range(0, len(ends), CHUNK):
             some = ends[first : first + CHUNK]
             index = some[:, None] + np.arange(width)
-            shown = count[index].sum(axis=1)
-            apart = self.distances(padded[index].reshape(len(some), -1), shown)
-            found[some] = np.where(shown > 0, apart, np.nan)
+            found[some] = self.distances(padded[index], seen[index])
         return found
 
     # -- saved
@@ -222,6 +226,18 @@ class NearestStream:
         self._observed = np.asarray(arrays["observed"], bool)
         self._seen = int(np.asarray(arrays["seen"], np.int64)[0])
         self._waiting = np.asarray(arrays["waiting"], np.float64)
+
+
+def shapes(patches: NDArray[np.float32], visible: Flags) -> NDArray[np.float32]:
+    """Patches (n, width, K), zero where not visible, each channel less the mean of its visible
+    values: (n, width K).
+    """
+    if visible.all():
+        own = patches - patches.mean(axis=1, keepdims=True)
+    else:
+        count = np.maximum(visible.sum(axis=1, keepdims=True, dtype=np.float32), 1.0)
+        own = (patches - patches.sum(axis=1, keepdims=True) / count) * visible
+    return np.asarray(own.reshape(len(patches), -1), np.float32)
 
 
 def principal_directions(patches: NDArray[np.floating], count: int) -> NDArray[np.float32]:
