@@ -45,7 +45,7 @@ def test_what_lies_beside_the_directions_counts_by_its_size() -> None:
     along, beside = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])
     directions = (along / np.sqrt(2.0))[:, None].astype(np.float32)
     model = NearestPatches(
-        directions, np.array([[0.5], [-0.5]]), np.array([0.0, 0.25]), 2, 1, np.ones(2)
+        directions, np.array([[0.5], [-0.5]]), np.array([0.25, 0.5]), 2, 1, np.ones(2)
     )
     patch = (7.0 + 0.3 * along / np.sqrt(2.0) + 2.0 * beside / np.sqrt(2.0)).reshape(1, 2, 2)
     found = model.distances(patch, np.ones(patch.shape, bool))

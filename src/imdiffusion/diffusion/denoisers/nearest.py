@@ -6,9 +6,9 @@ judge. It is worked out every few rows, along R principal directions V of the tr
 alone; what lies beside them is told apart by its size, as if two patches had nothing in common
 there:
 
-    d^2(x) = ( min_i |V'x - V'p_i|^2 + r_i^2 + |x|^2 - |V'x|^2 ) / number of visible values
+    d^2(x) = ( min_i |p_i|^2 - 2 (V'x)'(V'p_i) + |x|^2 ) / number of visible values
 
-r_i^2 = |p_i|^2 - |V'p_i|^2. It is the noise level s -> 0 of `denoisers.memory` (nearest normal
+It is the noise level s -> 0 of `denoisers.memory` (nearest normal
 window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
 At arrival a row has the distance of the newest patch; in hindsight the mean of that and of all
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
@@ -49,14 +49,14 @@ LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be ju
 class NearestPatches:
     """Training patches along their principal directions.
 
-    directions (width K, R), orthonormal; codes (P, R): the patches along them; beside (P,): their
-    squared size beside them. width: rows of a patch. every: rows between two that are judged.
+    directions (width K, R), orthonormal; codes (P, R): the patches along them; sizes (P,): their
+    squared size. width: rows of a patch. every: rows between two that are judged.
     unit (2,): what distances are divided by at arrival, and in hindsight.
     """
 
     directions: NDArray[np.float32]
     codes: NDArray[np.float32]
-    beside: NDArray[np.float32]
+    sizes: NDArray[np.float32]
     width: int
     every: int
     unit: Floats
@@ -90,8 +90,9 @@ class NearestPatches:
             # Grid and context are those of the whole series, the patches of the other half.
             other = cls._of(own[there], observed[there], width, every, most)
             start = max(0, here.start - width + 1)
-            judged = other._grid(own[start : here.stop], observed[start : here.stop], start)
-            apart[here] = judged[here.start - start :]
+            apart[here] = other._grid(
+                own[start : here.stop], observed[start : here.stop], start, here.start - start
+            )
         early, late = _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
         unit = np.array([_unit(early), _unit(late)])
         model = replace(cls._of(own, observed, width, every, most), unit=unit)
@@ -104,9 +105,8 @@ class NearestPatches:
         index = chosen_starts(observed, width, most)[:, None] + np.arange(width)
         patches = shapes(own[index], observed[index])
         directions = principal_directions(patches, DIRECTIONS)
-        codes = patches @ directions
-        beside = np.square(patches).sum(axis=1) - np.square(codes).sum(axis=1)
-        return cls(directions, codes, np.maximum(beside, 0.0), width, every, np.ones(2))
+        sizes = np.square(patches).sum(axis=1)
+        return cls(directions, patches @ directions, sizes, width, every, np.ones(2))
 
     def at_arrival(self, distances: Floats) -> Floats:
         """Distances (n,) of the newest patches as scores; NaN stays."""
@@ -122,33 +122,36 @@ class NearestPatches:
         patches: zero where not visible.
         """
         found = np.empty(len(patches))
-        constant = np.square(self.codes).sum(axis=1) + self.beside
         for start in range(0, len(patches), CHUNK):
             part = slice(start, start + CHUNK)
             own = shapes(patches[part].astype(np.float32, copy=False), visible[part])
-            nearest = (constant - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
-            # |V'x|^2 of the distance along the directions and of the size beside them cancel.
+            nearest = (self.sizes - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
             found[part] = nearest + np.square(own).sum(axis=1)
         shown = visible.sum(axis=(1, 2))
         root = np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1))
         return np.where(shown > 0, root, np.nan)
 
-    def _grid(self, own: NDArray[np.float32], observed: Flags, start: int) -> Floats:
+    def _grid(self, own: NDArray[np.float32], observed: Flags, start: int, context: int) -> Floats:
         """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows.
 
-        own (n, K): rows from the one at position `start` of the series on; what came before them
-        counts as not observed.
+        own (context + n, K): rows from the one at position `start` of the series on; what came
+        before them counts as not observed.
         """
         total, width = len(own), self.width
-        found = np.full(total, np.nan)
-        ends = np.arange((-start - 1) % self.every, total, self.every)
+        found = np.full(total - context, np.nan)
+        ends = np.arange(context + (-start - context - 1) % self.every, total, self.every)
         ends = ends[np.minimum(ends + 1, width) >= LEAST_SHOWN * width]
-        padded = np.pad(own, ((width - 1, 0), (0, 0)))
-        seen = np.pad(observed, ((width - 1, 0), (0, 0)))
+        if not len(ends):
+            return found
+        short = max(0, width - 1 - int(ends[0]))  # rows that the first patch lacks
+        padded, seen = own, observed
+        if short:
+            padded = np.pad(own, ((short, 0), (0, 0)))
+            seen = np.pad(observed, ((short, 0), (0, 0)))
         for first in range(0, len(ends), CHUNK):
             some = ends[first : first + CHUNK]
-            index = some[:, None] + np.arange(width)
-            found[some] = self.distances(padded[index], seen[index])
+            index = some[:, None] + (short + 1 - width) + np.arange(width)
+            found[some - context] = self.distances(padded[index], seen[index])
         return found
 
     # -- saved
@@ -160,13 +163,13 @@ class NearestPatches:
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any], prefix: str) -> NearestPatches:
         """What `to_dict` describes."""
-        directions, codes, beside = (
+        directions, codes, sizes = (
             np.asarray(facts[f"{prefix}_{name}"], np.float32)
-            for name in ("directions", "codes", "beside")
+            for name in ("directions", "codes", "sizes")
         )
         width, every = (int(facts[f"{prefix}_{name}"]) for name in ("width", "every"))
         unit = np.asarray(facts[f"{prefix}_unit"], np.float64)
-        return cls(directions, codes, beside, width, every, unit)
+        return cls(directions, codes, sizes, width, every, unit)
 
 
 class NearestStream:
@@ -189,13 +192,13 @@ class NearestStream:
         before, width, every = len(self._rows), self.model.width, self.model.every
         own = np.concatenate([self._rows, np.where(observed, rows, 0.0).astype(np.float32)])
         seen = np.concatenate([self._observed, observed])
-        found = self.model._grid(own, seen, self._seen - before)[before:]
+        found = self.model._grid(own, seen, self._seen - before, before)
         self._seen += len(rows)
         keep = max(0, len(own) - width + 1)
         self._rows, self._observed = own[keep:].copy(), seen[keep:].copy()
         earlier = len(self._waiting) - every + 1  # rows that wait
         self._waiting = np.concatenate([self._waiting, found])
-        arrival = _means(self._waiting[earlier:], every - 1, 0)[every - 1 :]
+        arrival = _moving(self._waiting[earlier:], every)
         return self.model.at_arrival(arrival), self._final(max(0, earlier + len(rows) - width + 1))
 
     def finish(self) -> Floats:
@@ -203,9 +206,14 @@ class NearestStream:
         return self._final(len(self._waiting) - self.model.every + 1)
 
     def _final(self, count: int) -> Floats:
-        past = self.model.every - 1
-        needed = self._waiting[: past + count + self.model.width - 1]
-        final = _means(needed, past, self.model.width - 1)[past : past + count]
+        if count <= 0:
+            return np.empty(0)
+        span = self.model.every - 1 + self.model.width
+        needed = self._waiting[: count + span - 1]
+        lacks = count + span - 1 - len(needed)  # rows after the end of the series
+        if lacks:
+            needed = np.concatenate([needed, np.full(lacks, np.nan)])
+        final = _moving(needed, span)
         self._waiting = self._waiting[count:].copy()
         return self.model.in_hindsight(final)
 
@@ -263,12 +271,19 @@ def _unit(distances: Floats) -> float:
 
 def _means(found: Floats, before: int, after: int) -> Floats:
     """Mean (n,) of the values from `before` rows before each row to `after` after it; NaN is left
-    out. The same bits however many rows there are around.
+    out.
     """
-    if not len(found):
-        return found
-    padded = np.pad(found, (before, after), constant_values=np.nan)
-    around = np.lib.stride_tricks.sliding_window_view(padded, before + after + 1)
+    return _moving(np.pad(found, (before, after), constant_values=np.nan), before + after + 1)
+
+
+def _moving(found: Floats, count: int) -> Floats:
+    """Means of each `count` values in turn (n,) -> (n - count + 1,); NaN is left out. The same bits
+    however many values there are around.
+    """
+    if len(found) < count:
+        return np.empty(0)
+    around = np.lib.stride_tricks.sliding_window_view(found, count)
     known = ~np.isnan(around)
+    some = known.sum(axis=1)
     total = np.where(known, around, 0.0).sum(axis=1)
-    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+    return np.where(some > 0, total / np.maximum(some, 1), np.nan)
