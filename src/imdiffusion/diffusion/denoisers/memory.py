@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Moments = tuple[Floats, Floats]
 
-MOST_PATCHES = 2_500  # more of them find little that these do not (docs/log.md)
+MOST_PATCHES = 2_500  # time and memory grow with them
 CHUNK = 1 << 20  # numbers of a table of queries by patches
 ASKED = 256  # patches that say how far one is from another
 LEAST_NOISE = 0.01  # s^2 on standardised values, where patches repeat exactly
