@@ -46,6 +46,8 @@ TABLES: dict[str, dict[str, str]] = {
         "mixer": "imdiffusion.diffusion.denoisers.mixer:Mixer",
         "rows": "imdiffusion.diffusion.denoisers.rows:Rows",
         "relay": "imdiffusion.diffusion.denoisers.relay:Relay",
+        "gaussian": "imdiffusion.diffusion.denoisers.closed_form:Gaussian",
+        "memory": "imdiffusion.diffusion.denoisers.closed_form:Memory",
     },
     "error_scales": {
         "none": "imdiffusion.scoring.units:none",

@@ -19,6 +19,8 @@ TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
 MOST_ROWS = 100_000  # that a window or a mean may span
 NETWORK = "network"
+CLOSED_FORM = ("gaussian", "memory")  # denoisers that are fitted without gradient steps
+NO_ATTENTION = ("mixer", "rows", "relay", *CLOSED_FORM)
 # Views in closed form come together: one law of patches, two masks.
 VIEWS = ((NETWORK,), ("forecast", "channel"), ("forecast", "channel", NETWORK))
 
@@ -63,7 +65,10 @@ class Settings:
         "forecast,channel,network",
     )
     lags: int = _setting(
-        10, "rows before its own that the view forecast reads; fewer of many channels", low=1
+        10,
+        "rows before its own that the view forecast reads, and on either side those that the "
+        "denoisers gaussian and memory read; fewer of many channels",
+        low=1,
     )
     scan: int = _setting(
         32, "longest window of rows that forecast and channel look for, a power of two", low=1
@@ -122,7 +127,12 @@ class Settings:
         "entity", "a network for each, or one for a fleet", choices=("entity", "fleet")
     )
     entity_embedding: int = _setting(16, "width of an entity's vector in a fleet", low=1)
-    denoiser: str = _setting("imtransformer", "network", table="denoisers")
+    denoiser: str = _setting(
+        "imtransformer",
+        "network; gaussian and memory are fitted in closed form instead of trained, and what "
+        "shapes or trains a network has no part in them",
+        table="denoisers",
+    )
     patch_length: int = _setting(1, "rows the network joins into one token; 1 = paper", low=1)
     width: int = _setting(64, "residual channels [code]", low=1)
     layers: int = _setting(4, "residual blocks [code]", low=1)
@@ -262,7 +272,7 @@ def _validate(settings: Settings) -> None:
         if size % each:
             what = f"{whole} = {size} is not a multiple of {part} = {each}"
             raise ConfigError(what, remedy=why)
-    if settings.denoiser in ("mixer", "rows", "relay") and settings.attention != "both":
+    if settings.denoiser in NO_ATTENTION and settings.attention != "both":
         raise ConfigError(
             f"attention = {settings.attention!r} asks the {settings.denoiser} to leave out what it "
             "has not",
@@ -315,6 +325,12 @@ def _validate_lists(settings: Settings) -> None:
             "absence and calendar stand beside the views forecast and channel, which are not asked "
             "for",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
+        )
+    if settings.denoiser in CLOSED_FORM and settings.scope == "fleet":
+        raise ConfigError(
+            f"denoiser = {settings.denoiser!r} is fitted to one entity's rows, and scope = 'fleet' "
+            "shares a network that is told whose window it sees",
+            remedy="Use scope='entity', or another denoiser.",
         )
     if settings.linear and settings.scope == "fleet":
         raise ConfigError(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from imdiffusion import masks
 from imdiffusion.checkpoint import fingerprint, read_state, write_state
 from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
+from imdiffusion.diffusion.denoisers.closed_form import ClosedForm
 from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.loss import Denoiser, target_loss
 from imdiffusion.diffusion.noise import private_rng
@@ -72,14 +73,18 @@ class Trainer:
         visited, schedule = settings.train_levels == "visited", self.imputer.schedule
         self.levels = torch.tensor(self.imputer.visited() if visited else range(len(schedule)))
         self.epoch_steps = max(1, math.ceil(len(self.starts) / settings.batch_size))
-        self.total = round(length * total_steps(settings, self.epoch_steps))
-        self.check_every = round(length * settings.validate_every) or self.epoch_steps
-        self.optimizer = torch.optim.Adam(
-            network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=device.type in ("cpu", "cuda"),  # one call, not one a weight
-        )
+        self.optimizer: torch.optim.Adam | None = None
+        if isinstance(network, ClosedForm):  # learns everything in one step
+            self.total = self.check_every = 1
+        else:
+            self.total = round(length * total_steps(settings, self.epoch_steps))
+            self.check_every = round(length * settings.validate_every) or self.epoch_steps
+            self.optimizer = torch.optim.Adam(
+                network.parameters(),
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                fused=device.type in ("cpu", "cuda"),  # one call, not one a weight
+            )
         self.history = History()
         self.best: dict[str, Tensor] = {}
         self.step, self.epoch, self.order = 0, -1, np.arange(len(self.starts))
@@ -103,7 +108,10 @@ class Trainer:
                     self.history.seconds = before + time.monotonic() - began
                 if self._finished():
                     break
-                self._train_step()
+                if self.optimizer is None:
+                    self._fit_rows()
+                else:
+                    self._train_step(self.optimizer)
                 self._report()
                 self.history.seconds = before + time.monotonic() - began
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -121,7 +129,33 @@ class Trainer:
 
     # -- one step
 
-    def _train_step(self) -> None:
+    def _fit_rows(self) -> None:
+        """The one step of a denoiser in closed form; its loss is that of a first batch."""
+        assert isinstance(self.network, ClosedForm)  # noqa: S101
+        rows = self.parts[0].train  # settings allow it no fleet
+        self.whole = False
+        self.network.fit_rows(rows.values, rows.observed)
+        with torch.no_grad():
+            self.losses.append(float(self._loss()))
+        self.step += 1
+        self.whole = True
+
+    def _train_step(self, optimizer: torch.optim.Adam) -> None:
+        for group in optimizer.param_groups:
+            epoch = self.step // self.epoch_steps
+            group["lr"] = learning_rate(self.settings, self.step, epoch, self.total)
+        self.network.train()
+        loss = self._loss()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.whole = False
+        optimizer.step()
+        self.losses.append(float(loss.detach()))
+        self.step += 1
+        self.whole = True
+
+    def _loss(self) -> Tensor:
+        """The loss of this step's batch of windows, under masks and noise of its own."""
         settings = self.settings
         epoch, position = divmod(self.step, self.epoch_steps)
         if epoch != self.epoch:
@@ -136,11 +170,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed_from(self.seed, "noise", self.step))
         t = self.levels[torch.randint(len(self.levels), (len(chosen),), generator=generator)]
         eps = torch.randn(x0.shape, generator=generator).to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step, epoch, self.total)
-        self.network.train()
         with private_rng(seed_from(self.seed, "dropout", self.step), self.device):
-            loss = target_loss(
+            return target_loss(
                 self._denoiser(self.owners[chosen]),
                 self.imputer.schedule,
                 x0,
@@ -152,13 +183,6 @@ class Trainer:
                 conditioning=settings.conditioning,
                 prediction=settings.prediction,
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.whole = False
-        self.optimizer.step()
-        self.losses.append(float(loss.detach()))
-        self.step += 1
-        self.whole = True
 
     def _denoiser(self, owners: NDArray[np.int64]) -> Denoiser:
         """The network for windows of these entities, some of which it is not told."""
@@ -227,6 +251,8 @@ class Trainer:
     def _judge(self) -> None:
         """Say whether training settled: stopped by patience, or no longer falling at the end."""
         rmse = self.history.holdout_rmse
+        if self.optimizer is None:
+            self.history.converged = True
         if self.history.converged:
             return
         half = len(rmse) // 2
@@ -266,8 +292,9 @@ class Trainer:
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"weights/{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
+        if self.optimizer is not None:
+            for number, moments in self.optimizer.state_dict()["state"].items():
+                tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
         facts = {
             "identity": self.identity,
             "step": self.step,
@@ -286,12 +313,13 @@ class Trainer:
             groups[kind][key] = tensor
         self.network.load_state_dict(groups["weights"])
         self.best = {k: v.to(self.device) for k, v in groups["best"].items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in groups["adam"].items():
-            number, _, name = key.partition("/")
-            moments.setdefault(int(number), {})[name] = tensor
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**whole, "state": moments})
+        if self.optimizer is not None:
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in groups["adam"].items():
+                number, _, name = key.partition("/")
+                moments.setdefault(int(number), {})[name] = tensor
+            whole = self.optimizer.state_dict()
+            self.optimizer.load_state_dict({**whole, "state": moments})
         self.step, self.losses = facts["step"], facts["losses"]
         log.info("continuing at step %d from %s", self.step, self.state_path)
         self.history = History(**facts["history"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from imdiffusion import registry
 from imdiffusion.diffusion.noise import private_rng
+from imdiffusion.diffusion.schedule import Schedule
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.settings import Settings
 
@@ -32,9 +33,20 @@ def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn
         conditioning=settings.conditioning,
         attention=settings.attention,
         mask_ids=MASK_IDS,
+        lags=settings.lags,
+        prediction=settings.prediction,
+        alpha_bar=_signal(settings),
         entity_embedding=entity_embedding,
     )
     return network
+
+
+def _signal(settings: Settings) -> Tensor:
+    """The share of the signal at each noise level (S,)."""
+    schedule: Schedule = registry.load("schedules", settings.schedule)(
+        settings.diffusion_steps, beta_start=settings.beta_start, beta_end=settings.beta_end
+    )
+    return schedule.alpha_bar
 
 
 def new_network(

@@ -53,7 +53,7 @@ def counter_normal(keys: Tensor, channels: int, *, stream: int | Sequence[int]) 
     if isinstance(stream, int):
         row = _mix(keys + _apart(stream))
     else:
-        apart = torch.tensor([_apart(one) for one in stream], device=keys.device)
+        apart = torch.tensor([_apart(one) for one in stream], dtype=torch.int64, device=keys.device)
         row = _mix(keys + apart.view(-1, *[1] * keys.dim()))
     bits = _mix(row.unsqueeze(-1) + index)
     scale = 1.0 / (1 << 24)

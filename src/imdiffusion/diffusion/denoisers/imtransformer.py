@@ -119,6 +119,7 @@ class ImTransformer(nn.Module):
         attention: str = "both",
         mask_ids: int = 2,
         entity_embedding: int = 0,
+        **_closed_form: object,
     ) -> None:
         super().__init__()
         self.patch_length = patch_length

@@ -1,0 +1,289 @@
+"""How far the newest rows are from all normal ones: the memory of patches as a score, in O(1).
+
+The distance from a patch x of `width` rows to the nearest of P training patches p_i, each channel
+of each less its own mean: shapes are compared and not levels, which drift, and which other views
+judge. It is worked out every few rows, along R principal directions V of the training patches
+alone; what lies beside them is told apart by its size, as if two patches had nothing in common
+there:
+
+    d^2(x) = ( min_i |p_i|^2 - 2 (V'x)'(V'p_i) + |x|^2 ) / number of visible values
+
+It is the noise level s -> 0 of `denoisers.memory` (nearest normal
+window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
+At arrival a row has the distance of the newest patch; in hindsight the mean of that and of all
+later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
+which is judged by the patches of the other half; and cut at three units: what was never seen before
+is news, and how far it is from all that was is not, else a series that has moved on for good would
+drown every other view. Values are standardised by whoever calls; one that is missing counts as the
+mean of its channel in the patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.diffusion.denoisers.memory import chosen_starts
+from imdiffusion.errors import DataError
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+WIDTH = 32  # rows of a patch
+EVERY = 4  # rows between two patches that are judged
+MOST_PATCHES = 1_000
+DIRECTIONS = 32
+ROUNDS = 3  # of subspace iteration, enough for directions that need only span the patches
+CHUNK = 256  # patches that are judged at once
+UNIT_QUANTILE = 0.99
+LEAST_UNIT = 1e-6  # standardised
+MOST_UNITS = 3.0
+LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be judged
+
+
+@dataclass(frozen=True, slots=True)
+class NearestPatches:
+    """Training patches along their principal directions.
+
+    directions (width K, R), orthonormal; codes (P, R): the patches along them; sizes (P,): their
+    squared size. width: rows of a patch. every: rows between two that are judged.
+    unit (2,): what distances are divided by at arrival, and in hindsight.
+    """
+
+    directions: NDArray[np.float32]
+    codes: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+    width: int
+    every: int
+    unit: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        rows: NDArray[np.floating],
+        observed: Flags,
+        *,
+        width: int = WIDTH,
+        every: int = EVERY,
+        most: int = MOST_PATCHES,
+    ) -> tuple[NearestPatches, Floats, Floats]:
+        """From normal rows (T, K), standardised. Also their scores at arrival and in hindsight
+        (T,), each half of the rows judged by the patches of the other.
+
+        Raises DataError where a half has fewer rows than a patch.
+        """
+        total = len(rows)
+        if total < 2 * width:
+            raise DataError(
+                f"{total} rows are fewer than two patches of {width} rows",
+                remedy=f"Give at least {2 * width} rows, or leave this view out.",
+            )
+        own = np.where(observed, rows, 0.0).astype(np.float32)
+        middle = total // 2
+        first, second = slice(0, middle), slice(middle, total)
+        apart = np.empty(total)
+        for here, there in ((first, second), (second, first)):
+            # Grid and context are those of the whole series, the patches of the other half.
+            other = cls._of(own[there], observed[there], width, every, most)
+            start = max(0, here.start - width + 1)
+            apart[here] = other._grid(
+                own[start : here.stop], observed[start : here.stop], start, here.start - start
+            )
+        early, late = _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
+        unit = np.array([_unit(early), _unit(late)])
+        model = replace(cls._of(own, observed, width, every, most), unit=unit)
+        return model, model.at_arrival(early), model.in_hindsight(late)
+
+    @classmethod
+    def _of(
+        cls, own: NDArray[np.float32], observed: Flags, width: int, every: int, most: int
+    ) -> NearestPatches:
+        index = chosen_starts(observed, width, most)[:, None] + np.arange(width)
+        patches = shapes(own[index], observed[index])
+        directions = principal_directions(patches, DIRECTIONS)
+        sizes = np.square(patches).sum(axis=1)
+        return cls(directions, patches @ directions, sizes, width, every, np.ones(2))
+
+    def at_arrival(self, distances: Floats) -> Floats:
+        """Distances (n,) of the newest patches as scores; NaN stays."""
+        return np.asarray(np.minimum(distances / self.unit[0], MOST_UNITS), np.float64)
+
+    def in_hindsight(self, distances: Floats) -> Floats:
+        """Mean distances (n,) of the patches that contain a row as scores; NaN stays."""
+        return np.asarray(np.minimum(distances / self.unit[1], MOST_UNITS), np.float64)
+
+    def distances(self, patches: NDArray[np.floating], visible: Flags) -> Floats:
+        """Distance d (n,) of patches (n, width, K) to the nearest one; NaN: nothing is visible.
+
+        patches: zero where not visible.
+        """
+        found = np.empty(len(patches))
+        for start in range(0, len(patches), CHUNK):
+            part = slice(start, start + CHUNK)
+            own = shapes(patches[part].astype(np.float32, copy=False), visible[part])
+            nearest = (self.sizes - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
+            found[part] = nearest + np.square(own).sum(axis=1)
+        shown = visible.sum(axis=(1, 2))
+        root = np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1))
+        return np.where(shown > 0, root, np.nan)
+
+    def _grid(self, own: NDArray[np.float32], observed: Flags, start: int, context: int) -> Floats:
+        """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows.
+
+        own (context + n, K): rows from the one at position `start` of the series on; what came
+        before them counts as not observed.
+        """
+        total, width = len(own), self.width
+        found = np.full(total - context, np.nan)
+        ends = np.arange(context + (-start - context - 1) % self.every, total, self.every)
+        ends = ends[np.minimum(ends + 1, width) >= LEAST_SHOWN * width]
+        if not len(ends):
+            return found
+        short = max(0, width - 1 - int(ends[0]))  # rows that the first patch lacks
+        padded, seen = own, observed
+        if short:
+            padded = np.pad(own, ((short, 0), (0, 0)))
+            seen = np.pad(observed, ((short, 0), (0, 0)))
+        for first in range(0, len(ends), CHUNK):
+            some = ends[first : first + CHUNK]
+            index = some[:, None] + (short + 1 - width) + np.arange(width)
+            found[some - context] = self.distances(padded[index], seen[index])
+        return found
+
+    # -- saved
+
+    def to_dict(self, prefix: str) -> dict[str, Any]:
+        """All of it as arrays and numbers, under names that begin with the prefix."""
+        return {f"{prefix}_{name}": getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], prefix: str) -> NearestPatches:
+        """What `to_dict` describes."""
+        directions, codes, sizes = (
+            np.asarray(facts[f"{prefix}_{name}"], np.float32)
+            for name in ("directions", "codes", "sizes")
+        )
+        width, every = (int(facts[f"{prefix}_{name}"]) for name in ("width", "every"))
+        unit = np.asarray(facts[f"{prefix}_unit"], np.float64)
+        return cls(directions, codes, sizes, width, every, unit)
+
+
+class NearestStream:
+    """The scores of one series that is pushed in pieces, at arrival and in hindsight."""
+
+    def __init__(self, model: NearestPatches) -> None:
+        channels = len(model.directions) // model.width
+        self.model = model
+        self._rows = np.zeros((0, channels), np.float32)  # the last width - 1
+        self._observed = np.zeros((0, channels), bool)
+        self._seen = 0  # rows so far
+        # Distances at rows of the grid, NaN elsewhere: of rows that are not final yet, after those
+        # of the last few that are.
+        self._waiting = np.full(model.every - 1, np.nan)
+
+    def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[Floats, Floats]:
+        """Take the next rows (n, K): what is said of them at arrival (n,), and of the rows that
+        are final now (m,). NaN until half a patch has come.
+        """
+        before, width, every = len(self._rows), self.model.width, self.model.every
+        own = np.concatenate([self._rows, np.where(observed, rows, 0.0).astype(np.float32)])
+        seen = np.concatenate([self._observed, observed])
+        found = self.model._grid(own, seen, self._seen - before, before)
+        self._seen += len(rows)
+        keep = max(0, len(own) - width + 1)
+        self._rows, self._observed = own[keep:].copy(), seen[keep:].copy()
+        earlier = len(self._waiting) - every + 1  # rows that wait
+        self._waiting = np.concatenate([self._waiting, found])
+        arrival = _moving(self._waiting[earlier:], every)
+        return self.model.at_arrival(arrival), self._final(max(0, earlier + len(rows) - width + 1))
+
+    def finish(self) -> Floats:
+        """The series has ended: the rows that are left."""
+        return self._final(len(self._waiting) - self.model.every + 1)
+
+    def _final(self, count: int) -> Floats:
+        if count <= 0:
+            return np.empty(0)
+        span = self.model.every - 1 + self.model.width
+        needed = self._waiting[: count + span - 1]
+        lacks = count + span - 1 - len(needed)  # rows after the end of the series
+        if lacks:
+            needed = np.concatenate([needed, np.full(lacks, np.nan)])
+        final = _moving(needed, span)
+        self._waiting = self._waiting[count:].copy()
+        return self.model.in_hindsight(final)
+
+    # -- over a restart
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Everything it goes on from, as arrays."""
+        return {
+            "rows": self._rows,
+            "observed": self._observed,
+            "seen": np.array([self._seen]),
+            "waiting": self._waiting,
+        }
+
+    def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` gave."""
+        self._rows = np.asarray(arrays["rows"], np.float32)
+        self._observed = np.asarray(arrays["observed"], bool)
+        self._seen = int(np.asarray(arrays["seen"], np.int64)[0])
+        self._waiting = np.asarray(arrays["waiting"], np.float64)
+
+
+def shapes(patches: NDArray[np.float32], visible: Flags) -> NDArray[np.float32]:
+    """Patches (n, width, K), zero where not visible, each channel less the mean of its visible
+    values: (n, width K).
+    """
+    if visible.all():
+        own = patches - patches.mean(axis=1, keepdims=True)
+    else:
+        count = np.maximum(visible.sum(axis=1, keepdims=True, dtype=np.float32), 1.0)
+        own = (patches - patches.sum(axis=1, keepdims=True) / count) * visible
+    return np.asarray(own.reshape(len(patches), -1), np.float32)
+
+
+def principal_directions(patches: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """An orthonormal basis (D, R) of about the R directions in which patches (P, D) are largest.
+
+    By subspace iteration from the patches that lie evenly apart, so that nothing is random
+    (Halko et al. 2011, algorithm 4.4).
+    """
+    rank = min(count, *patches.shape)
+    start = np.linspace(0, len(patches) - 1, rank).round().astype(np.int64)
+    mixed = patches.T @ (patches @ patches[start].T)
+    for _ in range(ROUNDS):
+        basis, _ = np.linalg.qr(mixed)
+        mixed = patches.T @ (patches @ basis)
+    basis, _ = np.linalg.qr(mixed)
+    return np.asarray(basis, np.float32)
+
+
+def _unit(distances: Floats) -> float:
+    known = distances[~np.isnan(distances)]
+    return max(float(np.quantile(known, UNIT_QUANTILE)), LEAST_UNIT) if len(known) else 1.0
+
+
+def _means(found: Floats, before: int, after: int) -> Floats:
+    """Mean (n,) of the values from `before` rows before each row to `after` after it; NaN is left
+    out.
+    """
+    return _moving(np.pad(found, (before, after), constant_values=np.nan), before + after + 1)
+
+
+def _moving(found: Floats, count: int) -> Floats:
+    """Means of each `count` values in turn (n,) -> (n - count + 1,); NaN is left out. The same bits
+    however many values there are around.
+    """
+    if len(found) < count:
+        return np.empty(0)
+    around = np.lib.stride_tricks.sliding_window_view(found, count)
+    known = ~np.isnan(around)
+    some = known.sum(axis=1)
+    total = np.where(known, around, 0.0).sum(axis=1)
+    return np.where(some > 0, total / np.maximum(some, 1), np.nan)
