@@ -30,6 +30,9 @@ Flags = NDArray[np.bool_]
 LEAST_RESIDUAL = 0.05
 # Rare peaks of one channel make short windows the loudest: the test is about what is rarer still.
 SPARSE_QUANTILE = 0.999
+# With fewer rows tails and units hang on what they were fitted on so much that a promise read off
+# the same rows is broken: each block is then judged by those of the other blocks.
+NESTED_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +67,19 @@ class LinearViews:
         blocks = moments_of_blocks(rows, low, high, lags)
         total = summed(moments for _, moments in blocks)
         noise, residuals, apart = cross_fitted(rows, (low, high), blocks, total, lags)
-        tails = tuple(TailLaws.fit(one[:, measured], least=LEAST_RESIDUAL) for one in residuals)
         law = GaussianPatches(total.covariances(noise=noise).astype(np.float32), noise=noise)
-        scan = ScanUnits(widths, *(np.zeros((len(widths), len(tails))) for _ in range(3)))
-        views = cls(law, low, high, measured, tails, scan, scan)
-        evidence = [
-            filled(tail.evidence(one[:, measured]))
-            for tail, one in zip(tails, residuals, strict=True)
-        ]
-        thick, thin = joined_means(evidence, widths)
-        views = replace(
-            views,
-            dense=ScanUnits.fit(thick, widths),
-            sparse=ScanUnits.fit(thin, widths, quantile=SPARSE_QUANTILE),
-        )
+        judging = [one[:, measured] for one in residuals]
+        tails, scans, means = _normal(judging, slice(0, 0), widths)
+        views = cls(law, low, high, measured, tails, *scans)
+        said = views.judged(*means)
+        if len(rows) < NESTED_ROWS:
+            for block, _ in blocks:
+                tails, scans, means = _normal(judging, block, widths)
+                apart_from = replace(views, tails=tails, dense=scans[0], sparse=scans[1])
+                for whole, part in zip(said, apart_from.judged(*means), strict=True):
+                    whole[block] = part[block]
         known = np.asarray(rows.observed.any(axis=1))
-        early, early_sparse, late, late_sparse = (
-            where_known(one, known) for one in views.judged(thick, thin)
-        )
+        early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
         return views, LinearFit(early, early_sparse, late, late_sparse, apart)
 
     def judged(self, thick: Floats, thin: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -167,3 +165,21 @@ class LinearFit:
     views_hindsight: Floats
     sparse_hindsight: Floats
     residual: NDArray[np.float32]
+
+
+def _normal(
+    residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
+) -> tuple[tuple[TailLaws, ...], tuple[ScanUnits, ScanUnits], tuple[Floats, Floats]]:
+    """What is normal of residuals (T, K) but for a block of rows: tail laws, units of the dense and
+    the sparse scan; and the means over windows of all rows by those laws.
+    """
+    tails = tuple(
+        TailLaws.fit(np.delete(one, block, axis=0), least=LEAST_RESIDUAL) for one in residuals
+    )
+    evidence = [filled(tail.evidence(one)) for tail, one in zip(tails, residuals, strict=True)]
+    thick, thin = joined_means(evidence, widths)
+    scans = (
+        ScanUnits.fit(np.delete(thick, block, axis=0), widths),
+        ScanUnits.fit(np.delete(thin, block, axis=0), widths, quantile=SPARSE_QUANTILE),
+    )
+    return tails, scans, (thick, thin)

@@ -32,6 +32,10 @@ SURE = 0.02  # and the sparse test alone; the rest is for checks beside the view
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
 LEAST_UNIT = 1e-9
+MANY = 1_500  # rows that say themselves how rare scores lie
+APART = 32  # rows after which scores are taken for independent
+RARE = 0.05
+EULER = 0.5772156649015329
 
 
 def dense(evidence: NDArray[np.floating]) -> Floats:
@@ -53,9 +57,22 @@ class PromiseTable:
 
     @classmethod
     def fit(cls, scores: Floats, rule: str) -> PromiseTable:
-        """By a threshold rule of the registry, from scores of normal rows (n,); NaN is left out."""
+        """By a threshold rule of the registry, from scores of normal rows (n,); NaN is left out.
+
+        Scores that look over windows hang on their neighbours: a few hundred rows are few
+        independent ones, and their largest says little of a rare one. With fewer than `MANY` the
+        threshold of a rate below `RARE` is at least the return level mu - beta log(rate) of a
+        Gumbel law of the maxima of `APART` rows.
+        """
         threshold = registry.load("thresholds", rule)
-        found = [threshold(scores, alarm_rate=float(rate)) for rate in RATES]
+        found = np.array([threshold(scores, alarm_rate=float(rate)) for rate in RATES])
+        known = scores[np.isfinite(scores)]
+        blocks = len(known) // APART
+        if len(known) < MANY and blocks > 1:
+            maxima = known[: blocks * APART].reshape(blocks, APART).max(axis=1)
+            beta = float(maxima.std(ddof=1)) * np.sqrt(6.0) / np.pi * (1.0 + 2.0 / np.sqrt(blocks))
+            level = float(maxima.mean()) - EULER * beta - beta * np.log(RATES)
+            found = np.where(RATES < RARE, np.maximum(found, level), found)
         return cls(np.maximum.accumulate(found))
 
     def at(self, rate: float) -> float:
