@@ -76,8 +76,8 @@ def test_a_growing_file_becomes_events_metrics_and_an_api(serve, tmp_path):
         wait_for(lambda: any(one["status"] == "resolved" for one in far.events), process)
         wait_for(lambda: len(scores(tmp_path / "state", "web")) == 130, process)
         text = get(f"{address}/metrics")
-        assert 'imdiffusion_score{detector="mahalanobis",entity="web"' in text.replace(
-            'entity="web",detector="mahalanobis"', 'detector="mahalanobis",entity="web"'
+        assert 'imdiffusion_score{detector="linear",entity="web"' in text.replace(
+            'entity="web",detector="linear"', 'detector="linear",entity="web"'
         )
         assert 'imdiffusion_done_total{what="rows",of="web"} 130' in text
         assert json.loads(get(f"{address}/readyz"))["ready"]
@@ -102,7 +102,7 @@ def test_after_a_kill_it_goes_on_where_it_was(serve, tmp_path):
     found = scores(tmp_path / "state", "web")
     assert rows_of(found) == times(0, 160)
     assert [one.state for one in found[10:]].count("warming") == 0
-    assert {one.detector for one in found} == {"mahalanobis"}
+    assert {one.detector for one in found} == {"linear"}
 
 
 def test_reload_keeps_the_last_good_configuration_and_takes_a_right_one(serve, tmp_path):
@@ -148,7 +148,7 @@ def test_a_model_that_wins_takes_over_and_a_torn_one_is_refused(serve, tmp_path)
     ends(process, said)
     found = scores(state, "web")
     assert rows_of(found) == times(0, 470)
-    assert {one.detector for one in found[:400]} == {"mahalanobis"}
+    assert {one.detector for one in found[:400]} == {"linear"}
     assert {(one.detector, one.model, one.state) for one in found[420:]} == {
         ("fast", model.digest, "ready")
     }
@@ -164,7 +164,7 @@ def test_a_model_that_wins_takes_over_and_a_torn_one_is_refused(serve, tmp_path)
     wait_for(lambda: len(scores(state, "web")) == 520, process)
     ends(process, said)
     assert said.has(model.digest, "is refused", "weights.safetensors")
-    assert {one.detector for one in scores(state, "web")[470:]} == {"mahalanobis"}
+    assert {one.detector for one in scores(state, "web")[470:]} == {"linear"}
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(start, tmp_path):

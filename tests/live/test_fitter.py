@@ -122,7 +122,7 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
         torn = tmp_path / model.path / "manifest.json"
         torn.write_text(torn.read_text()[:-40])
         again = Voices(store, places, made)
-        assert again.scorer_for(frame(values[:1])).detector == "mahalanobis"
+        assert again.scorer_for(frame(values[:1])).detector == "linear"
         refused = counters(store)["models_refused", "web"]
         assert refused >= 2
         assert again.follow(engine) == []
