@@ -81,7 +81,7 @@ class ColdScorer:
         self.hindsight = hindsight and baseline == LINEAR
         self._name(channels)
         kind = linear_lesson if baseline == LINEAR else row_lesson
-        self.needed = max(kind.LEAST_ROWS, math.ceil(SECONDS * 1e9 / period))
+        self.needed: int = max(kind.LEAST_ROWS, math.ceil(SECONDS * 1e9 / period))
         self._early = STAGGER * zlib.crc32(entity.encode()) / 2**32
         self._begin()
 

@@ -66,7 +66,7 @@ class LinearLesson:
 
     @classmethod
     def of(cls, frame: Frame, rate: float, *, hindsight: bool) -> Self | None:
-        """Learn from rows, so that `rate` of normal rows are above 1; None where they are too few."""
+        """Learn from rows, so that `rate` of normal rows are above 1; None = too few."""
         frame = without_faults(frame)
         if int(frame.observed.any(axis=1).sum()) < LEAST_ROWS:
             return None

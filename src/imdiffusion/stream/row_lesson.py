@@ -46,7 +46,7 @@ class RowLesson:
 
     @classmethod
     def of(cls, frame: Frame, name: str, rate: float) -> Self | None:
-        """Learn from rows, so that `rate` of normal rows are above 1; None where they are too few."""
+        """Learn from rows, so that `rate` of normal rows are above 1; None = too few."""
         rows = values_of(frame)
         rows = rows[~np.isnan(rows).all(axis=1)]
         if len(rows) < LEAST_ROWS:
