@@ -34,7 +34,7 @@ def test_it_watches_this_host_until_a_fitted_model_speaks(start, tmp_path):
     records = [json.loads(line) for line in said.lines]
     scores = [one for one in records if one["kind"] == "score"]
     assert {one["entity"] for one in records} == {"here"}
-    assert [one["detector"] for one in scores[:300]] == ["mahalanobis"] * 300
+    assert [one["detector"] for one in scores[:300]] == ["linear"] * 300
     assert {one["state"] for one in scores[:300]} == {"warming"}
     times = [one["timestamp"] for one in scores]
     assert times == sorted(set(times))
@@ -46,8 +46,8 @@ def test_it_says_lines_and_goes_on_over_a_restart(start, tmp_path):
     done = ended(start(*words, "--rows", "--duration", "1s"))
     assert done.code == 0, done
     lines = done.out.splitlines()
-    assert lines[0].endswith("here  warming with mahalanobis (first row)")
-    assert all("no score  warming  mahalanobis" in line for line in lines[1:])
+    assert lines[0].endswith("here  warming with linear (first row)")
+    assert all("no score  warming  linear" in line for line in lines[1:])
     assert len(lines) > 5
     process = start(*words)
     assert "kept in" in process.stderr.readline()

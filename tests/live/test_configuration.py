@@ -83,7 +83,7 @@ def test_everything_wrong_is_said_at_once_with_its_line():
         (HOST + "[serve]\ntls_key = 'k.pem'\n", "together"),
         (HOST + "[detector]\nwindow = 99\n", "patch_length"),
         (HOST + "[detector]\npreset = 'slow'\n", "'slow'"),
-        (HOST + "[stream]\nbaseline = 'pca'\n", "mahalanobis"),
+        (HOST + "[stream]\nbaseline = 'pca'\n", "linear"),
         (HOST + "[stream]\nhindsight = 1\n", "true or false"),
         (HOST + "[state]\ndetails = 0\n", "above 0"),
     ],

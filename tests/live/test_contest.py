@@ -8,8 +8,8 @@ import numpy as np
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.contest import Contestant, contest
-from imdiffusion.live.planting import APART, FIRST, KINDS, LENGTHS, plant
 from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.planting import APART, FIRST, KINDS, LENGTHS, plant
 
 START = np.datetime64("2026-01-01T00:00", "ns")
 

@@ -83,7 +83,7 @@ def test_many_entities_share_one_model_and_others_have_none(tmp_path, detectors)
         )
         assert one.model == two.model == version(detectors[0])
         assert one._speaker.entity is two._speaker.entity
-        assert other.detector == "mahalanobis"
+        assert other.detector == "linear"
         assert list(voices.to_fit()) == ["db"]
         arrived = [row for row in one.push(rows) if row.moment == "arrival"]
         assert [row.state for row in arrived] == ["warming"] * 19 + ["ready"] * 11
@@ -104,7 +104,7 @@ def test_a_torn_folder_is_refused_and_the_last_good_one_serves(tmp_path, detecto
         assert voices.scorer_for(rows).model == version(detectors[0])
         assert "is refused" in caplog.text
         assert voices._reader.counters()["models_refused", "web"] == 1
-        assert voices.scorer_for(replace(rows, entity="web-2")).detector == "mahalanobis"
+        assert voices.scorer_for(replace(rows, entity="web-2")).detector == "linear"
         assert voices._reader.counters()["models_refused", "web-2"] == 1
     shutil.rmtree(folder)
     detectors[1].save(folder)
@@ -146,7 +146,7 @@ def test_which_entity_of_a_folder_is_meant(tmp_path, detectors):
     with speaking(tmp_path, named(tmp_path / "many")) as voices:
         found = [voices.scorer_for(replace(rows, entity=f"web-{n}")).model for n in (1, 2, 3)]
         assert len({*found}) == 3
-        assert voices.voices["web-3"].detector == "mahalanobis"
+        assert voices.voices["web-3"].detector == "linear"
     with speaking(tmp_path, named(tmp_path / "many", 'of = "web-2"')) as voices:
         assert voices.scorer_for(replace(rows, entity="web-3")).model == found[1]
 

@@ -87,7 +87,7 @@ def test_a_model_of_other_channels_does_not_speak(state):
     names = ("w", "x", "y", "z")
     other = Voices(voices.store, voices.places, voices.configuration)
     voice = other.scorer_for(replace(rows, channels=names, entity="db"))
-    assert voice.detector == "mahalanobis"
+    assert voice.detector == "linear"
     voices.store.add_model("db", digest, detector="fast", path="models/one", now=1)
     voices.store.enthrone("db", digest, reason="by hand", now=2)
     assert other.follow(Engine()) == []

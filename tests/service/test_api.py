@@ -189,7 +189,10 @@ def test_health_metrics_and_readiness(tmp_path):
         one.store.write(rows(["db"], 60, 63), now=START)
         assert api.get("/readyz").json["why"] == "the last score is older than two intervals"
         now = time.time_ns()
-        one.store.write(Checkpoint(standing={"db": Standing(10 * MINUTE, now, "ready")}), now=now)
+        standing = Standing(10 * MINUTE, now, "ready", "sees 4 of 12 planted faults here")
+        one.store.write(Checkpoint(standing={"db": standing}), now=now)
+        (db, web) = api.get("/api/entities").json["entities"]
+        assert (db["note"], web["note"]) == ("sees 4 of 12 planted faults here", "")
         ready = api.get("/readyz")
         assert (ready.status, ready.json) == (
             200, {"ready": True, "why": "", "entities": 2, "fresh": 1},

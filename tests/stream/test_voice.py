@@ -98,3 +98,28 @@ def test_in_the_engine_what_was_passed_over_is_counted(tmp_path):
         times = [(one.timestamp - START) // MINUTE for one in reader.scores("web", 0, 2**62)]
         assert times == list(range(times[-1] + 1))
         assert times[-1] >= 117
+
+
+def test_it_says_beside_the_entity_how_many_planted_faults_it_sees(tmp_path):
+    values = series(120)
+    with (tmp_path / "rows").open("w") as file:
+        file.writelines(line("web", row, values[row].tolist()) for row in range(120))
+    voice, clock = ordered(), Hands()
+    assert voice.note == ""
+    with Store(tmp_path / "live.db") as store, Reader(tmp_path / "live.db") as reader:
+        engine = Engine(
+            store,
+            sources={"files": LineSource(tmp_path / "rows", lines=20)},
+            sinks={},
+            scorer_for=lambda _: voice,
+            clock=clock,
+        )
+        engine.open()
+        for _ in range(20):
+            clock.move(1)
+            engine.turn()
+        engine.close()
+        (entity,) = reader.entities()
+    assert entity.note == voice.note
+    assert entity.note.startswith("sees ")
+    assert entity.note.endswith(" of 12 planted faults here")

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.planting import Planted, plant
 from imdiffusion.stream.judged import Scorer
+from imdiffusion.stream.planting import Planted, plant
 
 FAULTS = 24  # that are planted, in as many copies of the rows as it takes
 COPIES = (2, 12)  # at least and at most

@@ -12,7 +12,7 @@ from typing import Any
 
 from imdiffusion.errors import ConfigError
 from imdiffusion.registry import nearest
-from imdiffusion.stream.cold import ROW_BASELINES
+from imdiffusion.stream.cold import COLD_BASELINES
 from imdiffusion.stream.engine_options import OVERLOADS, EngineOptions
 from imdiffusion.stream.open_event import EventRules
 from imdiffusion.stream.retention import Retention
@@ -90,7 +90,7 @@ class StreamSection:
     interval: float = _key(0.0, "seconds between rows; 0 = found from the first rows", least=0)
     lateness: int = _key(2, "rows that a row may come late by", least=0)
     fill: int = _key(30, "longest gap, in rows, that is filled with unobserved rows", least=0)
-    baseline: str = _key("mahalanobis", "what speaks before a model does", choices=ROW_BASELINES)
+    baseline: str = _key("linear", "what speaks before a model does", choices=COLD_BASELINES)
     hindsight: bool = _key(False, "judge every row again once the rows after it are there")
     every: float = _key(1.0, "seconds between checkpoints", above=0)
     stale_after: float = _key(2.0, "intervals of silence until an entity is stale", above=0)

@@ -128,12 +128,17 @@ class Voices:
     def _cold(self, feed: Feed) -> Voice:
         baseline = self.configuration.stream.baseline
         settings = self.configuration.settings
-        facts = (baseline, settings.alarm_rate, settings.alarms_per_day)
+        facts = [baseline, settings.alarm_rate, settings.alarms_per_day]
+        if self.configuration.stream.hindsight:
+            facts.append("hindsight")
         model = hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:16]
 
         def make(period: int) -> EndingScorer:
             rate = cold_rate(self.configuration, period)
-            return ColdScorer(feed.channels, period=period, baseline=baseline, alarm_rate=rate)
+            return ColdScorer(
+                feed.channels, period=period, baseline=baseline, alarm_rate=rate,
+                hindsight=self.configuration.stream.hindsight, entity=feed.entity,
+            )  # fmt: skip
 
         return Voice(feed, baseline, model, make)
 

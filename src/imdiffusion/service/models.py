@@ -68,7 +68,7 @@ class Taken(BaseModel):
 
 
 class EntityOut(BaseModel):
-    """An entity as it stands."""
+    """An entity as it stands; note: of a baseline that speaks, how many planted faults it sees."""
 
     name: str
     state: StateSaid
@@ -80,6 +80,7 @@ class EntityOut(BaseModel):
     lag_seconds: Cell
     heard: str
     open_events: int
+    note: str
 
 
 class Entities(BaseModel):

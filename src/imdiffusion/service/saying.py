@@ -64,7 +64,7 @@ def entity_out(one: EntityNow, now: int) -> EntityOut:
         score=cell(one.score), detector=one.detector, model=one.model,
         interval_seconds=None if one.interval is None else one.interval / SECOND,
         lag_seconds=None if lag is None else lag / SECOND,
-        heard=instant(one.heard), open_events=one.open_events,
+        heard=instant(one.heard), open_events=one.open_events, note=one.note,
     )  # fmt: skip
 
 

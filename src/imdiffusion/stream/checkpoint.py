@@ -31,12 +31,14 @@ class Told:
 class Standing:
     """How an entity stands: interval between its rows in ns (None = unknown), when it was heard.
 
-    heard: ns, UTC, when its last row came. state: of `records.STATES`.
+    heard: ns, UTC, when its last row came. state: of `records.STATES`. note: what is to be known of
+    who speaks.
     """
 
     interval: int | None
     heard: int
     state: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,96 +1,59 @@
 """A scorer for an entity that no network has been fitted on yet: a baseline that learns as it goes.
 
 It learns from the last rows it has seen, again whenever there are half as many more, and speaks
-once it has ten minutes of them. Outliers among those rows do no harm while they are few: channels
-are centred on their median, in units of their median deviation, and cut before anything is
-learned. The threshold is label-free and honest about how little has been seen: each half of the
-rows is scored by what was learned from the other, and the logarithms of those scores are taken
-for normal, with their median and median deviation.
+once it has ten minutes of them. What it learns, and how a score comes of it, is a `Lesson`: of the
+preset `linear`, or of a baseline that looks at one row alone. Which score stands for 1 is found
+without labels, on rows that were scored by what others had taught.
+
+Whether what was learned would see a fault at all is measured when it is asked for (`sight`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import baselines, registry
+from imdiffusion import registry
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError, ModelError
+from imdiffusion.stream import linear_lesson, row_lesson
 from imdiffusion.stream.held import moved, places_of
 from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.lesson import Floats, Lesson
+from imdiffusion.stream.linear_lesson import LINEAR, LinearLesson
 from imdiffusion.stream.matching import checked_times
 from imdiffusion.stream.packing import Arrays, pack, unpack
-from imdiffusion.stream.robust import Floats, Rows, centre_and_scale, threshold_of
+from imdiffusion.stream.row_lesson import ROW_BASELINES, SMOOTH, RowLesson
+from imdiffusion.stream.sight import Sight, sight_of
 from imdiffusion.stream.trust import DEGRADED, READY, WARMING, degraded
 
+__all__ = ["COLD_BASELINES", "SMOOTH", "ColdScorer"]
+
+log = logging.getLogger(__name__)
+
 KIND = "cold scorer"
-# Baselines that look at one row alone, give each channel its part, and see a channel that moves by
-# itself: to principal components that is no error.
-ROW_BASELINES = ("mahalanobis", "zscore")
-SMOOTH = 5  # rows whose scores are joined: the row's own and those before it
+COLD_BASELINES = (LINEAR, *ROW_BASELINES)
 SECONDS = 600.0  # of rows before it speaks
-LEAST_ROWS = 10  # however long the period is
 MOST_ROWS = 1_000  # it learns from the last so many
 GROWTH = 1.5  # it learns again when it has seen so many times the rows
-CUT = 5.0  # deviations beyond which a row teaches no more
-FARTHEST = 1e4  # deviations; the square of more would say nothing more
-LEARNT = "learnt."
-BAND = 2.576  # deviations between which 99 % of a normal law lie
-
-
-@dataclass(frozen=True, slots=True)
-class _Lesson:
-    """What rows taught: centre and scale (K,), NaN for a channel that none of them had."""
-
-    centre: Floats
-    scale: Floats
-    baseline: baselines.Baseline
-
-    @classmethod
-    def of(cls, rows: Rows, name: str) -> _Lesson:
-        """Learn from rows (n, K), NaN = not observed."""
-        centre, scale = centre_and_scale(rows)
-        z = np.clip((rows - centre) / scale, -CUT, CUT)
-        return cls(centre, scale, baselines.make(name).fit(z))
-
-    def scores(self, before: Rows, rows: Rows) -> tuple[Floats, Floats]:
-        """Scores (n,) and each channel's part (n, K) of rows (n, K), NaN where nothing is.
-
-        before (m, K): the rows before them. A score is the mean of log(1 + the baseline's) over
-        the last SMOOTH rows.
-        """
-        joint = np.concatenate([before[max(0, len(before) - SMOOTH + 1) :], rows]).astype(
-            np.float64
-        )
-        z = np.clip((joint - self.centre) / self.scale, -FARTHEST, FARTHEST)
-        parts = _trailing(self.baseline.channel_scores(z))  # type: ignore[attr-defined]
-        score = _trailing(np.log1p(self.baseline.decision_function(z))[:, None])[:, 0]
-        new = len(joint) - len(rows)
-        return score[new:], parts[new:]
-
-
-def _trailing(values: Floats) -> Floats:
-    """The mean of the last SMOOTH values of each column of (n, K); NaN is left out and stays."""
-    known = ~np.isnan(values)
-    total, count = np.zeros(values.shape), np.zeros(values.shape)
-    for back in range(min(SMOOTH, len(values))):
-        stop = len(values) - back
-        total[back:] += np.where(known, values, 0.0)[:stop]
-        count[back:] += known[:stop]
-    return np.where(known, total / np.maximum(count, 1), np.nan)
+STAGGER = 0.3  # share of the rows till then that the name of an entity may take off
+LONG_AGO = -(2**63)
 
 
 class ColdScorer:
     """Keeps `stream.judged.Scorer` without anything fitted beforehand.
 
-    channels: the entity's. period: nanoseconds between rows. baseline: of ROW_BASELINES.
-    alarm_rate: the share of normal rows above 1 that is aimed at. It never judges in hindsight.
-    Memory: MOST_ROWS rows. Raises ConfigError.
+    channels: the entity's. period: nanoseconds between rows. baseline: of COLD_BASELINES.
+    alarm_rate: the share of normal rows above 1 that is aimed at. hindsight: judge every row a
+    second time, once the rows after it are there; only `linear` does. entity: a name, by which
+    several do not all learn again at the same row. Memory: MOST_ROWS rows. Raises ConfigError.
     """
 
     def __init__(
@@ -98,43 +61,68 @@ class ColdScorer:
         channels: Sequence[str],
         *,
         period: int,
-        baseline: str = "mahalanobis",
+        baseline: str = LINEAR,
         alarm_rate: float = 0.001,
+        hindsight: bool = False,
+        entity: str = "",
     ) -> None:
-        if baseline not in ROW_BASELINES:
+        if baseline not in COLD_BASELINES:
             raise ConfigError(
                 f"baseline {baseline!r} cannot score rows as they come",
-                remedy=registry.nearest(baseline, ROW_BASELINES),
+                remedy=registry.nearest(baseline, COLD_BASELINES),
             )
         if period <= 0 or not 0 < alarm_rate < 1:
             raise ConfigError(
                 f"period = {period} ns with alarm_rate = {alarm_rate}",
                 remedy="The period must be positive, the rate between 0 and 1.",
             )
-        self.period, self.alarm_rate = period, alarm_rate
+        self.period, self.alarm_rate, self.entity = period, alarm_rate, entity
         self.detector = baseline
+        self.hindsight = hindsight and baseline == LINEAR
         self._name(channels)
-        self.needed = max(LEAST_ROWS, math.ceil(SECONDS * 1e9 / period))
+        kind = linear_lesson if baseline == LINEAR else row_lesson
+        self.needed: int = max(kind.LEAST_ROWS, math.ceil(SECONDS * 1e9 / period))
+        self._early = STAGGER * zlib.crc32(entity.encode()) / 2**32
         self._begin()
 
     def _name(self, channels: Sequence[str]) -> None:
         self.channels = tuple(channels)
-        words = (KIND, self.detector, self.period, self.alarm_rate, *self.channels)
+        words = [KIND, self.detector, self.period, self.alarm_rate, *self.channels]
+        if self.hindsight:
+            words.append("hindsight")
         self.model = hashlib.sha256("\x1f".join(map(str, words)).encode()).hexdigest()[:16]
 
     def _begin(self) -> None:
         width = len(self.channels)
-        self._rows: Rows = np.empty((0, width), np.float32)  # the last of them, NaN = not observed
+        # The last of them, NaN = not observed, each channel less the first value it ever had: a
+        # count of billions moves by a few, which single precision would lose.
+        self._rows: NDArray[np.floating] = np.empty((0, width), np.float32)
+        self._base = np.full(width, np.nan)
+        self._times = np.empty(0, np.int64)
         self._count = self._taught = 0  # rows seen; rows seen when it learned last
+        self._since = 0  # rows that follow each other, up to the last
         self._asked: int | None = None  # rows seen when it is to learn of new channels
         self._last: int | None = None
-        self._lesson: _Lesson | None = None
-        self._threshold = math.nan
+        self._looked = LONG_AGO  # ns, up to which rows were judged in hindsight
+        self._lesson: Lesson | None = None
+        self._sight: Sight | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
-        return sum(array.nbytes for array in self._arrays().values())
+        return sum(array.nbytes for array in self._dumped()[1].values())
+
+    @property
+    def sight(self) -> Sight | None:
+        """How many planted faults it sees in the rows it holds; None while it is warming.
+
+        Measured when it is first asked for after a lesson; it is logged where it is few.
+        """
+        if self._sight is None and self._lesson is not None:
+            self._sight = sight_of(self._lesson.scores, self._held())
+            say = log.warning if self._sight.blind else log.debug
+            say("%s: %s %s", self.entity or "an entity", self.detector, self._sight)
+        return self._sight
 
     # -- rows
 
@@ -156,15 +144,18 @@ class ColdScorer:
         return judged
 
     def finish(self) -> list[Judged]:
-        """The stream has ended or starts afresh: nothing is left to say, what was learned stays."""
-        self._last = None
-        return []
+        """The stream has ended or starts afresh: what is left to say. What was learned stays."""
+        said = [] if self._lesson is None else self._not_yet_said(self._lesson.finish())
+        self._last, self._since, self._looked = None, 0, LONG_AGO
+        return said
 
     def rechannel(self, channels: Sequence[str]) -> None:
         """Go on under other channels. One that is new counts once so many rows more have come as it
         takes to speak at all; what the others have taught stands.
         """
-        self._rows = moved(self._rows, places_of(channels, self.channels)).astype(np.float32)
+        places = places_of(channels, self.channels)
+        self._rows = moved(self._rows, places).astype(np.float32)
+        self._base = moved(self._base[None], places)[0]
         self._name(channels)
         self._asked = self._count + self.needed
         if self._lesson is not None:
@@ -176,72 +167,108 @@ class ColdScorer:
         """How many rows there are when it learns again."""
         if not self._taught:
             return self.needed
-        usual = min(math.ceil(GROWTH * self._taught), self._taught + MOST_ROWS // 2)
+        more = min((GROWTH - 1) * self._taught, MOST_ROWS // 2) * (1.0 - self._early)
+        usual = self._taught + max(1, math.ceil(more))
         return usual if self._asked is None else min(usual, self._asked)
 
     def _judge(self, times: NDArray[np.int64], seen: Floats) -> list[Judged]:
         """Rows that are all judged by one lesson, after which the next may be due."""
-        known = np.ones(len(self.channels), np.bool_)
-        rows = seen.astype(np.float32)  # as they are held, so that no score hangs on the pushes
-        if self._lesson is None:
-            score, parts = np.full(len(seen), np.nan), np.full(seen.shape, np.nan)
-            expected = lower = upper = np.full(len(self.channels), np.nan)
-        else:
-            score, parts = self._lesson.scores(self._rows, rows)
-            expected, spread = self._lesson.centre, BAND * self._lesson.scale
-            lower, upper = expected - spread, expected + spread
-            known = ~np.isnan(expected)
+        lesson = self._lesson
+        known = np.ones(len(self.channels), np.bool_) if lesson is None else lesson.known
         low = degraded(~np.isnan(self._rows), ~np.isnan(seen), known=known, window=self.needed)
-        ready = [DEGRADED if poor else READY for poor in low.tolist()]
-        states = [WARMING] * len(seen) if self._lesson is None else ready
-        self._rows = np.concatenate([self._rows, rows])[-MOST_ROWS:].copy()
+        self._hold(times, seen)
+        if lesson is None:
+            judged = [_unsaid(time, row) for time, row in zip(times.tolist(), seen, strict=True)]
+        else:
+            states = [DEGRADED if poor else READY for poor in low.tolist()]
+            rows = self._frame(times, seen)
+            judged = self._not_yet_said(lesson.judge(self._values(), rows, states))
         self._count += len(seen)
+        self._since += len(seen)
         self._last = int(times[-1])
-        judged = [
-            Judged(
-                timestamp=int(times[row]),
-                moment="arrival",
-                score=float(score[row] / self._threshold),
-                parts=parts[row],
-                seen=seen[row],
-                expected=expected,
-                lower=lower,
-                upper=upper,
-                state=states[row],
-            )
-            for row in range(len(seen))
-        ]
         if self._count == self._due:
             self._learn()
         return judged
 
+    def _not_yet_said(self, judged: Iterable[Judged]) -> list[Judged]:
+        """Without what another lesson has said in hindsight before."""
+        said = []
+        for one in judged:
+            if one.moment == "hindsight":
+                if one.timestamp <= self._looked:
+                    continue
+                self._looked = one.timestamp
+            said.append(one)
+        return said
+
+    def _hold(self, times: NDArray[np.int64], seen: Floats) -> None:
+        first = np.isnan(self._base) & ~np.isnan(seen).all(axis=0)
+        for channel in np.flatnonzero(first):
+            self._base[channel] = seen[~np.isnan(seen[:, channel]), channel][0]
+        rows = (seen - self._base).astype(np.float32)
+        self._rows = np.concatenate([self._rows, rows])[-MOST_ROWS:].copy()
+        self._times = np.concatenate([self._times, times])[-MOST_ROWS:].copy()
+
+    def _values(self) -> Floats:
+        """The rows that are held, in the caller's units."""
+        return np.asarray(self._rows + self._base, np.float64)
+
+    def _frame(self, times: NDArray[np.int64], values: Floats) -> Frame:
+        stamps = times.view("datetime64[ns]")
+        return Frame(values, ~np.isnan(values), stamps, self.channels, self.entity or None)
+
+    def _held(self) -> Frame:
+        """The rows that are held. Where they begin again at an earlier time, as if they had not."""
+        times = self._times
+        if (np.diff(times) <= 0).any():
+            times = times[-1] - self.period * np.arange(len(times))[::-1]
+        return self._frame(times, self._values())
+
     def _learn(self) -> None:
-        """Learn from the rows that are held, unless nothing in them was ever observed."""
+        """Learn from the rows that are held, unless hardly anything in them was observed."""
         self._taught = self._count
         if self._asked is not None and self._count >= self._asked:
             self._asked = None
-        rows = self._rows[~np.isnan(self._rows).all(axis=1)].astype(np.float64)
-        if len(rows) < LEAST_ROWS:
-            return  # still warming: the rows so far were empty
-        half = len(rows) // 2
-        parts = (rows[:half], rows[half:]), (rows[half:], rows[:half])
-        apart = [_Lesson.of(one, self.detector).scores(other[:0], other)[0] for one, other in parts]
-        self._threshold = threshold_of(np.concatenate(apart), self.alarm_rate)
-        self._lesson = _Lesson.of(rows, self.detector)
+        held = self._held()
+        lesson: Lesson | None
+        if self.detector == LINEAR:
+            lesson = LinearLesson.of(held, self.alarm_rate, hindsight=self.hindsight)
+        else:
+            lesson = RowLesson.of(held, self.detector, self.alarm_rate)
+        if lesson is None:
+            return  # still warming, or what was learned before stands
+        if self._lesson is None and self._last is not None:
+            self._looked = max(self._looked, self._last)  # rows before it stay unjudged
+        if since := min(self._since, len(held)):
+            lesson.read(held.slice(len(held) - since))
+        self._lesson, self._sight = lesson, None
 
     # -- over a restart
 
     def dump(self) -> bytes:
         """The state between two rows, without pickle."""
-        facts = {
+        facts, arrays = self._dumped()
+        return pack(KIND, facts, arrays)
+
+    def _dumped(self) -> tuple[dict[str, Any], Arrays]:
+        sight = self._sight
+        facts: dict[str, Any] = {
             "model": self.model,
             "count": self._count,
             "taught": self._taught,
+            "since": self._since,
             "asked": self._asked,
             "last": self._last,
-            "threshold": None if self._lesson is None else self._threshold,
+            "looked": self._looked,
+            "sight": None if sight is None else [sight.seen, sight.planted],
+            "threshold": None,
         }
-        return pack(KIND, facts, self._arrays())
+        arrays: Arrays = {"rows": self._rows, "base": self._base, "times": self._times}
+        if self._lesson is not None:
+            told, own = self._lesson.dump()
+            facts |= told
+            arrays |= own
+        return facts, arrays
 
     def restore(self, state: bytes) -> None:
         """Go on as the scorer that was dumped would; ModelError if it was set up otherwise."""
@@ -255,20 +282,34 @@ class ColdScorer:
         self._count, self._taught, self._last = (facts[n] for n in ("count", "taught", "last"))
         self._asked = facts.get("asked")  # states from before it have none
         self._rows = arrays["rows"]
-        if facts["threshold"] is not None:
-            baseline = baselines.make(self.detector)
-            for name, array in arrays.items():
-                if name.startswith(LEARNT):
-                    learnt = array if array.ndim else array.item()
-                    setattr(baseline, name.removeprefix(LEARNT), learnt)
-            self._lesson = _Lesson(arrays["centre"], arrays["scale"], baseline)
-            self._threshold = facts["threshold"]
+        # Nor have they what follows.
+        self._base = arrays.get("base", np.zeros(len(self.channels)))
+        ago = self.period * np.arange(len(self._rows))[::-1]
+        self._times = arrays.get("times", (self._last or 0) - ago)
+        self._since = facts.get("since", len(self._rows))
+        self._looked = facts.get("looked", LONG_AGO)
+        sight = facts.get("sight")
+        self._sight = None if sight is None else Sight(*sight)
+        self._restore_lesson(facts, arrays)
 
-    def _arrays(self) -> Arrays:
-        arrays: Arrays = {"rows": self._rows}
-        if self._lesson is not None:
-            arrays |= {"centre": self._lesson.centre, "scale": self._lesson.scale}
-            for name, value in vars(self._lesson.baseline).items():
-                if name.endswith("_"):  # what was learned, in every baseline
-                    arrays[LEARNT + name] = np.asarray(value)
-        return arrays
+    def _restore_lesson(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
+        if "entity" in facts:
+            try:
+                self._lesson = LinearLesson.restored(facts, arrays, hindsight=self.hindsight)
+            except (KeyError, ValueError, TypeError) as error:
+                log.warning("%s learns anew: its state is of another version (%s)",
+                            self.entity or "an entity", error)  # fmt: skip
+                taught = self._taught
+                self._learn()
+                self._taught = taught
+        elif facts["threshold"] is not None:
+            self._lesson = RowLesson.restored(self.detector, facts, arrays)
+
+
+def _unsaid(time: int, seen: Floats) -> Judged:
+    """A row of which nothing can be said yet."""
+    nothing = np.full(len(seen), np.nan)
+    return Judged(
+        timestamp=time, moment="arrival", score=math.nan, parts=nothing, seen=seen,
+        expected=nothing, lower=nothing, upper=nothing, state=WARMING,
+    )  # fmt: skip

@@ -99,8 +99,8 @@ class Inserts:
         for name, one in standing.items():
             self._run(
                 "UPDATE entities SET interval = coalesce(?, interval), heard = max(heard, ?), "
-                "state = ? WHERE id = ?",
-                (one.interval, one.heard, one.state, self._entity(name, now)),
+                "state = ?, note = ? WHERE id = ?",
+                (one.interval, one.heard, one.state, one.note, self._entity(name, now)),
             )
 
     def count(self, counts: Mapping[tuple[str, str], int]) -> None:

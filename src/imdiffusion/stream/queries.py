@@ -53,7 +53,7 @@ class Reader(Closing):
         rows = self._rows(
             "SELECT name, state, timestamp, score, coalesce(detector, ''), coalesce(model, ''), "
             "interval, heard, (SELECT count(*) FROM events WHERE entity = name "
-            "AND status = 'ongoing') FROM entities LEFT JOIN voices ON voices.id = voice "
+            "AND status = 'ongoing'), note FROM entities LEFT JOIN voices ON voices.id = voice "
             "WHERE name > ? AND (? = '' OR instr(lower(name), ?) > 0) AND (? = '' OR state = ?) "
             "ORDER BY name LIMIT ?",
             (after, text, text.lower(), state, state, limit),

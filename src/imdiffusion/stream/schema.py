@@ -100,7 +100,12 @@ CREATE TABLE kept (
 CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
 """
 
-STEPS = (_FIRST, _SECOND, _THIRD)
+# What is to be known of who speaks: how many planted faults a baseline sees.
+_FOURTH = """
+ALTER TABLE entities ADD COLUMN note TEXT NOT NULL DEFAULT '';
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 NEWEST = len(STEPS)
 
 

@@ -18,6 +18,7 @@ class EntityNow:
     """An entity as it stands: its newest score on arrival, when it was heard, events open.
 
     timestamp, interval, heard in ns; timestamp None = no score yet, interval None = unknown.
+    note: how many planted faults it sees, where a baseline speaks.
     """
 
     name: str
@@ -29,6 +30,7 @@ class EntityNow:
     interval: int | None
     heard: int
     open_events: int
+    note: str = ""
 
     def lag(self, now: int) -> int | None:
         """Nanoseconds from its newest scored row to now."""

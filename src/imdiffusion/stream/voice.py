@@ -52,6 +52,13 @@ class Voice:
         """What was passed over or put in, by reason; see `stream/buffer.py`."""
         return self.feed.counts
 
+    @property
+    def note(self) -> str:
+        """How many planted faults a baseline sees, in words; empty = not known, or no baseline."""
+        speaker = self._speaker
+        sight = speaker.sight if isinstance(speaker, ColdScorer) else None
+        return "" if sight is None else str(sight)
+
     def push(self, frame: Frame) -> list[Judged]:
         """Take the next rows, in whatever order they come: what can be said now."""
         if self._behind:

@@ -119,7 +119,8 @@ class Watched:
 
     def standing(self) -> Standing:
         """How it stands, for the store."""
-        return Standing(self.tracker.interval, self.heard_wall, self.state)
+        note = self.scorer.note if isinstance(self.scorer, Voice) else ""
+        return Standing(self.tracker.interval, self.heard_wall, self.state, note)
 
     # -- over a restart
 

@@ -101,7 +101,7 @@ class Lanes {
   paint(row, index, events) {
     const one = entityOf(row.lane);
     row.dot.className = `dot ${one.state}`;
-    row.dot.title = one.detector ? `${one.state}, ${one.detector}` : one.state;
+    row.dot.title = [one.state, one.detector, one.note].filter(Boolean).join(", ");
     row.score.textContent = number(one.score);
     row.score.className = one.score > 1 ? "score alarm" : "score";
     row.setAttribute("aria-selected", String(row.lane === state.entity));

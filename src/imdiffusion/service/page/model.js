@@ -14,7 +14,7 @@ const nowSeconds = () => Date.now() / 1000;
 function entityOf(name) {
   let found = entities.get(name);
   if (!found) {
-    found = { name, state: "warming", score: null, time: null, detector: "", open_events: 0, first: 0, scores: [] };
+    found = { name, state: "warming", score: null, time: null, detector: "", note: "", open_events: 0, first: 0, scores: [] };
     entities.set(name, found);
   }
   return found;

@@ -42,7 +42,7 @@ def plant(rows: Floats, *, generator: np.random.Generator) -> tuple[Floats, list
     """A copy of rows (n, K) with faults, and where they are. NaN = not observed, and stays so."""
     changed = rows.copy()
     faults: list[Planted] = []
-    spread = _spread(rows)
+    spread = spread_of(rows)
     moving = np.flatnonzero(spread > 0)
     if not moving.size:
         return changed, faults
@@ -54,7 +54,7 @@ def plant(rows: Floats, *, generator: np.random.Generator) -> tuple[Floats, list
         if stop > len(rows):
             return changed, faults
         for channel in _channels(moving, generator):
-            changed[at:stop, channel] = _broken(
+            changed[at:stop, channel] = broken(
                 kind, rows[:, channel], at, stop, float(spread[channel]), generator
             )
         faults.append(Planted(kind, at, stop))
@@ -69,7 +69,7 @@ def _channels(moving: NDArray[np.int64], generator: np.random.Generator) -> list
     return chosen
 
 
-def _broken(
+def broken(
     kind: Kind, values: Floats, at: int, stop: int, spread: float, generator: np.random.Generator
 ) -> Floats:
     """The values of one channel in rows [at, stop) under a fault."""
@@ -83,7 +83,7 @@ def _broken(
     return own + (size if generator.random() < 0.5 else -size)
 
 
-def _spread(rows: Floats) -> Floats:
+def spread_of(rows: Floats) -> Floats:
     """Deviation of each channel: of the median deviation, or of all values where that is 0."""
     spread = np.zeros(rows.shape[1])
     for k in range(rows.shape[1]):

@@ -1,0 +1,249 @@
+"""A lesson of the closed-form views: the preset `linear`, fitted on the rows of one entity.
+
+Each third of the rows is scored by a fit on the other two, and those scores say which one stands
+for 1: what few rows have taught is sure of itself on the very rows that taught it, and on no
+others. Views are scanned over fewer rows while there are few. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import presets, registry
+from imdiffusion.data.frame import Frame
+from imdiffusion.entity import Entity
+from imdiffusion.errors import DataError, DataWarning
+from imdiffusion.fitting import fit_entity
+from imdiffusion.settings import Settings
+from imdiffusion.stream.judged import Judged
+from imdiffusion.stream.lesson import Bools, Floats
+from imdiffusion.stream.packing import Arrays
+from imdiffusion.stream.scorer import EntityScorer
+
+log = logging.getLogger(__name__)
+
+LINEAR = "linear"
+LEAST_ROWS = 30  # of which two thirds can be fitted on, and the rest scored
+FOLDS = 3
+ROWS_A_SCAN = 20  # rows for each row that the widest window of the scan has, at least
+MOST_NUMBERS = 120  # in the rows that a forecast reads, so that a fit takes a moment
+CONTEXT = 128  # rows it reads before those it judges: more than lags and scan reach
+FEW = 100  # scores of which the largest are too few to be looked at alone
+UPPER = 0.25  # share of the scores that a tail is fitted to, at most
+FURTHER = 25.0  # the tail begins where so many times the promised share of rows lie beyond
+LEAST_UPPER = 0.05
+FAULTY = 0.05  # share of a channel's values that may be faults
+DWARFS = 5.0  # times as far from the median as all others: what a fault is then
+KEPT = "entity."
+SCORER = "scorer"
+KIND = "linear lesson"
+
+
+def settings_for(rows: int, channels: int) -> Settings:
+    """The preset, scanned no wider than so many rows can bear, and cheap to fit again and again."""
+    settings = presets.resolve(LINEAR, {})
+    widest = max(1, rows // ROWS_A_SCAN)
+    scan = min(settings.scan, 1 << (widest.bit_length() - 1))
+    lags = max(1, min(settings.lags, MOST_NUMBERS // channels))
+    return replace(settings, scan=scan, lags=lags)
+
+
+@dataclass(slots=True)
+class LinearLesson:
+    """What rows taught. margin: by moment, the score that stands for 1."""
+
+    entity: Entity
+    margin: dict[str, float]
+    scorer: EntityScorer
+
+    @classmethod
+    def of(cls, frame: Frame, rate: float, *, hindsight: bool) -> Self | None:
+        """Learn from rows, so that `rate` of normal rows are above 1; None = too few."""
+        frame = without_faults(frame)
+        if int(frame.observed.any(axis=1).sum()) < LEAST_ROWS:
+            return None
+        try:
+            apart = _apart(frame, rate, hindsight=hindsight)
+            entity = _fitted(frame, settings_for(len(frame), frame.width), rate)
+        except DataError as error:  # so many rows, and hardly a value in them
+            log.info("nothing can be learned of %s yet: %s", frame.entity or "an entity", error)
+            return None
+        margin = {moment: limit(scores, rate) for moment, scores in apart.items()}
+        return cls(entity, margin, _scorer(entity, hindsight=hindsight))
+
+    # -- the face of a lesson
+
+    @property
+    def known(self) -> Bools:
+        """Channels that some row had."""
+        return self.entity.scaler.known
+
+    def judge(self, held: Floats, frame: Frame, states: Sequence[str]) -> list[Judged]:
+        """Each row at its arrival, then earlier ones in hindsight."""
+        said = self.scorer.push(frame)
+        rows = iter(zip(states, frame.values, frame.observed, strict=True))
+        arrived: list[Judged] = []
+        later: list[Judged] = []
+        for one in said:
+            if one.moment != "arrival":
+                later.append(self._in_units(one))
+                continue
+            state, values, observed = next(rows)
+            seen = np.where(observed, values, np.nan)
+            arrived.append(replace(self._in_units(one, seen), state=state))
+        return arrived + later
+
+    def _in_units(self, one: Judged, seen: NDArray[np.floating] | None = None) -> Judged:
+        """What the model says, with its score in units of the margin; seen (K,): as it came.
+
+        Counters are judged by their rates. At arrival they are shown as they came, and expected as
+        far above the row before as their rate was expected to be.
+        """
+        score = one.score / self.margin[one.moment]
+        counters = self.entity.counters
+        if seen is None or not counters.channels:
+            return replace(one, score=score)
+        counts = np.isin(self.entity.channels, counters.channels)
+        second = 1.0 if counters.period_ns is None else counters.period_ns / 1e9
+        expected, lower, upper = (
+            np.where(counts, seen + (part - one.seen) * second, part)
+            for part in (one.expected, one.lower, one.upper)
+        )
+        return replace(one, score=score, seen=seen, expected=expected, lower=lower, upper=upper)
+
+    def read(self, frame: Frame) -> None:
+        """Go on from these rows."""
+        self.scorer.push(frame.slice(max(0, len(frame) - CONTEXT)))
+
+    def finish(self) -> list[Judged]:
+        """What is left to say in hindsight."""
+        return [self._in_units(one) for one in self.scorer.finish()]
+
+    def scores(self, frame: Frame) -> Floats:
+        """Scores at arrival of rows of their own."""
+        return _scores(self.entity, frame, hindsight=False)["arrival"] / self.margin["arrival"]
+
+    # -- over a restart
+
+    def dump(self) -> tuple[dict[str, Any], Arrays]:
+        """The model, and where its scorer stands."""
+        facts: dict[str, Any] = {}
+        arrays: Arrays = {SCORER: np.frombuffer(self.scorer.dump(), np.uint8)}
+        for name, value in self.entity.to_dict().items():
+            if isinstance(value, np.ndarray):
+                arrays[KEPT + name] = value
+            else:
+                facts[name] = value
+        scan = self.entity.settings.scan
+        return {"entity": facts, "margin": self.margin, "scan": scan}, arrays
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, Any], arrays: Arrays, *, hindsight: bool) -> Self:
+        """What `dump` gave. Raises KeyError, ValueError or TypeError for that of another version,
+        ModelError where it is of a scorer that looks back and this one does not.
+        """
+        own = {n.removeprefix(KEPT): a for n, a in arrays.items() if n.startswith(KEPT)}
+        settings = replace(presets.resolve(LINEAR, {}), scan=facts["scan"])
+        told = {**facts["entity"], **own}
+        entity = Entity.restore(told, None, settings, seed=0, device=None)
+        scorer = _scorer(entity, hindsight=hindsight)
+        scorer.restore(arrays[SCORER].tobytes())
+        return cls(entity, dict(facts["margin"]), scorer)
+
+
+def without_faults(frame: Frame) -> Frame:
+    """Rows, of which the few values of a channel that dwarf all its others count as not observed.
+
+    The first rows of an entity are few, so a few faults are a large share of them. Of a channel
+    whose other values are all alike none is: that it moves at all may be its habit.
+    """
+    observed = frame.observed.copy()
+    for channel in range(frame.width):
+        rows = np.flatnonzero(observed[:, channel])
+        most = int(FAULTY * len(rows))
+        if not most:
+            continue
+        column = frame.values[rows, channel]
+        far = np.abs(column - np.median(column))
+        order = np.argsort(far, kind="stable")[-most - 1 :]
+        nearer = far[order[:-1]]
+        apart = (far[order[1:]] > DWARFS * nearer) & (nearer > 0)
+        if apart.any():
+            observed[rows[order[1 + int(np.argmax(apart)) :]], channel] = False
+    return replace(frame, observed=observed)
+
+
+def limit(scores: Floats, rate: float) -> float:
+    """The score that normal rows exceed with probability `rate`, from scores (n,) of such rows.
+
+    A generalised Pareto tail says it, or an exponential one if that is longer: scores are means
+    over rows, so the largest of some hundred come from few occasions, and a tail that such a few
+    call short is not believed.
+    """
+    known = scores[np.isfinite(scores)]
+    if not known.size:
+        return 1.0
+    found = float(registry.load("thresholds", "pot")(known, alarm_rate=rate))
+    upper = UPPER if known.size < FEW else min(UPPER, max(LEAST_UPPER, FURTHER * rate))
+    if rate >= upper:
+        return found
+    level = float(np.quantile(known, 1.0 - upper))
+    excess = float(np.mean(known[known >= level] - level))
+    return max(found, level + excess * float(np.log(upper / rate)))
+
+
+def _apart(frame: Frame, rate: float, *, hindsight: bool) -> dict[str, Floats]:
+    """Scores of rows by fits that have not seen them, by moment."""
+    found: dict[str, list[Floats]] = {}
+    edges = np.linspace(0, len(frame), FOLDS + 1).astype(int)
+    settings = settings_for(len(frame), frame.width)
+    for start, stop in pairwise(edges):
+        others = np.r_[0:start, stop : len(frame)]
+        entity = _fitted(_rows(frame, others), settings, rate)
+        first = max(0, start - CONTEXT)
+        run = frame.slice(first, stop)
+        for moment, scores in _scores(entity, run, hindsight=hindsight).items():
+            found.setdefault(moment, []).append(scores[start - first :])
+    return {moment: np.concatenate(scores) for moment, scores in found.items()}
+
+
+def _rows(frame: Frame, places: NDArray[np.int64]) -> Frame:
+    times = frame.timestamps
+    assert times is not None  # noqa: S101  live rows have them
+    return replace(
+        frame, values=frame.values[places], observed=frame.observed[places],
+        timestamps=times[places],
+    )  # fmt: skip
+
+
+def _fitted(frame: Frame, settings: Settings, rate: float) -> Entity:
+    with warnings.catch_warnings():
+        # Of channels that stand still or count: true of many, again and again, and no harm.
+        warnings.simplefilter("ignore", DataWarning)
+        nothing = np.zeros(len(frame), np.bool_)
+        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None)
+    entity.alarm_rate = rate
+    return entity
+
+
+def _scorer(entity: Entity, *, hindsight: bool) -> EntityScorer:
+    return EntityScorer(entity, detector=LINEAR, hindsight=hindsight, model=KIND)
+
+
+def _scores(entity: Entity, frame: Frame, *, hindsight: bool) -> dict[str, Floats]:
+    """Scores (n,) of rows by a fitted entity, by moment."""
+    scorer = _scorer(entity, hindsight=hindsight)
+    said = [*scorer.push(frame), *scorer.finish()]
+    moments = ("arrival", "hindsight") if hindsight else ("arrival",)
+    return {
+        moment: np.array([one.score for one in said if one.moment == moment], np.float64)
+        for moment in moments
+    }
