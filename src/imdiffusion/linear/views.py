@@ -31,8 +31,10 @@ LEAST_RESIDUAL = 0.05
 # Rare peaks of one channel make short windows the loudest: the test is about what is rarer still.
 SPARSE_QUANTILE = 0.999
 # With fewer rows tails and units hang on what they were fitted on so much that a promise read off
-# the same rows is broken: each block is then judged by those of the other blocks.
+# the same rows is broken: how much higher rows score that had no part in them is then measured.
 NESTED_ROWS = 10_000
+HIGH = 0.95  # quantile of scores by which the two are compared
+_Scores = tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,21 @@ class LinearViews:
         judging = [one[:, measured] for one in residuals]
         tails, scans, means = _normal(judging, slice(0, 0), widths)
         views = cls(law, low, high, measured, tails, *scans)
-        said = views.judged(*means)
+        said: _Scores = views.judged(*means)
         if len(rows) < NESTED_ROWS:
-            for block, _ in blocks:
-                tails, scans, means = _normal(judging, block, widths)
-                apart_from = replace(views, tails=tails, dense=scans[0], sparse=scans[1])
-                for whole, part in zip(said, apart_from.judged(*means), strict=True):
-                    whole[block] = part[block]
+            parts = [(block, views._but_for(judging, block, widths)) for block, _ in blocks]
+            said = _inflated(said, parts)
         known = np.asarray(rows.observed.any(axis=1))
         early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
         return views, LinearFit(early, early_sparse, late, late_sparse, apart)
+
+    def _but_for(
+        self, residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
+    ) -> _Scores:
+        """What a block of rows is told by tails and units of the other rows."""
+        tails, scans, (thick, thin) = _normal(residuals, block, widths)
+        views = replace(self, tails=tails, dense=scans[0], sparse=scans[1])
+        return tuple(one[block] for one in views.judged(thick, thin))
 
     def judged(self, thick: Floats, thin: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Trailing means of the dense and sparse joins (n, W, V) as scores of rows.
@@ -183,3 +190,24 @@ def _normal(
         ScanUnits.fit(np.delete(thin, block, axis=0), widths, quantile=SPARSE_QUANTILE),
     )
     return tails, scans, (thick, thin)
+
+
+def _inflated(said: _Scores, parts: list[tuple[slice, _Scores]]) -> _Scores:
+    """Scores of fitted rows, times how much higher those of rows are that had no part in the fit.
+
+    The factor of a score is the second largest over the blocks of rows, so that faults in one of
+    them do not count as normal; at least 1.
+    """
+    found = []
+    for place, scores in enumerate(said):
+        factors = []
+        for block, apart in parts:
+            own, other = (_high(one) for one in (scores[block], apart[place]))
+            factors.append(np.where(own > 0, other / np.where(own > 0, own, 1.0), 1.0))
+        second = np.sort(np.stack(factors), axis=0)[-min(2, len(factors))]
+        found.append(scores * np.maximum(second, 1.0))
+    return tuple(found)
+
+
+def _high(scores: Floats) -> Floats:
+    return np.asarray(np.nanquantile(scores, HIGH, axis=0))

@@ -35,7 +35,7 @@ LEAST_UNIT = 1e-9
 MANY = 1_500  # rows that say themselves how rare scores lie
 APART = 32  # rows after which scores are taken for independent
 RARE = 0.05
-EULER = 0.5772156649015329
+FARTHEST = 1.5  # times the largest normal score: no threshold is set beyond
 
 
 def dense(evidence: NDArray[np.floating]) -> Floats:
@@ -62,7 +62,8 @@ class PromiseTable:
         Scores that look over windows hang on their neighbours: a few hundred rows are few
         independent ones, and their largest says little of a rare one. With fewer than `MANY` the
         threshold of a rate below `RARE` is at least the return level mu - beta log(rate) of a
-        Gumbel law of the maxima of `APART` rows.
+        Gumbel law of the maxima of `APART` rows, read off their quartiles: mu + .3665 beta is their
+        median, 1.5725 beta lies between the outer two.
         """
         threshold = registry.load("thresholds", rule)
         found = np.array([threshold(scores, alarm_rate=float(rate)) for rate in RATES])
@@ -70,8 +71,10 @@ class PromiseTable:
         blocks = len(known) // APART
         if len(known) < MANY and blocks > 1:
             maxima = known[: blocks * APART].reshape(blocks, APART).max(axis=1)
-            beta = float(maxima.std(ddof=1)) * np.sqrt(6.0) / np.pi * (1.0 + 2.0 / np.sqrt(blocks))
-            level = float(maxima.mean()) - EULER * beta - beta * np.log(RATES)
+            low, middle, high = np.quantile(maxima, [0.25, 0.5, 0.75])
+            beta = (high - low) / 1.5725 * (1.0 + 2.0 / np.sqrt(blocks))
+            level = middle - 0.3665 * beta - beta * np.log(RATES)
+            level = np.minimum(level, FARTHEST * float(known.max()))
             found = np.where(RATES < RARE, np.maximum(found, level), found)
         return cls(np.maximum.accumulate(found))
 

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 
 UNIT_QUANTILE = 0.99
 LEAST_UNIT = 1e-6
+LEAST_WINDOWS = 2  # windows side by side that normal rows must have room for
 
 
 def trailing_means(rows: NDArray[np.floating], widths: tuple[int, ...]) -> Floats:
@@ -83,7 +84,9 @@ class ScanUnits:
         arrival, hindsight = np.ones_like(median), np.ones_like(median)
         for place, width in enumerate(widths):
             known = means[width - 1 :, place]
-            if len(known) == 0:
+            least = LEAST_WINDOWS * width if width > 1 else 1
+            if len(known) < least:  # they say nothing of this width
+                arrival[place] = hindsight[place] = np.inf
                 continue
             ahead = largest_ahead(means[:, place], width)
             median[place] = np.median(known, axis=0)
