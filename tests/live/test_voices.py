@@ -60,7 +60,8 @@ def test_a_model_begins_ready_and_afresh_after_a_leap(state, gap):
     more = voice.push(frame(values[460:520], 460 + gap))
     arrived = [one for one in more if one.moment == "arrival"]
     assert [one.state for one in arrived[:19]] == [("warming" if gap else "ready")] * 19
-    assert [math.isnan(one.score) for one in arrived[:19]] == [bool(gap)] * 19
+    # The closed-form views speak at once, while the network still waits for its first window.
+    assert all(math.isfinite(one.score) for one in arrived)
     assert {one.state for one in arrived[20:]} == {"ready"}
 
 

@@ -134,7 +134,9 @@ def _perform(
         frame = Frame(values, ~np.isnan(values), held.timestamps, held.channels, held.entity)
         judged = scorer.push(frame.select(scorer.channels))
         own = [one.score for one in judged if one.moment == "arrival"]
-        scores.append(np.array(own, np.float64))
+        # Rows without a value were left out of the contest: that they are absent is no news here.
+        gone = np.isnan(values).all(axis=1)[-len(own) :] if own else np.zeros(0, bool)
+        scores.append(np.where(gone, np.nan, np.array(own, np.float64)))
     scored = float(np.isfinite(scores[0]).mean())
     clean, *planted = map(np.nan_to_num, scores)
     highs: list[float] = []
