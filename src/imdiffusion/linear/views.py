@@ -32,7 +32,7 @@ LEAST_RESIDUAL = 0.05
 SPARSE_QUANTILE = 0.999
 # With fewer rows tails and units hang on what they were fitted on so much that a promise read off
 # the same rows is broken: how much higher rows score that had no part in them is then measured.
-NESTED_ROWS = 10_000
+NESTED_ROWS = 3_000
 HIGH = 0.95  # quantile of scores by which the two are compared
 _Scores = tuple[Floats, ...]
 
