@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -125,6 +126,37 @@ class ImDiffusion(FittedState):
         }
         joined, self._failed = enroll(entities, series, spans=list(exclude))
         self._entities = {**entities, **joined}
+        return self
+
+    def set_alarm_rate(self, rate: float) -> Self:
+        """Promise another share of normal rows in alarm, without a new fit; returns self.
+
+        Scores are then those of a fit with `alarm_rate=rate`. Raises NotFittedError; ConfigError
+        for a rate out of range, for a budget of events (`alarms_per_day`), and for a model of the
+        network alone, which keeps the thresholds of one rate.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(400, 3))
+        >>> detector = ImDiffusion("linear", alarm_rate=0.05).fit(x)
+        >>> strict = detector.predict(x).sum(), detector.set_alarm_rate(0.001).predict(x).sum()
+        >>> bool(strict[1] <= strict[0])
+        True
+        """
+        entities = self._need_fit()
+        presets.check_setting("alarm_rate", rate)
+        if not self._settings.linear or self._settings.alarms_per_day:
+            raise ConfigError(
+                "this model keeps the thresholds of one alarm rate",
+                remedy="Fit it again with alarm_rate, or with views in closed form.",
+            )
+        for entity in entities.values():
+            entity.promise(rate)
+        self._settings = replace(self._settings, alarm_rate=rate)
+        self._overrides = {**self._overrides, "alarm_rate": rate}
+        preset, seed, overrides = self._fitted_as
+        self._fitted_as = (preset, seed, {**overrides, "alarm_rate": rate})
         return self
 
     # -- score
