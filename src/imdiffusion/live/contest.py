@@ -135,7 +135,7 @@ def _perform(
         judged = scorer.push(frame.select(scorer.channels))
         own = [one.score for one in judged if one.moment == "arrival"]
         # Rows without a value were left out of the contest: that they are absent is no news here.
-        gone = np.asarray(np.isnan(values).all(axis=1))[-len(own) :]
+        gone = np.asarray(np.isnan(values).all(axis=1))[len(values) - len(own) :]
         scores.append(np.where(gone, np.nan, np.array(own, np.float64)))
     scored = float(np.isfinite(scores[0]).mean())
     clean, *planted = map(np.nan_to_num, scores)
