@@ -52,9 +52,11 @@ class RowChecks:
     def fit(
         cls, rows: Rows, settings: Settings, *, rate: float
     ) -> tuple[RowChecks, NDArray[np.float32] | None]:
-        """From normal rows, scaled, and their course as `course` gives it, but of each day as the
-        other days say it; rate: the whole promise. Raises ConfigError for a time zone or
-        country that is not known, MissingExtraError for a country without the package `holidays`.
+        """The checks fitted on normal, scaled rows, and the course of these rows, (T, K) or None:
+        as `course` gives it, but of each day from the other days. rate: the whole promise.
+
+        Raises ConfigError for a time zone or country that is not known, MissingExtraError for a
+        country without the package `holidays`.
         """
         values = rows.values.astype(np.float64)
         absence = hours = course = None
