@@ -315,12 +315,56 @@ def test_rows_that_jitter_keep_their_slots():
     assert fitted(jitter, values).on.tolist() == [True, True, False]
 
 
+def steep(stamps, seed, *, batch=0.0):
+    """A load that rises and falls evenly, twelve hours each, and a batch from 02:00 to 02:45."""
+    hour, _ = clock(stamps)
+    busy = (hour >= 2) & (hour < 2.75)
+    noise = np.random.default_rng(seed).normal(size=len(stamps))
+    return (np.abs(hour - 12) / 2 + batch * busy + 0.3 * noise)[:, None]
+
+
+def test_where_rows_come_once_a_slot_the_course_is_what_is_expected_of_the_row():
+    stamps = times(21, step=60)
+    profile = fitted(stamps, steep(stamps, 0))
+    assert profile.shift == -1800 * 10**9
+    np.testing.assert_allclose(
+        profile.course(times(3, step=60)), profile.expected(times(3, step=60))
+    )
+
+
+@pytest.mark.parametrize("batch", [0.0, 12.0])
+def test_hours_meet_in_lines_whatever_the_slots_of_other_hours_are(batch):
+    stamps = times(21, step=1)
+    values = steep(stamps, 0, batch=batch) + np.random.default_rng(1).normal(size=(len(stamps), 1))
+    profile = fitted(stamps, values)
+    # A batch needs finer slots, beside hours that a single value tells as well.
+    assert (profile.slots[0] > 24) == (batch > 0)
+    day = times(1, step=1, first=MONDAY + np.timedelta64(700, "D"))
+    hour, course, expected = clock(day)[0], profile.course(day)[:, 0], profile.expected(day)[:, 0]
+    rest = (hour > 4) & (hour < 23)
+    assert np.abs(np.diff(course)[rest[1:]]).max() < 0.02
+    assert np.abs(np.diff(expected)[rest[1:]]).max() > 0.3
+    assert np.abs(course - np.abs(hour - 12) / 2)[rest & (np.abs(hour - 12) > 1)].max() < 0.2
+    if batch:
+        edge = np.flatnonzero(hour == 2)[0]
+        assert course[edge] - course[edge - 1] > 0.8 * batch
+        assert np.abs(course - expected)[edge - 20 : edge + 45].max() < 0.5
+
+
+def test_a_model_saved_before_the_shift_was_told_is_read():
+    stamps = times(21, step=15)
+    state = fitted(stamps, steep(stamps, 0)).to_dict()
+    assert CalendarProfile.from_dict(state).shift == -450 * 10**9
+    del state["shift"]
+    assert CalendarProfile.from_dict(state).shift == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-40_000_000, 40_000_000), min_size=1, max_size=20))
 def test_pieces_say_what_the_whole_says(month, minutes):
     profile, *_ = month
     stamps = MONDAY + np.array(sorted(minutes)) * MINUTE
-    for said in (profile.expected, profile.spread):
+    for said in (profile.expected, profile.spread, profile.course):
         whole = said(stamps)
         alone = np.concatenate([said(stamps[row : row + 1]) for row in range(len(stamps))])
         assert np.array_equal(whole, alone)

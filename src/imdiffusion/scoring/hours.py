@@ -58,7 +58,8 @@ class HourTest:
         )
         if not profile.on.any():
             return None, profile.reason, residual
-        usual = values - residual * profile.spread(stamps)
+        drawn = profile.course(stamps) - profile.expected(stamps)  # lines where slots meet
+        usual = values - residual * profile.spread(stamps) + drawn
         period = float(np.median(np.diff(times)))
         width = 1 << max(0, round(np.log2(HOUR_NS / period)))
         draft = cls(profile, width, DAY_NS / period, 0.0, 1.0)

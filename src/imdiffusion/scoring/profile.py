@@ -9,7 +9,7 @@ switched on for a channel only where it lowers the error of days that were left 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,12 @@ Instants = NDArray[np.datetime64]
 LEAST_DAYS = 2
 LEAST_WEEKS_DAYS = 14
 MOST_DAYS = 364  # a year's holidays; what was usual before may no longer be
-STEP = 4.0  # units between two slots from which a step is an edge
+# Units between two slots: up to so many a step comes of the slots alone, beyond so many it is an
+# edge.
+SMALL, STEP = 0.5, 4.0
+STEEPER = 3.0  # times as steep as a step beside it: of the same slope still
+EARLY = 0.05  # of a period: rows that jitter about the beginning of a slot lie there
+LONGEST_NS = 30 * MINUTE_NS  # half of the longest slot that is tried where rows are finer
 APART = 1.0  # units by which a day differs from the others of the week to be named as the reason
 
 
@@ -45,7 +50,9 @@ class CalendarProfile:
     calendar: zone and holidays. reason: why no channel has a course, "" where one has.
     level (K,): place in `cycles.LEVELS`. slots, unit_slots (K,): how many slots of a day the
     centre and the unit have. centre, unit: the channels' tables (columns of the level, slots) one
-    after the other; a channel without a course has one centre, 0, and one unit.
+    after the other; a channel without a course has one centre, 0, and one unit. shift: how much
+    later, in ns, than the middle of a slot its rows lie on average; of hourly rows at full hours,
+    minus half an hour.
     """
 
     calendar: Calendar
@@ -55,6 +62,13 @@ class CalendarProfile:
     unit_slots: Integers
     centre: Floats
     unit: Floats
+    shift: int = 0
+    _first: Integers = field(init=False, repr=False)  # of the slots told alike, for each of centre
+    _after: Integers = field(init=False, repr=False)  # and the one after them
+
+    def __post_init__(self) -> None:
+        for name, found in zip(("_first", "_after"), self._alike(), strict=True):
+            object.__setattr__(self, name, found)
 
     @classmethod
     def fit(
@@ -100,7 +114,9 @@ class CalendarProfile:
             if not any(tables):
                 tried = "day or of week" if weeks else "day"
                 reason = f"the error of days left out does not fall clearly by the time of {tried}"
-        profile = cls._of_tables(calendar, reason, tables, values, observed)
+        profile = cls._of_tables(
+            calendar, reason, tables, values, observed, _shift(timestamps, calendar)
+        )
         residual[late:] /= profile.spread(timestamps[late:])
         residual[:late] = profile.residual(timestamps[:late], values[:late], observed[:late])
         return profile, residual
@@ -108,7 +124,7 @@ class CalendarProfile:
     @classmethod
     def _of_tables(
         cls, calendar: Calendar, reason: str, tables: list[Table | None], values: Floats,
-        observed: Bools,
+        observed: Bools, shift: int,
     ) -> CalendarProfile:  # fmt: skip
         rest = unit_of_all(np.where(observed, np.abs(values), np.nan))
         whole = [
@@ -123,6 +139,7 @@ class CalendarProfile:
             np.array([table.unit.shape[1] for table in whole], dtype=np.int64),
             np.concatenate([np.zeros(0), *(table.centre.ravel() for table in whole)]),
             np.concatenate([np.zeros(0), *(table.unit.ravel() for table in whole)]),
+            shift,
         )
 
     @property
@@ -137,25 +154,74 @@ class CalendarProfile:
     def course(self, timestamps: Instants) -> Floats:
         """`expected` without the steps between slots that come of slots alone: (n, K).
 
-        A step of less than one unit is drawn out to a line from the middle of one slot to that of
-        the next; a larger one is an edge of what happens then, and stays one.
+        Such a step is drawn out to a line, from the middle of the rows that are told alike before
+        it to the middle of those after it. An hour that was not split is told alike as a whole,
+        however fine the slots of other hours are. A step is taken for one of slots where it is
+        small, and where it is not large and part of a slope: a step beside it goes the same way,
+        nearly as steeply. Others are edges of what happens then, and stay.
         """
-        found = self.expected(timestamps)
-        times = timestamps.astype("datetime64[ns]").astype(np.int64)
-        local = self.calendar.days(timestamps)[1]
-        unit = self.spread(timestamps)
-        for slots in np.unique(self.slots[self.on]).tolist():
-            width = DAY_NS // slots
-            alike = self.on & (self.slots == slots)
-            before, after = (
-                self.expected((times + side).view("datetime64[ns]"))[:, alike]
-                for side in (-width // 2, width // 2)
-            )
-            share = ((local + width // 2) % width / width)[:, None]
-            small = np.abs(after - before) <= STEP * unit[:, alike]
-            line = before * (1.0 - share) + after * share
-            found[:, alike] = np.where(small, line, found[:, alike])
-        return found
+        day, time = self.calendar.days(timestamps)
+        kinds = np.stack([self.calendar.kinds(day + side) for side in range(-3, 4)], axis=1)
+        today = np.full((len(day), len(self.slots)), 3, dtype=np.int64)
+        own = self._place(kinds, today, time[:, None] * self.slots // DAY_NS)
+        at: Floats = (time[:, None] - self.shift) * (self.slots / DAY_NS)  # rows' own middle
+        late = np.asarray(at >= (self._first[own] + self._after[own]) / 2)
+        day_of, other = self._beside(kinds, today, own, late)
+        halves = [self._rows(place) / 2 for place in (own, other)]
+        step = self.centre[other] - self.centre[own]
+        slope = step / (halves[0] + halves[1])
+        unit = self._spread(time)
+        drawn: Bools = np.abs(step) <= SMALL * unit
+        for begun, place, side in ((day_of, other, late), (today, own, ~late)):
+            _, beyond = self._beside(kinds, begun, place, side)
+            apart = (self._rows(beyond) + self._rows(place)) / 2
+            turned = np.where(side == late, 1.0, -1.0)
+            steep = turned * (self.centre[beyond] - self.centre[place]) / apart
+            drawn |= (steep * slope > 0) & (np.abs(slope) <= STEEPER * np.abs(steep))
+        drawn &= (np.abs(step) <= STEP * unit) & self.on
+        mine, theirs = (np.minimum(half, self._longest()) for half in halves)
+        inwards = np.where(late, self._after[own] - at, at - self._first[own])
+        line = self.centre[own] + step * np.maximum(mine - inwards, 0.0) / (mine + theirs)
+        return np.asarray(np.where(drawn, line, self.centre[own]))
+
+    def _rows(self, place: Integers) -> Integers:
+        """How many slots are told as these are."""
+        return np.asarray(self._after[place] - self._first[place])
+
+    def _beside(
+        self, kinds: Integers, day: Integers, place: Integers, after: Bools
+    ) -> tuple[Integers, Integers]:
+        """The slot after (before) those that are told like slots (n, K) of days: its day, place."""
+        slot: Integers = np.where(after, self._after[place], self._first[place] - 1)
+        whole: Integers = day + slot // self.slots
+        return whole, self._place(kinds, whole, slot % self.slots)
+
+    def _longest(self) -> Floats:
+        """The longest way that a line goes into what is told alike, in slots: (K,)."""
+        return np.asarray(np.maximum(0.5, self.slots * (LONGEST_NS / DAY_NS)))
+
+    def _place(self, kinds: Integers, day: Integers, slot: Integers) -> Integers:
+        """Where in `centre` the slots (n, K) of days stand: day (n, K) is a column of kinds."""
+        table = np.stack([columns(level, self.calendar.weekend) for level in range(len(LEVELS))])
+        kind = np.take_along_axis(kinds, day, axis=1)
+        return np.asarray(self._starts() + table[self.level, kind] * self.slots + slot)
+
+    def _alike(self) -> tuple[Integers, Integers]:
+        """Of each entry of `centre`, the first slot that is told as it is, and the one after."""
+        first, after = (np.zeros(len(self.centre), dtype=np.int64) for _ in range(2))
+        starts = self._starts()
+        for k, slots in enumerate(self.slots.tolist()):
+            size = _width(int(self.level[k])) * slots
+            table = self.centre[starts[k] : starts[k] + size].reshape(-1, slots)
+            new = np.ones((len(table), slots + 1), dtype=np.bool_)
+            new[:, 1:-1] = table[:, 1:] != table[:, :-1]
+            place = np.where(new, np.arange(slots + 1), 0)
+            begun = np.maximum.accumulate(place, axis=1)[:, :-1]
+            ends = np.where(new, np.arange(slots + 1), slots)[:, ::-1]
+            ended = np.minimum.accumulate(ends, axis=1)[:, ::-1][:, 1:]
+            first[starts[k] : starts[k] + size] = begun.ravel()
+            after[starts[k] : starts[k] + size] = ended.ravel()
+        return first, after
 
     def spread(self, timestamps: Instants) -> Floats:
         """How far each channel usually is from `expected`, one standard deviation: (n, K) > 0."""
@@ -210,14 +276,15 @@ class CalendarProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """Arrays and JSON facts, which `from_dict` takes back exactly."""
-        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        state = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         del state["calendar"]
         return {**state, "timezone": self.calendar.timezone, "country": self.calendar.country}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> CalendarProfile:
         """The profile of a state; ModelError where a part of it is missing."""
-        names = [field.name for field in fields(cls) if field.name != "calendar"]
+        state = {"shift": 0, **state}  # of models saved before it was told
+        names = [one.name for one in fields(cls) if one.init and one.name != "calendar"]
         absent = sorted({*names, "timezone", "country"} - set(state))
         if absent:
             raise ModelError(
@@ -258,6 +325,19 @@ def _last(timestamps: Instants, days: int) -> int:
         return 0
     start = timestamps[-1] - np.timedelta64(days, "D")
     return int(np.searchsorted(timestamps, start, side="right"))
+
+
+def _shift(timestamps: Instants, calendar: Calendar) -> int:
+    """Mean time of the rows of a slot less its middle, ns: the same for slots of all widths."""
+    local = calendar.local(timestamps)
+    if len(local) < 2:
+        return 0
+    period = int(np.median(np.diff(local)))
+    turn = (local % period) * (2 * np.pi / period)
+    phase = float(np.angle(np.exp(1j * turn).mean())) / (2 * np.pi)  # a mean on the circle
+    if phase < -EARLY:
+        phase += 1.0
+    return round((phase - 0.5) * period)
 
 
 def _span_days(timestamps: Instants, calendar: Calendar) -> float:
