@@ -261,6 +261,7 @@ def test_measured_are_channels_of_three_values_or_all_where_there_is_none():
     assert measured_channels(plain_rows(values[:, [0, 1]])).tolist() == [True, True]
 
 
+@pytest.mark.filterwarnings("ignore:.*repeat others:imdiffusion.errors.DataWarning")
 def test_all_channels_discrete():
     rng = np.random.default_rng(0)
     base = rng.random(2000) < 0.3
@@ -348,6 +349,7 @@ def test_the_promise_holds_after_a_short_training():
     assert np.mean(shares) <= 3 * PROMISE
 
 
+@pytest.mark.filterwarnings("ignore:.*have none in these:imdiffusion.errors.DataWarning")
 def test_whole_channels_gone(trusted):
     values = series(2000, 1)
     values[:, 1:] = np.nan
@@ -360,6 +362,7 @@ def test_whole_channels_gone(trusted):
     assert np.nanmax(trusted.decision_function(values)[700:712]) > 1
 
 
+@pytest.mark.filterwarnings("ignore:.*have none in these:imdiffusion.errors.DataWarning")
 def test_all_rows_gone(trusted):
     values = series(300, 1)
     values[100:150] = np.nan
@@ -387,6 +390,7 @@ def test_a_channel_without_any_value_in_training():
 # -- sizes
 
 
+@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
 def test_ten_rows_and_not_nine():
     values = series(10, 0, channels=2)
     score = detector(values).decision_function(series(30, 1, channels=2))
@@ -395,6 +399,7 @@ def test_ten_rows_and_not_nine():
         detector(values[:9])
 
 
+@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
 def test_more_channels_than_rows():
     values = series(40, 0, channels=60)
     model = detector(values)
@@ -407,6 +412,7 @@ def test_more_channels_than_rows():
     assert model.analyze(fault).channel_scores[20:30].sum(axis=0).argmax() == 33
 
 
+@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
 @pytest.mark.parametrize("channels", [1, 2, 30, 300])
 def test_any_number_of_channels_quickly(channels):
     train, clean = series(900, 0, channels), series(400, 1, channels)

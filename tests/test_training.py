@@ -183,6 +183,7 @@ def test_no_training_window_overlaps_the_held_out_tail() -> None:
     assert a.history_["holdout_rmse"] != b.history_["holdout_rmse"]
 
 
+@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
 def test_too_few_rows_to_hold_out_is_said() -> None:
     with pytest.warns(DataWarning, match="fewer than two windows"):
         detector = ImDiffusion(**TINY).fit(series(30))

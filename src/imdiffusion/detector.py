@@ -303,6 +303,7 @@ class ImDiffusion(FittedState):
                 entity=name,
                 period=entity.period,
                 ignore_extra=ignore_extra,
+                gaps=entity.usual_gaps,
             )
             results[key] = one(entity, frames)
         return results if many else next(iter(results.values()))

@@ -136,6 +136,13 @@ class Entity:
         """Rows that a series must have to be scored."""
         return self.settings.window if self.settings.networked else 1
 
+    @property
+    def usual_gaps(self) -> NDArray[np.float64]:
+        """Rows in a row that each channel may be without a value (K,); NaN: it never had one."""
+        absence = self.checks.absence
+        gaps = np.full(len(self.channels), np.inf) if absence is None else absence.missing
+        return np.where(self.scaler.known, gaps, np.nan)
+
     # -- rows
 
     def rows(self, frame: Frame, *, origin: int = 0) -> Rows:

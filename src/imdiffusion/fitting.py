@@ -22,6 +22,7 @@ from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
+from imdiffusion.notices import note_fit
 from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
 
@@ -61,7 +62,8 @@ def fit_entity(
     """Fit one entity on a frame; rows with `excluded` (T,) True count as unobserved.
 
     Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
-    DataWarning where a channel is constant or empty and where there are too few rows to hold out.
+    DataWarning where a channel is constant or empty, where there are too few rows to hold out, and
+    of what `notices.note_fit` finds.
     """
     ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
     entity = ready.entity
@@ -78,6 +80,7 @@ def fit_entity(
             on_progress=on_progress,
         ).fit()
     calibrate(entity, ready.rows, ready.split)
+    note_fit(entity, ready.rows)
     return entity
 
 

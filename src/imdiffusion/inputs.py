@@ -18,6 +18,8 @@ from imdiffusion.data.grid import regularize
 from imdiffusion.data.named_columns import warn_of_labels
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
+MOST_NAMED = 8  # channels in a message
+LEAST_SILENCE = 10  # rows without a value that are told of
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
 
 
@@ -92,18 +94,24 @@ def scoring_frames(
     entity: str | None,
     period: np.timedelta64 | None,
     ignore_extra: bool,
+    gaps: NDArray[np.float64],
 ) -> Iterator[Frame]:
     """The series as consecutive frames on a regular grid, channels in the model's order.
 
+    gaps (K,): how many rows in a row a channel may be without a value; NaN = it never had one.
+
     Raises DataError for unknown channels unless `ignore_extra`. Says with DataWarning which
-    channels are missing or reordered, and when rows come at another period than in training.
+    channels are missing or reordered, when rows come at another period than in training, and at
+    the end which channels had no value, or none for longer than their gap.
     """
     pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
     first: Frame | None = None
     last: np.datetime64 | None = None
     rhythm = True  # decided once, on the first piece
+    silence = _Silence(channels, gaps)
     for piece in pieces:
         matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
+        silence.push(piece.channels, matched.observed)
         if entity is not None:
             matched = replace(matched, entity=entity)
         if first is None:
@@ -117,6 +125,43 @@ def scoring_frames(
         else:
             yield matched
         last = None if matched.timestamps is None else matched.timestamps[-1]
+    silence.say()
+
+
+class _Silence:
+    """Which channels had no value in the rows so far, or have had none of late."""
+
+    def __init__(self, channels: Sequence[str], gaps: NDArray[np.float64]) -> None:
+        self.channels, self.gaps = channels, gaps
+        self.rows = 0
+        self.given: set[str] = set()
+        self.since = np.zeros(len(channels), np.int64)  # the row after the last with a value
+
+    def push(self, given: Sequence[str], observed: NDArray[np.bool_]) -> None:
+        self.given.update(given)
+        last = len(observed) - observed[::-1].argmax(axis=0)
+        self.since = np.where(observed.any(axis=0), self.rows + last, self.since)
+        self.rows += len(observed)
+
+    def say(self) -> None:
+        gap = self.rows - self.since
+        never = (self.since == 0) & ~np.isnan(self.gaps)
+        silent = (gap > LEAST_SILENCE) & (never & np.isinf(self.gaps) | (gap > self.gaps))
+        # A column that is not there was told of already; of an array only places are known.
+        named = bool(self.given & set(self.channels))
+        found = [
+            f"{name!r} " + ("in no row" if never[k] else f"since row {self.since[k] + 1}")
+            for k, name in enumerate(self.channels)
+            if silent[k] and (name in self.given or not named)
+        ]
+        if found:
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            warnings.warn(
+                f"{len(found)} of {len(self.channels)} channels had values in training and have "
+                f"none in these {self.rows} rows: {', '.join(found[:MOST_NAMED])}{more}",
+                DataWarning,
+                stacklevel=2,
+            )
 
 
 def _is_even(frame: Frame) -> bool:
@@ -174,7 +219,7 @@ def _match(frame: Frame, channels: Sequence[str], *, ignore_extra: bool, loud: b
     return frame.select(channels)
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
+def _some(names: Sequence[str], most: int = MOST_NAMED) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more
 

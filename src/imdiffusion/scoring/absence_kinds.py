@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from imdiffusion.data.rhythm import in_words
+
 NOTHING, MISSING, FROZEN, QUIET, LEFT_CONSTANT = range(5)
 # Name and words of every kind, by its code.
 KINDS: dict[int, tuple[str, str]] = {
@@ -23,11 +25,4 @@ def describe(kind: int, since_rows: int, period: float | None) -> str:
     """
     rows = since_rows + 1
     text = f"{KINDS[kind][1]} {rows} row{'' if rows == 1 else 's'}"
-    return text if period is None else f"{text} ({_span(rows * period)})"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    return text if period is None else f"{text} ({in_words(rows * period)})"
