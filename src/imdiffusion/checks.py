@@ -167,6 +167,7 @@ class CheckStream:
             usual = self._gaps.push(rows.observed)
             stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
             news = stopped | ((run.kind != MISSING) & (run.since < NEWS))
+            news |= (run.kind == MISSING) & (run.all_missing > 1.0)[:, None]
             kind[:] = np.where(news, run.kind, np.int8(0))
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
