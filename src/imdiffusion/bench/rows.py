@@ -151,9 +151,10 @@ class DiffusionRow:
                 f"({self.settings.window} rows)",
                 remedy="Leave this entity out, or set a shorter window.",
             )
+        steps = [run.step_errors for run in runs if run.step_errors is not None]
         return Scores(
             entity.score(np.concatenate([run.errors for run in runs], axis=1)),
-            np.concatenate([run.step_errors for run in runs if run.step_errors is not None], 1),
+            np.concatenate(steps, axis=1) if steps else None,  # none without a network
             np.concatenate([run.channel_scores for run in runs]),
             np.concatenate([run.expected.astype(np.float32) for run in runs]),
         )
