@@ -36,8 +36,8 @@ LEAST_WEEKS_DAYS = 14
 MOST_DAYS = 364  # a year's holidays; what was usual before may no longer be
 # Units between two slots: up to so many a step comes of the slots alone, beyond so many it is an
 # edge.
-SMALL, STEP = 0.5, 4.0
-STEEPER = 3.0  # times as steep as a step beside it: of the same slope still
+SMALL, STEP = 1.0, 4.0
+STEEPER = 5.0  # times as steep as a step beside it: of the same slope still
 EARLY = 0.05  # of a period: rows that jitter about the beginning of a slot lie there
 LONGEST_NS = 30 * MINUTE_NS  # half of the longest slot that is tried where rows are finer
 APART = 1.0  # units by which a day differs from the others of the week to be named as the reason
