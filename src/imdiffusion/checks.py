@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from imdiffusion.data.windows import Rows
 from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
 from imdiffusion.scoring.hours import HourStream, HourTest
+from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings
 
 Arrays = dict[str, NDArray[Any]]
 
-NEWS = 64  # rows after which a new constant, or a still channel, is no news any more
+RECENT = 64  # rows that say how many values are missing of late
 SHARE = 0.2  # of the promise, for each of the two
 HOURS = 16  # the code of an unusual hour among the kinds of absence
 
@@ -140,10 +141,10 @@ class GapStream:
         before = len(self.held)
         held = np.concatenate([self.held, 1.0 - observed.mean(axis=1)])
         share = np.zeros(len(held))
-        for width in (1, 4, 16, NEWS):  # as far as there are rows
+        for width in (1, 4, 16, RECENT):  # as far as there are rows
             mean = trailing_means(held, (width,))[:, 0]
             share = np.where(np.isnan(mean), share, mean)
-        self.held = held[max(0, len(held) - NEWS + 1) :].copy()
+        self.held = held[max(0, len(held) - RECENT + 1) :].copy()
         share = np.clip(share[before:], 1e-9, 1.0 - 1e-9)
         return np.asarray(np.log(self.rate / observed.shape[1]) / np.log(share))
 
@@ -153,7 +154,10 @@ class CheckStream:
 
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
         self._gaps = GapStream(rate * SHARE)
-        self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
+        self._monitor = self._news = None
+        if checks.absence is not None:
+            self._monitor = AbsenceMonitor(checks.absence)
+            self._news = NewsFilter(checks.absence.channels)
         self._hours = None if checks.hours is None else HourStream(checks.hours)
         self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
 
@@ -162,11 +166,12 @@ class CheckStream:
         score = np.zeros(len(rows), np.float32)
         kind = np.zeros(rows.values.shape, np.int8)
         values = rows.values.astype(np.float64)
-        if self._monitor is not None:
+        if self._monitor is not None and self._news is not None:
             run = self._monitor.push(values, rows.observed)
             usual = self._gaps.push(rows.observed)
             stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
-            news = stopped | ((run.kind != MISSING) & (run.since < NEWS))
+            there = np.where(run.kind == MISSING, np.int8(0), run.kind)
+            news = stopped | self._news.push(there, run.since)
             kind[:] = np.where(news, run.kind, np.int8(0))
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
@@ -180,8 +185,9 @@ class CheckStream:
     def state(self) -> Arrays:
         """Everything it goes on from, as arrays."""
         arrays: Arrays = {}
-        if self._monitor is not None:
+        if self._monitor is not None and self._news is not None:
             arrays |= {f"absence.{name}": one for name, one in self._monitor.state().items()}
+            arrays |= {f"news.{name}": one for name, one in self._news.state().items()}
             arrays["gaps.held"] = self._gaps.held
         if self._hours is not None:
             arrays |= {f"hours.{name}": one for name, one in self._hours.state().items()}
@@ -191,7 +197,11 @@ class CheckStream:
         """Go on from what `state` gave."""
         if "gaps.held" in arrays:
             self._gaps.held = np.asarray(arrays["gaps.held"], np.float64)
-        for prefix, one in (("absence.", self._monitor), ("hours.", self._hours)):
+        for prefix, one in (
+            ("absence.", self._monitor),
+            ("news.", self._news),
+            ("hours.", self._hours),
+        ):
             own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
             if one is not None:
                 one.resume(own)
