@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
+from imdiffusion.diffusion.denoisers.nearest import WIDTH, NearestPatches
 from imdiffusion.linear.fitting import (
     VIEWS,
     cross_fitted,
@@ -21,8 +22,9 @@ from imdiffusion.linear.fitting import (
     usual_range,
 )
 from imdiffusion.linear.residuals import filled, joined_means, where_known
-from imdiffusion.scoring.scan import ScanUnits
+from imdiffusion.scoring.scan import UNIT_QUANTILE, ScanUnits
 from imdiffusion.scoring.tail import TailLaws
+from imdiffusion.settings import MEMORY
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -34,6 +36,7 @@ SPARSE_QUANTILE = 0.999
 # the same rows is broken: how much higher rows score that had no part in them is then measured.
 NESTED_ROWS = 3_000
 HIGH = 0.95  # quantile of scores by which the two are compared
+MEMORY_ROWS = 2 * WIDTH  # that each half of them has a patch
 _Scores = tuple[Floats, ...]
 
 
@@ -42,8 +45,9 @@ class LinearViews:
     """The fitted views. Everything is in scaled units.
 
     law: of patches. low, high (K,): what context is cut to. measured (K,): channels that are
-    judged; the others only condition. tails: one for each view. dense: units of the scan over the
-    dense join (W, V). sparse: of that over the sparse join (W, V).
+    judged; the others only condition. tails: one for each view of the law. dense: units of the scan
+    over the dense join (W, V). sparse: of that over the sparse join (W, V). memory: patches of the
+    measured channels, None = that view is not there.
     """
 
     law: GaussianPatches
@@ -53,15 +57,17 @@ class LinearViews:
     tails: tuple[TailLaws, ...]
     dense: ScanUnits
     sparse: ScanUnits
+    memory: NearestPatches | None = None
 
     @classmethod
     def fit(
-        cls, rows: Rows, *, lags: int, widths: tuple[int, ...]
+        cls, rows: Rows, *, lags: int, widths: tuple[int, ...], memory: bool = False
     ) -> tuple[LinearViews, LinearFit]:
         """From normal rows. Each block of rows is judged by a law of the other blocks, so that
         what is calibrated on its residuals holds on rows that the law has not seen.
 
         lags: rows before its own that a forecast reads, fewer where channels are many or rows few.
+        memory: with the view of that name, where there are `MEMORY_ROWS`.
         """
         low, high = usual_range(rows)
         measured = measured_channels(rows)
@@ -77,6 +83,10 @@ class LinearViews:
         if len(rows) < NESTED_ROWS:
             parts = [(block, views._but_for(judging, block, widths)) for block, _ in blocks]
             said = _inflated(said, parts)
+        if memory and len(rows) >= MEMORY_ROWS:
+            near, *scores = views._remembered(rows, [block for block, _ in blocks])
+            views = replace(views, memory=near)
+            said = (_beside(said[0], scores[0]), said[1], _beside(said[2], scores[1]), said[3])
         known = np.asarray(rows.observed.any(axis=1))
         early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
         return views, LinearFit(early, early_sparse, late, late_sparse, apart)
@@ -102,10 +112,29 @@ class LinearViews:
             self.sparse.in_hindsight(thin, count).max(axis=1),
         )
 
+    def _remembered(self, rows: Rows, blocks: list[slice]) -> tuple[NearestPatches, Floats, Floats]:
+        """The memory of rows, and their scores (T,) at arrival and in hindsight.
+
+        Each half has been judged by the patches of the other, so it is the unit alone that rows
+        which had no part in it may exceed more often.
+        """
+        values = np.clip(rows.values, self.low, self.high)[:, self.measured]
+        near, early, late = NearestPatches.fit(values, rows.observed[:, self.measured])
+        said: _Scores = (early, late)
+        if len(rows) < NESTED_ROWS:
+            said = _inflated(said, [(b, tuple(_but_unit(s, b) for s in said)) for b in blocks])
+        return near, *said
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The views in the order of their scores."""
+        return VIEWS if self.memory is None else (*VIEWS, MEMORY)
+
     @property
     def reach(self) -> int:
         """Rows after its own that the score of a row in hindsight waits for."""
-        return self.dense.widths[-1] - 1
+        widest = self.dense.widths[-1]
+        return (widest if self.memory is None else max(widest, self.memory.width)) - 1
 
     # -- saved
 
@@ -126,7 +155,7 @@ class LinearViews:
                 f"linear_{name}_{part}": getattr(scan, part)
                 for part in ("median", "arrival", "hindsight")
             }
-        return facts
+        return facts | ({} if self.memory is None else self.memory.to_dict("linear_memory"))
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> LinearViews:
@@ -149,6 +178,7 @@ class LinearViews:
             )
             for name in VIEWS
         )
+        memory = "linear_memory_codes" in facts
         return cls(
             GaussianPatches(np.asarray(facts["linear_covariances"]), noise=facts["linear_noise"]),
             np.asarray(facts["linear_low"], np.float32),
@@ -156,6 +186,7 @@ class LinearViews:
             np.asarray(facts["linear_measured"], bool),
             tails,
             *scans,
+            NearestPatches.from_dict(facts, "linear_memory") if memory else None,
         )
 
 
@@ -207,6 +238,18 @@ def _inflated(said: _Scores, parts: list[tuple[slice, _Scores]]) -> _Scores:
         second = np.sort(np.stack(factors), axis=0)[-min(2, len(factors))]
         found.append(scores * np.maximum(second, 1.0))
     return tuple(found)
+
+
+def _but_unit(scores: Floats, block: slice) -> Floats:
+    """Scores (n,) of a block of rows in units of the others; as they are where nothing is far."""
+    others = np.delete(scores, block)
+    known = others[~np.isnan(others)]
+    unit = float(np.quantile(known, UNIT_QUANTILE)) if len(known) else 0.0
+    return scores[block] / (unit if unit > 0 else 1.0)
+
+
+def _beside(scores: Floats, more: Floats) -> Floats:
+    return np.concatenate([scores, more[:, None]], axis=1)
 
 
 def _high(scores: Floats) -> Floats:
