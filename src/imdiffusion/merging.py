@@ -121,15 +121,15 @@ def linear_parts(linear: LinearRun, names: Sequence[str], added: Doubles) -> NDA
     """Parts of channels (n, K) by all views in closed form, the memory's beside those of the law.
 
     added (n, V + 1): what the views called `names`, and the sparse evidence, add to the score: in
-    this proportion to the others stands what the memory says of its channels.
+    this proportion to the others stands what the memory says of its channels, as far as they set a
+    patch apart; what remains of its weight has the shares of the law.
     """
     if MEMORY not in names:
         return linear.parts
     apart = [place for place, name in enumerate(names) if name in (MEMORY, NETWORK)]
     law = np.delete(added, apart, axis=1).sum(axis=1)
     ratio = added[:, names.index(MEMORY)] / np.maximum(law, LEAST_UNIT)
-    far = linear.apart.astype(np.float64)
-    share = far / np.maximum(far.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    share = linear.apart / (1.0 + linear.apart.sum(axis=1, keepdims=True, dtype=np.float64))
     total = np.nan_to_num(linear.parts).sum(axis=1, dtype=np.float64)
     return (linear.parts + share * (ratio * total)[:, None]).astype(np.float32)
 

@@ -22,7 +22,7 @@ from imdiffusion.linear.fitting import (
     usual_range,
 )
 from imdiffusion.linear.residuals import filled, joined_means, where_known
-from imdiffusion.scoring.scan import UNIT_QUANTILE, ScanUnits
+from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY
 
@@ -84,7 +84,7 @@ class LinearViews:
             parts = [(block, views._but_for(judging, block, widths)) for block, _ in blocks]
             said = _inflated(said, parts)
         if memory and len(rows) >= MEMORY_ROWS:
-            near, *scores = views._remembered(rows, [block for block, _ in blocks])
+            near, *scores = views._remembered(rows)
             views = replace(views, memory=near)
             said = (_beside(said[0], scores[0]), said[1], _beside(said[2], scores[1]), said[3])
         known = np.asarray(rows.observed.any(axis=1))
@@ -112,18 +112,14 @@ class LinearViews:
             self.sparse.in_hindsight(thin, count).max(axis=1),
         )
 
-    def _remembered(self, rows: Rows, blocks: list[slice]) -> tuple[NearestPatches, Floats, Floats]:
+    def _remembered(self, rows: Rows) -> tuple[NearestPatches, Floats, Floats]:
         """The memory of rows, and their scores (T,) at arrival and in hindsight.
 
-        Each half has been judged by the patches of the other, so it is the unit alone that rows
-        which had no part in it may exceed more often.
+        Each half has been judged by the patches of the other, half as many as later rows meet: these
+        scores are rather too high than too low, so those of few rows need no factor.
         """
         values = np.clip(rows.values, self.low, self.high)[:, self.measured]
-        near, early, late = NearestPatches.fit(values, rows.observed[:, self.measured])
-        said: _Scores = (early, late)
-        if len(rows) < NESTED_ROWS:
-            said = _inflated(said, [(b, tuple(_but_unit(s, b) for s in said)) for b in blocks])
-        return near, *said
+        return NearestPatches.fit(values, rows.observed[:, self.measured])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,7 +157,7 @@ class LinearViews:
     def from_dict(cls, facts: Mapping[str, Any]) -> LinearViews:
         """The views that `to_dict` describes."""
         widths = tuple(int(width) for width in facts["linear_widths"])
-        scans = (
+        dense, sparse = (
             ScanUnits(
                 widths,
                 *(
@@ -185,7 +181,8 @@ class LinearViews:
             np.asarray(facts["linear_high"], np.float32),
             np.asarray(facts["linear_measured"], bool),
             tails,
-            *scans,
+            dense,
+            sparse,
             NearestPatches.from_dict(facts, "linear_memory") if memory else None,
         )
 
@@ -238,14 +235,6 @@ def _inflated(said: _Scores, parts: list[tuple[slice, _Scores]]) -> _Scores:
         second = np.sort(np.stack(factors), axis=0)[-min(2, len(factors))]
         found.append(scores * np.maximum(second, 1.0))
     return tuple(found)
-
-
-def _but_unit(scores: Floats, block: slice) -> Floats:
-    """Scores (n,) of a block of rows in units of the others; as they are where nothing is far."""
-    others = np.delete(scores, block)
-    known = others[~np.isnan(others)]
-    unit = float(np.quantile(known, UNIT_QUANTILE)) if len(known) else 0.0
-    return scores[block] / (unit if unit > 0 else 1.0)
 
 
 def _beside(scores: Floats, more: Floats) -> Floats:

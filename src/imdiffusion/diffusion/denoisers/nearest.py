@@ -15,11 +15,12 @@ later ones that contain the row. Both in units of their own .99 quantile of trai
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
 drown every other view. Values are standardised by whoever calls; one that is missing counts as the
-mean of its channel in the patch.
+mean of its channel in the patch, and what the nearest patch has there as no difference.
 
 What sets a patch apart is told by channel: the mean square, over its visible rows, of the patch
-less the nearest one along the directions, beyond what is usual of normal rows. At arrival these
-are those of the newest patch, in hindsight of the one in whose middle a row is.
+less the nearest one along the directions, beyond what is usual of normal rows, in units of what is
+usual of all channels together. At arrival it is that of the newest patch, in hindsight of the one
+in whose middle a row is.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ UNIT_QUANTILE = 0.99
 LEAST_UNIT = 1e-6  # standardised
 MOST_UNITS = 3.0
 LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be judged
-FAINT = 1e-3  # what counts of a channel that is no farther than usual
+USUAL_QUANTILE = 0.9  # of normal patches: a channel that is no farther is none that sets one apart
 
 
 class NearestRun(NamedTuple):
     """What n rows are told: score (n,), NaN where nothing can be said; apart (n, K): how much
-    farther than usual each channel is from the nearest patch, squared.
+    farther than usual each channel is from the nearest patch, squared, all of them 1 where they are
+    as far again as usual.
     """
 
     score: Floats
@@ -79,7 +81,7 @@ class NearestPatches:
     directions (width K, R), orthonormal; codes (P, R): the patches along them; sizes (P,): their
     squared size. width: rows of a patch. every: rows between two that are judged.
     unit (2,): what distances are divided by at arrival, and in hindsight. usual (K,): the mean
-    square of a channel of a normal patch less the nearest one.
+    square of a channel of a patch less the nearest one that normal rows seldom exceed.
     """
 
     directions: NDArray[np.float32]
@@ -125,7 +127,7 @@ class NearestPatches:
         early, late = _means(found, every - 1, 0), _means(found, every - 1, width - 1)
         unit = np.array([_unit(early), _unit(late)])
         judged = squares[~np.isnan(found)]
-        usual = judged.mean(axis=0) if len(judged) else squares[0]
+        usual = np.quantile(judged, USUAL_QUANTILE, axis=0) if len(judged) else squares[0]
         model = replace(cls._of(own, observed, width, every, most), unit=unit, usual=usual)
         return model, model.at_arrival(early), model.in_hindsight(late)
 
@@ -168,7 +170,10 @@ class NearestPatches:
             nearest = far.argmin(axis=1)
             found[part] = far[np.arange(len(far)), nearest] + np.square(own).sum(axis=1)
             left = (own - self.codes[nearest] @ self.directions.T).reshape(visible[part].shape)
-            left *= visible[part]
+            if not visible[part].all():
+                # What the nearest patch has where nothing is visible is no difference.
+                found[part] -= np.square(left * ~visible[part]).sum(axis=(1, 2))
+                left *= visible[part]
             squares[part] = np.einsum("nwk,nwk->nk", left, left)
         shown = visible.sum(axis=1)
         squares /= np.maximum(shown, 1)
@@ -177,8 +182,9 @@ class NearestPatches:
         return np.where(total > 0, root, np.nan), squares
 
     def beyond_usual(self, squares: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mean squares (n, K) of channels less what is usual, and hardly anything below it."""
-        return np.maximum(squares - self.usual, FAINT * squares)
+        """Mean squares (n, K) of channels beyond what is usual, in units of its sum."""
+        unit = max(float(self.usual.sum()), LEAST_UNIT)
+        return np.asarray(np.maximum(squares - self.usual, 0.0) / unit, np.float32)
 
     def _grid(
         self, own: NDArray[np.float32], observed: Flags, start: int, context: int
