@@ -115,8 +115,8 @@ class LinearViews:
     def _remembered(self, rows: Rows) -> tuple[NearestPatches, Floats, Floats]:
         """The memory of rows, and their scores (T,) at arrival and in hindsight.
 
-        Each half has been judged by the patches of the other, half as many as later rows meet: these
-        scores are rather too high than too low, so those of few rows need no factor.
+        Each half has been judged by the patches of the other, half as many as later rows meet:
+        these scores are rather too high than too low, so those of few rows need no factor.
         """
         values = np.clip(rows.values, self.low, self.high)[:, self.measured]
         return NearestPatches.fit(values, rows.observed[:, self.measured])

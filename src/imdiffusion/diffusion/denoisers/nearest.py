@@ -6,7 +6,7 @@ judge. It is worked out every few rows, along R principal directions V of the tr
 alone; what lies beside them is told apart by its size, as if two patches had nothing in common
 there:
 
-    d^2(x) = ( min_i |p_i|^2 - 2 (V'x)'(V'p_i) + |x|^2 ) / number of visible values
+    d^2(x) = min_i ( |x - V V'p_i|^2 + |p_i|^2 - |V'p_i|^2 ) / number of visible values
 
 It is the noise level s -> 0 of `denoisers.memory` (nearest normal
 window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
@@ -14,8 +14,9 @@ At arrival a row has the distance of the newest patch; in hindsight the mean of 
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
-drown every other view. Values are standardised by whoever calls; one that is missing counts as the
-mean of its channel in the patch, and what the nearest patch has there as no difference.
+drown every other view. Values are standardised by whoever calls; of a patch with missing
+ones the nearest is found as if they were the means of their channels, and differs from it in what
+is visible alone.
 
 What sets a patch apart is told by channel: the mean square, over its visible rows, of the patch
 less the nearest one along the directions, beyond what is usual of normal rows, in units of what is
@@ -163,18 +164,18 @@ class NearestPatches:
         """Distances (n,) and, by channel, the mean squares (n, K) of what sets patches apart."""
         found = np.empty(len(patches))
         squares = np.empty((len(patches), patches.shape[2]), np.float32)
+        beside = self.sizes - np.square(self.codes).sum(axis=1)
         for start in range(0, len(patches), CHUNK):
             part = slice(start, start + CHUNK)
-            own = shapes(patches[part].astype(np.float32, copy=False), visible[part])
-            far = self.sizes - 2.0 * (own @ self.directions) @ self.codes.T
-            nearest = far.argmin(axis=1)
-            found[part] = far[np.arange(len(far)), nearest] + np.square(own).sum(axis=1)
-            left = (own - self.codes[nearest] @ self.directions.T).reshape(visible[part].shape)
-            if not visible[part].all():
-                # What the nearest patch has where nothing is visible is no difference.
-                found[part] -= np.square(left * ~visible[part]).sum(axis=(1, 2))
-                left *= visible[part]
+            seen = visible[part]
+            own = shapes(patches[part].astype(np.float32, copy=False), seen)
+            share = seen.mean(axis=(1, 2), dtype=np.float32)[:, None]
+            nearest = (share * self.sizes - 2.0 * (own @ self.directions) @ self.codes.T).argmin(1)
+            left = (own - self.codes[nearest] @ self.directions.T).reshape(seen.shape)
+            if not seen.all():  # both less their means over what is visible
+                left = shapes(left * seen, seen).reshape(seen.shape)
             squares[part] = np.einsum("nwk,nwk->nk", left, left)
+            found[part] = squares[part].sum(axis=1) + share[:, 0] * beside[nearest]
         shown = visible.sum(axis=1)
         squares /= np.maximum(shown, 1)
         total = shown.sum(axis=1)
