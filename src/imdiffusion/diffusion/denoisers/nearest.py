@@ -165,12 +165,15 @@ class NearestPatches:
         found = np.empty(len(patches))
         squares = np.empty((len(patches), patches.shape[2]), np.float32)
         beside = self.sizes - np.square(self.codes).sum(axis=1)
+        # share |p_i|^2 - 2 (V'x)'(V'p_i) in one product
+        against = np.concatenate([-2.0 * self.codes.T, self.sizes[None]])
         for start in range(0, len(patches), CHUNK):
             part = slice(start, start + CHUNK)
             seen = visible[part]
             own = shapes(patches[part].astype(np.float32, copy=False), seen)
             share = seen.mean(axis=(1, 2), dtype=np.float32)[:, None]
-            nearest = (share * self.sizes - 2.0 * (own @ self.directions) @ self.codes.T).argmin(1)
+            along = np.concatenate([own @ self.directions, share], axis=1)
+            nearest = (along @ against).argmin(axis=1)
             left = (own - self.codes[nearest] @ self.directions.T).reshape(seen.shape)
             if not seen.all():  # both less their means over what is visible
                 left = shapes(left * seen, seen).reshape(seen.shape)
