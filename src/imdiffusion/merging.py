@@ -131,7 +131,7 @@ def linear_parts(linear: LinearRun, names: Sequence[str], added: Doubles) -> NDA
     ratio = added[:, names.index(MEMORY)] / np.maximum(law, LEAST_UNIT)
     share = linear.apart / (1.0 + linear.apart.sum(axis=1, keepdims=True, dtype=np.float64))
     total = np.nan_to_num(linear.parts).sum(axis=1, dtype=np.float64)
-    return (linear.parts + share * (ratio * total)[:, None]).astype(np.float32)
+    return np.asarray(linear.parts + share * (ratio * total)[:, None], np.float32)
 
 
 def mixed_parts(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:
