@@ -19,13 +19,13 @@ from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
 from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
-from imdiffusion.settings import Settings
+from imdiffusion.settings import MEMORY, NETWORK, Settings
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
 # Of the views in the join: chosen on fourteen sets, and judged with domains left out (docs/log.md).
-WEIGHTS = {"forecast": 1.0, "channel": 1.0, "network": 2.0, "sparse": 0.25}
+WEIGHTS = {"forecast": 1.0, "channel": 1.0, "memory": 0.5, "network": 2.0, "sparse": 0.25}
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
@@ -100,8 +100,14 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
     settings = entity.settings
     entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     rows = less_course(rows, course)
-    entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
-    weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
+    entity.linear, fit = LinearViews.fit(
+        rows,
+        lags=settings.lags,
+        widths=settings.scan_widths,
+        memory=MEMORY in settings.scored_views,
+    )
+    names = entity.view_names
+    weight = np.array([WEIGHTS[name] for name in (*names, "sparse")])
     rule = settings.threshold
     if network is None:
         entity.joins = {
@@ -111,7 +117,7 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
         band = _band(fit.residual.astype(np.float64), settings.scale_factor)
         entity.calibration = replace(entity.calibration, band=band)
     else:
-        entity.joins = _joins(fit, network, weight, rule)
+        entity.joins = _joins(fit, network, weight, rule, names.index(NETWORK))
     if settings.alarms_per_day and entity.period is not None:
         score = entity.joins["hindsight"].join(*_normal(fit, network))
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
@@ -130,9 +136,10 @@ def _normal(fit: LinearFit, network: _Judged | None) -> tuple[NDArray[np.float64
 
 
 def _joins(
-    fit: LinearFit, network: _Judged, weight: NDArray[np.float64], rule: str
+    fit: LinearFit, network: _Judged, weight: NDArray[np.float64], rule: str, place: int
 ) -> dict[str, Join]:
-    """The joins of hindsight and, where the network has a say there, of arrival.
+    """The joins of hindsight and, where the network has a say there, of arrival. place: of the
+    network among the views.
 
     The network is judged at arrival on a sample, so how much higher thresholds must be there is
     read off the sample: by how much the tail of the join is longer than in hindsight.
@@ -141,12 +148,12 @@ def _joins(
     hindsight = Join.fit(views, sparse, weight, rule=rule)
     if not len(network.at_arrival):
         return {"hindsight": hindsight}
-    place = network.first + network.sample
-    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, -2), rule=rule)
-    unit = np.insert(alone.unit, -1, hindsight.unit[-2])
+    rows = network.first + network.sample
+    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, place), rule=rule)
+    unit = np.insert(alone.unit, place, hindsight.unit[place])
     early = replace(hindsight, unit=unit, alone=alone.alone)
-    early_views = np.concatenate([fit.views_arrival[place], network.at_arrival[:, None]], axis=1)
-    found = early.join(early_views, fit.sparse_arrival[place])
+    early_views = np.insert(fit.views_arrival[rows], place, network.at_arrival, axis=1)
+    found = early.join(early_views, fit.sparse_arrival[rows])
     same = hindsight.join(views[network.sample], sparse[network.sample])
     return {
         "hindsight": hindsight,

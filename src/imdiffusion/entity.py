@@ -27,7 +27,7 @@ from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
-from imdiffusion.merging import Pairing, mixed_parts, row_evidence, with_checks
+from imdiffusion.merging import Pairing, linear_parts, mixed_parts, row_evidence, with_checks
 from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
@@ -37,7 +37,7 @@ from imdiffusion.scoring.error import (
 )
 from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import recipe_of
-from imdiffusion.settings import Settings
+from imdiffusion.settings import NETWORK, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +130,12 @@ class Entity:
         self.settings = replace(self.settings, alarm_rate=rate)
         self.alarm_rate, self.checks = rate, self.checks.at_rate(rate)
         self.version = ""  # other scores, another version
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """The views that are joined, in the order of their columns; the network is the last."""
+        law = () if self.linear is None else self.linear.names
+        return (*law, NETWORK) if self.settings.networked else law
 
     @property
     def least_rows(self) -> int:
@@ -287,7 +293,7 @@ class Entity:
 
         Each channel has a view's contribution to the score in the shares that the view gives it.
         """
-        views, parts = linear.views, linear.parts
+        views = linear.views
         expected = network.expected if network is not None else None
         if expected is None:
             expected = self.scaler.backward(linear.expected)
@@ -295,15 +301,16 @@ class Entity:
             # Before its first whole window the network expects nothing yet.
             early = self.scaler.backward(linear.expected)
             expected = np.where(np.isnan(expected), early, expected)
-        join = self.joins[moment]
+        join, names = self.joins[moment], self.view_names
         if network is not None:
             own = self.network_score(network.errors, moment)
             views = np.concatenate([views, own[:, None]], axis=1)
-            added = join.shares(views, linear.sparse)
-            parts = mixed_parts(
-                (parts, added[:, :-2].sum(axis=1) + added[:, -1]),
-                (network.channel_scores, added[:, -2]),
-            )
+        added = join.shares(views, linear.sparse)
+        parts = linear_parts(linear, names, added)
+        if network is not None:
+            place = names.index(NETWORK)
+            others = np.delete(added, place, axis=1).sum(axis=1)
+            parts = mixed_parts((parts, others), (network.channel_scores, added[:, place]))
         score = join.score(views, linear.sparse, self.alarm_rate)
         score[~linear.known] = np.nan
         parts = with_checks(score, parts, linear)

@@ -22,8 +22,9 @@ from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
+from imdiffusion.linear import MEMORY_ROWS
 from imdiffusion.runs import NOBODY
-from imdiffusion.settings import Settings
+from imdiffusion.settings import MEMORY, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,8 @@ def fit_entity(
     """Fit one entity on a frame; rows with `excluded` (T,) True count as unobserved.
 
     Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
-    DataWarning where a channel is constant or empty and where there are too few rows to hold out.
+    DataWarning where a channel is constant or empty, where there are too few rows to hold out, and
+    where they are too few for a view.
     """
     ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
     entity = ready.entity
@@ -189,6 +191,7 @@ def prepare(
         frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
     )
     _note_channels(frame, observed[:split], where)
+    _note_views(total, settings, where)
     entity = Entity(
         frame.entity,
         frame.channels,
@@ -283,6 +286,17 @@ def _split(total: int, settings: Settings, where: str) -> int:
             stacklevel=2,
         )
     return split
+
+
+def _note_views(total: int, settings: Settings, where: str) -> None:
+    """Say which view is left out for want of rows."""
+    if MEMORY in settings.scored_views and total < MEMORY_ROWS:
+        warnings.warn(
+            f"{total} rows{where} are fewer than two patches ({MEMORY_ROWS} rows): the view "
+            f"{MEMORY!r} is left out, and the others are scored without it",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:

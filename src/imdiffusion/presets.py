@@ -18,7 +18,7 @@ PRESETS: dict[str, Settings] = {
     # Views in closed form alone: fitted in seconds, scored without torch.
     "linear": replace(
         PAPER,
-        views="forecast,channel",
+        views="forecast,channel,memory",
         absence=True,
         calendar="auto",
         scale="robust",

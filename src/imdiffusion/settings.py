@@ -18,11 +18,13 @@ from imdiffusion.errors import ConfigError
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
 MOST_ROWS = 100_000  # that a window or a mean may span
-NETWORK = "network"
+NETWORK, MEMORY = "network", "memory"
 CLOSED_FORM = ("gaussian", "memory")  # denoisers that are fitted without gradient steps
 NO_ATTENTION = ("mixer", "rows", "relay", *CLOSED_FORM)
-# Views in closed form come together: one law of patches, two masks.
-VIEWS = ((NETWORK,), ("forecast", "channel"), ("forecast", "channel", NETWORK))
+# The views of the law come together: one law of patches, two masks. Each of the others may be left
+# out.
+LAW = ("forecast", "channel")
+VIEWS = ((NETWORK,), LAW, (*LAW, MEMORY), (*LAW, NETWORK), (*LAW, MEMORY, NETWORK))
 
 
 def _setting(
@@ -61,8 +63,8 @@ class Settings:
     # -- views
     views: str = _setting(
         "network",
-        "what is scored, joined by a mean of logs: network, forecast, channel, as in "
-        "forecast,channel,network",
+        "what is scored, joined by a mean of logs: network, forecast, channel, memory, as in "
+        "forecast,channel,memory,network; memory and network may be left out",
     )
     lags: int = _setting(
         10,
