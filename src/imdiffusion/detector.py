@@ -38,7 +38,7 @@ class ImDiffusion(FittedState):
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
     missing value. Fitted attributes: `channels_`, `threshold_`, `num_parameters_`, `history_`,
-    `settings_`, `entities_`, `failed_`, `n_features_in_`.
+    `settings_`, `report_`, `entities_`, `failed_`, `n_features_in_`.
 
     The constructor only stores; `fit` validates. ConfigError for an unknown keyword.
     """
