@@ -183,8 +183,8 @@ def _band(residual: NDArray[np.float64], factor: float) -> Floats:
     """
     known = ~np.isnan(residual).all(axis=0)
     band = np.array(NORMAL_BAND)[:, None].repeat(residual.shape[1], axis=1) * factor
-    for row, (share, method) in enumerate(zip(BAND, ("lower", "higher"), strict=True)):
-        band[row, known] = np.nanquantile(residual[:, known], share, axis=0, method=method)
+    band[0, known] = np.nanquantile(residual[:, known], BAND[0], axis=0, method="lower")
+    band[1, known] = np.nanquantile(residual[:, known], BAND[1], axis=0, method="higher")
     half = LEAST_HALF * factor
     band[0], band[1] = np.minimum(band[0], -half), np.maximum(band[1], half)
     return band.astype(np.float32)

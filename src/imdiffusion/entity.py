@@ -346,6 +346,11 @@ class Entity:
         return self.network_score(errors, moment)
 
     @property
+    def judged(self) -> NDArray[np.bool_] | None:
+        """Which channels (K,) some view scores, None = all; the others only condition."""
+        return None if self.linear is None or self.settings.networked else self.linear.measured
+
+    @property
     def echo(self) -> int:
         """Rows after a bad one whose forecast still reads it."""
         return 0 if self.linear is None else self.linear.law.lags

@@ -23,7 +23,7 @@ from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.measuring import MOST_TOLD
-from imdiffusion.promise.record import FitNotes, Part
+from imdiffusion.promise.record import FitNotes, LeftOut
 from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
 
@@ -272,11 +272,11 @@ def _usable(
     return observed & ~absurd
 
 
-def _absurd_parts(frame: Frame, absurd: NDArray[np.bool_]) -> tuple[Part, ...]:
+def _absurd_parts(frame: Frame, absurd: NDArray[np.bool_]) -> tuple[LeftOut, ...]:
     """The first absurd values (T, K), to be told."""
     times = frame.timestamps
     return tuple(
-        Part(
+        LeftOut(
             frame.channels[k],
             row,
             None if times is None else int(times[row].astype("datetime64[ns]").astype(np.int64)),

@@ -13,7 +13,7 @@ from imdiffusion.checks import CheckStream
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.linear import LinearFit
-from imdiffusion.promise.record import FitNotes, Part, PromiseRecord
+from imdiffusion.promise.record import FitNotes, LeftOut, PromiseRecord
 from imdiffusion.runs import Floats
 from imdiffusion.scoring.absence_kinds import KINDS
 from imdiffusion.scoring.critical import NEVER, blocks_apart, held_out_rates
@@ -111,7 +111,7 @@ def _rates_of_network(entity: Entity, network: Judged) -> Scores:
     settings = entity.settings
     kind = registry.load("ensembles", settings.ensemble)
     errors = network.errors
-    known = np.isfinite(errors).all(axis=0)
+    known = np.asarray(np.isfinite(errors).all(axis=0))
     rates = np.full(len(known), np.nan)
     if settings.ensemble in WHOLE_SERIES:
         return rates
@@ -134,7 +134,7 @@ def with_stretches(entity: Entity, rows: Rows) -> FitNotes:
     if entity.checks.absence is None:
         return notes
     found = [
-        Part(
+        LeftOut(
             entity.channels[one.channel],
             one.row,
             None if rows.times is None else int(rows.times[one.row]),

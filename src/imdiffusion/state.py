@@ -141,7 +141,7 @@ class FittedState(Parameters):
         >>> from imdiffusion import ImDiffusion
         >>> x = np.random.default_rng(0).normal(size=(4000, 3))
         >>> report = ImDiffusion("linear", alarm_rate=0.02).fit(x).report_
-        >>> report.promised, report.rows, report.low < 0.02 < report.high
+        >>> report.promised, report.rows, report.low < report.achieved < report.high
         (0.02, 4000, True)
         """
         return self._per_entity(lambda entity: entity.report())

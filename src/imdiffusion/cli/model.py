@@ -29,7 +29,6 @@ def show(
 ) -> None:
     """Check a model's files against their sha256 and show what it was fitted with and on."""
     from imdiffusion.checkpoint import read_model
-
     from imdiffusion.promise.report import promise_report
     from imdiffusion.settings import Settings
 
@@ -107,7 +106,7 @@ def _promises(reports: list[PromiseReport]) -> tuple[tuple[str, ...], list[tuple
 
     if len(reports) == 1:
         return ("promise", ""), [*reports[0].lines()]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one.entity or "(unnamed)",
             percent(one.promised),

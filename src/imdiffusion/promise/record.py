@@ -34,7 +34,7 @@ _INTS = ("row", "edges", "edge_times", "scored", "hour_rows")
 _FACTS = ("rows", "least", "held", "held_rows", "held_time", "checks_rate", "reason")
 
 
-class Part(NamedTuple):
+class LeftOut(NamedTuple):
     """Something that a fit did not learn from. row: its first in the training; rows: how many."""
 
     channel: str
@@ -53,7 +53,7 @@ class FitNotes:
     values were absurd. constant, empty: channels that never moved, or had no value.
     """
 
-    aside: tuple[Part, ...] = ()
+    aside: tuple[LeftOut, ...] = ()
     absurd: int = 0
     constant: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class FitNotes:
     def from_dict(cls, facts: Mapping[str, Any]) -> FitNotes:
         """What `to_dict` gave."""
         return cls(
-            tuple(Part(*part) for part in facts["aside"]),
+            tuple(LeftOut(*part) for part in facts["aside"]),
             int(facts["absurd"]),
             tuple(facts["constant"]),
             tuple(facts["empty"]),
@@ -170,9 +170,12 @@ class PromiseRecord:
         plain = facts.get(f"{PREFIX}facts")
         if plain is None:
             return None
-        ints = {name: np.asarray(facts[f"{PREFIX}{name}"], np.int64) for name in _INTS}
-        rate = np.asarray(facts[f"{PREFIX}rate"], np.float32)
-        return cls(rate=rate, hour=np.asarray(facts[f"{PREFIX}hour"], np.int8), **ints, **plain)
+        given: dict[str, Any] = {
+            name: np.asarray(facts[f"{PREFIX}{name}"], np.int64) for name in _INTS
+        }
+        given["rate"] = np.asarray(facts[f"{PREFIX}rate"], np.float32)
+        given["hour"] = np.asarray(facts[f"{PREFIX}hour"], np.int8)
+        return cls(**given, **plain)
 
 
 def less_promise(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +205,7 @@ def _edges(count: int, times: Ints | None) -> Ints:
 
 def _times_at(times: Ints, edges: Ints) -> Ints:
     """Time of each edge; of the last, a step after the last row."""
-    inner = times[np.minimum(edges, len(times) - 1)]
+    inner: Ints = times[np.minimum(edges, len(times) - 1)]
     inner[-1] += _step(times)
     return inner
 

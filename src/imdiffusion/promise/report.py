@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imdiffusion.promise.record import DAY_NS, HOURS, FitNotes, Part, PromiseRecord
+from imdiffusion.promise.record import DAY_NS, HOURS, FitNotes, LeftOut, PromiseRecord
 from imdiffusion.scoring.edges import flag_runs
 from imdiffusion.scoring.share import alarm_share
 from imdiffusion.settings import Settings
@@ -66,7 +66,7 @@ class PromiseReport:
     worst_hour: WorstHour | None
     timezone: str
     worst_part: WorstPart | None
-    aside: tuple[Part, ...]
+    aside: tuple[LeftOut, ...]
     absurd: int
     calendar: str
     counters: tuple[str, ...]
@@ -278,7 +278,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _told(part: Part) -> str:
+def _told(part: LeftOut) -> str:
     where = f"row {part.row:,}"
     if part.time_ns is not None:
         where += f" ({_text(_moment(part.time_ns, part.row))})"

@@ -1,4 +1,4 @@
-"""What was promised and what was kept, as a part of the page."""
+"""What was promised, what was kept, and what no event tells of, as a part of the page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdiffusion.report import wording
+from imdiffusion.report import cards, wording
+from imdiffusion.report.truth import Axis
 
 if TYPE_CHECKING:
     from imdiffusion.promise.report import PromiseReport
     from imdiffusion.results import Analysis
 
 MOST_ENTITIES = 200  # rows of the table
+MOST_SPANS = 20
 
 
 def promise_section(promises: Sequence[PromiseReport], analyses: Sequence[Analysis]) -> str:
@@ -44,6 +46,39 @@ def promise_section(promises: Sequence[PromiseReport], analyses: Sequence[Analys
         + "</tbody></table></div>"
         + _unknown([one for one, _ in shown])
         + "</details>"
+    )
+
+
+def unalarmed_section(analyses: Sequence[Analysis]) -> str:
+    """Channels that are outside their band for long and that no event names, with the reason.
+
+    The longest spans; nothing where there is none.
+    """
+    found = [(analysis, one) for analysis in analyses for one in analysis.unalarmed]
+    if not found:
+        return ""
+    longest = sorted(found, key=lambda pair: pair[1].start - pair[1].end)[:MOST_SPANS]
+    rows = []
+    for analysis, one in longest:
+        axis = Axis(analysis.frame)
+        when = cards.span_tags(axis.x(one.start), axis.x(one.end), axis.temporal)
+        name = cards.breakable(one.channel)
+        if len(analyses) > 1:
+            name = f"{cards.breakable(str(analysis.frame.entity))}: {name}"
+        rows.append(
+            f'<tr><th scope="row">{name}</th><td>{when}</td>'
+            f"<td>{wording.share(one.outside)} {one.side}</td><td>{escape(one.reason)}</td></tr>"
+        )
+    more = len(found) - len(rows)
+    rest = f", the {len(rows)} longest" if more else ""
+    return (
+        '<details class="faults" id="unalarmed"><summary>Outside the band without an event '
+        f'<span class="quiet">{wording.count(len(found))} span{"" if len(found) == 1 else "s"}'
+        f'{rest}</span></summary>\n<div class="scroll"><table>\n<thead><tr>'
+        '<th scope="col">Channel</th><th scope="col">When</th><th scope="col">Outside</th>'
+        '<th scope="col">Why there is no event</th></tr></thead>\n<tbody>'
+        + "\n".join(rows)
+        + "</tbody></table></div></details>"
     )
 
 

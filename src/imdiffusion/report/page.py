@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import UsageError
 from imdiffusion.report import cards
-from imdiffusion.report.kept import promise_section
+from imdiffusion.report.kept import promise_section, unalarmed_section
 from imdiffusion.report.payload import packed, packed_timeline
 from imdiffusion.report.thinning import Thinning, thinning
 from imdiffusion.report.truth import Axis, Fault, Found, Known, found_events, known_faults
@@ -68,7 +68,7 @@ def write_report(
     plans = _plans(analyses)
     head, tail = _text("page/template.html").split("<!-- data -->\n")
     words = _words(title, analyses, events, known, about, plans)
-    words["promise"] = promise_section(promises, analyses)
+    words["promise"] = promise_section(promises, analyses) + unalarmed_section(analyses)
     with atomic_path(target) as draft, Path(draft).open("w", encoding="utf-8") as page:
         page.write(Template(head).substitute(words))
         for entity, (analysis, plan) in enumerate(zip(analyses, plans, strict=True)):

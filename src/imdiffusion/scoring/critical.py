@@ -44,9 +44,7 @@ def critical_rates(join: Join, views: Floats, evidence: Floats) -> Floats:
 def _rates(table: PromiseTable, values: Floats) -> Floats:
     """The share of normal rows that a threshold at each value (n,) stands for."""
     logs = np.log(RATES)
-    return np.asarray(
-        np.exp(np.interp(values, table.thresholds, logs, left=NEVER, right=-np.inf))
-    )
+    return np.asarray(np.exp(np.interp(values, table.thresholds, logs, left=NEVER, right=-np.inf)))
 
 
 def held_out_rates(
