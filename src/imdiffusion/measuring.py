@@ -17,10 +17,7 @@ from imdiffusion.promise.record import FitNotes, LeftOut, PromiseRecord
 from imdiffusion.runs import Floats
 from imdiffusion.scoring.absence_kinds import KINDS
 from imdiffusion.scoring.critical import NEVER, blocks_apart, held_out_rates
-from imdiffusion.settings import Settings
 
-# Of the views in the join: chosen on fourteen sets, and judged with domains left out (docs/log.md).
-WEIGHTS = {"forecast": 1.0, "channel": 1.0, "network": 2.0, "sparse": 0.25}
 PIECE = 8_192  # rows that the checks look at together
 MOST_TOLD = 20  # stretches and values that are kept to be told
 
@@ -41,11 +38,6 @@ class Judged:
     at_arrival: Scores
 
 
-def weights_of(settings: Settings) -> Scores:
-    """The weight of each scored view in the join, and of the sparse evidence."""
-    return np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
-
-
 def normal(fit: LinearFit, network: Judged | None) -> tuple[Scores, Scores]:
     """Views and sparse evidence in hindsight of the normal rows that all views have judged."""
     return _beside(fit.views_hindsight, fit.sparse_hindsight, network)
@@ -59,11 +51,17 @@ def _beside(views: Scores, sparse: Scores, network: Judged | None) -> tuple[Scor
 
 
 def record_of(
-    entity: Entity, rows: Rows, split: int, fit: LinearFit | None, network: Judged | None
+    entity: Entity,
+    rows: Rows,
+    split: int,
+    fit: LinearFit | None,
+    network: Judged | None,
+    *,
+    weight: Scores,
 ) -> PromiseRecord:
     """How normal rows keep a promise, of a calibrated entity; `split` as in `calibrate`.
 
-    rows: as they are, with their usual course.
+    rows: as they are, with their usual course. weight (V + 1,): of the views in the join.
     """
     settings = entity.settings
     # Rows that trained the network had a part in what judges them.
@@ -72,9 +70,7 @@ def record_of(
     if fit is not None:
         views, sparse = normal(fit, network)
         apart = None if fit.unseen is None else _beside(*fit.unseen, network)
-        rates = held_out_rates(
-            views, sparse, weights_of(settings), rule=settings.threshold, apart=apart
-        )
+        rates = held_out_rates(views, sparse, weight, rule=settings.threshold, apart=apart)
         if entity.checks.absence is not None or entity.checks.hours is not None:
             checked = entity.alarm_rate
             first = 0 if network is None else network.first
