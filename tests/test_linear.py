@@ -349,6 +349,7 @@ def test_the_promise_holds_after_a_short_training():
     assert np.mean(shares) <= 3 * PROMISE
 
 
+@pytest.mark.filterwarnings("ignore:.*which training had:imdiffusion.errors.DataWarning")
 def test_whole_channels_gone(trusted):
     values = series(2000, 1)
     values[:, 1:] = np.nan
@@ -361,6 +362,7 @@ def test_whole_channels_gone(trusted):
     assert np.nanmax(trusted.decision_function(values)[700:712]) > 1
 
 
+@pytest.mark.filterwarnings("ignore:.*which training had:imdiffusion.errors.DataWarning")
 def test_all_rows_gone(trusted):
     values = series(300, 1)
     values[100:150] = np.nan

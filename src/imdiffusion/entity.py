@@ -28,6 +28,8 @@ from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
 from imdiffusion.merging import Pairing, linear_parts, mixed_parts, row_evidence, with_checks
+from imdiffusion.promise.record import FitNotes, PromiseRecord
+from imdiffusion.promise.report import PromiseReport, promise_report
 from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
@@ -90,6 +92,8 @@ class Entity:
         self.linear: LinearViews | None = None
         self.checks = RowChecks()
         self.joins: dict[str, Join] = {}  # of a moment, where several views are scored
+        self.kept: PromiseRecord | None = None  # how training rows keep a promise
+        self.notes: FitNotes | None = None
         if settings.networked:
             self._take(network)
 
@@ -130,6 +134,10 @@ class Entity:
         self.settings = replace(self.settings, alarm_rate=rate)
         self.alarm_rate, self.checks = rate, self.checks.at_rate(rate)
         self.version = ""  # other scores, another version
+
+    def report(self) -> PromiseReport:
+        """The promise in force, and how the training rows kept it."""
+        return promise_report(self.to_dict(), self.settings)
 
     @property
     def view_names(self) -> tuple[str, ...]:
@@ -345,6 +353,11 @@ class Entity:
         return self.network_score(errors, moment)
 
     @property
+    def judged(self) -> NDArray[np.bool_] | None:
+        """Which channels (K,) some view scores, None = all; the others only condition."""
+        return None if self.linear is None or self.settings.networked else self.linear.measured
+
+    @property
     def echo(self) -> int:
         """Rows after a bad one whose forecast still reads it."""
         return 0 if self.linear is None else self.linear.law.lags
@@ -380,6 +393,8 @@ class Entity:
             else int(self.period / np.timedelta64(1, "ns")),
             "history": self.history.to_dict(),
             "counters": self.counters.to_dict(),
+            **({} if self.kept is None else self.kept.to_dict()),
+            **({} if self.notes is None else {"fit_notes": self.notes.to_dict()}),
         }
 
     @classmethod
@@ -409,6 +424,9 @@ class Entity:
         entity.history = History(**facts["history"])
         entity.counters = Counters.restore(facts.get("counters"))
         entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
+        entity.kept = PromiseRecord.from_dict(facts)
+        if "fit_notes" in facts:
+            entity.notes = FitNotes.from_dict(facts["fit_notes"])
         if settings.linear:
             entity.linear = LinearViews.from_dict(facts)
             entity.checks = RowChecks.from_dict(facts)

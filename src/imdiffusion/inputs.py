@@ -18,6 +18,7 @@ from imdiffusion.data.grid import regularize
 from imdiffusion.data.named_columns import warn_of_labels
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
+FIRST_ROWS = 64  # in which a channel that training had must have a value
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
 
 
@@ -92,13 +93,18 @@ def scoring_frames(
     entity: str | None,
     period: np.timedelta64 | None,
     ignore_extra: bool,
+    known: NDArray[np.bool_] | None = None,
+    window: int = 1,
 ) -> Iterator[Frame]:
     """The series as consecutive frames on a regular grid, channels in the model's order.
 
     Raises DataError for unknown channels unless `ignore_extra`. Says with DataWarning which
-    channels are missing or reordered, and when rows come at another period than in training.
+    channels are missing or reordered, and when rows come at another period than in training; and,
+    where known (K,) says which channels training had, which of them have no value in the first
+    rows: `FIRST_ROWS` of them, a window at least, or all there are.
     """
     pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
+    silent = None if known is None else _Silent(known, max(FIRST_ROWS, window), entity)
     first: Frame | None = None
     last: np.datetime64 | None = None
     rhythm = True  # decided once, on the first piece
@@ -106,6 +112,8 @@ def scoring_frames(
         matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
         if entity is not None:
             matched = replace(matched, entity=entity)
+        if silent is not None:
+            silent.read(piece, matched)
         if first is None:
             first = matched
             _compare_period(matched, period)
@@ -117,6 +125,50 @@ def scoring_frames(
         else:
             yield matched
         last = None if matched.timestamps is None else matched.timestamps[-1]
+    if silent is not None:
+        silent.say()
+
+
+class _Silent:
+    """Which channels that training had have no value in the first rows of a series: said once.
+
+    A channel whose column is absent has been told of, with the columns.
+    """
+
+    def __init__(self, known: NDArray[np.bool_], rows: int, entity: str | None) -> None:
+        self._silent, self._left = known.copy(), rows
+        self._where = "" if entity is None else f" of entity {entity!r}"
+        self._names: list[str] = []
+        self._rows = 0
+
+    def read(self, piece: Frame, matched: Frame) -> None:
+        """The next rows, as they came and with the model's channels."""
+        if self._left <= 0:
+            return
+        if not self._rows and piece.kind != "numpy":
+            columns = set(piece.channels)
+            self._silent &= [name in columns for name in matched.channels]
+        first = matched.observed[: self._left]
+        self._silent &= ~first.any(axis=0)
+        self._names = [matched.channels[k] for k in np.flatnonzero(self._silent)]
+        self._rows, self._left = self._rows + len(first), self._left - len(first)
+        if self._left <= 0:
+            self.say()
+
+    def say(self) -> None:
+        """Warn of what is silent, if anything is; the series has ended, or enough has been read."""
+        if self._names:
+            one = len(self._names) == 1
+            warnings.warn(
+                f"{_some(self._names)}, which training had, {'has' if one else 'have'} no value in "
+                f"the first {self._rows} rows that are scored{self._where}: "
+                f"{'it is' if one else 'they are'} scored as missing, so what happens to "
+                f"{'it' if one else 'them'} is not seen, and other channels are told without "
+                f"{'it' if one else 'them'}. Mend the source, or fit again without",
+                DataWarning,
+                stacklevel=3,
+            )
+        self._names = []
 
 
 def _is_even(frame: Frame) -> bool:

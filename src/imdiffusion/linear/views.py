@@ -80,16 +80,21 @@ class LinearViews:
         tails, scans, means = _normal(judging, slice(0, 0), widths)
         views = cls(law, low, high, measured, tails, *scans)
         said: _Scores = views.judged(*means)
+        known = np.asarray(rows.observed.any(axis=1))
+        unseen: tuple[Floats, Floats] | None = None
         if len(rows) < NESTED_ROWS:
             parts = [(block, views._but_for(judging, block, widths)) for block, _ in blocks]
             said = _inflated(said, parts)
+            late, late_sparse = (np.concatenate([one[k] for _, one in parts]) for k in (2, 3))
+            unseen = where_known(late, known), where_known(late_sparse, known)
         if memory and len(rows) >= MEMORY_ROWS:
             near, *scores = views._remembered(rows)
             views = replace(views, memory=near)
             said = (_beside(said[0], scores[0]), said[1], _beside(said[2], scores[1]), said[3])
-        known = np.asarray(rows.observed.any(axis=1))
+            if unseen is not None:
+                unseen = _beside(unseen[0], scores[1]), unseen[1]
         early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
-        return views, LinearFit(early, early_sparse, late, late_sparse, apart)
+        return views, LinearFit(early, early_sparse, late, late_sparse, apart, unseen)
 
     def _but_for(
         self, residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
@@ -192,7 +197,8 @@ class LinearFit:
     """What the views say of the rows they were fitted on, each by a law that had not seen it.
 
     Views (T, V) and sparse evidence (T,), at arrival and in hindsight; residual (T, K): seen less
-    expected, scaled, NaN where not observed.
+    expected, scaled, NaN where not observed. unseen: views and sparse evidence in hindsight by
+    tails and units of other rows too, where rows are few; None: not worked out.
     """
 
     views_arrival: Floats
@@ -200,6 +206,7 @@ class LinearFit:
     views_hindsight: Floats
     sparse_hindsight: Floats
     residual: NDArray[np.float32]
+    unseen: tuple[Floats, Floats] | None = None
 
 
 def _normal(

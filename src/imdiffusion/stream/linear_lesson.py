@@ -230,7 +230,7 @@ def _fitted(frame: Frame, settings: Settings, rate: float) -> Entity:
         # Of channels that stand still or count: true of many, again and again, and no harm.
         warnings.simplefilter("ignore", DataWarning)
         nothing = np.zeros(len(frame), np.bool_)
-        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None)
+        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None, measured=False)
     entity.alarm_rate = rate
     return entity
 
