@@ -1,0 +1,392 @@
+"""Discrete channels by the surprise of a change given the rest.
+
+A discrete channel (a flag, an enumeration, a count near zero: 2 to 8 values) is told two surprises
+at every row, each from the rows up to it alone:
+
+    changed   it changed more often than the rest explains: over the last w = 1, 4, 16, 64 rows,
+              N log(N / H) - (N - H), N changes where rules (`scoring.change_rules`) expect H
+    state     it is in a state hardly ever seen with that of another channel: log(E / (n + 1/2)),
+              the pair entered n times where states that know nothing of each other enter it E times
+
+Both are minus the logarithm of a tail probability: how often the largest over the channels comes so
+high in normal rows, under a law of the other blocks of rows. So an unpredictable flag, one that was
+active three times, and states that come together only now and then are as usual as they are.
+
+Not seen: a change that should have come and did not, where the states do not tell it; states that
+are unusual for three channels at once and not for two; channels in rows after a gap longer than
+usual (their changes; their states are judged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.scoring.change_rows import Alphabet, Step, Walk, fitting_arrays
+from imdiffusion.scoring.change_rules import Counts, RuleLists, fit_rules, lists_of
+from imdiffusion.scoring.run_length import LONG_AGO, rows_since
+from imdiffusion.scoring.scan import trailing_means
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Arrays = dict[str, NDArray[Any]]
+
+# Codes, names and words of what a discrete channel is told; the codes of absence lie below.
+CHANGED, NOT_CHANGED, STATE = 17, 18, 19
+KINDS: dict[int, tuple[str, str]] = {
+    CHANGED: ("changed", "changed unlike what the others explain"),
+    NOT_CHANGED: ("not_changed", "not changed where the others say that it does"),
+    STATE: ("unusual_state", "in a state hardly ever seen with the others'"),
+}
+
+BLOCKS = 5  # of the training rows, each judged by a law of the others
+WIDTHS = (1, 4, 16, 64)
+NEWS = 64  # rows for which a state, and what a channel does, is news
+QUIET = 512  # rows without anything to say of a channel, after which it is news again
+DUE = 0.5  # chance from which on a change is expected
+MOST_POINTS = 40_000_000  # rows times features that rules are fitted on: the last ones
+CHUNK = 4_096  # rows that are looked at together
+SPAN = 64  # rows of a block whose largest surprise counts once
+LEAST_SPANS = 16
+LEAST_PEAKS = 8
+LEAST_SCALE = 1.0  # a unit of both statistics is a factor e of likelihood
+LOUD = 5.0  # usual largest surprise of a channel in a fifth of the rows
+LEAST_PAIR = 1.0
+LEAST_ENTRIES = 4  # of both values of a flag, or a third is nothing to speak of
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How rare a surprise is among normal rows: the largest of each span of 64 rows, exponential
+    beyond `start`: `number` of `spans` came above it, by `excess` together; `share` of a span's
+    rows lie above it then. The mean excess is known no better than so many excesses tell it.
+    """
+
+    start: float
+    excess: float
+    number: float
+    spans: float
+    share: float
+
+    @classmethod
+    def fit(cls, largest: Floats) -> Tail:
+        """From the largest surprise over the channels of each normal row (T,)."""
+        spans = len(largest) // SPAN
+        blocks = largest[: spans * SPAN].reshape(spans, SPAN)
+        peak = np.sort(blocks.max(axis=1))[::-1]
+        number = max(LEAST_PEAKS, spans // 4)
+        start = float(peak[number])
+        above = blocks > start
+        told = above.any(axis=1)
+        share = float(above[told].mean()) if told.any() else 1.0 / SPAN
+        excess = max(float((peak[:number] - start).sum()), LEAST_SCALE * number)
+        return cls(start, excess, float(number), float(spans), share)
+
+    def surprise(self, found: Floats) -> Floats:
+        """Minus the logarithm of the share of normal rows that come so high."""
+        base = -float(np.log(self.number / self.spans * self.share))
+        beyond = np.maximum(found - self.start, 0.0) / self.excess
+        below = np.minimum(found / max(self.start, 1e-9), 1.0)
+        low = np.where(found > 0.0, below if self.start > 0.0 else 1.0, 0.0)
+        told: Floats = base * low + self.number * np.log1p(beyond)
+        return told
+
+    def to_array(self) -> Floats:
+        """(5,): the fields in order."""
+        return np.array([getattr(self, name) for name in self.__slots__])
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Sums over rows: how many, how often each state was there and was entered (S,), how often two
+    states came together (S, S), and how often one was followed by another.
+    """
+
+    rows: float
+    there: Floats
+    entered: Floats
+    pair: Floats
+    followed: Floats
+
+    @classmethod
+    def of(cls, alphabet: Alphabet, step: Step) -> _Entries:
+        total = np.zeros((3, int(alphabet.first[-1])))
+        pair = np.zeros((total.shape[1],) * 2)
+        followed = np.zeros_like(pair)
+        for start in range(0, len(step), CHUNK):
+            part = step.rows(slice(start, start + CHUNK))
+            there = alphabet.spread(part.now).astype(np.float32)
+            new = alphabet.spread(np.where(part.since == 0, part.now, -1)).astype(np.float32)
+            total[0] += there.sum(axis=0)
+            total[1] += new.sum(axis=0)
+            mixed = new.T @ there
+            pair += mixed + mixed.T - new.T @ new
+            left = alphabet.spread(np.where(part.since == 0, part.before, -1)).astype(np.float32)
+            followed += left.T @ new
+        return cls(float(len(step)), total[0], total[1], pair, followed)
+
+    def __add__(self, other: _Entries) -> _Entries:
+        return _Entries(*(getattr(self, n) + getattr(other, n) for n in self.__slots__))
+
+    def __sub__(self, other: _Entries) -> _Entries:
+        return _Entries(*(getattr(self, n) - getattr(other, n) for n in self.__slots__))
+
+    def pairs(self, alphabet: Alphabet) -> tuple[Floats, Floats]:
+        """The surprise of two states at once (S + 1, S + 1), or where they are one channel's of the
+        second after the first; the last is no known state. And that of a third value (C,).
+        """
+        first = alphabet.first
+        share = self.there / max(self.rows, 1.0)
+        expected = np.outer(share, self.entered)
+        expected += expected.T
+        size = np.log(np.maximum(expected, 1e-9) / (self.pair + 0.5))
+        pair = np.zeros((len(size) + 1,) * 2)
+        pair[:-1, :-1] = np.where(size >= LEAST_PAIR, size, 0.0)
+        novel = np.zeros(len(first) - 1)
+        for k, (start, stop) in enumerate(pairwise(first)):
+            after = self.followed[start:stop, start:stop]
+            size = np.log(np.maximum(after.sum(axis=1, keepdims=True), 1e-9) / (after + 0.5))
+            pair[start:stop, start:stop] = np.where(size >= LEAST_PAIR, size, 0.0)
+            entered = self.entered[start:stop]
+            if len(entered) == 2 and entered.min() >= LEAST_ENTRIES:
+                novel[k] = np.log((entered.sum() + 1.0) / 0.5)
+        return pair, novel
+
+
+def _met(alphabet: Alphabet, step: Step, pairs: tuple[Floats, Floats]) -> Floats:
+    """How unusual each channel's state is (n, C): with that of another channel, or by itself."""
+    pair, novel = pairs
+    place = np.where(step.now >= 0, step.now + alphabet.first[:-1], len(pair) - 1)
+    fresh = step.since < NEWS
+    found = np.where(fresh & (step.now < 0) & step.known, novel, 0.0)
+    edge = np.concatenate([[True], (place[1:] != place[:-1]).any(axis=1)])
+    each, which = np.unique(place[edge], axis=0, return_inverse=True)
+    which = which.reshape(-1)[np.cumsum(edge) - 1]
+    loud = np.array([pair[np.ix_(one, one)].any() for one in each])
+    rows = np.flatnonzero(loud[which] & fresh.any(axis=1))
+    own = np.arange(place.shape[1])
+    for start in range(0, len(rows), CHUNK // 4):
+        some = rows[start : start + CHUNK // 4]
+        size = pair[place[some][:, :, None], place[some][:, None, :]]
+        size *= fresh[some][:, :, None] | fresh[some][:, None, :]
+        size[:, own, own] = 0.0
+        found[some] = np.maximum(found[some], size.max(axis=2))
+    was = np.where(step.before >= 0, step.before + alphabet.first[:-1], len(pair) - 1)
+    jump = np.where(step.since == 0, pair[was, place], 0.0)
+    return np.asarray(np.maximum(found, jump))
+
+
+class _Rules:
+    """Rules fitted on all rows but those of one block after another."""
+
+    def __init__(self, alphabet: Alphabet, step: Step, blocks: list[slice]) -> None:
+        self._step, self._states = step, alphabet.most_states
+        self._own = [slice(start, stop) for start, stop in pairwise(alphabet.first.tolist())]
+        self._lists = lists_of(step.judged, step.before, self._states)
+        lists = len(self._own) * self._states
+        self._counts = [
+            Counts.of(step.features[rows], step.changed[rows], self._lists[rows], lists)
+            for rows in blocks
+        ]
+        self._blocks, self._every = blocks, reduce(Counts.__add__, self._counts)
+
+    def fit(self, but: int | None = None) -> RuleLists:
+        """but: the block to leave out."""
+        lists, counts = self._lists, self._every
+        if but is not None:
+            lists, counts = lists.copy(), counts - self._counts[but]
+            lists[self._blocks[but]] = -1
+        step = self._step
+        return fit_rules(step.features, step.changed, lists, counts, self._own, self._states)
+
+
+def _unexplained(step: Step, rules: RuleLists, held: Floats) -> tuple[Floats, Floats, Floats]:
+    """How many more changes each channel made than its rules explain (n, C), how sure they were of
+    one that did not come (n, C), and what the next rows need: held (63, 3, C), of the rows before.
+    """
+    more, missed = np.zeros(step.changed.shape), np.zeros(step.changed.shape)
+    size = np.array(WIDTHS)[:, None]
+    for start in range(0, len(step), CHUNK):
+        rows = slice(start, start + CHUNK)
+        part = step.rows(rows)
+        chance = np.where(part.judged, rules.of(part.features, part.before), 0.0)
+        free = chance < DUE
+        due = np.where(part.changed | free, 0.0, -np.log1p(-chance))
+        new = np.stack([part.changed & free, np.where(free, chance, 0.0), due], axis=1)
+        whole = np.concatenate([held, new])
+        sums = trailing_means(whole, WIDTHS)[len(held) :] * size[:, :, None]
+        number, usual = sums[:, :, 0], np.maximum(sums[:, :, 1], 1e-9)
+        most = np.maximum(number, usual)
+        more[rows] = (most * np.log(most / usual) - (most - usual)).max(axis=1)
+        missed[rows] = np.where(part.since[:, None] >= size, sums[:, :, 2], 0.0).max(axis=1)
+        held = whole[len(whole) - len(held) :].copy()
+    return more, missed, held
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeModel:
+    """The fitted law. unit (C,): of a channel whose changes are more nervous than its rules say.
+    pair (S + 1, S + 1): the surprise of two states at once, the last being none that is known;
+    novel (C,): that of a third value of a flag. An enumeration may have further values: it is a
+    measurement to the views, and they see these.
+    """
+
+    alphabet: Alphabet
+    rules: RuleLists
+    unit: Floats
+    pair: Floats
+    novel: Floats
+    changes: Tail
+    states: Tail
+
+    @classmethod
+    def fit(cls, values: Floats, observed: Flags) -> ChangeModel | None:
+        """From normal rows (T, K), T of 1,024 at least; None where they are fewer, or no channel is
+        discrete.
+        """
+        if len(values) < LEAST_SPANS * SPAN:
+            return None
+        alphabet = Alphabet.fit(values, observed)
+        if not len(alphabet.channel):
+            return None
+        width = 2 * int(alphabet.first[-1]) + 3 * (len(alphabet.channel) + len(alphabet.measured))
+        last = max(0, len(values) - max(MOST_POINTS // width, LEAST_SPANS * SPAN))
+        step = Walk(alphabet).push(values[last:], observed[last:])
+        edges = np.linspace(0, len(step), BLOCKS + 1).astype(int)
+        blocks = [slice(start, stop) for start, stop in pairwise(edges.tolist())]
+        entries = [_Entries.of(alphabet, step.rows(block)) for block in blocks]
+        every = reduce(_Entries.__add__, entries)
+        moved, met = [], []
+        held = np.zeros((WIDTHS[-1] - 1, 3, len(alphabet.channel)))
+        rules = _Rules(alphabet, step, blocks)
+        for place, own in enumerate(entries):
+            mine = step.rows(blocks[place])
+            more, missed, held = _unexplained(mine, rules.fit(place), held)
+            moved.append(np.maximum(more, missed))
+            met.append(_met(alphabet, mine, (every - own).pairs(alphabet)))
+        unit = np.maximum(np.mean([one.max(axis=0) for one in moved], axis=0) / LOUD, 1.0)
+        return cls(
+            alphabet,
+            rules.fit(),
+            unit,
+            *every.pairs(alphabet),
+            Tail.fit((np.concatenate(moved) / unit).max(axis=1)),
+            Tail.fit(np.concatenate(met).max(axis=1)),
+        )
+
+    # -- saved
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as arrays by name."""
+        named = {f"rows_{name}": getattr(self.alphabet, name) for name in Alphabet.__slots__}
+        named |= {f"rules_{name}": getattr(self.rules, name) for name in RuleLists.__slots__}
+        own = {name: getattr(self, name) for name in ("unit", "pair", "novel")}
+        tails = {name: getattr(self, name).to_array() for name in ("changes", "states")}
+        return named | own | tails
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> ChangeModel:
+        """The law that `to_dict` describes."""
+
+        def part(prefix: str, names: tuple[str, ...]) -> list[NDArray[Any]]:
+            return [np.asarray(facts[prefix + name]) for name in names]
+
+        return cls(
+            Alphabet(*part("rows_", Alphabet.__slots__)),
+            RuleLists(*part("rules_", RuleLists.__slots__)),
+            np.asarray(facts["unit"]),
+            np.asarray(facts["pair"]),
+            np.asarray(facts["novel"]),
+            *(
+                Tail(*np.asarray(facts[name], np.float64).tolist())
+                for name in ("changes", "states")
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRun:
+    """What n rows of C discrete channels are told.
+
+    channel (C,): which of the rows' channels they are. changed, not_changed, state (n, C): the
+    surprise of their changes, of changes that did not come, and of their states. score (n, C):
+    above 1 where one of these is news, else 0. kind (n, C): a code of `KINDS` there, else 0.
+    """
+
+    channel: Ints
+    changed: Floats
+    not_changed: Floats
+    state: Floats
+    score: NDArray[np.float32]
+    kind: NDArray[np.int8]
+
+
+class ChangeStream:
+    """The law over one series that is pushed in pieces.
+
+    rate: the promise, a share of normal rows in which something is news; half of it for changes,
+    half for states. What a channel does is news for 64 rows, and again after 512 rows without.
+    """
+
+    def __init__(self, model: ChangeModel, *, rate: float) -> None:
+        self._model, self._level = model, -float(np.log(rate / 2))
+        self._walk = Walk(model.alphabet)
+        channels = len(model.alphabet.channel)
+        self._state: Arrays = {
+            "held": np.zeros((WIDTHS[-1] - 1, 3, channels)),
+            "heard": np.full(channels, LONG_AGO),  # rows since it last had something to say
+            "began": np.full(channels, LONG_AGO),  # and since that was news
+        }
+
+    def push(self, values: Floats, observed: Flags) -> ChangeRun:
+        """The next rows: values and observed (n, K)."""
+        model, state = self._model, self._state
+        if not len(values):
+            none = np.zeros((0, len(model.alphabet.channel)))
+            kind, score = none.astype(np.int8), none.astype(np.float32)
+            return ChangeRun(model.alphabet.channel, none, none, none, score, kind)
+        step = self._walk.push(values, observed)
+        more, missed, state["held"] = _unexplained(step, model.rules, state["held"])
+        changed = model.changes.surprise(more / model.unit)
+        missed = model.changes.surprise(missed / model.unit)
+        met = model.states.surprise(_met(model.alphabet, step, (model.pair, model.novel)))
+        told = np.stack([changed, missed, met])
+        score = told.max(axis=0) / self._level
+        news = self._news(score > 1.0)
+        codes = np.array([CHANGED, NOT_CHANGED, STATE], np.int8)
+        return ChangeRun(
+            model.alphabet.channel,
+            changed,
+            missed,
+            met,
+            np.where(news, score, 0.0).astype(np.float32),
+            np.where(news, codes[told.argmax(axis=0)], np.int8(0)),
+        )
+
+    def _news(self, loud: Flags) -> Flags:
+        """Which of the rows that have something to say (n, C) are news."""
+        state = self._state
+        heard = rows_since(loud, state["heard"])
+        before = np.concatenate([state["heard"][None], heard[:-1]])
+        began = rows_since(loud & (before >= QUIET), state["began"])
+        state["heard"], state["began"] = heard[-1].copy(), began[-1].copy()
+        return np.asarray(loud & (began < NEWS))
+
+    def state(self) -> Arrays:
+        """Everything it goes on from, as arrays."""
+        walk = {f"walk.{name}": one for name, one in self._walk.state().items()}
+        return walk | {name: one.copy() for name, one in self._state.items()}
+
+    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave, also under another rate; ModelError where it misfits."""
+        prefix = "walk."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._walk.resume(own)
+        self._state = fitting_arrays(self._state, arrays)
