@@ -50,12 +50,7 @@ class Alphabet:
     low: Floats
     high: Floats
     gap: Ints
-
-    @property
-    def first(self) -> Ints:
-        """(C + 1,)"""
-        count = np.isfinite(self.levels).sum(axis=1)
-        return np.concatenate([[0], np.cumsum(count)])
+    first: Ints
 
     @classmethod
     def fit(cls, values: Floats, observed: Flags) -> Alphabet:
@@ -66,6 +61,8 @@ class Alphabet:
             seen = values[rows, k]
             if len(seen) < 2 or not (seen != seen[0]).any():
                 continue
+            if np.ptp(seen) <= SAME * (1.0 + np.abs(seen).max()):
+                continue  # rounding
             known = np.unique(seen[:1000])
             if len(known) <= MOST_LEVELS:
                 known = np.unique(seen)
@@ -83,6 +80,7 @@ class Alphabet:
             np.array(measured, np.int64),
             *(move, low, high),
             np.array(gap, np.int64),
+            np.cumsum([0, *(int(np.isfinite(one).sum()) for one in levels)]),
         )
 
     @property
@@ -100,10 +98,11 @@ class Alphabet:
     def states(self, values: Floats) -> Ints:
         """Values (n, C) -> places among the levels; -1 for another value, or none."""
         found = np.full(values.shape, -1, np.int64)
-        for place in range(MOST_LEVELS):
-            level = np.where(np.isfinite(self.levels[:, place]), self.levels[:, place], np.nan)
-            near = np.abs(values - level) <= SAME * (1.0 + np.abs(level))
-            found[near] = place
+        for place in range(self.most_states):
+            level = self.levels[:, place]
+            there = np.isfinite(level)
+            near = np.abs(values - np.where(there, level, 0.0)) <= SAME * (1.0 + np.abs(level))
+            found[near & there] = place
         return found
 
 
@@ -145,6 +144,7 @@ class Walk:
         self._state: Arrays = {
             "last": np.full(channels, np.nan),  # value
             "reading": np.full(measured, np.nan),
+            "now": np.full(channels, -1, np.int64),
             "missing": np.zeros(channels, np.int64),
             "since": np.full(channels, LONG_AGO),
             "entered": np.zeros((RECENT - 1, int(alphabet.first[-1])), bool),
@@ -175,7 +175,9 @@ class Walk:
         since = rows_since(changed | (seen & ~was), held["since"])
         ago = np.concatenate([held["since"][None], since[:-1]])
         held["since"] = since[-1].copy()
-        now, before = alphabet.states(value), alphabet.states(last)
+        now = alphabet.states(value)
+        before = np.concatenate([held["now"][None], now[:-1]])
+        held["now"] = now[-1].copy()
         features = self._features(values, observed, now, before, changed, ago)
         return Step(features, changed & judged, judged, before, now, ~np.isnan(value), since)
 

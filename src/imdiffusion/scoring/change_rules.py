@@ -45,8 +45,7 @@ class RuleLists:
         row = np.arange(len(state))[:, None, None]
         holds = np.ones((*state.shape, column.shape[2] + 1), bool)
         holds[:, :, :-1] = features[row, column] & (column >= 0)
-        first = holds.argmax(axis=2)[:, :, None]
-        found = np.take_along_axis(hazard, first, axis=2)[:, :, 0]
+        found = np.take_along_axis(hazard, holds.argmax(axis=2)[:, :, None], axis=2)[:, :, 0]
         return np.where(known, found, 0.5)
 
 
@@ -68,8 +67,10 @@ class Counts:
             belongs = np.zeros((count + 1, len(features[rows])), np.float32)
             belongs[lists[rows].T, np.arange(belongs.shape[1])] = 1.0
             held += belongs[:-1] @ features[rows].astype(np.float32)
-        for row, channel in np.argwhere(changed & (lists >= 0)).tolist():
-            moved[lists[row, channel]] += features[row]
+        row, channel = np.nonzero(changed & (lists >= 0))
+        mine = lists[row, channel]
+        for which in np.unique(mine):
+            moved[which] = features[row[mine == which]].sum(axis=0)
         return cls(held, moved)
 
     def __add__(self, other: Counts) -> Counts:
@@ -102,7 +103,8 @@ def fit_rules(
         rows = np.flatnonzero(lists[:, k] == which)
         tally = _Tally(counts.held[which], counts.moved[which], own[k])
         tally.learn(features, rows, changed[rows, k], column[k, one], hazard[k, one])
-    return RuleLists(column, hazard)
+    used = int((column >= 0).any(axis=(0, 1)).sum())  # none is skipped
+    return RuleLists(column[..., :used], np.delete(hazard, slice(used, MOST_RULES), axis=2))
 
 
 class _Tally:

@@ -1,20 +1,24 @@
 """Discrete channels by the surprise of a change given the rest.
 
-A discrete channel (a flag, an enumeration, a count near zero: 2 to 8 values) is told two surprises
+A discrete channel (a flag, an enumeration, a count near zero: 2 to 8 values) is told three things
 at every row, each from the rows up to it alone:
 
-    changed   it changed more often than the rest explains: over the last w = 1, 4, 16, 64 rows,
-              N log(N / H) - (N - H), N changes where rules (`scoring.change_rules`) expect H
-    state     it is in a state hardly ever seen with that of another channel: log(E / (n + 1/2)),
-              the pair entered n times where states that know nothing of each other enter it E times
+    changed      more often than the rest explains: over the last w = 1, 4, 16, 64 rows
+                 N log(N / H) - (N - H), of N changes where rules (`change_rules`) expected H
+    not changed  where they were sure that it would: - sum log(1 - h) over the last w rows, h the
+                 chance of a change in each
+    state        hardly ever seen with that of another channel, or after its own (`change_states`)
 
-Both are minus the logarithm of a tail probability: how often the largest over the channels comes so
-high in normal rows, under a law of the other blocks of rows. So an unpredictable flag, one that was
-active three times, and states that come together only now and then are as usual as they are.
+Rules and states are learnt from the other blocks of rows, so what they say of normal rows is what
+they will say of rows to come: how often the largest over the channels comes so high there is the
+tail probability whose minus logarithm a row is told. An unpredictable flag, one that was active
+three times, states that meet now and then: they are as usual there as they are.
 
-Not seen: a change that should have come and did not, where the states do not tell it; states that
-are unusual for three channels at once and not for two; channels in rows after a gap longer than
-usual (their changes; their states are judged).
+Measured on random flags and counts, less than the promise came true; on made plants a fifth of it.
+Not seen: states that are unusual for three channels at once and not for any two; a flag that
+follows a measurement more loosely than its lowest and highest tenth say; changes in rows after a
+gap longer than usual. With 3,000 rows one odd change of one flag is no news under a promise of
+.001: it is about as rare as such rows can show. Fewer than 1,024 rows say too little of all this.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.scoring.change_rows import Alphabet, Step, Walk, fitting_arrays
 from imdiffusion.scoring.change_rules import Counts, RuleLists, fit_rules, lists_of
+from imdiffusion.scoring.change_states import NEWS, Entries, StateSurprises
 from imdiffusion.scoring.run_length import LONG_AGO, rows_since
 from imdiffusion.scoring.scan import trailing_means
 
@@ -46,9 +51,10 @@ KINDS: dict[int, tuple[str, str]] = {
     STATE: ("unusual_state", "in a state hardly ever seen with the others'"),
 }
 
+CODES = np.array([CHANGED, NOT_CHANGED, STATE], np.int8)
+
 BLOCKS = 5  # of the training rows, each judged by a law of the others
 WIDTHS = (1, 4, 16, 64)
-NEWS = 64  # rows for which a state, and what a channel does, is news
 QUIET = 512  # rows without anything to say of a channel, after which it is news again
 DUE = 0.5  # chance from which on a change is expected
 MOST_POINTS = 40_000_000  # rows times features that rules are fitted on: the last ones
@@ -58,8 +64,6 @@ LEAST_SPANS = 16
 LEAST_PEAKS = 8
 LEAST_SCALE = 1.0  # a unit of both statistics is a factor e of likelihood
 LOUD = 5.0  # usual largest surprise of a channel in a fifth of the rows
-LEAST_PAIR = 1.0
-LEAST_ENTRIES = 4  # of both values of a flag, or a third is nothing to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,86 +107,6 @@ class Tail:
         return np.array([getattr(self, name) for name in self.__slots__])
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Sums over rows: how many, how often each state was there and was entered (S,), how often two
-    states came together (S, S), and how often one was followed by another.
-    """
-
-    rows: float
-    there: Floats
-    entered: Floats
-    pair: Floats
-    followed: Floats
-
-    @classmethod
-    def of(cls, alphabet: Alphabet, step: Step) -> _Entries:
-        total = np.zeros((3, int(alphabet.first[-1])))
-        pair = np.zeros((total.shape[1],) * 2)
-        followed = np.zeros_like(pair)
-        for start in range(0, len(step), CHUNK):
-            part = step.rows(slice(start, start + CHUNK))
-            there = alphabet.spread(part.now).astype(np.float32)
-            new = alphabet.spread(np.where(part.since == 0, part.now, -1)).astype(np.float32)
-            total[0] += there.sum(axis=0)
-            total[1] += new.sum(axis=0)
-            mixed = new.T @ there
-            pair += mixed + mixed.T - new.T @ new
-            left = alphabet.spread(np.where(part.since == 0, part.before, -1)).astype(np.float32)
-            followed += left.T @ new
-        return cls(float(len(step)), total[0], total[1], pair, followed)
-
-    def __add__(self, other: _Entries) -> _Entries:
-        return _Entries(*(getattr(self, n) + getattr(other, n) for n in self.__slots__))
-
-    def __sub__(self, other: _Entries) -> _Entries:
-        return _Entries(*(getattr(self, n) - getattr(other, n) for n in self.__slots__))
-
-    def pairs(self, alphabet: Alphabet) -> tuple[Floats, Floats]:
-        """The surprise of two states at once (S + 1, S + 1), or where they are one channel's of the
-        second after the first; the last is no known state. And that of a third value (C,).
-        """
-        first = alphabet.first
-        share = self.there / max(self.rows, 1.0)
-        expected = np.outer(share, self.entered)
-        expected += expected.T
-        size = np.log(np.maximum(expected, 1e-9) / (self.pair + 0.5))
-        pair = np.zeros((len(size) + 1,) * 2)
-        pair[:-1, :-1] = np.where(size >= LEAST_PAIR, size, 0.0)
-        novel = np.zeros(len(first) - 1)
-        for k, (start, stop) in enumerate(pairwise(first)):
-            after = self.followed[start:stop, start:stop]
-            size = np.log(np.maximum(after.sum(axis=1, keepdims=True), 1e-9) / (after + 0.5))
-            pair[start:stop, start:stop] = np.where(size >= LEAST_PAIR, size, 0.0)
-            entered = self.entered[start:stop]
-            if len(entered) == 2 and entered.min() >= LEAST_ENTRIES:
-                novel[k] = np.log((entered.sum() + 1.0) / 0.5)
-        return pair, novel
-
-
-def _met(alphabet: Alphabet, step: Step, pairs: tuple[Floats, Floats]) -> Floats:
-    """How unusual each channel's state is (n, C): with that of another channel, or by itself."""
-    pair, novel = pairs
-    place = np.where(step.now >= 0, step.now + alphabet.first[:-1], len(pair) - 1)
-    fresh = step.since < NEWS
-    found = np.where(fresh & (step.now < 0) & step.known, novel, 0.0)
-    edge = np.concatenate([[True], (place[1:] != place[:-1]).any(axis=1)])
-    each, which = np.unique(place[edge], axis=0, return_inverse=True)
-    which = which.reshape(-1)[np.cumsum(edge) - 1]
-    loud = np.array([pair[np.ix_(one, one)].any() for one in each])
-    rows = np.flatnonzero(loud[which] & fresh.any(axis=1))
-    own = np.arange(place.shape[1])
-    for start in range(0, len(rows), CHUNK // 4):
-        some = rows[start : start + CHUNK // 4]
-        size = pair[place[some][:, :, None], place[some][:, None, :]]
-        size *= fresh[some][:, :, None] | fresh[some][:, None, :]
-        size[:, own, own] = 0.0
-        found[some] = np.maximum(found[some], size.max(axis=2))
-    was = np.where(step.before >= 0, step.before + alphabet.first[:-1], len(pair) - 1)
-    jump = np.where(step.since == 0, pair[was, place], 0.0)
-    return np.asarray(np.maximum(found, jump))
-
-
 class _Rules:
     """Rules fitted on all rows but those of one block after another."""
 
@@ -222,9 +146,12 @@ def _unexplained(step: Step, rules: RuleLists, held: Floats) -> tuple[Floats, Fl
         new = np.stack([part.changed & free, np.where(free, chance, 0.0), due], axis=1)
         whole = np.concatenate([held, new])
         sums = trailing_means(whole, WIDTHS)[len(held) :] * size[:, :, None]
-        number, usual = sums[:, :, 0], np.maximum(sums[:, :, 1], 1e-9)
-        most = np.maximum(number, usual)
-        more[rows] = (most * np.log(most / usual) - (most - usual)).max(axis=1)
+        number, usual = sums[:, :, 0], sums[:, :, 1]
+        some = number > usual
+        excess = np.zeros(number.shape)
+        ratio = np.log(number[some] / usual[some])
+        excess[some] = number[some] * (ratio - 1.0) + usual[some]
+        more[rows] = excess.max(axis=1)
         missed[rows] = np.where(part.since[:, None] >= size, sums[:, :, 2], 0.0).max(axis=1)
         held = whole[len(whole) - len(held) :].copy()
     return more, missed, held
@@ -233,16 +160,13 @@ def _unexplained(step: Step, rules: RuleLists, held: Floats) -> tuple[Floats, Fl
 @dataclass(frozen=True, slots=True)
 class ChangeModel:
     """The fitted law. unit (C,): of a channel whose changes are more nervous than its rules say.
-    pair (S + 1, S + 1): the surprise of two states at once, the last being none that is known;
-    novel (C,): that of a third value of a flag. An enumeration may have further values: it is a
-    measurement to the views, and they see these.
+    changes, states: how rare what they say is.
     """
 
     alphabet: Alphabet
     rules: RuleLists
     unit: Floats
-    pair: Floats
-    novel: Floats
+    surprises: StateSurprises
     changes: Tail
     states: Tail
 
@@ -261,8 +185,8 @@ class ChangeModel:
         step = Walk(alphabet).push(values[last:], observed[last:])
         edges = np.linspace(0, len(step), BLOCKS + 1).astype(int)
         blocks = [slice(start, stop) for start, stop in pairwise(edges.tolist())]
-        entries = [_Entries.of(alphabet, step.rows(block)) for block in blocks]
-        every = reduce(_Entries.__add__, entries)
+        entries = [Entries.of(alphabet, step.rows(block)) for block in blocks]
+        every = reduce(Entries.__add__, entries)
         moved, met = [], []
         held = np.zeros((WIDTHS[-1] - 1, 3, len(alphabet.channel)))
         rules = _Rules(alphabet, step, blocks)
@@ -270,13 +194,13 @@ class ChangeModel:
             mine = step.rows(blocks[place])
             more, missed, held = _unexplained(mine, rules.fit(place), held)
             moved.append(np.maximum(more, missed))
-            met.append(_met(alphabet, mine, (every - own).pairs(alphabet)))
+            met.append((every - own).surprises(alphabet).of(alphabet, mine))
         unit = np.maximum(np.mean([one.max(axis=0) for one in moved], axis=0) / LOUD, 1.0)
         return cls(
             alphabet,
             rules.fit(),
             unit,
-            *every.pairs(alphabet),
+            every.surprises(alphabet),
             Tail.fit((np.concatenate(moved) / unit).max(axis=1)),
             Tail.fit(np.concatenate(met).max(axis=1)),
         )
@@ -285,11 +209,12 @@ class ChangeModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as arrays by name."""
-        named = {f"rows_{name}": getattr(self.alphabet, name) for name in Alphabet.__slots__}
-        named |= {f"rules_{name}": getattr(self.rules, name) for name in RuleLists.__slots__}
-        own = {name: getattr(self, name) for name in ("unit", "pair", "novel")}
-        tails = {name: getattr(self, name).to_array() for name in ("changes", "states")}
-        return named | own | tails
+        parts = (("rows_", self.alphabet), ("rules_", self.rules), ("states_", self.surprises))
+        found: dict[str, Any] = {"unit": self.unit}
+        for prefix, part in parts:
+            for name in type(part).__slots__:
+                found[prefix + name] = np.ascontiguousarray(getattr(part, name))
+        return found | {n: getattr(self, n).to_array() for n in ("changes", "states")}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> ChangeModel:
@@ -302,8 +227,7 @@ class ChangeModel:
             Alphabet(*part("rows_", Alphabet.__slots__)),
             RuleLists(*part("rules_", RuleLists.__slots__)),
             np.asarray(facts["unit"]),
-            np.asarray(facts["pair"]),
-            np.asarray(facts["novel"]),
+            StateSurprises(*part("states_", StateSurprises.__slots__)),
             *(
                 Tail(*np.asarray(facts[name], np.float64).tolist())
                 for name in ("changes", "states")
@@ -337,6 +261,8 @@ class ChangeStream:
 
     def __init__(self, model: ChangeModel, *, rate: float) -> None:
         self._model, self._level = model, -float(np.log(rate / 2))
+        # What is no rarer than the start of the tail is not looked for.
+        self._surprises = model.surprises.above(model.states.start)
         self._walk = Walk(model.alphabet)
         channels = len(model.alphabet.channel)
         self._state: Arrays = {
@@ -347,28 +273,33 @@ class ChangeStream:
 
     def push(self, values: Floats, observed: Flags) -> ChangeRun:
         """The next rows: values and observed (n, K)."""
+        channel = self._model.alphabet.channel
+        shape = (len(values), len(channel))
+        blank = [np.zeros(shape) for _ in range(3)]
+        score, kind = np.zeros(shape, np.float32), np.zeros(shape, np.int8)
+        run = ChangeRun(channel, blank[0], blank[1], blank[2], score, kind)
+        for start in range(0, len(values), CHUNK):
+            rows = slice(start, start + CHUNK)
+            self._piece(self._walk.push(values[rows], observed[rows]), run, rows)
+        return run
+
+    def _piece(self, step: Step, run: ChangeRun, rows: slice) -> None:
+        """Fill in some rows of a run."""
         model, state = self._model, self._state
-        if not len(values):
-            none = np.zeros((0, len(model.alphabet.channel)))
-            kind, score = none.astype(np.int8), none.astype(np.float32)
-            return ChangeRun(model.alphabet.channel, none, none, none, score, kind)
-        step = self._walk.push(values, observed)
         more, missed, state["held"] = _unexplained(step, model.rules, state["held"])
-        changed = model.changes.surprise(more / model.unit)
-        missed = model.changes.surprise(missed / model.unit)
-        met = model.states.surprise(_met(model.alphabet, step, (model.pair, model.novel)))
-        told = np.stack([changed, missed, met])
+        met = self._surprises.of(model.alphabet, step)
+        told = np.stack(
+            [
+                model.changes.surprise(more / model.unit),
+                model.changes.surprise(missed / model.unit),
+                model.states.surprise(met),
+            ]
+        )
+        run.changed[rows], run.not_changed[rows], run.state[rows] = told
         score = told.max(axis=0) / self._level
         news = self._news(score > 1.0)
-        codes = np.array([CHANGED, NOT_CHANGED, STATE], np.int8)
-        return ChangeRun(
-            model.alphabet.channel,
-            changed,
-            missed,
-            met,
-            np.where(news, score, 0.0).astype(np.float32),
-            np.where(news, codes[told.argmax(axis=0)], np.int8(0)),
-        )
+        run.score[rows] = np.where(news, score, 0.0)
+        run.kind[rows] = np.where(news, CODES[told.argmax(axis=0)], 0)
 
     def _news(self, loud: Flags) -> Flags:
         """Which of the rows that have something to say (n, C) are news."""
