@@ -162,6 +162,14 @@ def test_the_promise_holds_on_fresh_rows(model, seed):
     assert (run(model, values).kind > 0).any(axis=1).mean() <= 3 * RATE
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_of_thin_rows_less_is_said(model, share):
+    values = plant(12_000, 20)
+    observed = np.random.default_rng(0).random(values.shape) > share
+    found = ChangeStream(model, rate=RATE).push(values, observed)
+    assert (found.kind > 0).any(axis=1).mean() <= 3 * RATE
+
+
 @pytest.mark.parametrize("rows", [1200, 4000])
 def test_random_flags_and_counts_do_not_fill_the_score(rows):
     def made(rows, seed):

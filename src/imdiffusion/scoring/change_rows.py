@@ -40,7 +40,7 @@ class Alphabet:
 
     measured: the other channels that moved. first (C + 1,): where each channel's states begin among
     the S states of all. move, low, high: what is a far move, low and high of each measured channel.
-    gap (C,): rows between two values of a channel that are usual.
+    gap (C + M,): rows between two values that are usual, of discrete channels, then measured ones.
     """
 
     channel: Ints
@@ -55,7 +55,8 @@ class Alphabet:
     @classmethod
     def fit(cls, values: Floats, observed: Flags) -> Alphabet:
         """From normal rows (T, K)."""
-        channel, levels, measured, cuts, gap = [], [], [], [], []
+        channel, levels, measured, cuts = [], [], [], []
+        gap: tuple[list[int], list[int]] = ([], [])
         for k in range(values.shape[1]):
             rows = np.flatnonzero(observed[:, k])
             seen = values[rows, k]
@@ -69,17 +70,18 @@ class Alphabet:
             if len(known) > MOST_LEVELS:
                 measured.append(k)
                 cuts.append(_cuts(seen))
+                gap[1].append(int(np.median(np.diff(rows))))
                 continue
             channel.append(k)
             levels.append(np.pad(known, (0, MOST_LEVELS - len(known)), constant_values=np.inf))
-            gap.append(int(np.median(np.diff(rows))))
+            gap[0].append(int(np.median(np.diff(rows))))
         move, low, high = np.array(cuts, np.float64).reshape(-1, 3).T
         return cls(
             np.array(channel, np.int64),
             np.array(levels, np.float64).reshape(-1, MOST_LEVELS),
             np.array(measured, np.int64),
             *(move, low, high),
-            np.array(gap, np.int64),
+            np.array([*gap[0], *gap[1]], np.int64),
             np.cumsum([0, *(int(np.isfinite(one).sum()) for one in levels)]),
         )
 
@@ -87,6 +89,14 @@ class Alphabet:
     def most_states(self) -> int:
         """Of any channel."""
         return int(np.diff(self.first).max(initial=0))
+
+    @property
+    def sources(self) -> Ints:
+        """Of which channel each feature of a row is (F,): a place as in `gap`."""
+        discrete, measured = np.arange(len(self.channel)), np.arange(len(self.measured))
+        states = np.repeat(discrete, np.diff(self.first))
+        parts = (states, states, np.tile(measured, 3) + len(discrete), np.tile(discrete, len(AGO)))
+        return np.concatenate(parts)
 
     def spread(self, states: Ints) -> Flags:
         """States (n, C) as a column for each of all states (n, S)."""
@@ -116,7 +126,8 @@ def _cuts(seen: Floats) -> tuple[float, float, float]:
 class Step:
     """n rows as the rules see them: features (n, F); changed and judged (n, C), the latter where a
     change could be seen; before and now (n, C), the states; known (n, C), whether there was a value
-    by then; since (n, C), rows since the channel entered its state.
+    by then; since (n, C), rows since the channel entered its state; stale (n, C + M), channels that
+    came later than usual within the last 4 rows, and lost (n, C), those that are away now.
     """
 
     features: Flags
@@ -126,6 +137,8 @@ class Step:
     now: Ints
     known: Flags
     since: Ints
+    stale: Flags
+    lost: Flags
 
     def __len__(self) -> int:
         return len(self.changed)
@@ -145,7 +158,8 @@ class Walk:
             "last": np.full(channels, np.nan),  # value
             "reading": np.full(measured, np.nan),
             "now": np.full(channels, -1, np.int64),
-            "missing": np.zeros(channels, np.int64),
+            "missing": np.zeros(channels + measured, np.int64),
+            "stale": np.zeros((RECENT - 1, channels + measured), bool),
             "since": np.full(channels, LONG_AGO),
             "entered": np.zeros((RECENT - 1, int(alphabet.first[-1])), bool),
             "moved": np.zeros((RECENT, measured), bool),
@@ -168,10 +182,13 @@ class Walk:
         value = np.where(seen, own, last)
         was = ~np.isnan(last)
         changed = seen & was & (own != last)
-        missing = rows_since(seen, held["missing"])
-        gap = np.concatenate([held["missing"][None], missing[:-1]]) + 1
-        held["missing"] = missing[-1]
-        judged = seen & was & (gap <= alphabet.gap)
+        there = np.concatenate([seen, observed[:, alphabet.measured]], axis=1)
+        missing = rows_since(there, held["missing"])
+        gap = np.concatenate([held["missing"][None], missing[:-1]])[:, : seen.shape[1]] + 1
+        held["missing"] = missing[-1].copy()
+        late = missing >= alphabet.gap
+        stale, lost = self._within("stale", late), late[:, : seen.shape[1]]
+        judged = seen & was & (gap <= alphabet.gap[: seen.shape[1]])
         since = rows_since(changed | (seen & ~was), held["since"])
         ago = np.concatenate([held["since"][None], since[:-1]])
         held["since"] = since[-1].copy()
@@ -179,7 +196,10 @@ class Walk:
         before = np.concatenate([held["now"][None], now[:-1]])
         held["now"] = now[-1].copy()
         features = self._features(values, observed, now, before, changed, ago)
-        return Step(features, changed & judged, judged, before, now, ~np.isnan(value), since)
+        known = ~np.isnan(value)
+        return Step(
+            *(features, changed & judged, judged, before, now, known, since, stale, lost),
+        )
 
     def _features(
         self, values: Floats, observed: Flags, now: Ints, before: Ints, changed: Flags, ago: Ints

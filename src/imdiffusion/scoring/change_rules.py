@@ -34,6 +34,16 @@ class RuleLists:
     column: Ints
     hazard: Floats
 
+    def needs(self, sources: Ints, count: int) -> Flags:
+        """Of which of `count` channels the rules of each read a feature (C, count).
+
+        sources (F,): of which channel a feature is.
+        """
+        found = np.zeros((len(self.column), count), bool)
+        channel, _, _ = used = np.nonzero(self.column >= 0)
+        found[channel, sources[self.column[used]]] = True
+        return found
+
     def of(self, features: Flags, state: Ints) -> Floats:
         """The chance of a change (n, C), by features (n, F) and the state (n, C) that a channel was
         in; where that is none (-1) or none that was known, one half.

@@ -106,20 +106,21 @@ class StateSurprises:
     def of(self, alphabet: Alphabet, step: Step) -> Floats:
         """How unusual each channel's state is in each row (n, C), while it is news."""
         first, last = alphabet.first[:-1], len(self.together)
-        fresh = step.since < NEWS
+        fresh = (step.since < NEWS) & ~step.lost
         found = np.where(fresh & (step.now < 0) & step.known, self.novel, 0.0)
         rows = np.flatnonzero(fresh.any(axis=1))
-        there = alphabet.spread(step.now[rows]).astype(np.float32)
+        state = np.where(step.lost, -1, step.now)  # what it is in now, nobody knows
+        there = alphabet.spread(state[rows]).astype(np.float32)
         rows = rows[((there @ (self.together > 0.0).astype(np.float32)) * there).any(axis=1)]
         whole = np.pad(self.together, (0, 1))  # the last: in no known state
-        place = np.where(step.now >= 0, step.now + first, last)
+        place = np.where(state >= 0, state + first, last)
         count = max(1, MOST_PAIRS // max(1, place.shape[1] ** 2))
         for start in range(0, len(rows), count):
             some = rows[start : start + count]
             size = whole[place[some][:, :, None], place[some][:, None, :]]
             size *= fresh[some][:, :, None] | fresh[some][:, None, :]
             found[some] = np.maximum(found[some], size.max(axis=2))
-        row, channel = np.nonzero((step.since == 0) & (step.now >= 0) & (step.before >= 0))
+        row, channel = np.nonzero(step.changed & (step.now >= 0) & (step.before >= 0))
         was, now = (one[row, channel] + first[channel] for one in (step.before, step.now))
         found[row, channel] = np.maximum(found[row, channel], self.after[was, now])
         return found
