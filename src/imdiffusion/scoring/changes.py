@@ -15,8 +15,9 @@ tail probability whose minus logarithm a row is told. An unpredictable flag, one
 three times, states that meet now and then: they are as usual there as they are.
 
 Measured on fresh rows of random flags and counts, and of made plants, also with 30 % of the values
-away at random: at most a tenth of the promise came true. On spacecraft telemetry it is .001 of
-the rows called normal for a promised .0008.
+away at random: at most a tenth of the promise came true. Of rows called normal in test data, for a
+promised .0008: SMAP .0006, SMD .0012, BATADAL .0026, MSL .0037 (in faults .029, .007, .075, .028);
+within three times it on 78 % of MSL's entities and 91 % of SMAP's.
 Not seen: states that are unusual for three channels at once and not for any two; a flag that
 follows a measurement more loosely than its lowest and highest tenth say; changes in rows after a
 gap longer than usual, of the channel or of one that explains it. With 3,000 rows one odd change of
