@@ -78,6 +78,11 @@ class Settings:
     absence: bool = _setting(
         False, "a channel that stops, freezes or leaves its only value is an event"
     )
+    changes: bool = _setting(
+        False,
+        "a flag or enumeration that changes, or does not, unlike the rest, or is in a state hardly "
+        "ever seen with the others', is an event",
+    )
     calendar: str = _setting(
         "off",
         "an hour unlike its time of day or of week is an event; auto = where training shows one",
@@ -322,10 +327,11 @@ def _validate_lists(settings: Settings) -> None:
             f"scan = {settings.scan} is no power of two up to {MOST_ROWS:,}",
             remedy="Write 1, 2, 4, 8, 16, 32, 64, ...",
         )
-    if (settings.absence or settings.calendar != "off") and not settings.linear:
+    beside = settings.absence or settings.changes or settings.calendar != "off"
+    if beside and not settings.linear:
         raise ConfigError(
-            "absence and calendar stand beside the views forecast and channel, which are not asked "
-            "for",
+            "absence, changes and calendar stand beside the views forecast and channel, which are "
+            "not asked for",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
     if settings.denoiser in CLOSED_FORM and settings.scope == "fleet":
