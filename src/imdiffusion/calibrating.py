@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,46 +14,40 @@ from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
 from imdiffusion.linear import LinearFit, LinearViews
+from imdiffusion.measuring import Judged, normal, record_of, with_stretches
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
 from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
-from imdiffusion.settings import Settings
+from imdiffusion.settings import MEMORY, NETWORK, Settings
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
 # Of the views in the join: chosen on fourteen sets, and judged with domains left out (docs/log.md).
-WEIGHTS = {"forecast": 1.0, "channel": 1.0, "network": 2.0, "sparse": 0.25}
+WEIGHTS = {"forecast": 1.0, "channel": 1.0, "memory": 0.5, "network": 2.0, "sparse": 0.25}
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
+LEAST_HALF = 1e-6  # of a channel's spread, or of its value where it is constant
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
 
-def calibrate(entity: Entity, rows: Rows, split: int) -> None:
+def calibrate(entity: Entity, rows: Rows, split: int, *, measured: bool = True) -> None:
     """Fit views in closed form, units, band and thresholds on normal rows.
 
-    Those from `split` on were held out from the training of the network.
+    Those from `split` on were held out from the training of the network. measured: also how these
+    rows keep the promise (`Entity.report`), each by thresholds of the others.
     """
     settings = entity.settings
     network = _calibrate_network(entity, rows, split) if settings.networked else None
-    if settings.linear:
-        _calibrate_linear(entity, rows, network)
+    fit = _calibrate_linear(entity, rows, network) if settings.linear else None
+    if measured:
+        weight = _weights(entity.view_names)
+        entity.kept = record_of(entity, rows, split, fit, network, weight=weight)
+        entity.notes = with_stretches(entity, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What the network says of the normal rows from `first` on: its score in hindsight (n,), and at
-    arrival (m,) of the rows at `sample`, counted from `first`.
-    """
-
-    first: int
-    score: NDArray[np.float64]
-    sample: NDArray[np.int64]
-    at_arrival: NDArray[np.float64]
-
-
-def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
+def _calibrate_network(entity: Entity, rows: Rows, split: int) -> Judged:
     """Where no rows were held out, all count as such. A threshold from all rows (`calibrate_on`)
     has seen more of what normal does than the last rows alone; that the network has too costs
     little where it was trained for few steps.
@@ -72,14 +66,20 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
     joined = [joined for joined, _ in scored([normal], units, recipe)]
     steps = np.concatenate(joined).T
     kind = registry.load("ensembles", settings.ensemble)
+    rate = _alarm_rate(entity, kind.join(steps, axis=0))
+    if not settings.linear:
+        entity.alarm_rate = rate
     ensemble = kind.fit(
         steps,
         rule=registry.load("thresholds", settings.threshold),
-        alarm_rate=_alarm_rate(entity, kind.join(steps, axis=0)),
+        alarm_rate=rate,
         xi=settings.xi,
         anomaly_share=settings.anomaly_share,
     )
-    band = _band(residual[held:, -1].astype(np.float64), settings.scale_factor)
+    # As with thresholds: the held-out rows are a few hundred, and a quantile of .005 of them is one
+    # row; a channel of two values may have one of them alone there.
+    told = residual if settings.calibrate_on == "all" else residual[held:]
+    band = _band(told[:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
     start = first if settings.calibrate_on == "all" else first + held
     sample = arrival.sample_arrivals(entity, rows.slice(start), normal)
@@ -87,21 +87,28 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> _Judged:
     entity.calibration = replace(entity.calibration, arrival=at_arrival)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
     blank = np.empty(0)
-    return _Judged(
+    return Judged(
         start,
+        steps,
         entity.network_score(steps, "hindsight"),
         sample.seen - 1,
         blank if at_arrival is None else entity.network_score(sample.errors, "arrival"),
     )
 
 
-def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> None:
+def _calibrate_linear(entity: Entity, rows: Rows, network: Judged | None) -> LinearFit:
     """Fit the views in closed form on all rows, then the join of all views."""
     settings = entity.settings
     entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     rows = less_course(rows, course)
-    entity.linear, fit = LinearViews.fit(rows, lags=settings.lags, widths=settings.scan_widths)
-    weight = np.array([WEIGHTS[view] for view in (*settings.scored_views, "sparse")])
+    entity.linear, fit = LinearViews.fit(
+        rows,
+        lags=settings.lags,
+        widths=settings.scan_widths,
+        memory=MEMORY in settings.scored_views,
+    )
+    names = entity.view_names
+    weight = _weights(names)
     rule = settings.threshold
     if network is None:
         entity.joins = {
@@ -111,42 +118,38 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: _Judged | None) -> No
         band = _band(fit.residual.astype(np.float64), settings.scale_factor)
         entity.calibration = replace(entity.calibration, band=band)
     else:
-        entity.joins = _joins(fit, network, weight, rule)
+        entity.joins = _joins(fit, network, weight, rule, names.index(NETWORK))
     if settings.alarms_per_day and entity.period is not None:
-        score = entity.joins["hindsight"].join(*_normal(fit, network))
+        score = entity.joins["hindsight"].join(*normal(fit, network))
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
         entity.checks = entity.checks.at_rate(entity.alarm_rate)
+    return fit
 
 
-def _normal(fit: LinearFit, network: _Judged | None) -> tuple[NDArray[np.float64], ...]:
-    """Views and sparse evidence in hindsight of the normal rows that all views have judged."""
-    if network is None:
-        return fit.views_hindsight, fit.sparse_hindsight
-    views = fit.views_hindsight[network.first :]
-    return (
-        np.concatenate([views, network.score[:, None]], axis=1),
-        fit.sparse_hindsight[network.first :],
-    )
+def _weights(names: tuple[str, ...]) -> NDArray[np.float64]:
+    """The weight of each of these views in the join, and of the sparse evidence."""
+    return np.array([WEIGHTS[name] for name in (*names, "sparse")])
 
 
 def _joins(
-    fit: LinearFit, network: _Judged, weight: NDArray[np.float64], rule: str
+    fit: LinearFit, network: Judged, weight: NDArray[np.float64], rule: str, place: int
 ) -> dict[str, Join]:
-    """The joins of hindsight and, where the network has a say there, of arrival.
+    """The joins of hindsight and, where the network has a say there, of arrival. place: of the
+    network among the views.
 
     The network is judged at arrival on a sample, so how much higher thresholds must be there is
     read off the sample: by how much the tail of the join is longer than in hindsight.
     """
-    views, sparse = _normal(fit, network)
+    views, sparse = normal(fit, network)
     hindsight = Join.fit(views, sparse, weight, rule=rule)
     if not len(network.at_arrival):
         return {"hindsight": hindsight}
-    place = network.first + network.sample
-    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, -2), rule=rule)
-    unit = np.insert(alone.unit, -1, hindsight.unit[-2])
+    rows = network.first + network.sample
+    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, place), rule=rule)
+    unit = np.insert(alone.unit, place, hindsight.unit[place])
     early = replace(hindsight, unit=unit, alone=alone.alone)
-    early_views = np.concatenate([fit.views_arrival[place], network.at_arrival[:, None]], axis=1)
-    found = early.join(early_views, fit.sparse_arrival[place])
+    early_views = np.insert(fit.views_arrival[rows], place, network.at_arrival, axis=1)
+    found = early.join(early_views, fit.sparse_arrival[rows])
     same = hindsight.join(views[network.sample], sparse[network.sample])
     return {
         "hindsight": hindsight,
@@ -188,9 +191,15 @@ def _alarm_rate(entity: Entity, normal: Floats) -> float:
 def _band(residual: NDArray[np.float64], factor: float) -> Floats:
     """Quantiles `BAND` of the residuals (n, K) per channel: (2, K), in scaled units.
 
-    A channel without residuals gets those of a standard normal: as wide as its own spread.
+    The expected value lies within its band, by `LEAST_HALF` at least: of a constant channel, and of
+    one that is told without any error, what is beyond is more than rounding. Where rows are few a
+    quantile is the next residual outwards. A channel without residuals gets those of a standard
+    normal: as wide as its own spread.
     """
     known = ~np.isnan(residual).all(axis=0)
     band = np.array(NORMAL_BAND)[:, None].repeat(residual.shape[1], axis=1) * factor
-    band[:, known] = np.nanquantile(residual[:, known], BAND, axis=0)
+    band[0, known] = np.nanquantile(residual[:, known], BAND[0], axis=0, method="lower")
+    band[1, known] = np.nanquantile(residual[:, known], BAND[1], axis=0, method="higher")
+    half = LEAST_HALF * factor
+    band[0], band[1] = np.minimum(band[0], -half), np.maximum(band[1], half)
     return band.astype(np.float32)

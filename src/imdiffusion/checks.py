@@ -1,8 +1,9 @@
-"""Checks beside the views: absence, and hours that are unusual for their time.
+"""Checks beside the views: absence, hours unusual for their time, and changes unlike the rest.
 
 What they find no view can see: a channel that stops, freezes or leaves its only value, rows that
-stop coming, a noon peak or a nightly batch that did not come. Each has its own share of the promise
-and lifts a row above 1 on its own; a row is judged by the rows up to it alone.
+stop coming, a noon peak or a nightly batch that did not come, a flag that changes without its cause
+or is in a state hardly ever seen with the others'. Each has its own share of the promise and lifts
+a row above 1 on its own; a row is judged by the rows up to it alone.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
 from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.changes import ChangeModel, ChangeStream
 from imdiffusion.scoring.hours import HourStream, HourTest
+from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings
 
 Arrays = dict[str, NDArray[Any]]
 
-NEWS = 64  # rows after which a new constant, or a still channel, is no news any more
-SHARE = 0.2  # of the promise, for each of the two
+RECENT = 64  # rows that say how many values are missing of late
+SHARE = 0.2  # of the promise, for absence and for hours each
+CHANGES = 0.08  # and for changes
 HOURS = 16  # the code of an unusual hour among the kinds of absence
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
     """What n rows are told: score (n,), above 1 where a check has found something, and by channel
-    the kind (n, K), a code of `scoring.absence.KINDS` or `HOURS`, 0 where there is none.
+    the kind (n, K), a code of `scoring.absence.KINDS`, `scoring.changes.KINDS` or `HOURS`, 0
+    where there is none.
     """
 
     score: NDArray[np.float32]
@@ -39,7 +44,7 @@ class CheckRun:
 
 @dataclass(frozen=True, slots=True)
 class RowChecks:
-    """The fitted checks. absence, hours: None where the settings or the rows have none.
+    """The fitted checks. absence, hours, changes: None where the settings or the rows have none.
 
     reason: why there is no check of hours although one was asked for.
     """
@@ -47,6 +52,7 @@ class RowChecks:
     absence: AbsenceModel | None = None
     hours: HourTest | None = None
     reason: str = ""
+    changes: ChangeModel | None = None
 
     @classmethod
     def fit(
@@ -59,10 +65,12 @@ class RowChecks:
         country without the package `holidays`.
         """
         values = rows.values.astype(np.float64)
-        absence = hours = course = None
+        absence = hours = course = changes = None
         reason = ""
         if settings.absence:
             absence = AbsenceModel.fit(values, rows.observed, alarm_rate=rate * SHARE)
+        if settings.changes:
+            changes = ChangeModel.fit(values, rows.observed)
         if settings.calendar == "auto":
             if rows.times is None or len(rows) < 2:
                 reason = "the rows have no timestamps"
@@ -76,7 +84,7 @@ class RowChecks:
                 )
                 if hours is not None:
                     course = np.nan_to_num(usual).astype(np.float32)
-        return cls(absence, hours, reason), course
+        return cls(absence, hours, reason, changes), course
 
     def course(self, rows: Rows) -> NDArray[np.float32] | None:
         """What is usual at the time of each row (n, K), scaled; None where there is no calendar."""
@@ -98,6 +106,8 @@ class RowChecks:
             facts |= {f"checks_absence_{n}": v for n, v in self.absence.to_dict().items()}
         if self.hours is not None:
             facts |= {f"checks_{n}": v for n, v in self.hours.to_dict().items()}
+        if self.changes is not None:
+            facts |= {f"checks_changes_{n}": v for n, v in self.changes.to_dict().items()}
         return facts
 
     @classmethod
@@ -105,13 +115,15 @@ class RowChecks:
         """The checks that `to_dict` describes."""
         prefix = "checks_"
         own = {n.removeprefix(prefix): v for n, v in facts.items() if n.startswith(prefix)}
-        absence = {
-            n.removeprefix("absence_"): v for n, v in own.items() if n.startswith("absence_")
-        }
+        absence, changes = (
+            {n.removeprefix(name): v for n, v in own.items() if n.startswith(name)}
+            for name in ("absence_", "changes_")
+        )
         return cls(
             AbsenceModel.from_dict(absence) if absence else None,
             HourTest.from_dict(own) if "hours_test_width" in own else None,
             str(own.get("reason", "")),
+            ChangeModel.from_dict(changes) if changes else None,
         )
 
 
@@ -140,10 +152,10 @@ class GapStream:
         before = len(self.held)
         held = np.concatenate([self.held, 1.0 - observed.mean(axis=1)])
         share = np.zeros(len(held))
-        for width in (1, 4, 16, NEWS):  # as far as there are rows
+        for width in (1, 4, 16, RECENT):  # as far as there are rows
             mean = trailing_means(held, (width,))[:, 0]
             share = np.where(np.isnan(mean), share, mean)
-        self.held = held[max(0, len(held) - NEWS + 1) :].copy()
+        self.held = held[max(0, len(held) - RECENT + 1) :].copy()
         share = np.clip(share[before:], 1e-9, 1.0 - 1e-9)
         return np.asarray(np.log(self.rate / observed.shape[1]) / np.log(share))
 
@@ -153,20 +165,27 @@ class CheckStream:
 
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
         self._gaps = GapStream(rate * SHARE)
-        self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
+        self._monitor = self._news = None
+        if checks.absence is not None:
+            self._monitor = AbsenceMonitor(checks.absence)
+            self._news = NewsFilter(checks.absence.channels)
         self._hours = None if checks.hours is None else HourStream(checks.hours)
         self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
+        self._changes = (
+            None if checks.changes is None else ChangeStream(checks.changes, rate=rate * CHANGES)
+        )
 
     def push(self, rows: Rows) -> CheckRun:
         """The next rows."""
         score = np.zeros(len(rows), np.float32)
         kind = np.zeros(rows.values.shape, np.int8)
         values = rows.values.astype(np.float64)
-        if self._monitor is not None:
+        if self._monitor is not None and self._news is not None:
             run = self._monitor.push(values, rows.observed)
             usual = self._gaps.push(rows.observed)
             stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
-            news = stopped | ((run.kind != MISSING) & (run.since < NEWS))
+            there = np.where(run.kind == MISSING, np.int8(0), run.kind)
+            news = stopped | self._news.push(there, run.since)
             news |= (run.kind == MISSING) & (run.all_missing > 1.0)[:, None]
             kind[:] = np.where(news, run.kind, np.int8(0))
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
@@ -176,23 +195,36 @@ class CheckStream:
             unusual = np.nan_to_num(size / self._level).astype(np.float32)
             kind[(unusual > 1.0)[:, None] & far & (kind == 0)] = HOURS
             np.maximum(score, unusual, out=score)
+        if self._changes is not None:
+            found = self._changes.push(values, rows.observed)
+            own = kind[:, found.channel]
+            kind[:, found.channel] = np.where(own == 0, found.kind, own)
+            np.maximum(score, found.score.max(axis=1, initial=0.0), out=score)
         return CheckRun(score, kind)
 
     def state(self) -> Arrays:
         """Everything it goes on from, as arrays."""
         arrays: Arrays = {}
-        if self._monitor is not None:
+        if self._monitor is not None and self._news is not None:
             arrays |= {f"absence.{name}": one for name, one in self._monitor.state().items()}
+            arrays |= {f"news.{name}": one for name, one in self._news.state().items()}
             arrays["gaps.held"] = self._gaps.held
         if self._hours is not None:
             arrays |= {f"hours.{name}": one for name, one in self._hours.state().items()}
+        if self._changes is not None:
+            arrays |= {f"changes.{name}": one for name, one in self._changes.state().items()}
         return arrays
 
     def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave."""
         if "gaps.held" in arrays:
             self._gaps.held = np.asarray(arrays["gaps.held"], np.float64)
-        for prefix, one in (("absence.", self._monitor), ("hours.", self._hours)):
+        for prefix, one in (
+            ("absence.", self._monitor),
+            ("news.", self._news),
+            ("hours.", self._hours),
+            ("changes.", self._changes),
+        ):
             own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
             if one is not None:
                 one.resume(own)

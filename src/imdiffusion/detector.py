@@ -22,6 +22,7 @@ from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, sin
 from imdiffusion.results import Analysis, event_table, imputation_table, tables
 from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.event import find_events
+from imdiffusion.scoring.unalarmed import find_unalarmed
 from imdiffusion.state import FittedState, device_of
 
 Result = TypeVar("Result")
@@ -38,7 +39,7 @@ class ImDiffusion(FittedState):
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
     missing value. Fitted attributes: `channels_`, `threshold_`, `num_parameters_`, `history_`,
-    `settings_`, `entities_`, `failed_`, `n_features_in_`.
+    `settings_`, `report_`, `entities_`, `failed_`, `n_features_in_`.
 
     The constructor only stores; `fit` validates. ConfigError for an unknown keyword.
     """
@@ -255,11 +256,11 @@ class ImDiffusion(FittedState):
             channel_scores = np.concatenate([run.channel_scores for run in runs])
             expected = np.concatenate([run.expected for run in runs])
             lower, upper = entity.band(expected)
-            settings = entity.settings
+            settings, values = entity.settings, np.where(frame.observed, frame.values, np.nan)
             events = find_events(
                 score,
                 channel_scores,
-                np.where(frame.observed, frame.values, np.nan),
+                values,
                 expected,
                 frame.channels,
                 evidence=_evidence(runs),
@@ -267,8 +268,12 @@ class ImDiffusion(FittedState):
                 merge_gap=settings.merge_gap,
                 min_length=settings.min_length,
             )
+            unalarmed = find_unalarmed(
+                values, lower, upper, score, events, frame.channels, judged=entity.judged
+            )
+            alarm = score > 1.0
             return Analysis(
-                frame, score, score > 1.0, channel_scores, expected, lower, upper, events
+                frame, score, alarm, channel_scores, expected, lower, upper, events, unalarmed
             )
 
         return self._each(x, ignore_extra, one)
@@ -303,6 +308,8 @@ class ImDiffusion(FittedState):
                 entity=name,
                 period=entity.period,
                 ignore_extra=ignore_extra,
+                known=entity.scaler.known,
+                window=entity.settings.window,
                 gaps=entity.usual_gaps,
             )
             results[key] = one(entity, frames)

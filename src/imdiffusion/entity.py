@@ -27,7 +27,9 @@ from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
-from imdiffusion.merging import Pairing, mixed_parts, row_evidence, with_checks
+from imdiffusion.merging import Pairing, linear_parts, mixed_parts, row_evidence, with_checks
+from imdiffusion.promise.record import FitNotes, PromiseRecord
+from imdiffusion.promise.report import PromiseReport, promise_report
 from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
     Units,
@@ -37,7 +39,7 @@ from imdiffusion.scoring.error import (
 )
 from imdiffusion.scoring.joining import Join
 from imdiffusion.scoring.units import recipe_of
-from imdiffusion.settings import Settings
+from imdiffusion.settings import NETWORK, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +92,8 @@ class Entity:
         self.linear: LinearViews | None = None
         self.checks = RowChecks()
         self.joins: dict[str, Join] = {}  # of a moment, where several views are scored
+        self.kept: PromiseRecord | None = None  # how training rows keep a promise
+        self.notes: FitNotes | None = None
         if settings.networked:
             self._take(network)
 
@@ -131,6 +135,16 @@ class Entity:
         self.alarm_rate, self.checks = rate, self.checks.at_rate(rate)
         self.version = ""  # other scores, another version
 
+    def report(self) -> PromiseReport:
+        """The promise in force, and how the training rows kept it."""
+        return promise_report(self.to_dict(), self.settings)
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """The views that are joined, in the order of their columns; the network is the last."""
+        law = () if self.linear is None else self.linear.names
+        return (*law, NETWORK) if self.settings.networked else law
+
     @property
     def least_rows(self) -> int:
         """Rows that a series must have to be scored."""
@@ -138,10 +152,10 @@ class Entity:
 
     @property
     def usual_gaps(self) -> NDArray[np.float64]:
-        """Rows in a row that each channel may be without a value (K,); NaN: it never had one."""
+        """Rows in a row that each channel may be without a value (K,)."""
         absence = self.checks.absence
         gaps = np.full(len(self.channels), np.inf) if absence is None else absence.missing
-        return np.where(self.scaler.known, gaps, np.nan)
+        return np.where(self.scaler.known, gaps, np.inf)
 
     # -- rows
 
@@ -294,7 +308,7 @@ class Entity:
 
         Each channel has a view's contribution to the score in the shares that the view gives it.
         """
-        views, parts = linear.views, linear.parts
+        views = linear.views
         expected = network.expected if network is not None else None
         if expected is None:
             expected = self.scaler.backward(linear.expected)
@@ -302,15 +316,16 @@ class Entity:
             # Before its first whole window the network expects nothing yet.
             early = self.scaler.backward(linear.expected)
             expected = np.where(np.isnan(expected), early, expected)
-        join = self.joins[moment]
+        join, names = self.joins[moment], self.view_names
         if network is not None:
             own = self.network_score(network.errors, moment)
             views = np.concatenate([views, own[:, None]], axis=1)
-            added = join.shares(views, linear.sparse)
-            parts = mixed_parts(
-                (parts, added[:, :-2].sum(axis=1) + added[:, -1]),
-                (network.channel_scores, added[:, -2]),
-            )
+        added = join.shares(views, linear.sparse)
+        parts = linear_parts(linear, names, added)
+        if network is not None:
+            place = names.index(NETWORK)
+            others = np.delete(added, place, axis=1).sum(axis=1)
+            parts = mixed_parts((parts, others), (network.channel_scores, added[:, place]))
         score = join.score(views, linear.sparse, self.alarm_rate)
         score[~linear.known] = np.nan
         parts = with_checks(score, parts, linear)
@@ -343,6 +358,11 @@ class Entity:
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
         return self.network_score(errors, moment)
+
+    @property
+    def judged(self) -> NDArray[np.bool_] | None:
+        """Which channels (K,) some view scores, None = all; the others only condition."""
+        return None if self.linear is None or self.settings.networked else self.linear.measured
 
     @property
     def echo(self) -> int:
@@ -380,6 +400,8 @@ class Entity:
             else int(self.period / np.timedelta64(1, "ns")),
             "history": self.history.to_dict(),
             "counters": self.counters.to_dict(),
+            **({} if self.kept is None else self.kept.to_dict()),
+            **({} if self.notes is None else {"fit_notes": self.notes.to_dict()}),
         }
 
     @classmethod
@@ -409,6 +431,9 @@ class Entity:
         entity.history = History(**facts["history"])
         entity.counters = Counters.restore(facts.get("counters"))
         entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
+        entity.kept = PromiseRecord.from_dict(facts)
+        if "fit_notes" in facts:
+            entity.notes = FitNotes.from_dict(facts["fit_notes"])
         if settings.linear:
             entity.linear = LinearViews.from_dict(facts)
             entity.checks = RowChecks.from_dict(facts)

@@ -22,9 +22,12 @@ from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
+from imdiffusion.linear import MEMORY_ROWS
+from imdiffusion.measuring import MOST_TOLD
 from imdiffusion.notices import note_fit
+from imdiffusion.promise.record import FitNotes, LeftOut
 from imdiffusion.runs import NOBODY
-from imdiffusion.settings import Settings
+from imdiffusion.settings import MEMORY, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -58,12 +61,15 @@ def fit_entity(
     device: torch.device | None,
     checkpoint: Path | None = None,
     on_progress: OnProgress | None = None,
+    measured: bool = True,
 ) -> Entity:
     """Fit one entity on a frame; rows with `excluded` (T,) True count as unobserved.
 
+    measured: also how these rows keep the promise, for `Entity.report`.
+
     Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
     DataWarning where a channel is constant or empty, where there are too few rows to hold out, and
-    of what `notices.note_fit` finds.
+    where they are too few for a view, and of what `notices.note_fit` finds.
     """
     ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
     entity = ready.entity
@@ -79,7 +85,7 @@ def fit_entity(
             checkpoint=checkpoint,
             on_progress=on_progress,
         ).fit()
-    calibrate(entity, ready.rows, ready.split)
+    calibrate(entity, ready.rows, ready.split, measured=measured)
     note_fit(entity, ready.rows)
     return entity
 
@@ -191,7 +197,8 @@ def prepare(
     scaler = Scaler.fit(
         frame.values[:split], observed[:split], kind=settings.scale, factor=settings.scale_factor
     )
-    _note_channels(frame, observed[:split], where)
+    still, empty = _note_channels(frame, observed[:split], where)
+    _note_views(total, settings, where)
     entity = Entity(
         frame.entity,
         frame.channels,
@@ -203,6 +210,8 @@ def prepare(
         number=number,
     )
     entity.period, entity.counters = frame.period, counters
+    absurd = frame.observed & ~excluded[:, None] & ~observed
+    entity.notes = FitNotes(_absurd_parts(frame, absurd), int(absurd.sum()), still, empty)
     rows = _seen_rows(entity, frame, observed)
     if not settings.networked:
         return Prepared(entity, rows, split, None)
@@ -268,6 +277,22 @@ def _usable(
     return observed & ~absurd
 
 
+def _absurd_parts(frame: Frame, absurd: NDArray[np.bool_]) -> tuple[LeftOut, ...]:
+    """The first absurd values (T, K), to be told."""
+    times = frame.timestamps
+    return tuple(
+        LeftOut(
+            frame.channels[k],
+            row,
+            None if times is None else int(times[row].astype("datetime64[ns]").astype(np.int64)),
+            1,
+            float(frame.values[row, k]),
+            "an absurd value",
+        )
+        for row, k in np.argwhere(absurd)[:MOST_TOLD].tolist()
+    )
+
+
 def _held(rows: Rows, split: int) -> Rows:
     return rows.slice(split) if split < len(rows) else rows
 
@@ -288,15 +313,30 @@ def _split(total: int, settings: Settings, where: str) -> int:
     return split
 
 
-def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> None:
-    """Say which channels never move in training, and which have no value at all."""
+def _note_views(total: int, settings: Settings, where: str) -> None:
+    """Say which view is left out for want of rows."""
+    if MEMORY in settings.scored_views and total < MEMORY_ROWS:
+        warnings.warn(
+            f"{total} rows{where} are fewer than two patches ({MEMORY_ROWS} rows): the view "
+            f"{MEMORY!r} is left out, and the others are scored without it",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _note_channels(
+    frame: Frame, observed: NDArray[np.bool_], where: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say which channels never move in training, and which have no value at all; their names."""
     values = frame.values[: len(observed)]
     empty = ~observed.any(axis=0)
     low = np.where(observed, values, np.inf).min(axis=0)
     high = np.where(observed, values, -np.inf).max(axis=0)
     constant = np.flatnonzero(~empty & (low == high))
-    for found, what in ((constant, "constant"), (np.flatnonzero(empty), "without any value")):
-        names = [frame.channels[k] for k in found]
+    still, silent = (
+        tuple(frame.channels[k] for k in found) for found in (constant, np.flatnonzero(empty))
+    )
+    for names, what in ((still, "constant"), (silent, "without any value")):
         if names:
             plural = "channels are" if len(names) > 1 else "channel is"
             warnings.warn(
@@ -304,3 +344,4 @@ def _note_channels(frame: Frame, observed: NDArray[np.bool_], where: str) -> Non
                 DataWarning,
                 stacklevel=3,
             )
+    return still, silent

@@ -18,8 +18,9 @@ from imdiffusion.data.grid import regularize
 from imdiffusion.data.named_columns import warn_of_labels
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
+FIRST_ROWS = 64  # in which a channel that training had must have a value
 MOST_NAMED = 8  # channels in a message
-LEAST_SILENCE = 10  # rows without a value that are told of
+LEAST_SILENCE = 10  # rows without a value, to the end, that are told of
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
 
 
@@ -94,26 +95,32 @@ def scoring_frames(
     entity: str | None,
     period: np.timedelta64 | None,
     ignore_extra: bool,
-    gaps: NDArray[np.float64],
+    known: NDArray[np.bool_] | None = None,
+    window: int = 1,
+    gaps: NDArray[np.float64] | None = None,
 ) -> Iterator[Frame]:
     """The series as consecutive frames on a regular grid, channels in the model's order.
 
-    gaps (K,): how many rows in a row a channel may be without a value; NaN = it never had one.
-
     Raises DataError for unknown channels unless `ignore_extra`. Says with DataWarning which
-    channels are missing or reordered, when rows come at another period than in training, and at
-    the end which channels had no value, or none for longer than their gap.
+    channels are missing or reordered, and when rows come at another period than in training; and,
+    where known (K,) says which channels training had, which of them have no value in the first
+    rows: `FIRST_ROWS` of them, a window at least, or all there are; and at the end,
+    where gaps (K,) says for how many rows a channel may be without a value, which have stopped.
     """
     pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
+    silent = None if known is None else _Silent(known, max(FIRST_ROWS, window), entity)
     first: Frame | None = None
     last: np.datetime64 | None = None
     rhythm = True  # decided once, on the first piece
-    silence = _Silence(channels, gaps)
+    stopped = None if gaps is None else _Stopped(channels, gaps)
     for piece in pieces:
         matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
-        silence.push(piece.channels, matched.observed)
+        if stopped is not None:
+            stopped.push(matched.observed)
         if entity is not None:
             matched = replace(matched, entity=entity)
+        if silent is not None:
+            silent.read(piece, matched)
         if first is None:
             first = matched
             _compare_period(matched, period)
@@ -125,43 +132,80 @@ def scoring_frames(
         else:
             yield matched
         last = None if matched.timestamps is None else matched.timestamps[-1]
-    silence.say()
+    if stopped is not None:
+        stopped.say()
+    if silent is not None:
+        silent.say()
 
 
-class _Silence:
-    """Which channels had no value in the rows so far, or have had none of late."""
+class _Stopped:
+    """Which channels have a value in some row of a series and then none to its end."""
 
     def __init__(self, channels: Sequence[str], gaps: NDArray[np.float64]) -> None:
-        self.channels, self.gaps = channels, gaps
-        self.rows = 0
-        self.given: set[str] = set()
-        self.since = np.zeros(len(channels), np.int64)  # the row after the last with a value
+        self._channels, self._least = channels, np.fmax(gaps, LEAST_SILENCE)
+        self._rows = 0
+        self._since = np.zeros(len(channels), np.int64)  # the row after the last with a value
 
-    def push(self, given: Sequence[str], observed: NDArray[np.bool_]) -> None:
-        self.given.update(given)
+    def push(self, observed: NDArray[np.bool_]) -> None:
+        """The next rows."""
         last = len(observed) - observed[::-1].argmax(axis=0)
-        self.since = np.where(observed.any(axis=0), self.rows + last, self.since)
-        self.rows += len(observed)
+        self._since = np.where(observed.any(axis=0), self._rows + last, self._since)
+        self._rows += len(observed)
 
     def say(self) -> None:
-        gap = self.rows - self.since
-        never = (self.since == 0) & ~np.isnan(self.gaps)
-        silent = (gap > LEAST_SILENCE) & (never & np.isinf(self.gaps) | (gap > self.gaps))
-        # A column that is not there was told of already; of an array only places are known.
-        named = bool(self.given & set(self.channels))
-        found = [
-            f"{name!r} " + ("in no row" if never[k] else f"since row {self.since[k] + 1}")
-            for k, name in enumerate(self.channels)
-            if silent[k] and (name in self.given or not named)
-        ]
+        """The series has ended: warn of what has stopped, if anything has."""
+        gone = (self._since > 0) & (self._rows - self._since > self._least)
+        found = [f"{self._channels[k]!r} since row {self._since[k] + 1}" for k in gone.nonzero()[0]]
         if found:
             more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
             warnings.warn(
-                f"{len(found)} of {len(self.channels)} channels had values in training and have "
-                f"none in these {self.rows} rows: {', '.join(found[:MOST_NAMED])}{more}",
+                f"{len(found)} of {len(self._channels)} channels have no value to the end of these "
+                f"{self._rows} rows: {', '.join(found[:MOST_NAMED])}{more}",
                 DataWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
+
+
+class _Silent:
+    """Which channels that training had have no value in the first rows of a series: said once.
+
+    A channel whose column is absent has been told of, with the columns.
+    """
+
+    def __init__(self, known: NDArray[np.bool_], rows: int, entity: str | None) -> None:
+        self._silent, self._left = known.copy(), rows
+        self._where = "" if entity is None else f" of entity {entity!r}"
+        self._names: list[str] = []
+        self._rows = 0
+
+    def read(self, piece: Frame, matched: Frame) -> None:
+        """The next rows, as they came and with the model's channels."""
+        if self._left <= 0:
+            return
+        if not self._rows and piece.kind != "numpy":
+            columns = set(piece.channels)
+            self._silent &= [name in columns for name in matched.channels]
+        first = matched.observed[: self._left]
+        self._silent &= ~first.any(axis=0)
+        self._names = [matched.channels[k] for k in np.flatnonzero(self._silent)]
+        self._rows, self._left = self._rows + len(first), self._left - len(first)
+        if self._left <= 0:
+            self.say()
+
+    def say(self) -> None:
+        """Warn of what is silent, if anything is; the series has ended, or enough has been read."""
+        if self._names:
+            one = len(self._names) == 1
+            warnings.warn(
+                f"{_some(self._names)}, which training had, {'has' if one else 'have'} no value in "
+                f"the first {self._rows} rows that are scored{self._where}: "
+                f"{'it is' if one else 'they are'} scored as missing, so what happens to "
+                f"{'it' if one else 'them'} is not seen, and other channels are told without "
+                f"{'it' if one else 'them'}. Mend the source, or fit again without",
+                DataWarning,
+                stacklevel=3,
+            )
+        self._names = []
 
 
 def _is_even(frame: Frame) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from imdiffusion.checks import HOURS
 from imdiffusion.linear import LinearRun
 from imdiffusion.runs import ScoredRun
-from imdiffusion.scoring.joining import LIFT
+from imdiffusion.scoring.joining import LEAST_UNIT, LIFT
+from imdiffusion.settings import MEMORY, NETWORK
+
+Doubles = NDArray[np.float64]
 
 CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
 
@@ -112,6 +115,23 @@ def row_evidence(linear: LinearRun) -> NDArray[np.float32]:
     parts = linear.parts.copy()
     parts[found] = np.maximum(evidence, CHECKED)
     return parts
+
+
+def linear_parts(linear: LinearRun, names: Sequence[str], added: Doubles) -> NDArray[np.float32]:
+    """Parts of channels (n, K) by all views in closed form, the memory's beside those of the law.
+
+    added (n, V + 1): what the views called `names`, and the sparse evidence, add to the score: in
+    this proportion to the others stands what the memory says of its channels, as far as they set a
+    patch apart; what remains of its weight has the shares of the law.
+    """
+    if MEMORY not in names:
+        return linear.parts
+    apart = [place for place, name in enumerate(names) if name in (MEMORY, NETWORK)]
+    law = np.delete(added, apart, axis=1).sum(axis=1)
+    ratio = added[:, names.index(MEMORY)] / np.maximum(law, LEAST_UNIT)
+    share = linear.apart / (1.0 + linear.apart.sum(axis=1, keepdims=True, dtype=np.float64))
+    total = np.nan_to_num(linear.parts).sum(axis=1, dtype=np.float64)
+    return np.asarray(linear.parts + share * (ratio * total)[:, None], np.float32)
 
 
 def mixed_parts(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:

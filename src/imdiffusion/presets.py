@@ -18,8 +18,9 @@ PRESETS: dict[str, Settings] = {
     # Views in closed form alone: fitted in seconds, scored without torch.
     "linear": replace(
         PAPER,
-        views="forecast,channel",
+        views="forecast,channel,memory",
         absence=True,
+        changes=True,
         calendar="auto",
         scale="robust",
         scale_factor=1.0,
@@ -33,6 +34,7 @@ PRESETS: dict[str, Settings] = {
         PAPER,
         views="forecast,channel,network",
         absence=True,
+        changes=True,
         calendar="auto",
         scale="robust",
         scale_factor=1.0,
@@ -100,7 +102,7 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     if given.get("scope") == "fleet":
         given.setdefault("views", "network")
     if given.get("views") == "network":
-        given = {"absence": False, "calendar": "off", **given}
+        given = {"absence": False, "changes": False, "calendar": "off", **given}
     return replace(preset(name), **given)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame, table_like
 from imdiffusion.scoring.event import Event
+from imdiffusion.scoring.unalarmed import Unalarmed
 
 SECOND = np.timedelta64(1, "s")
 
@@ -24,6 +25,7 @@ class Analysis:
     nothing was observed. alarm: bool (T,), where it is above 1. events: what is wrong in these
     rows, to its own edges (`scoring.event.find_events`). channel_scores (T, K): each channel's part
     of the error, NaN where not observed. expected, lower, upper (T, K): in the caller's units.
+    unalarmed: where a channel is outside its band for long and no event names it, and why.
     """
 
     frame: Frame
@@ -34,6 +36,7 @@ class Analysis:
     lower: NDArray[np.floating]
     upper: NDArray[np.floating]
     events: list[Event]
+    unalarmed: list[Unalarmed] = field(default_factory=list)
 
 
 def event_table(analyses: Sequence[Analysis], kind: str) -> Any:

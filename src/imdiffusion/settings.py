@@ -18,11 +18,13 @@ from imdiffusion.errors import ConfigError
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
 MOST_ROWS = 100_000  # that a window or a mean may span
-NETWORK = "network"
+NETWORK, MEMORY = "network", "memory"
 CLOSED_FORM = ("gaussian", "memory")  # denoisers that are fitted without gradient steps
 NO_ATTENTION = ("mixer", "rows", "relay", *CLOSED_FORM)
-# Views in closed form come together: one law of patches, two masks.
-VIEWS = ((NETWORK,), ("forecast", "channel"), ("forecast", "channel", NETWORK))
+# The views of the law come together: one law of patches, two masks. Each of the others may be left
+# out.
+LAW = ("forecast", "channel")
+VIEWS = ((NETWORK,), LAW, (*LAW, MEMORY), (*LAW, NETWORK), (*LAW, MEMORY, NETWORK))
 
 
 def _setting(
@@ -61,8 +63,8 @@ class Settings:
     # -- views
     views: str = _setting(
         "network",
-        "what is scored, joined by a mean of logs: network, forecast, channel, as in "
-        "forecast,channel,network",
+        "what is scored, joined by a mean of logs: network, forecast, channel, memory, as in "
+        "forecast,channel,memory,network; memory and network may be left out",
     )
     lags: int = _setting(
         10,
@@ -75,6 +77,11 @@ class Settings:
     )
     absence: bool = _setting(
         False, "a channel that stops, freezes or leaves its only value is an event"
+    )
+    changes: bool = _setting(
+        False,
+        "a flag or enumeration that changes, or does not, unlike the rest, or is in a state hardly "
+        "ever seen with the others', is an event",
     )
     calendar: str = _setting(
         "off",
@@ -320,10 +327,11 @@ def _validate_lists(settings: Settings) -> None:
             f"scan = {settings.scan} is no power of two up to {MOST_ROWS:,}",
             remedy="Write 1, 2, 4, 8, 16, 32, 64, ...",
         )
-    if (settings.absence or settings.calendar != "off") and not settings.linear:
+    beside = settings.absence or settings.changes or settings.calendar != "off"
+    if beside and not settings.linear:
         raise ConfigError(
-            "absence and calendar stand beside the views forecast and channel, which are not asked "
-            "for",
+            "absence, changes and calendar stand beside the views forecast and channel, which are "
+            "not asked for",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
     if settings.denoiser in CLOSED_FORM and settings.scope == "fleet":

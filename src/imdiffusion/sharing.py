@@ -33,6 +33,7 @@ from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.fitting import check, find_counters, prepare
+from imdiffusion.promise.record import less_promise
 from imdiffusion.runs import NOBODY
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
@@ -254,7 +255,7 @@ def guest(members: Sequence[Entity], name: str | None) -> Entity:
 
     Of use where the channels mean the same everywhere; `enroll` it after its first hours.
     """
-    like, facts = members[0], [member.to_dict() for member in members]
+    like, facts = members[0], [less_promise(member.to_dict()) for member in members]
     middle = {
         key: np.median([one[key] for one in facts], axis=0).astype(value.dtype)
         for key, value in facts[0].items()

@@ -131,6 +131,22 @@ class FittedState(Parameters):
         return self._per_entity(lambda entity: entity.thresholds)
 
     @property
+    def report_(self) -> Any:
+        """What is promised and how training rows kept it: a `PromiseReport`, or a dict of them.
+
+        It follows `set_alarm_rate`, and is saved with the model.
+
+        Examples
+        --------
+        >>> from imdiffusion import ImDiffusion
+        >>> x = np.random.default_rng(0).normal(size=(4000, 3))
+        >>> report = ImDiffusion("linear", alarm_rate=0.02).fit(x).report_
+        >>> report.promised, report.rows, report.low < report.achieved < report.high
+        (0.02, 4000, True)
+        """
+        return self._per_entity(lambda entity: entity.report())
+
+    @property
     def history_(self) -> Any:
         """Course of the training: step, loss, holdout_rmse, best_step, converged, seconds."""
         return self._per_entity(lambda entity: entity.history.to_dict())

@@ -76,8 +76,18 @@ def test_model_show(call, model):
     assert shown["entities"][0]["channels"] == ["cpu", "memory", "disk", "net"]
     assert shown["config"]["settings"]["window"] == 20
     assert shown["bytes"] == sum(path.stat().st_size for path in model.iterdir())
+    promise = shown["entities"][0]["promise"]
+    assert promise["promised"] == shown["config"]["settings"]["alarm_rate"]
+    assert promise["rows"] > 0
     told = call("model", "show", model).out
-    for word in ("cpu, memory, disk, net", "matches", "every 1 s", "window"):
+    for word in (
+        "cpu, memory, disk, net",
+        "matches",
+        "every 1 s",
+        "window",
+        "promised",
+        "achieved",
+    ):
         assert word in told
 
 

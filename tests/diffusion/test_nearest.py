@@ -1,5 +1,7 @@
 """Distances to the nearest normal patch: exact where directions span all, the same in pieces."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from imdiffusion.diffusion.denoisers.memory import PatchMemory
 from imdiffusion.diffusion.denoisers.nearest import (
     MOST_UNITS,
     NearestPatches,
+    NearestRun,
     NearestStream,
     principal_directions,
     shapes,
@@ -37,7 +40,7 @@ def test_where_directions_span_all_the_distance_is_that_of_the_memory() -> None:
     found = model.distances(patches, seen)
     exact = np.sqrt(memory.distances(patches - patches.mean(axis=1, keepdims=True), seen))
     np.testing.assert_allclose(found, exact, atol=2e-3)
-    arrival, _ = NearestStream(model).push(others, whole(others))
+    arrival = NearestStream(model).push(others, whole(others))[0].score
     np.testing.assert_allclose(arrival[7:], np.minimum(exact / model.unit[0], 3), atol=5e-3)
 
 
@@ -45,8 +48,9 @@ def test_what_lies_beside_the_directions_counts_by_its_size() -> None:
     along, beside = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])
     directions = (along / np.sqrt(2.0))[:, None].astype(np.float32)
     model = NearestPatches(
-        directions, np.array([[0.5], [-0.5]]), np.array([0.25, 0.5]), 2, 1, np.ones(2)
-    )
+        directions, np.array([[0.5], [-0.5]]), np.array([0.25, 0.5]), 2, 1, np.ones(2),
+        np.zeros(2),
+    )  # fmt: skip
     patch = (7.0 + 0.3 * along / np.sqrt(2.0) + 2.0 * beside / np.sqrt(2.0)).reshape(1, 2, 2)
     found = model.distances(patch, np.ones(patch.shape, bool))
     np.testing.assert_allclose(found, [np.sqrt((0.2**2 + 2.0**2) / 4)], rtol=1e-5)
@@ -81,9 +85,9 @@ def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int
     observed[20:60] = False  # longer than a patch and a step of the grid
     stream = NearestStream(model)
     early, final = stream.push(others, observed)
-    final = np.concatenate([final, stream.finish()])
-    pieces, late, at = NearestStream(model), [], 0
-    arrivals = []
+    final = final.join(stream.finish())
+    pieces, at = NearestStream(model), 0
+    arrivals, late = [], []
     for size in sizes:
         arrival, done = pieces.push(others[at : at + size], observed[at : at + size])
         at += size
@@ -93,9 +97,11 @@ def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int
         pieces = NearestStream(NearestPatches.from_dict(model.to_dict("x"), "x"))
         pieces.resume(state)
     late.append(pieces.finish())
-    assert len(final) == len(early) == total
-    np.testing.assert_allclose(np.concatenate(arrivals), early, rtol=1e-5)
-    np.testing.assert_allclose(np.concatenate(late), final, rtol=1e-5)
+    for found, same in ((arrivals, early), (late, final)):
+        assert len(same.score) == len(same.apart) == total
+        joined = reduce(NearestRun.join, found)
+        np.testing.assert_allclose(joined.score, same.score, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(joined.apart, same.apart, rtol=1e-3, atol=1e-4)
 
 
 def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
@@ -107,7 +113,7 @@ def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
     for series in (others, changed):
         stream = NearestStream(model)
         arrival, final = stream.push(series, whole(series))
-        said.append((arrival, np.concatenate([final, stream.finish()])))
+        said.append((arrival.score, final.join(stream.finish()).score))
     for (one, other), until in zip(zip(*said, strict=True), (80, 65), strict=True):
         np.testing.assert_array_equal(one[:until], other[:until])
         assert (other[88:] == MOST_UNITS).all()
@@ -121,7 +127,52 @@ def test_a_series_without_values_has_no_distance() -> None:
     rows = rows_of(100)
     model, _, _ = NearestPatches.fit(rows, whole(rows), width=8, every=4)
     arrival, _ = NearestStream(model).push(rows[:40], np.zeros((40, 2), bool))
-    assert np.isnan(arrival).all()
+    assert np.isnan(arrival.score).all()
+    assert (arrival.apart == 0).all()
+
+
+def test_what_is_not_visible_is_no_difference() -> None:
+    rows = rows_of(2_000)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=16)
+    others = rows_of(1_000, seed=1)
+    thin = np.random.default_rng(0).random(others.shape) < 0.7
+    found = NearestStream(model).push(others, thin)[0].score
+    assert np.nanmedian(found) < 1.0
+    assert np.nanquantile(found, 0.99) < 1.5
+    # Of one channel alone it is the distance of that channel: nothing is added for the other.
+    patch, seen = others[None, 100:116].copy(), whole(others[None, 100:116])
+    patch[:, :, 1], seen[:, :, 1] = 0.0, False
+    own = patch[0, :, 0] - patch[0, :, 0].mean()
+    patches = (model.codes @ model.directions.T).reshape(-1, 16, 2)  # all of them: 32 directions
+    nearest = np.argmin(0.5 * model.sizes - 2.0 * patches[:, :, 0] @ own)
+    apart = np.square(own - patches[nearest, :, 0]).mean()
+    np.testing.assert_allclose(model.distances(patch, seen), [np.sqrt(apart)], rtol=1e-3)
+
+
+def test_the_channel_that_sets_a_patch_apart_is_named_while_it_does() -> None:
+    rows, others = rows_of(2_000, channels=2), rows_of(200, seed=1)
+    model, _, _ = NearestPatches.fit(rows, whole(rows), width=16, every=4)
+    # By hand: one patch, one channel off by 3 and -3 in turn.
+    patch = np.zeros((1, 16, 2), np.float32)
+    patch[0, :, 1] = 3.0 * (-1.0) ** np.arange(16)
+    one = NearestPatches(
+        np.eye(32, 1, dtype=np.float32), np.zeros((1, 1), np.float32), np.zeros(1, np.float32),
+        16, 4, np.ones(2), np.array([1.0, 2.0], np.float32),
+    )  # fmt: skip
+    squares = one._judged(patch, np.ones(patch.shape, bool))[1]
+    np.testing.assert_allclose(squares, [[0.0, 9.0]], atol=1e-6)
+    np.testing.assert_allclose(one.beyond_usual(squares), [[0.0, 7.0 / 3.0]], rtol=1e-5)
+    others[100:130, 1] += 3.0 * (-1.0) ** np.arange(30)
+    stream = NearestStream(model)
+    early, late = stream.push(others, whole(others))
+    late = late.join(stream.finish())
+    for run, first, last in ((early, 112, 130), (late, 100, 125)):
+        assert (run.apart[first:last, 1] > 5 * run.apart[first:last, 0]).all()
+        assert (run.apart[first:last].sum(axis=1) > 1.0).all()
+        assert np.median(run.apart[20:90].sum(axis=1)) < 0.05
+    seen = whole(others)
+    seen[:, 1] = False
+    assert (NearestStream(model).push(others, seen)[0].apart[:, 1] == 0).all()
 
 
 def test_training_rows_are_judged_by_the_other_half() -> None:
@@ -131,7 +182,7 @@ def test_training_rows_are_judged_by_the_other_half() -> None:
     model, early, late = NearestPatches.fit(rows, whole(rows), width=8, every=2)
     assert np.nanmin(early[210:]) * model.unit[0] > 2.0
     assert np.nanmin(late[:190]) * model.unit[1] > 2.0
-    seen = NearestStream(model).push(rows, whole(rows))[0]
+    seen = NearestStream(model).push(rows, whole(rows))[0].score
     assert np.nanmax(seen[215:]) * model.unit[0] < 1.0
     assert len(early) == len(late) == 400
     with pytest.raises(DataError, match="fewer than two patches"):
@@ -147,6 +198,6 @@ def test_scores_are_in_units_of_training_rows_judged_by_the_other_half() -> None
     model, early, _ = NearestPatches.fit(still, whole(still), width=16)
     assert np.nanmax(early) == 0.0
     moved = still + 1.0
-    assert NearestStream(model).push(moved, whole(still))[0][-1] == 0.0  # a level is no shape
+    assert NearestStream(model).push(moved, whole(still))[0].score[-1] == 0.0  # a level is no shape
     moved[::2] = 0.0
-    assert NearestStream(model).push(moved, whole(still))[0][-1] == MOST_UNITS
+    assert NearestStream(model).push(moved, whole(still))[0].score[-1] == MOST_UNITS

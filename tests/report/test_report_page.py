@@ -1,5 +1,6 @@
 """The report as text: what it says, what it refuses, that nothing in it points outside."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -8,8 +9,12 @@ import pytest
 from story import story
 
 from imdiffusion.errors import OutputError, UsageError
+from imdiffusion.promise.record import PromiseRecord
+from imdiffusion.promise.report import promise_report
 from imdiffusion.report import page, wording
 from imdiffusion.report.page import Fault, overall_shares, write_report
+from imdiffusion.scoring.unalarmed import Unalarmed
+from imdiffusion.settings import Settings
 
 EVIL = '</script><img src=x onerror="alert(1)">'
 
@@ -195,3 +200,30 @@ def test_numbers_are_for_people(value, text):
 )
 def test_durations_are_for_people(seconds, text):
     assert wording.duration(seconds) == text
+
+
+def test_the_page_says_what_was_promised_and_what_no_event_tells_of(tmp_path):
+    one = story(1200, names=(EVIL, *(f"c{k}" for k in range(19)))).analysis
+    rates = np.full(2880, np.inf)
+    rates[100:130] = 0.001
+    times = one.frame.timestamps[0].astype(np.int64) + 60 * 10**9 * np.arange(2880)
+    record = PromiseRecord.of(rates, times, held=0)
+    facts = {"name": None, "channels": ["a"], "alarm_rate": 0.01, **record.to_dict()}
+    span = Unalarmed(EVIL, 10, 90, "above", 0.8, 0.5, "because <of>")
+    told = dataclasses.replace(one, unalarmed=[span])
+    path = write_report(
+        tmp_path / "p.html", [told], title="t", promises=[promise_report(facts, Settings())]
+    )
+    text = path.read_text(encoding="utf-8")
+    section = re.sub(r"<[^>]*>", " ", text.partition('id="promise"')[2].partition("</details>")[0])
+    for word in ("1%", "2,880 rows", "0.5 events a day", "18%", "11:00 to 12:00", "Not known"):
+        assert word in section, (word, section)
+    assert f"{int(one.alarm.sum()) / 12:.2g}%" in section
+    assert "because &lt;of&gt;" in text
+    assert "80% above" in text
+    assert EVIL not in text
+
+
+def test_a_page_without_promises_has_no_such_section(told):
+    assert 'id="promise"' not in told[1]
+    assert 'id="unalarmed"' not in told[1]

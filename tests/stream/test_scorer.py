@@ -260,7 +260,7 @@ def test_states_of_rows(detector: ImDiffusion) -> None:
     assert runs == [("ready", 43), ("degraded", 18), ("ready", 26), ("degraded", 14)]
 
 
-@pytest.mark.filterwarnings("ignore:.*have none in these:imdiffusion.errors.DataWarning")
+@pytest.mark.filterwarnings("ignore:.*which training had:imdiffusion.errors.DataWarning")
 def test_missing_channels_are_scored_from_the_rest(detector: ImDiffusion) -> None:
     test = faulty()
     frame = live(test)

@@ -48,7 +48,7 @@ def demo(
     )
     detector, analysis = _fitted(terminal, real, given)
 
-    from imdiffusion.cli.scoring import about
+    from imdiffusion.cli.scoring import about, promises_of
     from imdiffusion.report.page import Fault, write_report
     from imdiffusion.report.truth import found_events, known_faults
 
@@ -67,7 +67,14 @@ def demo(
             "would be known as much later live."
         )
     facts = {**_facts(real), **about(detector)}
-    write_report(out, [analysis], title=real.about["title"], faults=faults, about=facts)
+    write_report(
+        out,
+        [analysis],
+        title=real.about["title"],
+        faults=faults,
+        about=facts,
+        promises=promises_of(detector, [analysis]),
+    )
     terminal.notice(f"Open {out} in a browser to look closer.")
 
 

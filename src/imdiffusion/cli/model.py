@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imdiffusion.cli.options import AsJson
 from imdiffusion.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from imdiffusion.promise.report import PromiseReport
 
 app = typer.Typer(help="Look into a saved model.", no_args_is_help=True)
 
@@ -26,8 +29,12 @@ def show(
 ) -> None:
     """Check a model's files against their sha256 and show what it was fitted with and on."""
     from imdiffusion.checkpoint import read_model
+    from imdiffusion.promise.report import promise_report
+    from imdiffusion.settings import Settings
 
     config, entities, weights = read_model(folder)
+    settings = Settings(**config["settings"])
+    reports = [promise_report(entity, settings) for entity in entities]
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     document: dict[str, Any] = {
         "model": str(folder),
@@ -43,8 +50,9 @@ def show(
                 "thresholds": entity["thresholds"],
                 "period_ns": entity["period_ns"],
                 "history": entity["history"],
+                "promise": report.to_dict(),
             }
-            for entity in entities
+            for entity, report in zip(entities, reports, strict=True)
         ],
     }
     terminal: Terminal = ctx.obj
@@ -56,6 +64,8 @@ def show(
     terminal.emit_table(
         ("entity", "channels", "thresholds", "row", "trained", "names"), _entities(entities)
     )
+    terminal.emit("")
+    terminal.emit_table(*_promises(reports))
     terminal.emit("")
     terminal.emit_table(("setting", "value", "from"), _settings(config))
 
@@ -88,6 +98,25 @@ def _entities(entities: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _promises(reports: list[PromiseReport]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of what was promised: all there is to tell of one entity, a row of many."""
+    from imdiffusion.promise.report import percent
+
+    if len(reports) == 1:
+        return ("promise", ""), [*reports[0].lines()]
+    rows: list[tuple[str, ...]] = [
+        (
+            one.entity or "(unnamed)",
+            percent(one.promised),
+            "–" if one.achieved is None else percent(one.achieved),
+            "–" if one.events is None else f"{one.events:.3g} a {one.events_per}",
+            "; ".join(one.unknown),
+        )
+        for one in reports
+    ]
+    return ("entity", "promised", "achieved", "events", "not known"), rows
 
 
 def _settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Detect, and write one offline HTML page: scores, events, channels seen and expected."""
     from imdiffusion.cli.outputs import check_output
-    from imdiffusion.cli.scoring import about, analyses_of, load, matched
+    from imdiffusion.cli.scoring import about, analyses_of, load, matched, promises_of
 
     terminal: Terminal = ctx.obj
     check_output(out, (".html", ".htm"))
@@ -45,6 +45,12 @@ def report(
     from imdiffusion.report.page import write_report
 
     name = title or f"Anomalies in {', '.join(path.name for path in files)}"
-    write_report(out, analyses, title=name, about=about(detector, model))
+    write_report(
+        out,
+        analyses,
+        title=name,
+        about=about(detector, model),
+        promises=promises_of(detector, analyses),
+    )
     events = sum(len(analysis.events) for analysis in analyses)
     terminal.notice(f"{out}: {events} event{'' if events == 1 else 's'}.")

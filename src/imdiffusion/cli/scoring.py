@@ -12,6 +12,7 @@ from imdiffusion.cli.reading import stem
 if TYPE_CHECKING:
     from imdiffusion.data.frame import Frame
     from imdiffusion.detector import ImDiffusion
+    from imdiffusion.promise.report import PromiseReport
     from imdiffusion.results import Analysis
 
 
@@ -34,6 +35,15 @@ def matched(
 def analyses_of(found: Analysis | Mapping[str, Analysis]) -> list[Analysis]:
     """What `ImDiffusion.analyze` returns, as one analysis an entity."""
     return list(found.values()) if isinstance(found, Mapping) else [found]
+
+
+def promises_of(detector: ImDiffusion, analyses: Sequence[Analysis]) -> list[PromiseReport]:
+    """What is promised of the analysed entities; nothing where one is not of the model's own."""
+    found = detector.report_
+    if not isinstance(found, dict):
+        return [found] * len(analyses)
+    names = [analysis.frame.entity for analysis in analyses]
+    return [found[name] for name in names] if set(names) <= set(found) else []
 
 
 def about(detector: ImDiffusion, model: Path | None = None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from imdiffusion.linear.residuals import residuals_of
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-VIEWS = ("forecast", "channel")
+VIEWS = ("forecast", "channel")  # of the law; `memory` stands beside them
 BLOCKS = 5  # of the training rows, each of which is judged by a law of the others
 NOISE = 0.05  # variance on standardised values: what is smaller is not trusted
 NOISES = (0.05, 0.3, 1.5)  # tried where rows are few for the size of a patch

@@ -18,7 +18,8 @@ class LinearRun:
     """A run of n rows: views (n, V), sparse (n,), parts and expected (n, K), scaled; known (n,).
 
     parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,)
-    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`.
+    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`. apart (n, K):
+    how far each channel is from the nearest normal patch, (n, 0) without the view `memory`.
     """
 
     views: Floats
@@ -28,6 +29,7 @@ class LinearRun:
     known: Flags
     check: NDArray[np.float32]
     kind: NDArray[np.int8]
+    apart: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.sparse)
@@ -56,6 +58,7 @@ class LinearRun:
             np.asarray(arrays["known"], bool),
             np.asarray(arrays["check"], np.float32),
             np.asarray(arrays["kind"], np.int8),
+            np.asarray(arrays["apart"], np.float32),
         )
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
@@ -67,9 +70,10 @@ class LinearRun:
         return first, rest
 
 
-def empty_run(views: int, channels: int) -> LinearRun:
-    """A run of no rows."""
+def empty_run(views: int, channels: int, apart: int) -> LinearRun:
+    """A run of no rows; apart: the channels of what it says under that name."""
     none = np.empty((0, channels), np.float32)
     known, check = np.empty(0, bool), np.empty(0, np.float32)
     kind = np.empty((0, channels), np.int8)
-    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind)
+    far = np.empty((0, apart), np.float32)
+    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind, far)

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
+from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
 from imdiffusion.linear.residuals import filled, joined_means, residuals_of, where_known
 from imdiffusion.linear.run import Arrays, LinearRun, empty_run
 from imdiffusion.linear.views import LinearViews
+
+Floats = NDArray[np.float64]
 
 
 class LinearStream:
@@ -25,29 +28,38 @@ class LinearStream:
         self.views, self._fitted = views, checks
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
-        lags, reach, count = views.law.lags, views.reach, len(views.tails)
+        lags, count = views.law.lags, len(views.tails)
+        self._memory = None if views.memory is None else NearestStream(views.memory)
+        self._far = NearestRun(np.empty(0), np.empty((0, judged), np.float32))  # from there on too
         self._rows = np.zeros((lags, channels), np.float32)
         self._observed = np.zeros((lags, channels), bool)
-        self._evidence = np.empty((0, count, judged), np.float32)  # the last `reach` rows
+        self._evidence = np.empty((0, count, judged), np.float32)  # those the scan reads again
         self._thick = np.empty((0, len(views.dense.widths), count))  # from the first row not final
         self._thin = np.empty_like(self._thick)
         self._waiting: LinearRun | None = None  # rows of `_thick`: what else is said of them
-        self._keep = reach
 
     def push(self, rows: Rows) -> tuple[LinearRun, LinearRun]:
         """Take the next rows: what is said of them at arrival, and the rows now final."""
         views = self.views
-        run, evidence = self._residuals(rows)
+        run, evidence, context = self._residuals(rows)
         held = np.concatenate([self._evidence, evidence])
         before = len(self._evidence)
         thick, thin = (
             means[before:]
             for means in joined_means(list(held.transpose(1, 0, 2)), views.dense.widths)
         )
-        self._evidence = held[max(0, len(held) - self._keep) :].copy()
+        self._evidence = held[max(0, len(held) - views.dense.widths[-1] + 1) :].copy()
+        early, apart = views.dense.at_arrival(thick), run.apart
+        if self._memory is not None:
+            near, final = self._memory.push(
+                context[:, views.measured], rows.observed[:, views.measured]
+            )
+            self._far = self._far.join(final)
+            early, apart = self._beside(early, near)
         arrival = replace(
             run,
-            views=where_known(views.dense.at_arrival(thick), run.known),
+            views=where_known(early, run.known),
+            apart=apart,
             sparse=where_known(views.sparse.at_arrival(thin).max(axis=1), run.known),
         )
         self._thick = np.concatenate([self._thick, thick])
@@ -57,16 +69,24 @@ class LinearStream:
 
     def finish(self) -> LinearRun:
         """The series has ended: the rows that are left."""
+        if self._memory is not None:
+            self._far = self._far.join(self._memory.finish())
         return self._final(len(self._thick))
 
     def _final(self, count: int) -> LinearRun:
         views = self.views
         if self._waiting is None:
-            return empty_run(len(views.tails), len(views.low))
+            channels = len(views.low)
+            return empty_run(len(views.names), channels, channels if self._memory else 0)
         first, self._waiting = self._waiting.split(count)
+        late, apart = views.dense.in_hindsight(self._thick, count), first.apart
+        if self._memory is not None:
+            near, self._far = self._far.split(count)
+            late, apart = self._beside(late, near)
         final = replace(
             first,
-            views=where_known(views.dense.in_hindsight(self._thick, count), first.known),
+            views=where_known(late, first.known),
+            apart=apart,
             sparse=where_known(
                 views.sparse.in_hindsight(self._thin, count).max(axis=1, initial=-np.inf),
                 first.known,
@@ -75,8 +95,16 @@ class LinearStream:
         self._thick, self._thin = self._thick[count:].copy(), self._thin[count:].copy()
         return final
 
-    def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32]]:
-        """Evidence (n, V, judged channels) of rows, and the run without its scores."""
+    def _beside(self, scores: Floats, near: NearestRun) -> tuple[Floats, NDArray[np.float32]]:
+        """Scores of the other views (n, V) with the memory's, and what is apart of all channels."""
+        apart = np.zeros((len(scores), len(self.views.low)), np.float32)
+        apart[:, self.views.measured] = near.apart
+        return np.concatenate([scores, near.score[:, None]], axis=1), apart
+
+    def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32], NDArray[np.float32]]:
+        """The run without its scores, evidence of rows (n, V, judged channels), and their values as
+        the views read them (n, K).
+        """
         views, lags = self.views, self.views.law.lags
         found = self._checks.push(rows)
         course = self._fitted.course(rows)
@@ -102,8 +130,9 @@ class LinearStream:
         known = np.asarray(rows.observed.any(axis=1))
         if course is not None:
             expected = expected + course
-        run = LinearRun(*blank, parts, expected, known, found.score, found.kind)
-        return run, evidence
+        far = np.empty((count, 0), np.float32)
+        run = LinearRun(*blank, parts, expected, known, found.score, found.kind, far)
+        return run, evidence, held[lags:]
 
     # -- over a restart
 
@@ -118,6 +147,9 @@ class LinearStream:
         }
         if self._waiting is not None:
             arrays |= {f"waiting.{name}": one for name, one in self._waiting.to_arrays().items()}
+        if self._memory is not None:
+            arrays |= {f"memory.{name}": one for name, one in self._memory.state().items()}
+            arrays |= {"far.score": self._far.score, "far.apart": self._far.apart}
         return arrays | {f"checks.{name}": one for name, one in self._checks.state().items()}
 
     def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -127,9 +159,14 @@ class LinearStream:
         self._evidence = np.asarray(arrays["evidence"], np.float32)
         self._thick = np.asarray(arrays["thick"], np.float64)
         self._thin = np.asarray(arrays["thin"], np.float64)
-        prefix = "waiting."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        own = _under("waiting.", arrays)
         self._waiting = LinearRun.from_arrays(own) if own else None
-        prefix = "checks."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self._checks.resume(own)
+        if self._memory is not None:
+            self._memory.resume(_under("memory.", arrays))
+            score = np.asarray(arrays["far.score"], np.float64)
+            self._far = NearestRun(score, np.asarray(arrays["far.apart"], np.float32))
+        self._checks.resume(_under("checks.", arrays))
+
+
+def _under(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
+from imdiffusion.diffusion.denoisers.nearest import WIDTH, NearestPatches
 from imdiffusion.linear.fitting import (
     VIEWS,
     cross_fitted,
@@ -23,6 +24,7 @@ from imdiffusion.linear.fitting import (
 from imdiffusion.linear.residuals import filled, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
+from imdiffusion.settings import MEMORY
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -34,6 +36,7 @@ SPARSE_QUANTILE = 0.999
 # the same rows is broken: how much higher rows score that had no part in them is then measured.
 NESTED_ROWS = 3_000
 HIGH = 0.95  # quantile of scores by which the two are compared
+MEMORY_ROWS = 2 * WIDTH  # that each half of them has a patch
 _Scores = tuple[Floats, ...]
 
 
@@ -42,8 +45,9 @@ class LinearViews:
     """The fitted views. Everything is in scaled units.
 
     law: of patches. low, high (K,): what context is cut to. measured (K,): channels that are
-    judged; the others only condition. tails: one for each view. dense: units of the scan over the
-    dense join (W, V). sparse: of that over the sparse join (W, V).
+    judged; the others only condition. tails: one for each view of the law. dense: units of the scan
+    over the dense join (W, V). sparse: of that over the sparse join (W, V). memory: patches of the
+    measured channels, None = that view is not there.
     """
 
     law: GaussianPatches
@@ -53,15 +57,17 @@ class LinearViews:
     tails: tuple[TailLaws, ...]
     dense: ScanUnits
     sparse: ScanUnits
+    memory: NearestPatches | None = None
 
     @classmethod
     def fit(
-        cls, rows: Rows, *, lags: int, widths: tuple[int, ...]
+        cls, rows: Rows, *, lags: int, widths: tuple[int, ...], memory: bool = False
     ) -> tuple[LinearViews, LinearFit]:
         """From normal rows. Each block of rows is judged by a law of the other blocks, so that
         what is calibrated on its residuals holds on rows that the law has not seen.
 
         lags: rows before its own that a forecast reads, fewer where channels are many or rows few.
+        memory: with the view of that name, where there are `MEMORY_ROWS`.
         """
         low, high = usual_range(rows)
         measured = measured_channels(rows)
@@ -74,12 +80,21 @@ class LinearViews:
         tails, scans, means = _normal(judging, slice(0, 0), widths)
         views = cls(law, low, high, measured, tails, *scans)
         said: _Scores = views.judged(*means)
+        known = np.asarray(rows.observed.any(axis=1))
+        unseen: tuple[Floats, Floats] | None = None
         if len(rows) < NESTED_ROWS:
             parts = [(block, views._but_for(judging, block, widths)) for block, _ in blocks]
             said = _inflated(said, parts)
-        known = np.asarray(rows.observed.any(axis=1))
+            late, late_sparse = (np.concatenate([one[k] for _, one in parts]) for k in (2, 3))
+            unseen = where_known(late, known), where_known(late_sparse, known)
+        if memory and len(rows) >= MEMORY_ROWS:
+            near, *scores = views._remembered(rows)
+            views = replace(views, memory=near)
+            said = (_beside(said[0], scores[0]), said[1], _beside(said[2], scores[1]), said[3])
+            if unseen is not None:
+                unseen = _beside(unseen[0], scores[1]), unseen[1]
         early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
-        return views, LinearFit(early, early_sparse, late, late_sparse, apart)
+        return views, LinearFit(early, early_sparse, late, late_sparse, apart, unseen)
 
     def _but_for(
         self, residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
@@ -102,10 +117,25 @@ class LinearViews:
             self.sparse.in_hindsight(thin, count).max(axis=1),
         )
 
+    def _remembered(self, rows: Rows) -> tuple[NearestPatches, Floats, Floats]:
+        """The memory of rows, and their scores (T,) at arrival and in hindsight.
+
+        Each half has been judged by the patches of the other, half as many as later rows meet:
+        these scores are rather too high than too low, so those of few rows need no factor.
+        """
+        values = np.clip(rows.values, self.low, self.high)[:, self.measured]
+        return NearestPatches.fit(values, rows.observed[:, self.measured])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The views in the order of their scores."""
+        return VIEWS if self.memory is None else (*VIEWS, MEMORY)
+
     @property
     def reach(self) -> int:
         """Rows after its own that the score of a row in hindsight waits for."""
-        return self.dense.widths[-1] - 1
+        widest = self.dense.widths[-1]
+        return (widest if self.memory is None else max(widest, self.memory.width)) - 1
 
     # -- saved
 
@@ -126,13 +156,13 @@ class LinearViews:
                 f"linear_{name}_{part}": getattr(scan, part)
                 for part in ("median", "arrival", "hindsight")
             }
-        return facts
+        return facts | ({} if self.memory is None else self.memory.to_dict("linear_memory"))
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> LinearViews:
         """The views that `to_dict` describes."""
         widths = tuple(int(width) for width in facts["linear_widths"])
-        scans = (
+        dense, sparse = (
             ScanUnits(
                 widths,
                 *(
@@ -149,13 +179,16 @@ class LinearViews:
             )
             for name in VIEWS
         )
+        memory = "linear_memory_codes" in facts
         return cls(
             GaussianPatches(np.asarray(facts["linear_covariances"]), noise=facts["linear_noise"]),
             np.asarray(facts["linear_low"], np.float32),
             np.asarray(facts["linear_high"], np.float32),
             np.asarray(facts["linear_measured"], bool),
             tails,
-            *scans,
+            dense,
+            sparse,
+            NearestPatches.from_dict(facts, "linear_memory") if memory else None,
         )
 
 
@@ -164,7 +197,8 @@ class LinearFit:
     """What the views say of the rows they were fitted on, each by a law that had not seen it.
 
     Views (T, V) and sparse evidence (T,), at arrival and in hindsight; residual (T, K): seen less
-    expected, scaled, NaN where not observed.
+    expected, scaled, NaN where not observed. unseen: views and sparse evidence in hindsight by
+    tails and units of other rows too, where rows are few; None: not worked out.
     """
 
     views_arrival: Floats
@@ -172,6 +206,7 @@ class LinearFit:
     views_hindsight: Floats
     sparse_hindsight: Floats
     residual: NDArray[np.float32]
+    unseen: tuple[Floats, Floats] | None = None
 
 
 def _normal(
@@ -207,6 +242,10 @@ def _inflated(said: _Scores, parts: list[tuple[slice, _Scores]]) -> _Scores:
         second = np.sort(np.stack(factors), axis=0)[-min(2, len(factors))]
         found.append(scores * np.maximum(second, 1.0))
     return tuple(found)
+
+
+def _beside(scores: Floats, more: Floats) -> Floats:
+    return np.concatenate([scores, more[:, None]], axis=1)
 
 
 def _high(scores: Floats) -> Floats:

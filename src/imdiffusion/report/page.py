@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import UsageError
 from imdiffusion.report import cards
+from imdiffusion.report.kept import promise_section, unalarmed_section
 from imdiffusion.report.payload import packed, packed_timeline
 from imdiffusion.report.thinning import Thinning, thinning
 from imdiffusion.report.truth import Axis, Fault, Found, Known, found_events, known_faults
 
 if TYPE_CHECKING:
+    from imdiffusion.promise.report import PromiseReport
     from imdiffusion.results import Analysis
 
 __all__ = ["Fault", "write_report"]
@@ -41,10 +43,12 @@ def write_report(
     title: str,
     faults: Sequence[Fault] = (),
     about: Mapping[str, str] = NO_FACTS,
+    promises: Sequence[PromiseReport] = (),
 ) -> Path:
     """Write one offline HTML page about `analyses` (one an entity) to `path`, atomically.
 
-    `faults` are shown beside the events; `about` are facts about the model and its settings.
+    `faults` are shown beside the events; `about` are facts about the model and its settings;
+    `promises` what `ImDiffusion.report_` says of the analysed entities, in their order.
     The page holds all its data, asks no network for anything, and needs a browser of 2023 or
     newer. Series of more than five million values in all are thinned away from the events.
 
@@ -64,6 +68,7 @@ def write_report(
     plans = _plans(analyses)
     head, tail = _text("page/template.html").split("<!-- data -->\n")
     words = _words(title, analyses, events, known, about, plans)
+    words["promise"] = promise_section(promises, analyses) + unalarmed_section(analyses)
     with atomic_path(target) as draft, Path(draft).open("w", encoding="utf-8") as page:
         page.write(Template(head).substitute(words))
         for entity, (analysis, plan) in enumerate(zip(analyses, plans, strict=True)):

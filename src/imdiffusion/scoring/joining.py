@@ -29,6 +29,10 @@ Floats = NDArray[np.float64]
 POWER = 8
 JOINED = 0.5  # share of the promise that the join may use
 SURE = 0.02  # and the sparse test alone; the rest is for checks beside the views
+# How far a rare value lies is known from n rows to about 1 / sqrt(n) of it: with fewer than so many
+# the sparse evidence must be that much larger to be beyond doubt.
+ENOUGH = 4_500
+MOST_DOUBT = 3.0
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
 LEAST_UNIT = 1e-9
@@ -105,7 +109,10 @@ class Join:
         empty = PromiseTable(np.ones(len(RATES)))
         join = cls(unit, np.asarray(weight, np.float64), empty, empty)
         joined = PromiseTable.fit(join.join(views, evidence), rule)
-        return cls(unit, join.weight, joined, PromiseTable.fit(evidence, rule))
+        alone = PromiseTable.fit(evidence, rule)
+        doubt = np.sqrt(ENOUGH / max(1, np.isfinite(evidence).sum()))
+        alone = PromiseTable(alone.thresholds * np.clip(doubt, 1.0, MOST_DOUBT))
+        return cls(unit, join.weight, joined, alone)
 
     def scaled(self, factor: float) -> Join:
         """The same join, whose thresholds of the join are that many times as high."""

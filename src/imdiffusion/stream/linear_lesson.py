@@ -1,4 +1,4 @@
-"""A lesson of the closed-form views: the preset `linear`, fitted on the rows of one entity.
+"""A lesson of the closed-form views: the preset `linear`, without its memory, on an entity's rows.
 
 Each third of the rows is scored by a fit on the other two, and those scores say which one stands
 for 1: what few rows have taught is sure of itself on the very rows that taught it, and on no
@@ -31,6 +31,7 @@ from imdiffusion.stream.scorer import EntityScorer
 log = logging.getLogger(__name__)
 
 LINEAR = "linear"
+VIEWS = "forecast,channel"  # of so few rows there is little to remember, and hindsight waits less
 LEAST_ROWS = 30  # of which two thirds can be fitted on, and the rest scored
 FOLDS = 3
 ROWS_A_SCAN = 20  # rows for each row that the widest window of the scan has, at least
@@ -49,7 +50,7 @@ KIND = "linear lesson"
 
 def settings_for(rows: int, channels: int) -> Settings:
     """The preset, scanned no wider than so many rows can bear, and cheap to fit again and again."""
-    settings = presets.resolve(LINEAR, {})
+    settings = presets.resolve(LINEAR, {"views": VIEWS})
     widest = max(1, rows // ROWS_A_SCAN)
     scan = min(settings.scan, 1 << (widest.bit_length() - 1))
     lags = max(1, min(settings.lags, MOST_NUMBERS // channels))
@@ -151,7 +152,7 @@ class LinearLesson:
         ModelError where it is of a scorer that looks back and this one does not.
         """
         own = {n.removeprefix(KEPT): a for n, a in arrays.items() if n.startswith(KEPT)}
-        settings = replace(presets.resolve(LINEAR, {}), scan=facts["scan"])
+        settings = presets.resolve(LINEAR, {"views": VIEWS, "scan": facts["scan"]})
         told = {**facts["entity"], **own}
         entity = Entity.restore(told, None, settings, seed=0, device=None)
         scorer = _scorer(entity, hindsight=hindsight)
@@ -229,7 +230,7 @@ def _fitted(frame: Frame, settings: Settings, rate: float) -> Entity:
         # Of channels that stand still or count: true of many, again and again, and no harm.
         warnings.simplefilter("ignore", DataWarning)
         nothing = np.zeros(len(frame), np.bool_)
-        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None)
+        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None, measured=False)
     entity.alarm_rate = rate
     return entity
 

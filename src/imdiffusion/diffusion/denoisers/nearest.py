@@ -6,7 +6,7 @@ judge. It is worked out every few rows, along R principal directions V of the tr
 alone; what lies beside them is told apart by its size, as if two patches had nothing in common
 there:
 
-    d^2(x) = ( min_i |p_i|^2 - 2 (V'x)'(V'p_i) + |x|^2 ) / number of visible values
+    d^2(x) = min_i ( |x - V V'p_i|^2 + |p_i|^2 - |V'p_i|^2 ) / number of visible values
 
 It is the noise level s -> 0 of `denoisers.memory` (nearest normal
 window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
@@ -14,15 +14,21 @@ At arrival a row has the distance of the newest patch; in hindsight the mean of 
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
-drown every other view. Values are standardised by whoever calls; one that is missing counts as the
-mean of its channel in the patch.
+drown every other view. Values are standardised by whoever calls; of a patch with missing
+ones the nearest is found as if they were the means of their channels, and differs from it in what
+is visible alone.
+
+What sets a patch apart is told by channel: the mean square, over its visible rows, of the patch
+less the nearest one along the directions, beyond what is usual of normal rows, in units of what is
+usual of all channels together. At arrival it is that of the newest patch, in hindsight of the one
+in whose middle a row is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +49,30 @@ UNIT_QUANTILE = 0.99
 LEAST_UNIT = 1e-6  # standardised
 MOST_UNITS = 3.0
 LEAST_SHOWN = 0.5  # share of a patch's rows that must have come for it to be judged
+USUAL_QUANTILE = 0.9  # of normal patches: a channel that is no farther is none that sets one apart
+
+
+class NearestRun(NamedTuple):
+    """What n rows are told: score (n,), NaN where nothing can be said; apart (n, K): how much
+    farther than usual each channel is from the nearest patch, squared, all of them 1 where they are
+    as far again as usual.
+    """
+
+    score: Floats
+    apart: NDArray[np.float32]
+
+    def join(self, other: NearestRun) -> NearestRun:
+        """These rows, then those."""
+        return NearestRun(
+            np.concatenate([self.score, other.score]), np.concatenate([self.apart, other.apart])
+        )
+
+    def split(self, count: int) -> tuple[NearestRun, NearestRun]:
+        """The first rows, and the rest."""
+        return (
+            NearestRun(self.score[:count], self.apart[:count]),
+            NearestRun(self.score[count:].copy(), self.apart[count:].copy()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +81,8 @@ class NearestPatches:
 
     directions (width K, R), orthonormal; codes (P, R): the patches along them; sizes (P,): their
     squared size. width: rows of a patch. every: rows between two that are judged.
-    unit (2,): what distances are divided by at arrival, and in hindsight.
+    unit (2,): what distances are divided by at arrival, and in hindsight. usual (K,): the mean
+    square of a channel of a patch less the nearest one that normal rows seldom exceed.
     """
 
     directions: NDArray[np.float32]
@@ -60,6 +91,7 @@ class NearestPatches:
     width: int
     every: int
     unit: Floats
+    usual: NDArray[np.float32]
 
     @classmethod
     def fit(
@@ -85,17 +117,19 @@ class NearestPatches:
         own = np.where(observed, rows, 0.0).astype(np.float32)
         middle = total // 2
         first, second = slice(0, middle), slice(middle, total)
-        apart = np.empty(total)
+        found, squares = np.empty(total), np.empty(rows.shape, np.float32)
         for here, there in ((first, second), (second, first)):
             # Grid and context are those of the whole series, the patches of the other half.
             other = cls._of(own[there], observed[there], width, every, most)
             start = max(0, here.start - width + 1)
-            apart[here] = other._grid(
+            found[here], squares[here] = other._grid(
                 own[start : here.stop], observed[start : here.stop], start, here.start - start
             )
-        early, late = _means(apart, every - 1, 0), _means(apart, every - 1, width - 1)
+        early, late = _means(found, every - 1, 0), _means(found, every - 1, width - 1)
         unit = np.array([_unit(early), _unit(late)])
-        model = replace(cls._of(own, observed, width, every, most), unit=unit)
+        judged = squares[~np.isnan(found)]
+        usual = np.quantile(judged, USUAL_QUANTILE, axis=0) if len(judged) else squares[0]
+        model = replace(cls._of(own, observed, width, every, most), unit=unit, usual=usual)
         return model, model.at_arrival(early), model.in_hindsight(late)
 
     @classmethod
@@ -106,7 +140,8 @@ class NearestPatches:
         patches = shapes(own[index], observed[index])
         directions = principal_directions(patches, DIRECTIONS)
         sizes = np.square(patches).sum(axis=1)
-        return cls(directions, patches @ directions, sizes, width, every, np.ones(2))
+        usual = np.zeros(own.shape[1], np.float32)
+        return cls(directions, patches @ directions, sizes, width, every, np.ones(2), usual)
 
     def at_arrival(self, distances: Floats) -> Floats:
         """Distances (n,) of the newest patches as scores; NaN stays."""
@@ -121,28 +156,56 @@ class NearestPatches:
 
         patches: zero where not visible.
         """
+        return self._judged(patches, visible)[0]
+
+    def _judged(
+        self, patches: NDArray[np.floating], visible: Flags
+    ) -> tuple[Floats, NDArray[np.float32]]:
+        """Distances (n,) and, by channel, the mean squares (n, K) of what sets patches apart."""
         found = np.empty(len(patches))
+        squares = np.empty((len(patches), patches.shape[2]), np.float32)
+        beside = self.sizes - np.square(self.codes).sum(axis=1)
+        # share |p_i|^2 - 2 (V'x)'(V'p_i) in one product
+        against = np.concatenate([-2.0 * self.codes.T, self.sizes[None]])
         for start in range(0, len(patches), CHUNK):
             part = slice(start, start + CHUNK)
-            own = shapes(patches[part].astype(np.float32, copy=False), visible[part])
-            nearest = (self.sizes - 2.0 * (own @ self.directions) @ self.codes.T).min(axis=1)
-            found[part] = nearest + np.square(own).sum(axis=1)
-        shown = visible.sum(axis=(1, 2))
-        root = np.sqrt(np.maximum(found, 0.0) / np.maximum(shown, 1))
-        return np.where(shown > 0, root, np.nan)
+            seen = visible[part]
+            own = shapes(patches[part].astype(np.float32, copy=False), seen)
+            share = seen.mean(axis=(1, 2), dtype=np.float32)[:, None]
+            along = np.concatenate([own @ self.directions, share], axis=1)
+            nearest = (along @ against).argmin(axis=1)
+            left = (own - self.codes[nearest] @ self.directions.T).reshape(seen.shape)
+            if not seen.all():  # both less their means over what is visible
+                left = shapes(left * seen, seen).reshape(seen.shape)
+            squares[part] = np.einsum("nwk,nwk->nk", left, left)
+            found[part] = squares[part].sum(axis=1) + share[:, 0] * beside[nearest]
+        shown = visible.sum(axis=1)
+        squares /= np.maximum(shown, 1)
+        total = shown.sum(axis=1)
+        root = np.sqrt(np.maximum(found, 0.0) / np.maximum(total, 1))
+        return np.where(total > 0, root, np.nan), squares
 
-    def _grid(self, own: NDArray[np.float32], observed: Flags, start: int, context: int) -> Floats:
-        """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows.
+    def beyond_usual(self, squares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean squares (n, K) of channels beyond what is usual, in units of its sum."""
+        unit = max(float(self.usual.sum()), LEAST_UNIT)
+        return np.asarray(np.maximum(squares - self.usual, 0.0) / unit, np.float32)
+
+    def _grid(
+        self, own: NDArray[np.float32], observed: Flags, start: int, context: int
+    ) -> tuple[Floats, NDArray[np.float32]]:
+        """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows; and
+        by channel their squares (n, K), 0 there.
 
         own (context + n, K): rows from the one at position `start` of the series on; what came
         before them counts as not observed.
         """
         total, width = len(own), self.width
         found = np.full(total - context, np.nan)
+        squares = np.zeros((len(found), own.shape[1]), np.float32)
         ends = np.arange(context + (-start - context - 1) % self.every, total, self.every)
         ends = ends[np.minimum(ends + 1, width) >= LEAST_SHOWN * width]
         if not len(ends):
-            return found
+            return found, squares
         short = max(0, width - 1 - int(ends[0]))  # rows that the first patch lacks
         padded, seen = own, observed
         if short:
@@ -151,8 +214,9 @@ class NearestPatches:
         for first in range(0, len(ends), CHUNK):
             some = ends[first : first + CHUNK]
             index = some[:, None] + (short + 1 - width) + np.arange(width)
-            found[some - context] = self.distances(padded[index], seen[index])
-        return found
+            at = some - context
+            found[at], squares[at] = self._judged(padded[index], seen[index])
+        return found, squares
 
     # -- saved
 
@@ -169,7 +233,8 @@ class NearestPatches:
         )
         width, every = (int(facts[f"{prefix}_{name}"]) for name in ("width", "every"))
         unit = np.asarray(facts[f"{prefix}_unit"], np.float64)
-        return cls(directions, codes, sizes, width, every, unit)
+        usual = np.asarray(facts[f"{prefix}_usual"], np.float32)
+        return cls(directions, codes, sizes, width, every, unit, usual)
 
 
 class NearestStream:
@@ -181,41 +246,54 @@ class NearestStream:
         self._rows = np.zeros((0, channels), np.float32)  # the last width - 1
         self._observed = np.zeros((0, channels), bool)
         self._seen = 0  # rows so far
-        # Distances at rows of the grid, NaN elsewhere: of rows that are not final yet, after those
-        # of the last few that are.
+        # Distances at rows of the grid, NaN elsewhere, and their squares by channel: of rows that
+        # are not final yet, after those of the last few that are.
         self._waiting = np.full(model.every - 1, np.nan)
+        self._squares = np.zeros((model.every - 1, channels), np.float32)
 
-    def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[Floats, Floats]:
-        """Take the next rows (n, K): what is said of them at arrival (n,), and of the rows that
-        are final now (m,). NaN until half a patch has come.
+    def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[NearestRun, NearestRun]:
+        """Take the next rows (n, K): what is said of them at arrival, and of the rows that are
+        final now. NaN until half a patch has come.
         """
         before, width, every = len(self._rows), self.model.width, self.model.every
         own = np.concatenate([self._rows, np.where(observed, rows, 0.0).astype(np.float32)])
         seen = np.concatenate([self._observed, observed])
-        found = self.model._grid(own, seen, self._seen - before, before)
+        found, squares = self.model._grid(own, seen, self._seen - before, before)
         self._seen += len(rows)
         keep = max(0, len(own) - width + 1)
         self._rows, self._observed = own[keep:].copy(), seen[keep:].copy()
         earlier = len(self._waiting) - every + 1  # rows that wait
         self._waiting = np.concatenate([self._waiting, found])
-        arrival = _moving(self._waiting[earlier:], every)
-        return self.model.at_arrival(arrival), self._final(max(0, earlier + len(rows) - width + 1))
+        self._squares = np.concatenate([self._squares, squares])
+        arrival = self.model.at_arrival(_moving(self._waiting[earlier:], every))
+        places = np.arange(earlier + every - 1, len(self._waiting))
+        run = NearestRun(arrival, self._apart(places))
+        return run, self._final(max(0, earlier + len(rows) - width + 1))
 
-    def finish(self) -> Floats:
+    def finish(self) -> NearestRun:
         """The series has ended: the rows that are left."""
         return self._final(len(self._waiting) - self.model.every + 1)
 
-    def _final(self, count: int) -> Floats:
-        if count <= 0:
-            return np.empty(0)
-        span = self.model.every - 1 + self.model.width
+    def _final(self, count: int) -> NearestRun:
+        width, every = self.model.width, self.model.every
+        span = every - 1 + width
         needed = self._waiting[: count + span - 1]
         lacks = count + span - 1 - len(needed)  # rows after the end of the series
         if lacks:
             needed = np.concatenate([needed, np.full(lacks, np.nan)])
-        final = _moving(needed, span)
+        # The patch that ends half its rows on, or the last one there is.
+        places = np.arange(every - 1, every - 1 + count) + width // 2 + every - 1
+        apart = self._apart(np.minimum(places, len(self._waiting) - 1))
+        run = NearestRun(self.model.in_hindsight(_moving(needed, span)[:count]), apart)
         self._waiting = self._waiting[count:].copy()
-        return self.model.in_hindsight(final)
+        self._squares = self._squares[count:].copy()
+        return run
+
+    def _apart(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """By channel what sets the last patch apart that ended at each place (n,) of what waits."""
+        start = self._seen - len(self._waiting)
+        back = (places + start + 1) % self.model.every
+        return self.model.beyond_usual(self._squares[np.maximum(places - back, 0)])
 
     # -- over a restart
 
@@ -226,6 +304,7 @@ class NearestStream:
             "observed": self._observed,
             "seen": np.array([self._seen]),
             "waiting": self._waiting,
+            "squares": self._squares,
         }
 
     def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -234,6 +313,7 @@ class NearestStream:
         self._observed = np.asarray(arrays["observed"], bool)
         self._seen = int(np.asarray(arrays["seen"], np.int64)[0])
         self._waiting = np.asarray(arrays["waiting"], np.float64)
+        self._squares = np.asarray(arrays["squares"], np.float32)
 
 
 def shapes(patches: NDArray[np.float32], visible: Flags) -> NDArray[np.float32]:
