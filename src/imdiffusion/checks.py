@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
-from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
+from imdiffusion.scoring.finding import Finding
 from imdiffusion.scoring.hours import HourStream, HourTest
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings
@@ -25,16 +26,22 @@ Arrays = dict[str, NDArray[Any]]
 NEWS = 64  # rows after which a new constant, or a still channel, is no news any more
 SHARE = 0.2  # of the promise, for each of the two
 HOURS = 16  # the code of an unusual hour among the kinds of absence
+# Name and words of every kind that is no absence, by its code; {when}: what its time is.
+FURTHER: dict[int, tuple[str, str]] = {
+    HOURS: ("unusual_hour", "unusual {when}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
     """What n rows are told: score (n,), above 1 where a check has found something, and by channel
-    the kind (n, K), a code of `scoring.absence.KINDS` or `HOURS`, 0 where there is none.
+    the kind (n, K), a code of `scoring.absence.KINDS` or `FURTHER`, 0 where there is none, and
+    since (n, K), how many rows before its own an absence began.
     """
 
     score: NDArray[np.float32]
     kind: NDArray[np.int8]
+    since: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,24 @@ class RowChecks:
             return None
         expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
         return expected.astype(np.float32)
+
+    def finding(
+        self, code: int, since: int, *, time: np.datetime64 | None, period: float | None
+    ) -> Finding:
+        """What a code of `CheckRun` says of a channel at a row, with its name and in words.
+
+        since: of that row. time: the row's, UTC. period: seconds from row to row; None = unknown.
+
+        >>> RowChecks().finding(MISSING, 33, time=None, period=60.0).words
+        'missing for 34 rows (34 min)'
+        """
+        if code in KINDS:
+            return Finding(KINDS[code][0], describe(code, since, period), lasting=True)
+        name, words = FURTHER[code]
+        when = ""
+        if "{when}" in words and self.hours is not None and time is not None:
+            when = self.hours.profile.describe(time)
+        return Finding(name, words.format(when=when or "for its time"))
 
     def at_rate(self, rate: float) -> RowChecks:
         """The same checks under another promise."""
@@ -154,6 +179,7 @@ class CheckStream:
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
         self._gaps = GapStream(rate * SHARE)
         self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
+        self._live = None if checks.absence is None else checks.absence.habits.live
         self._hours = None if checks.hours is None else HourStream(checks.hours)
         self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
 
@@ -161,6 +187,7 @@ class CheckStream:
         """The next rows."""
         score = np.zeros(len(rows), np.float32)
         kind = np.zeros(rows.values.shape, np.int8)
+        since = np.zeros(rows.values.shape, np.int32)
         values = rows.values.astype(np.float64)
         if self._monitor is not None:
             run = self._monitor.push(values, rows.observed)
@@ -168,14 +195,19 @@ class CheckStream:
             stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
             news = stopped | ((run.kind != MISSING) & (run.since < NEWS))
             kind[:] = np.where(news, run.kind, np.int8(0))
+            since[:] = np.where(news, run.since, 0)
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
+            # Rows without any value are about every channel, also where its own gap is no news yet.
+            silent = (run.all_missing > 1.0)[:, None] & self._live & (kind == 0)
+            kind[silent] = MISSING
+            since[:] = np.where(silent, run.all_since[:, None], since)
         if self._hours is not None and rows.times is not None:
             size, far = self._hours.push(rows.times, values, rows.observed)
             unusual = np.nan_to_num(size / self._level).astype(np.float32)
             kind[(unusual > 1.0)[:, None] & far & (kind == 0)] = HOURS
             np.maximum(score, unusual, out=score)
-        return CheckRun(score, kind)
+        return CheckRun(score, kind, since)
 
     def state(self) -> Arrays:
         """Everything it goes on from, as arrays."""

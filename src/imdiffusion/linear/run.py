@@ -17,8 +17,8 @@ Arrays = dict[str, NDArray[np.generic]]
 class LinearRun:
     """A run of n rows: views (n, V), sparse (n,), parts and expected (n, K), scaled; known (n,).
 
-    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,)
-    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`.
+    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,),
+    kind and since (n, K): what the checks beside the views say, as in `checks.CheckRun`.
     """
 
     views: Floats
@@ -28,6 +28,7 @@ class LinearRun:
     known: Flags
     check: NDArray[np.float32]
     kind: NDArray[np.int8]
+    since: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.sparse)
@@ -56,6 +57,8 @@ class LinearRun:
             np.asarray(arrays["known"], bool),
             np.asarray(arrays["check"], np.float32),
             np.asarray(arrays["kind"], np.int8),
+            # States from before it have none.
+            np.asarray(arrays.get("since", np.zeros_like(arrays["kind"])), np.int32),
         )
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
@@ -71,5 +74,5 @@ def empty_run(views: int, channels: int) -> LinearRun:
     """A run of no rows."""
     none = np.empty((0, channels), np.float32)
     known, check = np.empty(0, bool), np.empty(0, np.float32)
-    kind = np.empty((0, channels), np.int8)
-    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind)
+    kind, since = np.empty((0, channels), np.int8), np.empty((0, channels), np.int32)
+    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind, since)

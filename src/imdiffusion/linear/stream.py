@@ -102,7 +102,7 @@ class LinearStream:
         known = np.asarray(rows.observed.any(axis=1))
         if course is not None:
             expected = expected + course
-        run = LinearRun(*blank, parts, expected, known, found.score, found.kind)
+        run = LinearRun(*blank, parts, expected, known, found.score, found.kind, found.since)
         return run, evidence
 
     # -- over a restart
