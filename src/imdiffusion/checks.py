@@ -179,7 +179,6 @@ class CheckStream:
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
         self._gaps = GapStream(rate * SHARE)
         self._monitor = None if checks.absence is None else AbsenceMonitor(checks.absence)
-        self._live = None if checks.absence is None else checks.absence.habits.live
         self._hours = None if checks.hours is None else HourStream(checks.hours)
         self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
 
@@ -199,7 +198,7 @@ class CheckStream:
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
             # Rows without any value are about every channel, also where its own gap is no news yet.
-            silent = (run.all_missing > 1.0)[:, None] & self._live & (kind == 0)
+            silent = (run.all_missing > 1.0)[:, None] & self._monitor.live & (kind == 0)
             kind[silent] = MISSING
             since[:] = np.where(silent, run.all_since[:, None], since)
         if self._hours is not None and rows.times is not None:

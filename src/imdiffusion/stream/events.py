@@ -21,6 +21,10 @@ channels, or found the rows normal after all; its shares are those of the row at
 A person may say that an event is not resolved: it stays open, or is open again, till he takes it
 back (`hold`).
 
+Edges: where the scorer has evidence of single rows, an event begins and ends with the rows that
+carry it (`evidence_log.py`), not where the score crosses 1; found anew at every turn, from the rows
+up to then.
+
 All else hangs on the order of arrival and of hindsight rows, however they are cut or restored.
 """
 
@@ -30,15 +34,19 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from imdiffusion.records import EventRecord
+from imdiffusion.stream.evidence_log import EvidenceLog
 from imdiffusion.stream.held import places_of
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.open_event import EventRules, OpenEvent
+from imdiffusion.stream.packing import MARK, pack, unpack
 from imdiffusion.stream.spell import Spell, leading
 
+KIND = "tracker"
 SECOND = 1_000_000_000
 MOST_DONE = 256  # events that are over and wait for their hindsight; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
@@ -61,6 +69,7 @@ class EventTracker:
         self._resting: list[OpenEvent] = []
         self._done: list[OpenEvent] = []
         self._turns: list[EventRecord] = []
+        self._log = EvidenceLog()
 
     @property
     def interval(self) -> int | None:
@@ -77,8 +86,11 @@ class EventTracker:
         names = tuple(channels)
         if self.channels and names != self.channels:
             places = places_of(names, self.channels)
-            for spell in self._spells():
-                spell.reorder(places)
+            for event in (*self._open, *self._resting, *self._done):
+                event.reorder(places)
+            if self._apart is not None:
+                self._apart.reorder(places)
+            self._log.reorder(places)
         self.detector, self.model, self.channels = detector, model, names
 
     def push(self, rows: Iterable[Judged]) -> list[EventRecord]:
@@ -123,6 +135,7 @@ class EventTracker:
     def _arrive(self, row: Judged) -> None:
         self._keep_time(row.timestamp)
         self._at += 1
+        self._log.push(row)
         for spell in self._spells():
             if spell.end is None and spell.at == self._at - 1:
                 spell.end = row.timestamp
@@ -142,6 +155,8 @@ class EventTracker:
             self._apart = None
         for event in fed:
             self._remind(event, row.timestamp)
+        spells = [*(event.spell for event in self._open), *filter(None, [self._apart])]
+        self._log.trim(self._at + 1 - min((spell.first for spell in spells), default=self._at + 1))
 
     def _keep_time(self, time: int) -> None:
         """Note the step. After a leap of time nobody knows what happened: open events expire."""
@@ -150,6 +165,7 @@ class EventTracker:
             most = max(2, self.rules.merge_gap + 1) * (usual or step)
             if step <= 0 or step > most:
                 self._expire()
+                self._log.clear()
             if step > 0:
                 self._steps.append(step)
         self._before = time
@@ -210,6 +226,7 @@ class EventTracker:
             event.spell.join(apart)
             self._apart = None
         self._open.remove(event)
+        self._find_edges(event, event.spell)
         if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND:
             self._resting.append(event)  # told when the quiet time is over
             return
@@ -233,6 +250,8 @@ class EventTracker:
         if apart is not None and self._open:
             self._open[-1].spell.join(apart)
         over = [event for event in self._open if not event.held]
+        for event in over:
+            self._find_edges(event, event.spell)
         self._open = [event for event in self._open if event.held]
         for event in over:
             if event.spell.end is None:
@@ -253,15 +272,24 @@ class EventTracker:
                 continue
             moved = again.timestamp != event.spell.peak.timestamp
             other = leading(again.parts) != leading(event.spell.total)
-            if moved or other or not again.score > 1.0:
+            placed = event.edges is not None and event.spell.worst is not None
+            if not again.score > 1.0 or ((moved or other) and not placed):
                 event.spell.peak, event.spell.total = again, np.nan_to_num(again.parts)
                 self._turn(event, event.status, self._before or 0)
 
     def _turn(self, event: OpenEvent, status: str, time: int) -> None:
-        apart = self._apart_of(event) if status == "ongoing" else None
+        spell = event.with_apart(self._apart_of(event) if status == "ongoing" else None)
+        if status == "ongoing":  # of one that is over they were found when its rows ended
+            self._find_edges(event, spell)
         speaker = (self.detector, self.model, self.channels)
-        self._turns.append(event.record(status, self.entity, speaker, apart))
+        self._turns.append(event.record(status, self.entity, speaker, spell))
         event.next, event.told, event.status = event.next + 1, time, status
+
+    def _find_edges(self, event: OpenEvent, spell: Spell) -> None:
+        if len(self._log):
+            alone = all(one is event for one in self._open)
+            gap = int(self.rules.merge_gap)
+            event.find(self._log.edges(spell, alone=alone, merge_gap=gap))
 
     def _told(self) -> list[EventRecord]:
         told, self._turns = self._turns, []
@@ -275,20 +303,24 @@ class EventTracker:
     # -- over a restart
 
     def dump(self) -> bytes:
-        """The state between two pushes, as JSON."""
+        """The state between two pushes, without pickle."""
         lists = (self._open, self._resting, self._done)
-        return json.dumps(
-            {
-                "speaker": [self.detector, self.model, list(self.channels)],
-                "time": [self._at, self._before, list(self._steps)],
-                "apart": None if self._apart is None else self._apart.to_dict(),
-                "events": [[one.to_dict() for one in events] for events in lists],
-            }
-        ).encode()
+        facts = {
+            "speaker": [self.detector, self.model, list(self.channels)],
+            "time": [self._at, self._before, list(self._steps)],
+            "apart": None if self._apart is None else self._apart.to_dict(),
+            "events": [[one.to_dict() for one in events] for events in lists],
+        }
+        return pack(KIND, facts, self._log.to_arrays())
 
     def restore(self, state: bytes) -> None:
-        """Go on as the tracker that was dumped would."""
-        facts = json.loads(state)
+        """Go on as the tracker that was dumped would; ModelError for a state of another part."""
+        facts: dict[str, Any] = {}
+        if state.startswith(MARK):
+            facts, arrays = unpack(KIND, state)
+            self._log = EvidenceLog.from_arrays(arrays)
+        else:  # of versions before there was evidence: JSON
+            facts = json.loads(state)
         self.detector, self.model, names = facts["speaker"]
         self.channels = tuple(names)
         self._at, self._before, steps = facts["time"]
