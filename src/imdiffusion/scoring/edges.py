@@ -89,6 +89,15 @@ def find_edges(
     return found
 
 
+def loud(evidence: Floats) -> NDArray[np.bool_]:
+    """Whether rows (n, K) by themselves speak for a fault, in a channel or in all together: (n,).
+
+    >>> loud(np.array([[0.5, 2.0], [0.5, 9.0]])).tolist()
+    [False, True]
+    """
+    return np.asarray(np.nan_to_num(_with_dense(evidence)).max(axis=1) > QUIET)
+
+
 def flag_runs(flags: NDArray[np.bool_], merge_gap: int = 0) -> list[Span]:
     """Runs [start, end) of flags (T,), joined over gaps of at most `merge_gap` rows."""
     edge = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))

@@ -14,7 +14,7 @@ from imdiffusion.records import EventRecord
 from imdiffusion.scoring.finding import Finding, sentence
 from imdiffusion.stream.evidence_log import Edges
 from imdiffusion.stream.held import moved, places_of
-from imdiffusion.stream.spell import Peak, Spell
+from imdiffusion.stream.spell import Noted, Peak, Spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class OpenEvent:
         expected, seen = (
             tuple(float(cells[k]) for k in order) for cells in (peak.expected, peak.seen)
         )
-        found = {channels[k]: one for k, one in spell.found.items()}
+        found = {channels[k]: one for k, one in spell.findings(end).items()}
         return EventRecord(
             id=self.id,
             entity=entity,
@@ -163,7 +163,7 @@ class OpenEvent:
         spell = Spell(record.start, last, at, at, 1, record.end, total, peak)
         place = {name: k for k, name in enumerate(channels)}
         spell.found = {  # its words are in a sentence with others; the name has to do
-            place[name]: Finding(kind, kind.replace("_", " "))
+            (place[name], kind): Noted(Finding(kind, kind.replace("_", " ")), record.start, last)
             for name, kind in zip(record.channels, record.kinds, strict=False)
             if kind and name in place
         }

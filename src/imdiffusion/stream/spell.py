@@ -56,6 +56,21 @@ class Peak:
 _CELLS = ("parts", "expected", "seen")
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A finding in a channel, and the times of the first and the last row with one of its kind."""
+
+    finding: Finding
+    first: int
+    last: int
+
+    def join(self, other: Noted) -> Noted:
+        """Both, of one channel and kind."""
+        early, late = sorted((self, other), key=lambda one: one.last)
+        first = min(early.first, late.first)
+        return Noted(early.finding.then(late.finding), first, late.last)
+
+
 @dataclass(slots=True)
 class Worst:
     """The row where the channel with the most evidence so far is most wrong; by: its evidence."""
@@ -81,9 +96,9 @@ class Spell:
     first and at: positions of the first and the last anomalous row among all rows. rows: how many
     were anomalous. end: time of the row after the last one, None = not seen yet. total (K,): each
     channel's part of the error, added up. waiting: rows whose hindsight has not been seen; again:
-    the peak in hindsight. found: by channel what checks found in these rows. against (K,): the
-    evidence of these rows against each channel, added up, and worst: the row that is to be shown;
-    None where the scorer has no evidence of single rows.
+    the peak in hindsight. found: by channel and kind what checks found in these rows. against (K,):
+    the evidence of these rows against each channel, added up, and worst: the row that is to be
+    shown; None where the scorer has no evidence of single rows.
     """
 
     start: int
@@ -96,7 +111,7 @@ class Spell:
     peak: Peak
     waiting: deque[int] = field(default_factory=deque)
     again: Peak | None = None
-    found: dict[int, Finding] = field(default_factory=dict)
+    found: dict[tuple[int, str], Noted] = field(default_factory=dict)
     against: Floats | None = None
     worst: Worst | None = None
 
@@ -106,7 +121,8 @@ class Spell:
         waiting = deque([row.timestamp] if wait else [])
         total = np.nan_to_num(_floats(row.parts))
         time, peak = row.timestamp, Peak.of(row)
-        spell = cls(time, time, at, at, 1, None, total, peak, waiting, found=dict(row.findings))
+        found = {(k, one.kind): Noted(one, time, time) for k, one in row.findings.items()}
+        spell = cls(time, time, at, at, 1, None, total, peak, waiting, found=found)
         if row.evidence is not None:
             spell.against = np.nan_to_num(_floats(row.evidence))
             most = int(spell.against.argmax())
@@ -115,10 +131,8 @@ class Spell:
 
     def join(self, other: Spell) -> None:
         """Take in another spell, be it later or woven in between."""
-        later = other.found if other.at > self.at else self.found
-        earlier = self.found if other.at > self.at else other.found
-        told = {k: earlier[k].then(one) if k in earlier else one for k, one in later.items()}
-        self.found = {**earlier, **told}
+        for key, one in other.found.items():
+            self.found[key] = self.found[key].join(one) if key in self.found else one
         self._join_evidence(other)
         self.start, self.first = min(self.start, other.start), min(self.first, other.first)
         if other.at > self.at:
@@ -129,6 +143,19 @@ class Spell:
         if other.again is not None:
             self.again = other.again if self.again is None else _worse(self.again, other.again)
         self.waiting = deque(sorted((*self.waiting, *other.waiting))[-MOST_WAITING:])
+
+    def findings(self, end: int | None) -> dict[int, Finding]:
+        """By channel, the last that checks found before a time; None = in all rows.
+
+        What they find after the fault, looking back at it, is not said of it.
+        """
+        told: dict[int, Noted] = {}
+        for (channel, _), one in self.found.items():
+            if end is None or one.first < end:
+                before = told.get(channel)
+                if before is None or one.last >= before.last:
+                    told[channel] = one
+        return {channel: one.finding for channel, one in told.items()}
 
     def _join_evidence(self, other: Spell) -> None:
         if other.against is None or other.worst is None:
@@ -173,7 +200,7 @@ class Spell:
         self.peak = self.peak.reordered(places)
         self.again = None if self.again is None else self.again.reordered(places)
         place = {channel: k for k, channel in enumerate(places) if channel >= 0}
-        self.found = {place[k]: one for k, one in self.found.items() if k in place}
+        self.found = {(place[k], kind): one for (k, kind), one in self.found.items() if k in place}
         if self.worst is not None and self.against is not None:
             self.against = np.nan_to_num(_taken(self.against, places))
             most = place.get(self.worst.channel, int(self.against.argmax()))
@@ -187,7 +214,9 @@ class Spell:
             "peak": self.peak.to_dict(),
             "waiting": list(self.waiting),
             "again": None if self.again is None else self.again.to_dict(),
-            "found": [[k, asdict(one)] for k, one in self.found.items()],
+            "found": [
+                [k, asdict(one.finding), one.first, one.last] for (k, _), one in self.found.items()
+            ],
             "against": None if self.against is None else self.against.tolist(),
             "worst": None if self.worst is None else self.worst.to_dict(),
         }
@@ -202,7 +231,10 @@ class Spell:
             peak=Peak.from_dict(facts["peak"]),
             waiting=deque(facts["waiting"]),
             again=None if facts["again"] is None else Peak.from_dict(facts["again"]),
-            found={k: Finding(**one) for k, one in facts.get("found", [])},
+            found={
+                (k, one["kind"]): Noted(Finding(**one), first, last)
+                for k, one, first, last in facts.get("found", [])
+            },
             against=None if against is None else np.array(against, np.float64),
             worst=None if worst is None else Worst.from_dict(worst),
         )
