@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 LEADING = 0.5  # the channels that a sentence is about are the fewest that hold this share
 MOST_CLAUSES = 3
 MOST_NAMED = 3  # channels of a clause
+SHARE = 0.25  # of the rows of a kind that does not last, in which a channel must have it to count
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class Findings:
     def within(self, start: int, end: int) -> dict[int, Finding]:
         """By channel, what is to be said of rows [start, end): the last kind that was found in it.
 
-        A kind that lasts is told as of its last row, any other as of its first.
+        A kind that lasts is told as of its last row, any other as of its first; it is left out
+        where another channel has it in four times as many rows.
         """
         codes = self.kind[start:end]
-        found = {}
+        found: dict[int, Finding] = {}
+        counts: dict[int, int] = {}
         for channel in np.flatnonzero(codes.any(axis=0)).tolist():
             last = int(np.flatnonzero(codes[:, channel])[-1])
             code = int(codes[last, channel])
@@ -61,7 +64,20 @@ class Findings:
                 for row in (last, first)
             )
             found[channel] = early.then(one)
-        return found
+            counts[channel] = int((codes[:, channel] == code).sum())
+        return often(found, counts)
+
+
+def often(found: Mapping[int, Finding], counts: Mapping[int, int]) -> dict[int, Finding]:
+    """Findings by channel without those that are few. counts: rows in which the channel has it."""
+    most: dict[str, int] = {}
+    for channel, one in found.items():
+        most[one.kind] = max(most.get(one.kind, 0), counts[channel])
+    return {
+        channel: one
+        for channel, one in found.items()
+        if one.lasting or counts[channel] >= SHARE * most[one.kind]
+    }
 
 
 def findings_of(

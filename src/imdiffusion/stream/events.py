@@ -4,13 +4,13 @@ An event opens when anomalous rows, with at most `merge_gap` quiet rows between 
 `min_length` rows; it resolves at the quiet row that makes the gap too long. Onset and resolution
 are both told, and while it lasts it is told again every `renotify` seconds.
 
-Cause: the leading channels, the fewest that hold half of the error; of a row that is above 1 for
-what the rows before it hold, and by itself speaks for no fault, there is none. An anomalous row
-belongs to every open event with which it shares a leading channel, one without a cause to the event
-opened last. Rows that share none are held apart; once
-there are `distinct` of them, they are an event of their own, from the first of them on. If they
-stay fewer they belong to the event opened last. So there is one open event an entity and cause,
-and at most `most_open` in all, beyond which rows go to the one opened last.
+Cause: the leading channels, the fewest that hold half of the error; a row that is above 1 for what
+the rows before it hold, and by itself speaks for no fault, has none. An anomalous row belongs to
+every open event with which it shares a leading channel, one without a cause to the event opened
+last. Rows that share none are held apart; once there are `distinct` of them, with enough evidence,
+they are an event of their own, from the first of them on. If they stay fewer they belong to the
+event opened last. So there is one open event an entity and cause, and at most `most_open` in all,
+beyond which rows go to the one opened last.
 
 Quiet time: within `quiet` seconds of being told resolved, a new spell of the same cause opens no
 event. The old one goes on, and nothing is told before the quiet time has passed: then that it is
@@ -42,7 +42,7 @@ import numpy as np
 
 from imdiffusion.records import EventRecord
 from imdiffusion.scoring.edges import loud
-from imdiffusion.stream.evidence_log import EvidenceLog
+from imdiffusion.stream.evidence_log import Edges, EvidenceLog
 from imdiffusion.stream.held import places_of
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.open_event import EventRules, OpenEvent
@@ -196,10 +196,20 @@ class EventTracker:
         else:
             self._apart.join(spell)
         long = self._at - self._apart.first + 1 >= self.rules.min_length
-        if long and (not self._open or self._apart.rows >= self.rules.distinct):
+        if long and (not self._open or self._is_another(self._apart)):
             spell, self._apart = self._apart, None
             self._begin(spell, row.timestamp)
         return []
+
+    def _is_another(self, apart: Spell) -> bool:
+        """Whether rows beside open events are enough for one of their own, by number and evidence.
+
+        While an event is open its rows are above 1 for some time after the fault, and by chance a
+        few of them have something against another channel.
+        """
+        if apart.rows < self.rules.distinct:
+            return False
+        return apart.against is None or self._edges_of(apart, self._open) is not None
 
     def _apart_of(self, event: OpenEvent) -> Spell | None:
         """What is held apart counts for the event opened last until it is one of its own."""
@@ -236,7 +246,7 @@ class EventTracker:
             event.spell.join(apart)
             self._apart = None
         self._open.remove(event)
-        self._find_edges(event, event.spell)
+        self._find_edges(event, event.spell, over=True)
         if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND:
             self._resting.append(event)  # told when the quiet time is over
             return
@@ -261,7 +271,7 @@ class EventTracker:
             self._open[-1].spell.join(apart)
         over = [event for event in self._open if not event.held]
         for event in over:
-            self._find_edges(event, event.spell)
+            self._find_edges(event, event.spell, over=True)
         self._open = [event for event in self._open if event.held]
         for event in over:
             if event.spell.end is None:
@@ -290,16 +300,24 @@ class EventTracker:
     def _turn(self, event: OpenEvent, status: str, time: int) -> None:
         spell = event.with_apart(self._apart_of(event) if status == "ongoing" else None)
         if status == "ongoing":  # of one that is over they were found when its rows ended
-            self._find_edges(event, spell)
+            self._find_edges(event, spell, over=False)
         speaker = (self.detector, self.model, self.channels)
         self._turns.append(event.record(status, self.entity, speaker, spell))
         event.next, event.told, event.status = event.next + 1, time, status
 
-    def _find_edges(self, event: OpenEvent, spell: Spell) -> None:
-        if len(self._log):
-            alone = all(one is event for one in self._open)
-            gap = int(self.rules.merge_gap)
-            event.find(self._log.edges(spell, alone=alone, merge_gap=gap))
+    def _find_edges(self, event: OpenEvent, spell: Spell, *, over: bool) -> None:
+        """Find where the fault of an event is; of one that is over nobody else has it."""
+        found = self._edges_of(spell, [one for one in self._open if one is not event])
+        event.find(found)
+        if found is not None and over:
+            self._log.take(found)
+
+    def _edges_of(self, spell: Spell, others: Sequence[OpenEvent]) -> Edges | None:
+        """Where the fault of a spell is, which is none of these others'."""
+        if not len(self._log):
+            return None
+        leads = frozenset[int]().union(*(leading(one.spell.total) for one in others))
+        return self._log.edges(spell, others=leads, merge_gap=int(self.rules.merge_gap))
 
     def _told(self) -> list[EventRecord]:
         told, self._turns = self._turns, []

@@ -4,7 +4,8 @@ The score of a row looks at rows before it, so an event that has the rows above 
 late. What a row by itself has against a channel does not depend on other rows, nor on later ones:
 the segment that carries it (`scoring/edges.py`) says where the fault is, live as in a file. The
 run that is searched begins `reach` rows before the first row above 1, for so far back a score
-looks, but after the last row of an earlier run.
+looks, but after the last row of an earlier run. What belongs to another event, by its channels and
+rows, is not looked at.
 
 Held are MOST rows at most. Of an event that lasts longer the start is what was told of it before.
 """
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.scoring.edges import AROUND, find_edges, flag_runs
+from imdiffusion.scoring.edges import AROUND, find_edges, flag_runs, in_shadow
 from imdiffusion.stream.held import moved
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.packing import Arrays
@@ -94,11 +95,21 @@ class EvidenceLog:
         for part in (self._rows, self._times, self._alarms):
             part.clear()
 
-    def edges(self, spell: Spell, *, alone: bool, merge_gap: int) -> Edges | None:
+    def take(self, edges: Edges) -> None:
+        """What an event that is over has in its leading channels, from now on no other one has."""
+        evidence, times = np.stack(self._rows), np.array(self._times, np.int64)
+        begun = times >= (times[0] if edges.start is None else edges.start)
+        own = begun & (times < (times[-1] + 1 if edges.end is None else edges.end))
+        evidence[in_shadow(evidence, self._echo)] = np.nan
+        evidence[np.ix_(own, sorted(leading(edges.part)))] = np.nan
+        self._rows = deque(evidence)
+
+    def edges(self, spell: Spell, *, others: frozenset[int], merge_gap: int) -> Edges | None:
         """Where the fault of a spell is, from its first segment to its last; None = not known.
 
-        Segments are the spell's where they share a leading channel with it; alone: no other event
-        is open, so that all are where none does.
+        others: the leading channels of other events that are open, which are not looked at where
+        they are not the spell's too. Segments are the spell's where they share a leading channel
+        with it, or all of them if there are no others and none does.
         """
         times = np.array(self._times, np.int64)
         first, last = np.searchsorted(times, [spell.start, spell.last]).tolist()
@@ -114,11 +125,15 @@ class EvidenceLog:
         for start, end in runs:  # rows of other runs say nothing of what is usual
             evidence[start : min(end, low)] = np.nan
             evidence[max(start, last + 1) : end] = np.nan
+        lead = leading(spell.total)
+        if others - lead:
+            evidence[in_shadow(evidence, self._echo)] = np.nan
+            evidence[:, sorted(others - lead)] = np.nan
         run = (low, last + 1)
         (found,) = find_edges(evidence, [run], echo=self._echo, merge_gap=merge_gap)
-        known, lead = np.nan_to_num(evidence), leading(spell.total)
+        known = np.nan_to_num(evidence)
         own = [(a, b) for a, b in found if leading(known[a:b].sum(axis=0)) & lead]
-        own = own or (found if alone else [])
+        own = own or ([] if others else found)
         if not own:
             return None
         part = sum((known[a:b].sum(axis=0) for a, b in own), np.zeros(evidence.shape[1]))

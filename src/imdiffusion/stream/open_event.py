@@ -75,12 +75,13 @@ class OpenEvent:
         return spell
 
     def find(self, edges: Edges | None) -> None:
-        """Keep edges that were found; of a start that is not held any more, what was told of it."""
+        """Keep edges that were found; a start that was told before moves back at most, for what was
+        found then may not be held any more.
+        """
         if edges is not None:
-            start = edges.start
-            if start is None and self.edges is not None:
-                start = self.edges.start
-            self.edges = replace(edges, start=start)
+            before = None if self.edges is None else self.edges.start
+            starts = [start for start in (edges.start, before) if start is not None]
+            self.edges = replace(edges, start=min(starts, default=None))
 
     def record(
         self, status: str, entity: str, speaker: tuple[str, str, tuple[str, ...]], spell: Spell

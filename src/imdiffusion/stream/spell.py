@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.connectors.record_text import plain
-from imdiffusion.scoring.finding import Finding
+from imdiffusion.scoring.finding import Finding, often
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.texts import number
 
@@ -58,17 +58,21 @@ _CELLS = ("parts", "expected", "seen")
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A finding in a channel, and the times of the first and the last row with one of its kind."""
+    """A finding in a channel, and the times of the first and the last row with one of its kind;
+    rows: how many there are.
+    """
 
     finding: Finding
     first: int
     last: int
+    rows: int = 1
 
     def join(self, other: Noted) -> Noted:
         """Both, of one channel and kind."""
         early, late = sorted((self, other), key=lambda one: one.last)
         first = min(early.first, late.first)
-        return Noted(early.finding.then(late.finding), first, late.last)
+        rows = early.rows + late.rows
+        return Noted(early.finding.then(late.finding), first, late.last, rows)
 
 
 @dataclass(slots=True)
@@ -155,7 +159,8 @@ class Spell:
                 before = told.get(channel)
                 if before is None or one.last >= before.last:
                     told[channel] = one
-        return {channel: one.finding for channel, one in told.items()}
+        found = {channel: one.finding for channel, one in told.items()}
+        return often(found, {channel: one.rows for channel, one in told.items()})
 
     def _join_evidence(self, other: Spell) -> None:
         if other.against is None or other.worst is None:
@@ -215,7 +220,8 @@ class Spell:
             "waiting": list(self.waiting),
             "again": None if self.again is None else self.again.to_dict(),
             "found": [
-                [k, asdict(one.finding), one.first, one.last] for (k, _), one in self.found.items()
+                [k, asdict(one.finding), one.first, one.last, one.rows]
+                for (k, _), one in self.found.items()
             ],
             "against": None if self.against is None else self.against.tolist(),
             "worst": None if self.worst is None else self.worst.to_dict(),
@@ -232,8 +238,8 @@ class Spell:
             waiting=deque(facts["waiting"]),
             again=None if facts["again"] is None else Peak.from_dict(facts["again"]),
             found={
-                (k, one["kind"]): Noted(Finding(**one), first, last)
-                for k, one, first, last in facts.get("found", [])
+                (k, one["kind"]): Noted(Finding(**one), first, last, rows)
+                for k, one, first, last, rows in facts.get("found", [])
             },
             against=None if against is None else np.array(against, np.float64),
             worst=None if worst is None else Worst.from_dict(worst),
