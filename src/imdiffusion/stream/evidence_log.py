@@ -101,7 +101,8 @@ class EvidenceLog:
         begun = times >= (times[0] if edges.start is None else edges.start)
         own = begun & (times < (times[-1] + 1 if edges.end is None else edges.end))
         evidence[in_shadow(evidence, self._echo)] = np.nan
-        evidence[np.ix_(own, sorted(leading(edges.part)))] = np.nan
+        lead = np.array(sorted(leading(edges.part)), np.int64)
+        evidence[np.ix_(own, lead)] = np.nan
         self._rows = deque(evidence)
 
     def edges(self, spell: Spell, *, others: frozenset[int], merge_gap: int) -> Edges | None:
