@@ -1,4 +1,4 @@
-"""`imdiffusion detect` says what kind of absence or hour an event is: printed, as JSON, in files."""
+"""`imdiffusion detect` says what kind of absence or hour an event is: printed, JSON, in files."""
 
 from __future__ import annotations
 

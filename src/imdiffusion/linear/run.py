@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +35,30 @@ class LinearRun:
 
     def join(self, other: LinearRun) -> LinearRun:
         """These rows, then those."""
-        return LinearRun(
+        joined = LinearRun(
             *(
                 np.concatenate([getattr(self, name), getattr(other, name)])
                 for name in self.__slots__
             )
         )
+        if joined.since.any():
+            return joined
+        # Rows wait, and checks seldom find anything in them: that takes no memory.
+        nothing = np.broadcast_to(np.int32(0), joined.since.shape)
+        return replace(joined, since=nothing)
 
     def to_arrays(self) -> Arrays:
-        """All of it by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """All of it by name; since as what is not 0, and where that stands."""
+        at = np.flatnonzero(self.since).astype(np.int32)
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return own | {"since": self.since.ravel()[at], "since_at": at}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> LinearRun:
-        """The run that `to_arrays` describes."""
+        """The run that `to_arrays` describes, also before there was since."""
+        since = np.zeros(arrays["kind"].shape, np.int32)
+        if "since_at" in arrays:
+            since.ravel()[arrays["since_at"]] = arrays["since"]
         return cls(
             np.asarray(arrays["views"], np.float64),
             np.asarray(arrays["sparse"], np.float64),
@@ -57,8 +67,7 @@ class LinearRun:
             np.asarray(arrays["known"], bool),
             np.asarray(arrays["check"], np.float32),
             np.asarray(arrays["kind"], np.int8),
-            # States from before it have none.
-            np.asarray(arrays.get("since", np.zeros_like(arrays["kind"])), np.int32),
+            since,
         )
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
