@@ -205,6 +205,23 @@ def test_a_change_of_channels_in_an_event_keeps_edges_kinds_and_evidence():
     assert told[0].kinds == ("frozen", "")
 
 
+def test_an_event_that_a_person_reopens_keeps_its_start_and_its_kind():
+    frozen = {1: Finding("left_constant", "away for 6 rows", lasting=True)}
+    rows = lagging()
+    rows[65] = row(65, 2.0, FAULTY, findings=frozen)
+    made = tracker()
+    over = made.push(rows)[-1]
+    fresh = tracker()
+    for one in (made, fresh):  # one that knows the event, and one that begins afresh
+        (again,) = one.hold([over])
+        assert (span(again), again.kinds[0]) == ((60, None), "left_constant")
+        one.push([row(at, 2.0, FAULTY) for at in range(120, 126)])
+        one.hold([])
+        (last,) = one.push([row(at, 0.1) for at in range(126, 140)])
+        assert span(last) == (60, 126)
+        assert last.kinds[0] == "left_constant"
+
+
 @st.composite
 def _rows(draw):
     count = draw(st.integers(30, 150))

@@ -168,7 +168,8 @@ class OpenEvent:
             for name, kind in zip(record.channels, record.kinds, strict=False)
             if kind and name in place
         }
-        return cls(record.id, spell, next=record.turn + 1, status=record.status)
+        edges = Edges(record.start, record.end, last, total)  # it never begins later than was told
+        return cls(record.id, spell, next=record.turn + 1, status=record.status, edges=edges)
 
 
 _PLAIN = ("id", "next", "told", "closed", "unsaid", "status", "held")
