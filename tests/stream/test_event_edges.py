@@ -24,11 +24,13 @@ from imdiffusion.stream.engine import Engine
 from imdiffusion.stream.engine_options import EngineOptions
 from imdiffusion.stream.events import EventTracker
 from imdiffusion.stream.evidence_log import MOST, EvidenceLog
+from imdiffusion.stream.feed import Feed
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.open_event import EventRules
 from imdiffusion.stream.queries import Reader
 from imdiffusion.stream.scorer import EntityScorer
 from imdiffusion.stream.store import Store
+from imdiffusion.stream.voice import Voice
 from imdiffusion.stream.watched import Watched
 
 STEP = 60 * 1_000_000_000
@@ -338,6 +340,28 @@ def test_live_events_have_the_edges_and_kinds_of_those_of_the_file(story, hindsi
         assert own[2].expected[0] == pytest.approx(event.expected[0], rel=1e-5)
     # At arrival a fault is heard in another channel first, now and then, and a row by chance.
     assert len(live) <= len(analysis.events) + 2
+
+
+def test_in_a_feed_of_more_channels_the_kinds_stand_by_the_right_ones(story) -> None:
+    entity, analysis = story
+    end = kind_story.FAULTS[0][1]
+    frame = analysis.frame.slice(0, end + 60)
+    names = ("new", *reversed(frame.channels))  # the feed has them in another order
+    values = np.concatenate([np.ones((len(frame), 1)), frame.values[:, ::-1]], axis=1)
+    observed = np.concatenate([np.ones((len(frame), 1), bool), frame.observed[:, ::-1]], axis=1)
+    wide = Frame(values, observed, frame.timestamps, names, "web")
+    step = int(np.diff(frame.timestamps)[0])
+    feed = Feed("web", names, period=step, lateness=0, fill=30)
+    own = EntityScorer(entity)
+    one = Watched("web", EventRules(renotify=0), hindsight=False, now=0.0)
+    one.speak(Voice(feed, "linear", own.model, lambda _: own))
+    turns = [
+        turn for at in range(0, len(wide), 40) for turn in one.push(wide.slice(at, at + 40))[1]
+    ]
+    (over,) = [one for one in turns if one.status == "resolved" and "missing" in one.kinds]
+    assert dict(zip(over.channels, over.kinds, strict=True))["latency"] == "missing"
+    assert over.channels[0] == "latency"
+    assert over.end == frame.timestamps[end].astype(np.int64)
 
 
 def test_a_replay_in_other_pieces_and_without_a_restart_says_the_same(story) -> None:
