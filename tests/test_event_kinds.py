@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from kind_story import FAULTS, NAMES
 
-from imdiffusion import ImDiffusion, checks
-from imdiffusion.checks import FURTHER, RowChecks
+from imdiffusion import ImDiffusion, checks, presets
+from imdiffusion.checks import FURTHER, CheckStream, RowChecks
+from imdiffusion.data.windows import Rows
 from imdiffusion.errors import DataWarning
 from imdiffusion.results import Analysis, event_table
 from imdiffusion.scoring.absence import KINDS, MISSING
@@ -49,6 +50,23 @@ def test_rows_that_stop_coming_are_about_every_channel(analysis: Analysis) -> No
     assert silent.kinds == ("missing",) * 5
     assert silent.shares == pytest.approx((0.2,) * 5)
     assert np.isnan(silent.seen).all()
+
+
+def test_rows_without_a_value_are_news_of_channels_whose_own_gaps_are_none() -> None:
+    rng = np.random.default_rng(0)
+    observed = rng.uniform(size=(4_000, 8)) > 0.6
+    observed[3_900:3_908] = False  # in a row, of which each channel misses more now and then
+    values = np.where(observed, rng.normal(size=observed.shape), 0.0).astype(np.float32)
+    rows = Rows(values, observed, np.arange(4_000, dtype=np.int64), None)
+    settings = presets.resolve("linear", {"calendar": "off"})
+    fitted, _ = RowChecks.fit(rows.slice(0, 3_000), settings, rate=0.001)
+    run = CheckStream(fitted, rate=0.001).push(rows)
+    silent = np.flatnonzero((run.kind == MISSING).all(axis=1))
+    assert silent[-1] == 3_907
+    assert 3_900 < silent[0] < 3_907
+    assert (run.since[silent] == (silent - 3_900)[:, None]).all()
+    assert (run.score[silent] > 1).all()
+    assert not (run.kind[3_000:3_890] == MISSING).any()
 
 
 def test_where_a_view_alone_spoke_no_kind_is_named(analysis: Analysis) -> None:

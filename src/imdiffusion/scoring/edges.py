@@ -89,15 +89,6 @@ def find_edges(
     return found
 
 
-def loud(evidence: Floats) -> NDArray[np.bool_]:
-    """Whether rows (n, K) by themselves speak for a fault, in a channel or in all together: (n,).
-
-    >>> loud(np.array([[0.5, 2.0], [0.5, 9.0]])).tolist()
-    [False, True]
-    """
-    return np.asarray(np.nan_to_num(_with_dense(evidence)).max(axis=1) > QUIET)
-
-
 def in_shadow(evidence: Floats, echo: int) -> NDArray[np.bool_]:
     """Which evidence (n, K) is what larger one of its row or of `echo` rows before brings about."""
     columns = np.asarray(evidence, np.float64)

@@ -4,13 +4,12 @@ An event opens when anomalous rows, with at most `merge_gap` quiet rows between 
 `min_length` rows; it resolves at the quiet row that makes the gap too long. Onset and resolution
 are both told, and while it lasts it is told again every `renotify` seconds.
 
-Cause: the leading channels, the fewest that hold half of the error; a row that is above 1 for what
-the rows before it hold, and by itself speaks for no fault, has none. An anomalous row belongs to
-every open event with which it shares a leading channel, one without a cause to the event opened
-last. Rows that share none are held apart; once there are `distinct` of them, with enough evidence,
-they are an event of their own, from the first of them on. If they stay fewer they belong to the
-event opened last. So there is one open event an entity and cause, and at most `most_open` in all,
-beyond which rows go to the one opened last.
+Cause: the leading channels, the fewest that hold half of the error. An anomalous row belongs to
+every open event with which it shares a leading channel. Rows that share none are held apart; once
+there are `distinct` of them, and what they have against their channels is beyond chance, they are
+an event of their own, from the first of them on. Else they belong to the event opened last. So
+there is one open event an entity and cause, and at most `most_open` in all, beyond which rows go to
+the one opened last.
 
 Quiet time: within `quiet` seconds of being told resolved, a new spell of the same cause opens no
 event. The old one goes on, and nothing is told before the quiet time has passed: then that it is
@@ -41,7 +40,6 @@ from typing import Any
 import numpy as np
 
 from imdiffusion.records import EventRecord
-from imdiffusion.scoring.edges import loud
 from imdiffusion.stream.evidence_log import Edges, EvidenceLog
 from imdiffusion.stream.held import places_of
 from imdiffusion.stream.judged import Judged
@@ -53,13 +51,6 @@ KIND = "tracker"
 SECOND = 1_000_000_000
 MOST_DONE = 256  # events that are over and wait for their hindsight; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
-
-
-def _speaks(row: Judged) -> bool:
-    """Whether a row is anomalous by itself; of a scorer without evidence every anomalous one is."""
-    if row.evidence is None or row.findings:
-        return True
-    return bool(loud(np.asarray(row.evidence)[None])[0])
 
 
 class EventTracker:
@@ -183,7 +174,7 @@ class EventTracker:
     def _feed(self, row: Judged) -> list[OpenEvent]:
         """Give an anomalous row to the events it belongs to; those that it keeps open."""
         spell = Spell.begin(row, self._at, wait=self.hindsight)
-        lead = leading(row.parts) if _speaks(row) else frozenset[int]()
+        lead = leading(row.parts)
         own = [event for event in self._open if leading(event.spell.total) & lead]
         if not own and self._open and (not lead or len(self._open) >= self.rules.most_open):
             own = [self._open[-1]]
