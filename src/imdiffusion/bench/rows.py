@@ -144,16 +144,18 @@ class DiffusionRow:
     def score(self, test: Frame) -> Scores:
         """One pass: score, errors of every step, each channel's part, and what was expected."""
         entity = self.entity_
-        runs = list(entity.score_runs([entity.rows(entity.counters.rates(test))], every_step=True))
+        rows = entity.rows(entity.counters.rates(test))
+        runs = list(entity.score_runs([rows], every_step=entity.settings.networked))
         if not runs:
             raise DataError(
                 f"the test part has {len(test.values)} rows, fewer than a window "
                 f"({self.settings.window} rows)",
                 remedy="Leave this entity out, or set a shorter window.",
             )
+        steps = [run.step_errors for run in runs if run.step_errors is not None]
         return Scores(
             entity.score(np.concatenate([run.errors for run in runs], axis=1)),
-            np.concatenate([run.step_errors for run in runs if run.step_errors is not None], 1),
+            np.concatenate(steps, axis=1) if steps else None,
             np.concatenate([run.channel_scores for run in runs]),
             np.concatenate([run.expected.astype(np.float32) for run in runs]),
         )

@@ -102,6 +102,4 @@ class NewsFilter:
 
     def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave."""
-        self._state = {
-            name: np.array(arrays[name], own.dtype) for name, own in self._state.items()
-        }
+        self._state = {name: np.array(arrays[name], own.dtype) for name, own in self._state.items()}
