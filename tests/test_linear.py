@@ -334,11 +334,6 @@ def test_values_missing_at_random_are_no_absence():
     assert np.mean(model.decision_function(thinned(series(3000, 1), 0.3)) > 1) <= 3 * PROMISE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="thresholds are quantiles of few hundred rows that depend on one another; no allowance "
-    "is made for how few windows those are",
-)
 def test_the_promise_holds_after_a_short_training():
     shares = [
         np.mean(

@@ -119,7 +119,7 @@ def test_a_short_training_tells_that_its_promise_is_broken() -> None:
 def test_what_was_set_aside_and_the_worst_day() -> None:
     rows = 6 * 288
     values = series(rows, 2)
-    values[3 * 288 + 50 : 3 * 288 + 200, 1] += 1.5
+    values[3 * 288 + 50 : 3 * 288 + 200, 1] += 5.0
     values[400, 2] = -9999.0
     table = pd.DataFrame(values, columns=list("abcd"))
     table["count"] = np.arange(rows) * 3.0 + np.random.default_rng(0).integers(0, 2, rows)

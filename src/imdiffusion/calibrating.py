@@ -29,6 +29,9 @@ CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say
 WEIGHTS = {"forecast": 1.0, "channel": 1.0, "memory": 0.5, "network": 2.0, "sparse": 0.25}
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 LEAST_HALF = 1e-6  # of a channel's spread, or of its value where it is constant
+HIGH = 0.95  # quantile by which rows held out are compared with those that trained the network
+LEAST_HELD = 50  # of them, to say anything
+MOST_LOUDER = 3.0
 BAND = (0.005, 0.995)  # quantiles of held-out residuals between `lower` and `upper`
 
 
@@ -40,10 +43,12 @@ def calibrate(entity: Entity, rows: Rows, split: int, *, measured: bool = True) 
     """
     settings = entity.settings
     network = _calibrate_network(entity, rows, split) if settings.networked else None
-    fit = _calibrate_linear(entity, rows, network) if settings.linear else None
+    fit, louder = None, 1.0
+    if settings.linear:
+        fit, louder = _calibrate_linear(entity, rows, network, split)
     if measured:
         weight = _weights(entity.view_names)
-        entity.kept = record_of(entity, rows, split, fit, network, weight=weight)
+        entity.kept = record_of(entity, rows, split, fit, network, weight=weight, louder=louder)
         entity.notes = with_stretches(entity, rows)
 
 
@@ -96,9 +101,13 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> Judged:
     )
 
 
-def _calibrate_linear(entity: Entity, rows: Rows, network: Judged | None) -> LinearFit:
-    """Fit the views in closed form on all rows, then the join of all views."""
-    settings = entity.settings
+def _calibrate_linear(
+    entity: Entity, rows: Rows, network: Judged | None, split: int
+) -> tuple[LinearFit, float]:
+    """Fit the views in closed form on all rows, then the join of all views; and what its thresholds
+    were raised by.
+    """
+    settings, louder = entity.settings, 1.0
     entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     rows = less_course(rows, course)
     entity.linear, fit = LinearViews.fit(
@@ -118,12 +127,29 @@ def _calibrate_linear(entity: Entity, rows: Rows, network: Judged | None) -> Lin
         band = _band(fit.residual.astype(np.float64), settings.scale_factor)
         entity.calibration = replace(entity.calibration, band=band)
     else:
-        entity.joins = _joins(fit, network, weight, rule, names.index(NETWORK))
+        joins = _joins(fit, network, weight, rule, names.index(NETWORK))
+        louder = _louder(
+            joins["hindsight"].join(*normal(fit, network)), max(0, split - network.first)
+        )
+        entity.joins = {moment: join.scaled(louder) for moment, join in joins.items()}
     if settings.alarms_per_day and entity.period is not None:
         score = entity.joins["hindsight"].join(*normal(fit, network))
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
         entity.checks = entity.checks.at_rate(entity.alarm_rate)
-    return fit
+    return fit, louder
+
+
+def _louder(scores: NDArray[np.float64], split: int) -> float:
+    """How much louder normal scores (n,) are from `split` on, where the network was not trained.
+
+    Most of the rows that thresholds are read off have trained it, and it may know them too well.
+    By a quantile of each part, so that a fault in the few rows held out does not count; at least 1.
+    """
+    known = [part[np.isfinite(part)] for part in (scores[:split], scores[split:])]
+    if min(len(part) for part in known) < LEAST_HELD:
+        return 1.0
+    trained, held = (float(np.quantile(part, HIGH)) for part in known)
+    return float(np.clip(held / max(trained, 1e-9), 1.0, MOST_LOUDER))
 
 
 def _weights(names: tuple[str, ...]) -> NDArray[np.float64]:

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
-from imdiffusion.scoring.absence import MISSING, AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
+from imdiffusion.scoring.changes import KINDS as CHANGED
 from imdiffusion.scoring.changes import ChangeModel, ChangeStream
+from imdiffusion.scoring.finding import Finding
 from imdiffusion.scoring.hours import HourStream, HourTest
 from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
@@ -29,17 +31,23 @@ RECENT = 64  # rows that say how many values are missing of late
 SHARE = 0.2  # of the promise, for absence and for hours each
 CHANGES = 0.08  # and for changes
 HOURS = 16  # the code of an unusual hour among the kinds of absence
+# Name and words of every kind that is no absence, by its code; {when}: what its time is.
+FURTHER: dict[int, tuple[str, str]] = {
+    HOURS: ("unusual_hour", "unusual {when}"),
+    **CHANGED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
     """What n rows are told: score (n,), above 1 where a check has found something, and by channel
-    the kind (n, K), a code of `scoring.absence.KINDS`, `scoring.changes.KINDS` or `HOURS`, 0
-    where there is none.
+    the kind (n, K), a code of `scoring.absence.KINDS` or `FURTHER`, 0 where there is none, and
+    since (n, K), how many rows before its own an absence began.
     """
 
     score: NDArray[np.float32]
     kind: NDArray[np.int8]
+    since: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,24 @@ class RowChecks:
             return None
         expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
         return expected.astype(np.float32)
+
+    def finding(
+        self, code: int, since: int, *, time: np.datetime64 | None, period: float | None
+    ) -> Finding:
+        """What a code of `CheckRun` says of a channel at a row, with its name and in words.
+
+        since: of that row. time: the row's, UTC. period: seconds from row to row; None = unknown.
+
+        >>> RowChecks().finding(MISSING, 33, time=None, period=60.0).words
+        'missing for 34 rows (34 min)'
+        """
+        if code in KINDS:
+            return Finding(KINDS[code][0], describe(code, since, period), lasting=True)
+        name, words = FURTHER[code]
+        when = ""
+        if "{when}" in words and self.hours is not None and time is not None:
+            when = self.hours.profile.describe(time)
+        return Finding(name, words.format(when=when or "for its time"))
 
     def at_rate(self, rate: float) -> RowChecks:
         """The same checks under another promise."""
@@ -179,6 +205,7 @@ class CheckStream:
         """The next rows."""
         score = np.zeros(len(rows), np.float32)
         kind = np.zeros(rows.values.shape, np.int8)
+        since = np.zeros(rows.values.shape, np.int32)
         values = rows.values.astype(np.float64)
         if self._monitor is not None and self._news is not None:
             run = self._monitor.push(values, rows.observed)
@@ -188,8 +215,13 @@ class CheckStream:
             news = stopped | self._news.push(there, run.since)
             news |= (run.kind == MISSING) & (run.all_missing > 1.0)[:, None]
             kind[:] = np.where(news, run.kind, np.int8(0))
+            since[:] = np.where(news, run.since, 0)
             np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
             np.maximum(score, run.all_missing, out=score)
+            # Rows without any value are about every channel, also where its own gap is no news yet.
+            silent = (run.all_missing > 1.0)[:, None] & self._monitor.live & (kind == 0)
+            kind[silent] = MISSING
+            since[:] = np.where(silent, run.all_since[:, None], since)
         if self._hours is not None and rows.times is not None:
             size, far = self._hours.push(rows.times, values, rows.observed)
             unusual = np.nan_to_num(size / self._level).astype(np.float32)
@@ -200,7 +232,7 @@ class CheckStream:
             own = kind[:, found.channel]
             kind[:, found.channel] = np.where(own == 0, found.kind, own)
             np.maximum(score, found.score.max(axis=1, initial=0.0), out=score)
-        return CheckRun(score, kind)
+        return CheckRun(score, kind, since)
 
     def state(self) -> Arrays:
         """Everything it goes on from, as arrays."""

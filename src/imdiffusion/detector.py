@@ -19,9 +19,10 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion.fitting import fit_entities
 from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame, too_short
-from imdiffusion.results import Analysis, event_table, imputation_table, tables
-from imdiffusion.runs import ScoredRun
+from imdiffusion.results import SECOND, Analysis, event_table, imputation_table, tables
+from imdiffusion.runs import Number, ScoredRun
 from imdiffusion.scoring.event import find_events
+from imdiffusion.scoring.finding import Finding, Findings
 from imdiffusion.scoring.unalarmed import find_unalarmed
 from imdiffusion.state import FittedState, device_of
 
@@ -263,7 +264,8 @@ class ImDiffusion(FittedState):
                 values,
                 expected,
                 frame.channels,
-                evidence=_evidence(runs),
+                evidence=_joined(run.evidence for run in runs),
+                findings=_findings(entity, frame, runs),
                 echo=entity.echo,
                 merge_gap=settings.merge_gap,
                 min_length=settings.min_length,
@@ -342,11 +344,27 @@ class ImDiffusion(FittedState):
             raise too_short(total, entity.least_rows)
 
 
-def _evidence(runs: Iterable[ScoredRun]) -> NDArray[np.float32] | None:
-    """What rows by themselves have against channels (T, K); None where no view says so."""
-    found = [run.evidence for run in runs]
+def _joined(parts: Iterable[NDArray[Number] | None]) -> NDArray[Number] | None:
+    """What runs say of their rows (T, K); None where one of them does not."""
+    found = list(parts)
     known = [one for one in found if one is not None]
     return np.concatenate(known) if known and len(known) == len(found) else None
+
+
+def _findings(entity: Entity, frame: Frame, runs: Iterable[ScoredRun]) -> Findings | None:
+    """What the checks found in the rows of a frame; None where there are none."""
+    every = list(runs)
+    kind, since = _joined(run.kind for run in every), _joined(run.since for run in every)
+    if kind is None or since is None:
+        return None
+    times, step = frame.timestamps, frame.period
+    period = None if step is None else float(step / SECOND)
+
+    def of(code: int, ago: int, row: int) -> Finding:
+        time = None if times is None else times[row]
+        return entity.checks.finding(code, ago, time=time, period=period)
+
+    return Findings(kind, since, of)
 
 
 def _rows(

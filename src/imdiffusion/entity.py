@@ -331,7 +331,8 @@ class Entity:
         parts = with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors
         scores = score[None].astype(np.float32)
-        return ScoredRun(scores, parts, expected, steps, linear.kind, row_evidence(linear))
+        evidence = row_evidence(linear)
+        return ScoredRun(scores, parts, expected, steps, linear.kind, evidence, linear.since)
 
     def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""

@@ -58,10 +58,12 @@ def record_of(
     network: Judged | None,
     *,
     weight: Scores,
+    louder: float = 1.0,
 ) -> PromiseRecord:
     """How normal rows keep a promise, of a calibrated entity; `split` as in `calibrate`.
 
     rows: as they are, with their usual course. weight (V + 1,): of the views in the join.
+    louder: what its thresholds were raised by.
     """
     settings = entity.settings
     # Rows that trained the network had a part in what judges them.
@@ -70,7 +72,8 @@ def record_of(
     if fit is not None:
         views, sparse = normal(fit, network)
         apart = None if fit.unseen is None else _beside(*fit.unseen, network)
-        rates = held_out_rates(views, sparse, weight, rule=settings.threshold, apart=apart)
+        rule = settings.threshold
+        rates = held_out_rates(views, sparse, weight, rule=rule, apart=apart, louder=louder)
         if entity.checks.absence is not None or entity.checks.hours is not None:
             checked = entity.alarm_rate
             first = 0 if network is None else network.first

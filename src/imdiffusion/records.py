@@ -30,7 +30,8 @@ class ScoreRecord:
     score: above 1 = anomalous, NaN where nothing was observed. moment: of MOMENTS. detector: which
     one spoke ("fast", "zscore", ...). model: its version, the digest of what was fitted. state: of
     STATES. channels and shares: the most responsible first, shares of all channels sum to 1; empty
-    below a score of 1.
+    below a score of 1. kinds: by channel what a check beside the views found in it ("missing",
+    "unusual_hour", ...), "" = nothing; empty where none found anything, and in records from before.
     """
 
     entity: str
@@ -42,6 +43,7 @@ class ScoreRecord:
     model: str
     channels: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -57,10 +59,14 @@ class ScoreRecord:
 class EventRecord:
     """One turn of an event: its onset, a renotification, its resolution or expiry.
 
-    id: stable over the event's life. start, end: first and last anomalous row, end exclusive and
-    None while it lasts. peak: time of the highest score so far. channels, shares, expected, seen:
+    id: stable over the event's life. start, end: the first row that carries the evidence, and the
+    row after the last, None while it lasts; of a detector that has no evidence of single rows the
+    first and last anomalous row. peak: time of the row where the first channel is most wrong, or of
+    the highest score. channels, shares, expected, seen:
     the most responsible channel first, values in the caller's units at the peak, NaN = unobserved.
-    turn: 0 at the onset, then counted up. status: of STATUSES.
+    turn: 0 at the onset, then counted up. status: of STATUSES. kinds: by channel what a check
+    beside the views found in it ("missing", "frozen", "unusual_hour", ...), "" = nothing; empty =
+    not known, in records from before. reason: what the event is, in a sentence.
     """
 
     id: str
@@ -77,6 +83,8 @@ class EventRecord:
     shares: tuple[float, ...]
     expected: tuple[float, ...]
     seen: tuple[float, ...]
+    kinds: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -43,8 +43,8 @@ def event_table(analyses: Sequence[Analysis], kind: str) -> Any:
     """One row an event, as a table of the caller's kind.
 
     Columns: entity (only where one has a name), start, end (exclusive), peak, duration (seconds;
-    rows where there are no timestamps), score, and the lists channels, shares, expected, seen,
-    the most responsible channel first.
+    rows where there are no timestamps), score, the lists channels, shares, expected, seen and
+    kinds, the most responsible channel first; and reason, a sentence (`scoring.event.Event`).
     """
     rows = [(a, e) for a in analyses for e in a.events]
     timed = any(a.frame.timestamps is not None for a in analyses)
@@ -56,8 +56,9 @@ def event_table(analyses: Sequence[Analysis], kind: str) -> Any:
         columns[name] = np.array(times, dtype="datetime64[ns]" if timed else np.int64)
     columns["duration"] = np.array([duration(a.frame, e) for a, e in rows], dtype=np.float64)
     columns["score"] = np.array([e.score for _, e in rows], dtype=np.float64)
-    for name in ("channels", "shares", "expected", "seen"):
+    for name in ("channels", "shares", "expected", "seen", "kinds"):
         columns[name] = [list(getattr(e, name)) for _, e in rows]
+    columns["reason"] = [e.reason for _, e in rows]
     return table_like(kind, columns)
 
 

@@ -29,7 +29,8 @@ class Estimates:
 class ScoredRun:
     """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
 
-    kind (n, K): what checks beside the views found in a channel, a code of `checks`; None: none.
+    kind (n, K): what checks beside the views found in a channel, a code of `checks`; since (n, K):
+    how many rows before its own that began; None: there are no checks.
     `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
     evidence (n, K): what each row by itself has against each channel, beyond normal, where a view
     says so; NaN where not observed.
@@ -41,6 +42,7 @@ class ScoredRun:
     step_errors: Floats | None = None
     kind: NDArray[np.int8] | None = None
     evidence: Floats | None = None
+    since: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.channel_scores)
@@ -54,6 +56,7 @@ class ScoredRun:
             _both(self.step_errors, other.step_errors, axis=1),
             _both(self.kind, other.kind),
             _both(self.evidence, other.evidence),
+            _both(self.since, other.since),
         )
 
     def slice(self, start: int, stop: int | None = None) -> ScoredRun:
@@ -66,6 +69,7 @@ class ScoredRun:
             None if self.step_errors is None else self.step_errors[:, part],
             None if self.kind is None else self.kind[part],
             None if self.evidence is None else self.evidence[part],
+            None if self.since is None else self.since[part],
         )
 
 

@@ -19,7 +19,8 @@ from tiny import TINY, ended, series
 from imdiffusion import ImDiffusion
 from imdiffusion.data.files import read
 
-COLUMNS = ["start", "end", "peak", "duration", "score", "channels", "shares", "expected", "seen"]
+LISTS = ["channels", "shares", "expected", "seen", "kinds"]
+COLUMNS = ["start", "end", "peak", "duration", "score", *LISTS, "reason"]
 
 
 def strictly(text: str):

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import signal
+from dataclasses import replace
 
 import pytest
 from live_far import TINY, Said, wait_for
@@ -99,6 +100,12 @@ def event(status, *, turn=0):
         "e1", "web", status, turn, 0, None if status == "ongoing" else SECOND, 0, 3.2, "fast", "m",
         ("cpu", "disk"), (0.8, 0.2), (1.0, 2.0), (9.0, math.nan),
     )  # fmt: skip
+
+
+def test_a_line_says_the_reason_where_a_check_found_something():
+    frozen = {"kinds": ("frozen", ""), "reason": "cpu frozen at one value for 9 rows"}
+    line = event_line(replace(event("resolved", turn=1), **frozen))
+    assert "resolved, cpu frozen at one value for 9 rows, peak 3.20, fast: cpu 80%" in line
 
 
 def test_lines_say_what_changes_and_nothing_twice():

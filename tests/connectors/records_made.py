@@ -29,6 +29,8 @@ def event(turn: int, entity: str = "db1", name: str = "e1") -> EventRecord:
         shares=(0.75, 0.25),
         expected=(1.0, math.nan),
         seen=(9.0, math.inf),
+        kinds=("", "left_constant"),
+        reason='cpu 9 where 1 was expected; a"b\n<b> away from its constant value',
     )
 
 

@@ -12,7 +12,7 @@ from live_records import event, score
 from odd_server import Answer, OddServer
 from programs import Alertmanager, wait_until
 
-from imdiffusion.connectors.alertmanager import AlertmanagerSink
+from imdiffusion.connectors.alertmanager import AlertmanagerSink, alert_text
 from imdiffusion.errors import ConfigError, ConnectionLost, UsageError
 
 REAL = pytest.mark.tool("prometheus-alertmanager")
@@ -56,7 +56,8 @@ def seconds(text: str) -> float:
 def test_an_event_is_an_alert_until_it_is_resolved(alertmanager, notified):
     page = "http://127.0.0.1:8000/{entity}#{event}"
     sink = opened(alertmanager.url, labels="team=ops", generator_url=page, channels=1)
-    sink.send([event(START, entity="web/1"), score(START)])
+    said = {"kinds": ("frozen", ""), "reason": "cpu frozen at one value for 9 rows"}
+    sink.send([event(START, entity="web/1", **said), score(START)])
     sink.flush()
     (alert,) = alertmanager.alerts()
     assert alert["labels"] == {
@@ -68,10 +69,11 @@ def test_an_event_is_an_alert_until_it_is_resolved(alertmanager, notified):
         "team": "ops",
     }
     assert alert["annotations"] == {
-        "summary": "web/1 behaves unlike before, mostly cpu",
+        "summary": "web/1 behaves unlike before: cpu frozen at one value for 9 rows",
         "channels": "cpu 70%",
         "seen": "cpu 95.5",
         "expected": "cpu 10",
+        "kinds": "cpu frozen",
         "score": "3.25",
         "peak": f"{datetime.fromtimestamp(START, UTC):%Y-%m-%dT%H:%M:%S}.000Z",
         "status": "ongoing",
@@ -88,6 +90,15 @@ def test_an_event_is_an_alert_until_it_is_resolved(alertmanager, notified):
     assert sink.due == math.inf
     assert sink.refused == 0
     sink.close()
+
+
+def test_an_alert_names_the_kinds_of_the_channels_it_names_and_of_an_old_event_none():
+    old = alert_text(event(START), 2)
+    assert (old["summary"], old["kinds"]) == ("web-1 behaves unlike before, mostly cpu", "")
+    said = {"kinds": ("", "missing"), "reason": "cpu 95.5 where 10 was expected; memory missing"}
+    told = alert_text(event(START, **said), 2)
+    assert told["summary"] == f"web-1 behaves unlike before: {said['reason']}"
+    assert told["kinds"] == "memory missing"
 
 
 @REAL

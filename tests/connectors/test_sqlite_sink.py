@@ -127,6 +127,32 @@ def test_a_kill_loses_nothing_that_was_flushed(tmp_path):
         assert count % 10 == 0  # a flush is there whole, or not at all
 
 
+def test_a_file_of_the_first_format_gets_the_columns_that_it_lacks(tmp_path):
+    path = tmp_path / "old.db"
+    opened(path).close()
+    database = sqlite3.connect(path)
+    for table, names in {"score": ("kinds",), "event": ("kinds", "reason")}.items():
+        for name in names:
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    columns = "id, turn, entity, status, start, start_iso, peak, peak_iso, detector, model"
+    database.execute(
+        f"INSERT INTO event ({columns}, channels, shares, expected, seen) "
+        "VALUES ('e0', 0, 'db1', 'ongoing', 1, '', 1, '', 'fast', 'm1', '[]', '[]', '[]', '[]')"
+    )
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+    with opened(path) as sink:
+        sink.send([replace(event(0), kinds=("frozen", ""), reason="cpu frozen"), score(0)])
+        sink.flush()
+    assert ask(path, "SELECT id, kinds, reason FROM event ORDER BY 1") == [
+        ("e0", "[]", ""),
+        ("e1", '["frozen", ""]', "cpu frozen"),
+    ]
+    assert ask(path, "SELECT kinds FROM score") == [("[]",)]
+    assert ask(path, "PRAGMA user_version") == [(2,)]
+
+
 def test_other_files_are_refused_and_stay_what_they_are(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("my notes, longer than a hundred bytes" * 10)
@@ -142,7 +168,7 @@ def test_other_files_are_refused_and_stay_what_they_are(tmp_path):
     database = sqlite3.connect(tmp_path / "new.db")
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(OutputError, match="format 99, newer than 1"):
+    with pytest.raises(OutputError, match="format 99, newer than 2"):
         opened(tmp_path / "new.db")
     with pytest.raises(OutputError, match="cannot write"):
         opened(text / "out.db")

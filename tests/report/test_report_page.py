@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -58,6 +59,23 @@ def test_the_page_names_its_title_period_events_and_faults(told):
     assert "5 of 6" in text  # the sixth changes nothing that is measured
     assert "no event" in text
     assert "<dt>preset</dt><dd>fast</dd>" in text
+
+
+def test_a_card_says_what_the_event_is_and_which_channel_is_of_which_kind(tmp_path):
+    analysis = story(600).analysis
+    (event, *others) = analysis.events
+    kinds = ("left_constant", *[""] * (len(event.channels) - 1))
+    reason = "<b>flag</b> away from its constant value for 3 rows (3 s)"
+    told = replace(analysis, events=[replace(event, kinds=kinds, reason=reason), *others])
+    path = write_report(tmp_path / "report.html", [told], title="kinds")
+    text = path.read_text(encoding="utf-8")
+    said = "&lt;b&gt;flag&lt;/b&gt; away from its constant value for 3 rows (3 s)"
+    assert f'<p class="reason">{said}</p>' in text
+    assert text.count('<span class="kind">left constant</span>') == 1
+    assert text.count('<p class="reason">') == len(analysis.events)  # of the others, what was seen
+    silent = replace(analysis, events=[replace(one, kinds=(), reason="") for one in [event]])
+    path = write_report(tmp_path / "old.html", [silent], title="kinds")
+    assert '<p class="reason">' not in path.read_text(encoding="utf-8")
 
 
 def test_nothing_in_the_page_points_outside(told):

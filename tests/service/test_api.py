@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
-from live_story import MINUTE, START, rows, score_of
+from live_story import CHANNELS, MINUTE, START, rows, score_of, turn
 from served import SPAN, follow, served, story
 
 from imdiffusion.connectors.metrics import MetricsSink
-from imdiffusion.stream.checkpoint import Checkpoint, Standing
+from imdiffusion.records import ScoreRecord
+from imdiffusion.stream.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.stream.queries import Reader
 
 
 @pytest.fixture(name="one", scope="module")
@@ -109,8 +112,9 @@ def test_an_event_is_explained(api):
     assert found["event"]["status"] == "resolved"
     assert [one["turn"] for one in found["turns"]] == [0, 1]
     assert found["event"]["channels"][0] == {
-        "name": "disk", "share": 0.75, "seen": 2.0, "expected": 1.0,
+        "name": "disk", "share": 0.75, "seen": 2.0, "expected": 1.0, "kind": None,
     }  # fmt: skip
+    assert found["event"]["reason"] == ""  # a turn from before there were kinds
     assert found["sure"] == {"score": 3.5, "rows": 4, "anomalous": 0, "state": "ready"}
     assert found["summary"] == (
         "web/1 lasted 4 min, at most 3.5 times the threshold. "
@@ -121,6 +125,32 @@ def test_an_event_is_explained(api):
     assert "Did you mean 'status'?" in said.json["error"]
     missing = api.get("/api/events/e9")
     assert (missing.status, missing.json["error"]) == (404, "there is no event 'e9'")
+
+
+def test_an_event_says_its_kind_and_is_found_by_it(one, api):
+    told = replace(
+        turn("e3", "web/2", 0, "resolved", row=20, end=54),
+        kinds=("missing", ""),
+        reason="disk missing for 34 rows (34 min)",
+    )
+    loud = ScoreRecord(
+        "web/2", START + 20 * MINUTE, "arrival", 2.0, "ready", "zscore", "m1",
+        ("disk", "cpu"), (0.75, 0.25), ("missing", ""),
+    )  # fmt: skip
+    one.store.write(Checkpoint(told=[Told(loud, CHANNELS)], turns=[told]), now=START + MINUTE)
+    (listed,) = api.get("/api/events?text=missing").json["events"]
+    assert listed["reason"] == "disk missing for 34 rows (34 min)"
+    assert [part["kind"] for part in listed["channels"]] == ["missing", ""]
+    assert api.get("/api/events/e3").json["summary"] == (
+        "web/2 lasted 34 min, at most 3.5 times the threshold: disk missing for 34 rows (34 min). "
+        "At the peak disk (75%) was 2, expected 1."
+    )
+    (score,) = api.get(f"/api/scores?entity=web/2&{SPAN}").json["scores"]
+    assert score["kinds"] == ["missing", ""]
+    with Reader(one.store.path) as reader:
+        assert reader.event("e3") == [told]
+        (again,) = reader.scores("web/2", 0, 2**62)
+        assert again == loud
 
 
 def test_feedback_is_kept_and_shown(one, api):

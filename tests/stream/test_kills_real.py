@@ -157,7 +157,7 @@ def _tables(path):
     for kind in ("score", "event"):
         for row in database.execute(f"SELECT * FROM {kind}"):
             fact = {"kind": kind, **dict(row)}
-            for name in {"channels", "shares", "expected", "seen"} & fact.keys():
+            for name in {"channels", "shares", "expected", "seen", "kinds"} & fact.keys():
                 fact[name] = json.loads(fact[name])
             facts[key_in(fact)] = fact
     database.close()

@@ -42,6 +42,7 @@ PROMISE: dict[str, Scalar] = {"alarm_rate": 0.01, "calibrate_on": "all"}
 # One-liners have nothing to stop and nothing to hold out: with this they learn from every row.
 EVERY_ROW: dict[str, Scalar] = {**PROMISE, "holdout": 0.0}
 FAST, PAPER = Variant("fast", "fast", PROMISE), Variant("paper", "paper")
+LINEAR = Variant("linear", "linear", PROMISE)
 RANDOM = Variant("random", "random", PROMISE)
 # What two CPU cores can train: the paper's network on patches, its training cut short. Every
 # other constant is the paper's. The name in the tables says so.
@@ -203,9 +204,9 @@ def _small() -> Plan:
 PLANS: dict[str, Callable[[], Plan]] = {
     "small": _small,
     "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2, 3, 4)),
-    "fourteen": lambda: Plan("fourteen", FOURTEEN, (*_one_liners(EVERY_ROW), FAST)),
-    "tsb_ad_m": lambda: Plan("tsb_ad_m", (TSB_AD_M,), (*_one_liners(EVERY_ROW), FAST)),
-    "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, *_one_liners()), (0, 1)),
+    "fourteen": lambda: Plan("fourteen", FOURTEEN, (*_one_liners(EVERY_ROW), LINEAR, FAST)),
+    "tsb_ad_m": lambda: Plan("tsb_ad_m", (TSB_AD_M,), (*_one_liners(EVERY_ROW), LINEAR, FAST)),
+    "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, LINEAR, *_one_liners()), (0, 1)),
     "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
     "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
     "parts": lambda: Plan("parts", tuple(DEVELOPMENT), (*_parts(), RANDOM), (0, 1), DEVELOPMENT),

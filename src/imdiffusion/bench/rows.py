@@ -144,7 +144,8 @@ class DiffusionRow:
     def score(self, test: Frame) -> Scores:
         """One pass: score, errors of every step, each channel's part, and what was expected."""
         entity = self.entity_
-        runs = list(entity.score_runs([entity.rows(entity.counters.rates(test))], every_step=True))
+        rows = entity.rows(entity.counters.rates(test))
+        runs = list(entity.score_runs([rows], every_step=entity.settings.networked))
         if not runs:
             raise DataError(
                 f"the test part has {len(test.values)} rows, fewer than a window "
@@ -154,7 +155,7 @@ class DiffusionRow:
         steps = [run.step_errors for run in runs if run.step_errors is not None]
         return Scores(
             entity.score(np.concatenate([run.errors for run in runs], axis=1)),
-            np.concatenate(steps, axis=1) if steps else None,  # none without a network
+            np.concatenate(steps, axis=1) if steps else None,
             np.concatenate([run.channel_scores for run in runs]),
             np.concatenate([run.expected.astype(np.float32) for run in runs]),
         )

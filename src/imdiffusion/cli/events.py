@@ -52,6 +52,8 @@ def event_records(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
             "shares": [finite(value) for value in event.shares],
             "expected": [finite(value) for value in event.expected],
             "seen": [finite(value) for value in event.seen],
+            "kinds": list(event.kinds),
+            "reason": event.reason,
         }
         for analysis in analyses
         for event in analysis.events
@@ -71,7 +73,10 @@ def event_cells(analyses: Sequence[Analysis]) -> tuple[tuple[str, ...], list[tup
 
 
 def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
-    """Start, end, length, peak score and the channels that matter most, in words."""
+    """Start, end, length, peak score and the channels that matter most, in words.
+
+    Above the channels stands the reason, where a check found more than their numbers say.
+    """
     frame, length = analysis.frame, duration(analysis.frame, event)
     start, end = (wording.moment(moment(frame, row)) for row in (event.start, event.end))
     same_day = frame.timestamps is not None and start[:10] == end[:10]
@@ -80,7 +85,7 @@ def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
         end[11:] if same_day else end,
         told_length(length, temporal=frame.timestamps is not None),
         wording.number(event.score),
-        "\n".join(told_channels(event)),
+        "\n".join([event.reason] * any(event.kinds) + told_channels(event)),
     )
 
 

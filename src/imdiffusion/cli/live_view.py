@@ -163,7 +163,10 @@ def clock(timestamp: int) -> str:
 
 
 def event_line(record: EventRecord) -> str:
-    """An event's turn in a line: what became of it, how bad, which channels."""
+    """An event's turn in a line: what became of it, how bad, which channels.
+
+    The reason stands before the channels where a check found more than their numbers say.
+    """
     verb = {"ongoing": "begins" if record.turn == 0 else "goes on"}.get(
         record.status, record.status
     )
@@ -174,7 +177,8 @@ def event_line(record: EventRecord) -> str:
         )
     ]
     head = f"{clock(record.start)}  {record.entity}  event {record.id} {verb}"
-    return f"{head}, peak {record.score:.2f}, {record.detector}: {'; '.join(told)}"
+    reason = f" {record.reason}," if any(record.kinds) else ""
+    return f"{head},{reason} peak {record.score:.2f}, {record.detector}: {'; '.join(told)}"
 
 
 def bars(scores: Sequence[float]) -> str:

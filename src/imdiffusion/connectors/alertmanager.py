@@ -188,8 +188,16 @@ class AlertmanagerSink(Closing, HttpOptions):
 
 
 def alert_text(event: EventRecord, channels: int) -> Mapping[str, str]:
-    """What an alert says: what, which channels with their shares, seen against expected, score."""
+    """What an alert says: what, which channels with their shares, seen against expected, score.
+
+    kinds: of the channels in which a check found something, as "cpu frozen".
+    """
     most = f", mostly {event.channels[0]}" if event.channels else ""
+    found = [
+        f"{name} {kind}" for name, kind in zip(event.channels, event.kinds, strict=False) if kind
+    ]
+    if event.reason:
+        most = f": {event.reason}"
     named = list(zip(event.channels, event.shares, event.seen, event.expected, strict=False))[
         :channels
     ]
@@ -198,6 +206,7 @@ def alert_text(event: EventRecord, channels: int) -> Mapping[str, str]:
         "channels": ", ".join(f"{name} {share:.0%}" for name, share, _, _ in named),
         "seen": ", ".join(f"{name} {_number(seen)}" for name, _, seen, _ in named),
         "expected": ", ".join(f"{name} {_number(value)}" for name, _, _, value in named),
+        "kinds": ", ".join(found[:channels]),
         "score": f"{event.score:.3g}",
         "peak": _time(event.peak),
         "status": event.status,

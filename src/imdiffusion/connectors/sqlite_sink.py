@@ -17,7 +17,7 @@ from imdiffusion.errors import ConnectionLost, OutputError
 from imdiffusion.records import Record
 
 _HELD = 50_000  # records that wait for a flush at most; then `send` flushes itself
-_FORMAT = 1
+_FORMAT = 2
 _MARK = 0x494D4449  # "IMDI", the application_id
 _COLUMNS = {
     "score": {
@@ -31,6 +31,7 @@ _COLUMNS = {
         "model": "TEXT NOT NULL",
         "channels": "TEXT NOT NULL",
         "shares": "TEXT NOT NULL",
+        "kinds": "TEXT NOT NULL DEFAULT '[]'",
     },
     "event": {
         "id": "TEXT NOT NULL",
@@ -50,6 +51,8 @@ _COLUMNS = {
         "shares": "TEXT NOT NULL",
         "expected": "TEXT NOT NULL",
         "seen": "TEXT NOT NULL",
+        "kinds": "TEXT NOT NULL DEFAULT '[]'",
+        "reason": "TEXT NOT NULL DEFAULT ''",
     },
 }
 _KEYS = {"score": ("entity", "timestamp", "moment", "model"), "event": ("id", "turn")}
@@ -61,7 +64,8 @@ class SqliteSink(Closing):
 
     path: the file; its folder is made. takes: "score", "event", or both. busy: seconds to wait for
     another process that writes. Times are INTEGER nanoseconds, and ISO 8601 text beside them in
-    `<name>_iso`; NaN is NULL; channels, shares, expected and seen are JSON lists.
+    `<name>_iso`; NaN is NULL; channels, shares, expected, seen and kinds are JSON lists.
+    A file of an older format gets the columns that it lacks.
 
     A record sent again replaces its own row, however long ago that was. `flush` is one transaction,
     on the disk when it returns (WAL, synchronous=FULL): all of what was sent is there, or none.
@@ -145,6 +149,9 @@ class SqliteSink(Closing):
                 f"CREATE TABLE IF NOT EXISTS {table} ({listed}, "
                 f"PRIMARY KEY ({', '.join(_KEYS[table])})) WITHOUT ROWID"
             )
+            there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+            for name in [name for name in columns if name not in there]:
+                database.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {columns[name]}')
         database.execute(f"PRAGMA application_id = {_MARK}")
         database.execute(f"PRAGMA user_version = {_FORMAT}")
         database.execute("COMMIT")

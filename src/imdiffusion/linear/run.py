@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ Arrays = dict[str, NDArray[np.generic]]
 class LinearRun:
     """A run of n rows: views (n, V), sparse (n,), parts and expected (n, K), scaled; known (n,).
 
-    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,)
-    and kind (n, K): what the checks beside the views say, as in `checks.CheckRun`. apart (n, K):
-    how far each channel is from the nearest normal patch, (n, 0) without the view `memory`.
+    parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,),
+    kind and since (n, K): what the checks beside the views say, as in `checks.CheckRun`. apart
+    (n, K): how far each channel is from the nearest normal patch, (n, 0) without the view `memory`.
     """
 
     views: Floats
@@ -29,6 +29,7 @@ class LinearRun:
     known: Flags
     check: NDArray[np.float32]
     kind: NDArray[np.int8]
+    since: NDArray[np.int32]
     apart: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -36,20 +37,30 @@ class LinearRun:
 
     def join(self, other: LinearRun) -> LinearRun:
         """These rows, then those."""
-        return LinearRun(
+        joined = LinearRun(
             *(
                 np.concatenate([getattr(self, name), getattr(other, name)])
                 for name in self.__slots__
             )
         )
+        if joined.since.any():
+            return joined
+        # Rows wait, and checks seldom find anything in them: that takes no memory.
+        nothing = np.broadcast_to(np.int32(0), joined.since.shape)
+        return replace(joined, since=nothing)
 
     def to_arrays(self) -> Arrays:
-        """All of it by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """All of it by name; since as what is not 0, and where that stands."""
+        at = np.flatnonzero(self.since).astype(np.int32)
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return own | {"since": self.since.ravel()[at], "since_at": at}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> LinearRun:
-        """The run that `to_arrays` describes."""
+        """The run that `to_arrays` describes, also before there was since."""
+        since = np.zeros(arrays["kind"].shape, np.int32)
+        if "since_at" in arrays:
+            since.ravel()[arrays["since_at"]] = arrays["since"]
         return cls(
             np.asarray(arrays["views"], np.float64),
             np.asarray(arrays["sparse"], np.float64),
@@ -58,6 +69,7 @@ class LinearRun:
             np.asarray(arrays["known"], bool),
             np.asarray(arrays["check"], np.float32),
             np.asarray(arrays["kind"], np.int8),
+            since,
             np.asarray(arrays["apart"], np.float32),
         )
 
@@ -74,6 +86,7 @@ def empty_run(views: int, channels: int, apart: int) -> LinearRun:
     """A run of no rows; apart: the channels of what it says under that name."""
     none = np.empty((0, channels), np.float32)
     known, check = np.empty(0, bool), np.empty(0, np.float32)
-    kind = np.empty((0, channels), np.int8)
+    kind, since = np.empty((0, channels), np.int8), np.empty((0, channels), np.int32)
     far = np.empty((0, apart), np.float32)
-    return LinearRun(np.empty((0, views)), np.empty(0), none, none, known, check, kind, far)
+    views_of, blank = np.empty((0, views)), np.empty(0)
+    return LinearRun(views_of, blank, none, none, known, check, kind, since, far)

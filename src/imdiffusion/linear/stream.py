@@ -131,7 +131,8 @@ class LinearStream:
         if course is not None:
             expected = expected + course
         far = np.empty((count, 0), np.float32)
-        run = LinearRun(*blank, parts, expected, known, found.score, found.kind, far)
+        check, kind, since = found.score, found.kind, found.since
+        run = LinearRun(*blank, parts, expected, known, check, kind, since, far)
         return run, evidence, held[lags:]
 
     # -- over a restart

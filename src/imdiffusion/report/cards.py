@@ -103,8 +103,14 @@ def event_card(
         f" {span_tags(found.start, found.end, temporal)}</button></h3>\n"
         f'<p class="facts"><span>{length(found.end - found.start, temporal)}</span> '
         f'<span>peak score <strong class="peak">{wording.number(event.score)}</strong></span>'
-        f"{' ' + notes if notes else ''}</p>\n{channel_table(found)}</li>"
+        f"{' ' + notes if notes else ''}</p>\n{reason_line(found)}{channel_table(found)}</li>"
     )
+
+
+def reason_line(found: Found) -> str:
+    """What the event is, in a sentence; nothing where it is not known."""
+    reason = found.event.reason
+    return f'<p class="reason">{escape(reason)}</p>\n' if reason else ""
 
 
 def channel_table(found: Found) -> str:
@@ -112,6 +118,7 @@ def channel_table(found: Found) -> str:
     event = found.event
     rows: list[str] = []
     told = 0.0
+    kinds = dict(zip(event.channels, event.kinds, strict=False))
     for channel, part, seen, expected in zip(
         event.channels, event.shares, event.seen, event.expected, strict=True
     ):
@@ -119,7 +126,7 @@ def channel_table(found: Found) -> str:
             break
         told += part
         rows.append(
-            f'<tr><th scope="row">{breakable(channel)}</th>'
+            f'<tr><th scope="row">{breakable(channel)}{kind_mark(kinds.get(channel, ""))}</th>'
             f'<td class="part">{share_bar(part)} '
             f"<span>{wording.share(part)}</span></td>"
             f"<td>{wording.number(seen)}</td><td>{wording.number(expected)}</td></tr>"
@@ -133,6 +140,11 @@ def channel_table(found: Found) -> str:
         + "\n".join(rows)
         + "</tbody></table>\n"
     )
+
+
+def kind_mark(kind: str) -> str:
+    """What a check found in a channel, beside its name; nothing where none found anything."""
+    return f' <span class="kind">{escape(kind.replace("_", " "))}</span>' if kind else ""
 
 
 def share_bar(part: float) -> str:

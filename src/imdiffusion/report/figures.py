@@ -80,7 +80,9 @@ def plot_event(
         k = analysis.frame.channels.index(channel)
         _draw_channel(axes, analysis, k, rows, x)
         axes.axvspan(*_ends(analysis, event.start, event.end), color=ALARM, alpha=0.12, lw=0)
-        axes.set_title(f"{channel}  {wording.share(part)}", loc="left", fontsize="medium")
+        kind = dict(zip(event.channels, event.kinds, strict=False)).get(channel, "")
+        title = f"{channel}  {wording.share(part)}  {kind.replace('_', ' ')}".rstrip()
+        axes.set_title(title, loc="left", fontsize="medium")
         _tidy(axes, analysis)
     panels[0].legend(loc="upper right", frameon=False, ncols=3, fontsize="small")
     return figure

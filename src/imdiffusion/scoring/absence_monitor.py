@@ -76,6 +76,11 @@ class AbsenceMonitor:
             "all_missing": np.zeros(1, np.int64),
         }
 
+    @property
+    def live(self) -> Flags:
+        """Channels (K,) that ever had a value in training."""
+        return self._model.habits.live
+
     def state(self) -> dict[str, NDArray[Any]]:
         """What it goes on from: arrays (K,) and the last 31 values, however many rows it saw."""
         return {name: array.copy() for name, array in self._state.items()}

@@ -55,12 +55,13 @@ def held_out_rates(
     *,
     rule: str,
     apart: tuple[Floats, Floats] | None = None,
+    louder: float = 1.0,
 ) -> Floats:
     """Critical rates (n,) of normal rows, each block of them by the join of the other blocks.
 
     views (n, V), evidence (n,), weight, rule: as of `Join.fit`. apart: what views and evidence are
     where units and tails had no part of a row either. NaN where a row has no score, or the others
-    are too few.
+    are too few. louder: how many times as high the thresholds of the join are.
     """
     rates = np.full(len(evidence), np.nan)
     said = (views, evidence) if apart is None else apart
@@ -68,6 +69,7 @@ def held_out_rates(
         # Scores hang on their neighbours: of many rows every second says nearly as much.
         every = slice(None, None, max(1, int(others.sum()) // ENOUGH))
         join = Join.fit(views[others][every], evidence[others][every], weight, rule=rule)
+        join = join.scaled(louder)
         rates[start:stop] = critical_rates(join, *(part[start:stop] for part in said))
     return rates
 

@@ -89,6 +89,12 @@ def find_edges(
     return found
 
 
+def in_shadow(evidence: Floats, echo: int) -> NDArray[np.bool_]:
+    """Which evidence (n, K) is what larger one of its row or of `echo` rows before brings about."""
+    columns = np.asarray(evidence, np.float64)
+    return _in_shadow(columns, np.full(columns.shape[1], QUIET), echo)
+
+
 def flag_runs(flags: NDArray[np.bool_], merge_gap: int = 0) -> list[Span]:
     """Runs [start, end) of flags (T,), joined over gaps of at most `merge_gap` rows."""
     edge = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))

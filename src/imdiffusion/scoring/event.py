@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.scoring.edges import Span, find_edges, flag_runs
+from imdiffusion.scoring.finding import Findings, sentence
 
 Floats = NDArray[np.floating]
 
@@ -20,6 +21,9 @@ class Event:
     peak: the row where the first of `channels` is most wrong, where that is known, or else that of
     the score. channels: all K names, the most responsible first; shares (K,) sum to 1; expected and
     seen (K,) are the values at the peak in the caller's units, NaN where nothing was observed.
+    kinds (K,): what a check beside the views found in the channel ("missing", "frozen",
+    "unusual_hour", ...), "" where none found anything and a view alone may have spoken; empty: it
+    was not asked. reason: all of it in one sentence, "cpu frozen at one value for 120 rows (2 h)".
     """
 
     start: int
@@ -30,6 +34,8 @@ class Event:
     shares: tuple[float, ...]
     expected: tuple[float, ...]
     seen: tuple[float, ...]
+    kinds: tuple[str, ...] = ()
+    reason: str = ""
 
 
 def spans(score: Floats, *, merge_gap: int = 0, min_length: int = 1) -> list[tuple[int, int]]:
@@ -49,11 +55,14 @@ def find_events(
     channels: tuple[str, ...],
     *,
     evidence: Floats | None = None,
+    findings: Findings | None = None,
     echo: int = 0,
     merge_gap: int = 0,
     min_length: int = 1,
 ) -> list[Event]:
     """Events of a series: score (T,), channel_scores, values, expected (T, K).
+
+    findings: what checks beside the views found; it names the kinds, and decides nothing.
 
     A run of `spans` is one event. With evidence (T, K), what each row by itself has against each
     channel, it is one for each segment that carries the evidence (`edges.find_edges`, which says
@@ -79,8 +88,10 @@ def find_events(
                 parts = channel_scores[start:end][within > 1.0].astype(np.float64)
                 peak = start + int(within.argmax())
             part = np.nan_to_num(parts).sum(axis=0)
+            cells = expected[peak], values[peak]
+            rows = start, end, peak
             events.append(
-                _event((start, end, peak), float(within.max()), part, values, expected, channels)
+                _event(rows, float(within.max()), part, cells, channels, findings),
             )
     return events
 
@@ -89,22 +100,23 @@ def _event(
     rows: tuple[int, int, int],
     score: float,
     part: NDArray[np.float64],
-    values: Floats,
-    expected: Floats,
+    cells: tuple[Floats, Floats],
     channels: tuple[str, ...],
+    findings: Findings | None,
 ) -> Event:
-    """The event of rows (start, end, peak) of which each channel has this part (K,)."""
-    total, peak = part.sum(), rows[2]
+    """The event of rows (start, end, peak) of which each channel has this part (K,); cells:
+    expected and seen (K,) at the peak.
+    """
+    total = part.sum()
     share = part / total if total > 0 else np.full(len(channels), 1.0 / len(channels))
     order = np.argsort(-share, kind="stable")
-    return Event(
-        *rows,
-        score,
-        tuple(channels[k] for k in order),
-        tuple(share[order].tolist()),
-        tuple(expected[peak, order].astype(float).tolist()),
-        tuple(values[peak, order].astype(float).tolist()),
-    )
+    names, shares = tuple(channels[k] for k in order), tuple(share[order].tolist())
+    expected, seen = (tuple(one[order].astype(float).tolist()) for one in cells)
+    found = {} if findings is None else findings.within(*rows[:2])
+    kinds = tuple(found[k].kind if k in found else "" for k in order.tolist())
+    told = {channels[k]: one for k, one in found.items()}
+    reason = sentence(names, shares, told, seen, expected)
+    return Event(*rows, score, names, shares, expected, seen, kinds, reason)
 
 
 def rows_in(events: Iterable[Event], count: int) -> NDArray[np.bool_]:

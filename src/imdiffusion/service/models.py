@@ -101,6 +101,7 @@ class ScoreOut(BaseModel):
     model: str
     channels: list[str]
     shares: list[float]
+    kinds: list[str]
 
 
 class Scores(BaseModel):
@@ -148,16 +149,24 @@ class Series(BaseModel):
 
 
 class ChannelPart(BaseModel):
-    """What a channel has to do with an event; seen and expected are of its worst row."""
+    """What a channel has to do with an event; seen and expected are of its worst row.
+
+    kind: what a check beside the views found in it ("missing", "frozen", "unusual_hour", ...),
+    "" = nothing, null = not known, in events from before.
+    """
 
     name: str
     share: float
     seen: Cell
     expected: Cell
+    kind: str | None
 
 
 class EventOut(BaseModel):
-    """The newest turn of an event. end is null while it lasts; peak is its worst row."""
+    """The newest turn of an event. end is null while it lasts; peak is its worst row.
+
+    reason: what it is, in a sentence; empty where it is not known.
+    """
 
     id: str
     entity: str
@@ -169,6 +178,7 @@ class EventOut(BaseModel):
     score: Cell
     detector: str
     model: str
+    reason: str
     channels: list[ChannelPart]
     verdict: VerdictSaid | None
 

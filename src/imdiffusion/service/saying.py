@@ -73,22 +73,23 @@ def score_out(record: ScoreRecord) -> ScoreOut:
     return ScoreOut(
         time=instant(record.timestamp), score=cell(record.score), moment=record.moment,
         state=record.state, detector=record.detector, model=record.model,
-        channels=list(record.channels), shares=list(record.shares),
+        channels=list(record.channels), shares=list(record.shares), kinds=list(record.kinds),
     )  # fmt: skip
 
 
 def event_out(record: EventRecord, *, verdict: str | None = None, channels: int = 0) -> EventOut:
     """One turn of an event, with its first `channels` channels; 0 = all."""
-    parts = zip(record.channels, record.shares, record.seen, record.expected, strict=True)
+    cells = zip(record.channels, record.shares, record.seen, record.expected, strict=True)
+    kinds = record.kinds or (None,) * len(record.channels)
     said = [
-        ChannelPart(name=name, share=part, seen=cell(seen), expected=cell(expected))
-        for name, part, seen, expected in parts
+        ChannelPart(name=name, share=part, seen=cell(seen), expected=cell(expected), kind=kind)
+        for (name, part, seen, expected), kind in zip(cells, kinds, strict=True)
     ]
     return EventOut(
         id=record.id, entity=record.entity, status=record.status, turn=record.turn,
         start=instant(record.start), end=instant_or_none(record.end), peak=instant(record.peak),
         score=cell(record.score), detector=record.detector, model=record.model,
-        channels=said[:channels] if channels else said, verdict=verdict,
+        reason=record.reason, channels=said[:channels] if channels else said, verdict=verdict,
     )  # fmt: skip
 
 
@@ -117,9 +118,10 @@ def summary(record: EventRecord, now: int) -> str:
         f"{name} ({share(part)}) was {number(seen)}, expected {number(expected)}"
         for name, part, seen, expected in lead_cells(record, lead)
     ]
+    why = f": {record.reason}" if any(record.kinds) else ""
     return (
-        f"{record.entity} {how[record.status]} {duration(span)}, "
-        f"at most {number(record.score)} times the threshold. At the peak {'; '.join(parts)}."
+        f"{record.entity} {how[record.status]} {duration(span)}, at most {number(record.score)} "
+        f"times the threshold{why}. At the peak {'; '.join(parts)}."
     )
 
 

@@ -6,9 +6,10 @@ are both told, and while it lasts it is told again every `renotify` seconds.
 
 Cause: the leading channels, the fewest that hold half of the error. An anomalous row belongs to
 every open event with which it shares a leading channel. Rows that share none are held apart; once
-there are `distinct` of them, they are an event of their own, from the first of them on. If they
-stay fewer they belong to the event opened last. So there is one open event an entity and cause,
-and at most `most_open` in all, beyond which rows go to the one opened last.
+there are `distinct` of them, and what they have against their channels is beyond chance, they are
+an event of their own, from the first of them on. Else they belong to the event opened last. So
+there is one open event an entity and cause, and at most `most_open` in all, beyond which rows go to
+the one opened last.
 
 Quiet time: within `quiet` seconds of being told resolved, a new spell of the same cause opens no
 event. The old one goes on, and nothing is told before the quiet time has passed: then that it is
@@ -21,6 +22,10 @@ channels, or found the rows normal after all; its shares are those of the row at
 A person may say that an event is not resolved: it stays open, or is open again, till he takes it
 back (`hold`).
 
+Edges: where the scorer has evidence of single rows, an event begins and ends with the rows that
+carry it (`evidence_log.py`), not where the score crosses 1; found anew at every turn, from the rows
+up to then.
+
 All else hangs on the order of arrival and of hindsight rows, however they are cut or restored.
 """
 
@@ -30,15 +35,19 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from imdiffusion.records import EventRecord
+from imdiffusion.stream.evidence_log import Edges, EvidenceLog
 from imdiffusion.stream.held import places_of
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.open_event import EventRules, OpenEvent
+from imdiffusion.stream.packing import MARK, pack, unpack
 from imdiffusion.stream.spell import Spell, leading
 
+KIND = "tracker"
 SECOND = 1_000_000_000
 MOST_DONE = 256  # events that are over and wait for their hindsight; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
@@ -61,6 +70,7 @@ class EventTracker:
         self._resting: list[OpenEvent] = []
         self._done: list[OpenEvent] = []
         self._turns: list[EventRecord] = []
+        self._log = EvidenceLog()
 
     @property
     def interval(self) -> int | None:
@@ -77,8 +87,11 @@ class EventTracker:
         names = tuple(channels)
         if self.channels and names != self.channels:
             places = places_of(names, self.channels)
-            for spell in self._spells():
-                spell.reorder(places)
+            for event in (*self._open, *self._resting, *self._done):
+                event.reorder(places)
+            if self._apart is not None:
+                self._apart.reorder(places)
+            self._log.reorder(places)
         self.detector, self.model, self.channels = detector, model, names
 
     def push(self, rows: Iterable[Judged]) -> list[EventRecord]:
@@ -123,6 +136,7 @@ class EventTracker:
     def _arrive(self, row: Judged) -> None:
         self._keep_time(row.timestamp)
         self._at += 1
+        self._log.push(row)
         for spell in self._spells():
             if spell.end is None and spell.at == self._at - 1:
                 spell.end = row.timestamp
@@ -142,6 +156,8 @@ class EventTracker:
             self._apart = None
         for event in fed:
             self._remind(event, row.timestamp)
+        spells = [*(event.spell for event in self._open), *filter(None, [self._apart])]
+        self._log.trim(self._at + 1 - min((spell.first for spell in spells), default=self._at + 1))
 
     def _keep_time(self, time: int) -> None:
         """Note the step. After a leap of time nobody knows what happened: open events expire."""
@@ -150,6 +166,7 @@ class EventTracker:
             most = max(2, self.rules.merge_gap + 1) * (usual or step)
             if step <= 0 or step > most:
                 self._expire()
+                self._log.clear()
             if step > 0:
                 self._steps.append(step)
         self._before = time
@@ -170,10 +187,20 @@ class EventTracker:
         else:
             self._apart.join(spell)
         long = self._at - self._apart.first + 1 >= self.rules.min_length
-        if long and (not self._open or self._apart.rows >= self.rules.distinct):
+        if long and (not self._open or self._is_another(self._apart)):
             spell, self._apart = self._apart, None
             self._begin(spell, row.timestamp)
         return []
+
+    def _is_another(self, apart: Spell) -> bool:
+        """Whether rows beside open events are enough for one of their own, by number and evidence.
+
+        While an event is open its rows are above 1 for some time after the fault, and by chance a
+        few of them have something against another channel.
+        """
+        if apart.rows < self.rules.distinct:
+            return False
+        return apart.against is None or self._edges_of(apart, self._open) is not None
 
     def _apart_of(self, event: OpenEvent) -> Spell | None:
         """What is held apart counts for the event opened last until it is one of its own."""
@@ -210,6 +237,7 @@ class EventTracker:
             event.spell.join(apart)
             self._apart = None
         self._open.remove(event)
+        self._find_edges(event, event.spell, over=True)
         if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND:
             self._resting.append(event)  # told when the quiet time is over
             return
@@ -233,6 +261,8 @@ class EventTracker:
         if apart is not None and self._open:
             self._open[-1].spell.join(apart)
         over = [event for event in self._open if not event.held]
+        for event in over:
+            self._find_edges(event, event.spell, over=True)
         self._open = [event for event in self._open if event.held]
         for event in over:
             if event.spell.end is None:
@@ -253,15 +283,32 @@ class EventTracker:
                 continue
             moved = again.timestamp != event.spell.peak.timestamp
             other = leading(again.parts) != leading(event.spell.total)
-            if moved or other or not again.score > 1.0:
+            placed = event.edges is not None and event.spell.worst is not None
+            if not again.score > 1.0 or ((moved or other) and not placed):
                 event.spell.peak, event.spell.total = again, np.nan_to_num(again.parts)
                 self._turn(event, event.status, self._before or 0)
 
     def _turn(self, event: OpenEvent, status: str, time: int) -> None:
-        apart = self._apart_of(event) if status == "ongoing" else None
+        spell = event.with_apart(self._apart_of(event) if status == "ongoing" else None)
+        if status == "ongoing":  # of one that is over they were found when its rows ended
+            self._find_edges(event, spell, over=False)
         speaker = (self.detector, self.model, self.channels)
-        self._turns.append(event.record(status, self.entity, speaker, apart))
+        self._turns.append(event.record(status, self.entity, speaker, spell))
         event.next, event.told, event.status = event.next + 1, time, status
+
+    def _find_edges(self, event: OpenEvent, spell: Spell, *, over: bool) -> None:
+        """Find where the fault of an event is; of one that is over nobody else has it."""
+        found = self._edges_of(spell, [one for one in self._open if one is not event])
+        event.find(found)
+        if found is not None and over:
+            self._log.take(found)
+
+    def _edges_of(self, spell: Spell, others: Sequence[OpenEvent]) -> Edges | None:
+        """Where the fault of a spell is, which is none of these others'."""
+        if not len(self._log):
+            return None
+        leads = frozenset[int]().union(*(leading(one.spell.total) for one in others))
+        return self._log.edges(spell, others=leads, merge_gap=int(self.rules.merge_gap))
 
     def _told(self) -> list[EventRecord]:
         told, self._turns = self._turns, []
@@ -275,20 +322,24 @@ class EventTracker:
     # -- over a restart
 
     def dump(self) -> bytes:
-        """The state between two pushes, as JSON."""
+        """The state between two pushes, without pickle."""
         lists = (self._open, self._resting, self._done)
-        return json.dumps(
-            {
-                "speaker": [self.detector, self.model, list(self.channels)],
-                "time": [self._at, self._before, list(self._steps)],
-                "apart": None if self._apart is None else self._apart.to_dict(),
-                "events": [[one.to_dict() for one in events] for events in lists],
-            }
-        ).encode()
+        facts = {
+            "speaker": [self.detector, self.model, list(self.channels)],
+            "time": [self._at, self._before, list(self._steps)],
+            "apart": None if self._apart is None else self._apart.to_dict(),
+            "events": [[one.to_dict() for one in events] for events in lists],
+        }
+        return pack(KIND, facts, self._log.to_arrays())
 
     def restore(self, state: bytes) -> None:
-        """Go on as the tracker that was dumped would."""
-        facts = json.loads(state)
+        """Go on as the tracker that was dumped would; ModelError for a state of another part."""
+        facts: dict[str, Any] = {}
+        if state.startswith(MARK):
+            facts, arrays = unpack(KIND, state)
+            self._log = EvidenceLog.from_arrays(arrays)
+        else:  # of versions before there was evidence: JSON
+            facts = json.loads(state)
         self.detector, self.model, names = facts["speaker"]
         self.channels = tuple(names)
         self._at, self._before, steps = facts["time"]

@@ -42,7 +42,10 @@ class Inserts:
             entity = self._entity(record.entity, now)
             voice = self._voice(record.detector, record.model, one.channels)
             moment = MOMENTS.index(record.moment)
-            why = json.dumps(plain((record.channels, record.shares))) if record.channels else None
+            reasons = (record.channels, record.shares, record.kinds)
+            why = (
+                json.dumps(plain(reasons[: 3 if record.kinds else 2])) if record.channels else None
+            )
             key = (entity, record.timestamp, moment, voice)
             score = plain(float(record.score))
             new = self._run(
@@ -83,7 +86,8 @@ class Inserts:
             if not new:
                 again += 1
                 continue
-            words = " ".join((record.entity, *record.channels)).lower()
+            found = sorted({*record.kinds} - {""})
+            words = " ".join((record.entity, *record.channels, *found)).lower()
             self._run(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
                 "turn = excluded.turn, status = excluded.status, start = excluded.start, "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
+from imdiffusion.scoring.finding import Finding
 
 Row = NDArray[np.floating]
 
@@ -20,7 +22,10 @@ class Judged:
     timestamp: nanoseconds since the epoch, UTC. moment: "arrival" or "hindsight". score: above 1 =
     anomalous, NaN where nothing was observed. parts (K,): each channel's part of the error, NaN =
     not observed. seen, expected, lower, upper (K,): in the caller's units. state: of
-    `records.STATES`.
+    `records.STATES`. findings: by channel what checks beside the views found. evidence (K,): at
+    arrival, what the row by itself has against each channel (`runs.ScoredRun`), None where no view
+    says so; echo: rows after a bad one of which something wrong is expected because of it; reach:
+    rows before its own that a score looks at.
     """
 
     timestamp: int
@@ -32,6 +37,10 @@ class Judged:
     lower: Row
     upper: Row
     state: str = "ready"
+    findings: Mapping[int, Finding] = field(default_factory=dict)
+    evidence: Row | None = None
+    echo: int = 0
+    reach: int = 0
 
 
 class Scorer(Protocol):

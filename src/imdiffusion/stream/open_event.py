@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imdiffusion.errors import ConfigError
 from imdiffusion.records import EventRecord
+from imdiffusion.scoring.finding import Finding, sentence
+from imdiffusion.stream.evidence_log import Edges
 from imdiffusion.stream.held import moved, places_of
-from imdiffusion.stream.spell import Peak, Spell
+from imdiffusion.stream.spell import Noted, Peak, Spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class OpenEvent:
 
     next: number of its next turn. told: time of its last turn. closed: time at which it was told
     resolved, None = not since it opened. unsaid: it changed since then, in its quiet time. held:
-    a person said that it is not resolved, so no quiet row ends it.
+    a person said that it is not resolved, so no quiet row ends it. edges: where the fault is, as it
+    was told last; None where the scorer has no evidence of single rows.
     """
 
     id: str
@@ -55,55 +59,96 @@ class OpenEvent:
     unsaid: bool = False
     status: str = "ongoing"
     held: bool = False
+    edges: Edges | None = None
 
     @property
     def silent_since(self) -> int:
         """When it was told resolved; while it rests there always is such a time."""
         return self.told if self.closed is None else self.closed
 
+    def with_apart(self, apart: Spell | None) -> Spell:
+        """Its rows, and those that count too while they are held apart."""
+        if apart is None:
+            return self.spell
+        spell = self.spell.copy()
+        spell.join(apart)
+        return spell
+
+    def find(self, edges: Edges | None) -> None:
+        """Keep edges that were found; a start that was told before moves back at most, for what was
+        found then may not be held any more.
+        """
+        if edges is not None:
+            before = None if self.edges is None else self.edges.start
+            starts = [start for start in (edges.start, before) if start is not None]
+            self.edges = replace(edges, start=min(starts, default=None))
+
     def record(
-        self,
-        status: str,
-        entity: str,
-        speaker: tuple[str, str, tuple[str, ...]],
-        apart: Spell | None,
+        self, status: str, entity: str, speaker: tuple[str, str, tuple[str, ...]], spell: Spell
     ) -> EventRecord:
-        """Its next turn, as (detector, model, channels) tells it; apart: rows that count too."""
-        spell = self.spell
-        if apart is not None:
-            spell = spell.copy()
-            spell.join(apart)
+        """Its next turn, as (detector, model, channels) tells it; spell: the rows that count."""
         detector, model, channels = speaker
-        total = float(spell.total.sum())
+        start, end, part, peak = self._place(spell)
+        total = float(part.sum())
         equal = np.full(len(channels), 1.0 / max(1, len(channels)))
-        share = spell.total / total if total > 0 else equal
+        share = part / total if total > 0 else equal
         order = np.argsort(-share, kind="stable").tolist()
+        names = tuple(channels[k] for k in order)
+        shares = tuple(float(share[k]) for k in order)
+        expected, seen = (
+            tuple(float(cells[k]) for k in order) for cells in (peak.expected, peak.seen)
+        )
+        found = {channels[k]: one for k, one in spell.findings(end).items()}
         return EventRecord(
             id=self.id,
             entity=entity,
             status=status,
             turn=self.next,
-            start=spell.start,
-            end=None if status == "ongoing" else spell.end,
-            peak=spell.peak.timestamp,
+            start=start,
+            end=None if status == "ongoing" else end,
+            peak=peak.timestamp,
             score=spell.peak.score,
             detector=detector,
             model=model,
-            channels=tuple(channels[k] for k in order),
-            shares=tuple(float(share[k]) for k in order),
-            expected=tuple(float(spell.peak.expected[k]) for k in order),
-            seen=tuple(float(spell.peak.seen[k]) for k in order),
+            channels=names,
+            shares=shares,
+            expected=expected,
+            seen=seen,
+            kinds=tuple(found[name].kind if name in found else "" for name in names),
+            reason=sentence(names, shares, found, seen, expected),
         )
+
+    def _place(self, spell: Spell) -> tuple[int, int | None, NDArray[np.float64], Peak]:
+        """Start, end, each channel's part (K,), and the row that is shown."""
+        edges, worst = self.edges, spell.worst
+        if edges is None or worst is None:
+            return spell.start, spell.end, spell.total, spell.peak
+        peak, end = worst.peak, spell.end
+        if edges.last == spell.last and edges.end is not None and edges.end > peak.timestamp:
+            end = edges.end
+        start = min(spell.start if edges.start is None else edges.start, peak.timestamp)
+        return start, end, edges.part, peak
 
     def to_dict(self) -> dict[str, Any]:
         """JSON facts."""
         facts = {name: getattr(self, name) for name in _PLAIN}
-        return {**facts, "spell": self.spell.to_dict()}
+        edges = None if self.edges is None else self.edges.to_dict()
+        return {**facts, "spell": self.spell.to_dict(), "edges": edges}
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> OpenEvent:
         """The event that `to_dict` wrote."""
-        return cls(**{**facts, "spell": Spell.from_dict(facts["spell"])})
+        edges = facts.get("edges")  # states from before have none
+        own = {
+            "spell": Spell.from_dict(facts["spell"]),
+            "edges": None if edges is None else Edges.from_dict(edges),
+        }
+        return cls(**{**facts, **own})
+
+    def reorder(self, places: list[int]) -> None:
+        """Go on under other channels: channel k is what was at places[k], -1 = was not there."""
+        self.spell.reorder(places)
+        self.edges = None if self.edges is None else self.edges.reordered(places)
 
     @classmethod
     def again(cls, record: EventRecord, channels: tuple[str, ...], at: int) -> OpenEvent:
@@ -117,7 +162,14 @@ class OpenEvent:
         peak = Peak(record.peak, record.score, total, expected, seen)
         last = max(record.start, record.peak)
         spell = Spell(record.start, last, at, at, 1, record.end, total, peak)
-        return cls(record.id, spell, next=record.turn + 1, status=record.status)
+        place = {name: k for k, name in enumerate(channels)}
+        spell.found = {  # its words are in a sentence with others; the name has to do
+            (place[name], kind): Noted(Finding(kind, kind.replace("_", " ")), record.start, last)
+            for name, kind in zip(record.channels, record.kinds, strict=False)
+            if kind and name in place
+        }
+        edges = Edges(record.start, record.end, last, total)  # it never begins later than was told
+        return cls(record.id, spell, next=record.turn + 1, status=record.status, edges=edges)
 
 
 _PLAIN = ("id", "next", "told", "closed", "unsaid", "status", "held")

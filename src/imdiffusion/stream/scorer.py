@@ -16,6 +16,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.runs import ScoredRun
+from imdiffusion.scoring.finding import Finding, findings_of
 from imdiffusion.state import version
 from imdiffusion.stream.judged import Judged
 from imdiffusion.stream.matching import checked_times
@@ -153,8 +154,11 @@ class EntityScorer:
         states: list[str],
         moment: str,
     ) -> list[Judged]:
-        scores = self.entity.score(run.errors, moment)
-        lower, upper = self.entity.band(run.expected)
+        entity = self.entity
+        scores = entity.score(run.errors, moment)
+        lower, upper = entity.band(run.expected)
+        evidence = run.evidence if moment == "arrival" else None  # what it says stays true
+        reach = 0 if entity.linear is None else entity.linear.reach
         return [
             Judged(
                 timestamp=int(times[row]),
@@ -166,9 +170,26 @@ class EntityScorer:
                 lower=lower[row],
                 upper=upper[row],
                 state=states[row],
+                findings=self._found(run, row, int(times[row])),
+                evidence=None if evidence is None else evidence[row],
+                echo=entity.echo,
+                reach=reach,
             )
             for row in range(len(times))
         ]
+
+    def _found(self, run: ScoredRun, row: int, time: int) -> dict[int, Finding]:
+        """What the checks found in a row of a run, by channel."""
+        if run.kind is None or run.since is None or not run.kind[row].any():
+            return {}
+        step = self.entity.period
+        period = None if step is None else float(step / np.timedelta64(1, "s"))
+
+        def of(code: int, since: int) -> Finding:
+            at = np.datetime64(time, "ns")
+            return self.entity.checks.finding(code, since, time=at, period=period)
+
+        return findings_of(run.kind[row], run.since[row], of)
 
     # -- over a restart
 

@@ -31,6 +31,7 @@ def record_of(text: str) -> Record:
     kind = facts.pop("kind")
     facts["score"] = number(facts["score"])
     facts["channels"] = tuple(facts["channels"])
+    facts["kinds"] = tuple(facts.get("kinds", ()))  # records from before have none
     for name in ("shares", "expected", "seen"):
         if name in facts:
             facts[name] = numbers(facts[name])
@@ -47,8 +48,8 @@ def event_of(text: str) -> EventRecord:
 def score_of(entity: str, moment: str, row: Any) -> ScoreRecord:
     """The score in a row of the live state: time, score, state, detector, model, why."""
     timestamp, score, state, detector, model, why = row
-    channels, shares = json.loads(why) if why else ([], [])
+    channels, shares, *kinds = json.loads(why) if why else ([], [])
     return ScoreRecord(
         entity, timestamp, moment, number(score), STATES[state], detector, model,
-        tuple(channels), numbers(shares),
+        tuple(channels), numbers(shares), tuple(kinds[0]) if kinds else (),
     )  # fmt: skip

@@ -84,6 +84,7 @@ class Voice:
         if own == self.feed.channels:
             return list(said)
         places, found = places_of(self.feed.channels, own), []
+        place = {channel: k for k, channel in enumerate(places)}
         rows = iter(() if run is None else run.frame.values)
         for one in said:
             arrived = one.moment == "arrival"  # of each row of the run, in order
@@ -95,6 +96,8 @@ class Voice:
                     expected=moved(one.expected, places),
                     lower=moved(one.lower, places),
                     upper=moved(one.upper, places),
+                    findings={place[k]: what for k, what in one.findings.items() if k in place},
+                    evidence=None if one.evidence is None else moved(one.evidence, places),
                 )
             )
         return found

@@ -68,6 +68,7 @@ class Watched:
         tracker = self.tracker
         channels: tuple[str, ...] = ()
         shares: tuple[float, ...] = ()
+        kinds: tuple[str, ...] = ()
         if row.score > 1.0:
             parts = np.nan_to_num(np.asarray(row.parts, np.float64))
             total = float(parts.sum())
@@ -75,9 +76,11 @@ class Watched:
             order = np.argsort(-share, kind="stable").tolist()
             channels = tuple(tracker.channels[k] for k in order)
             shares = tuple(float(share[k]) for k in order)
+            if found := row.findings:
+                kinds = tuple(found[k].kind if k in found else "" for k in order)
         record = ScoreRecord(
             self.name, row.timestamp, row.moment, float(row.score), row.state,
-            tracker.detector, tracker.model, channels, shares,
+            tracker.detector, tracker.model, channels, shares, kinds,
         )  # fmt: skip
         cells = np.stack([row.seen, row.expected, row.lower, row.upper]).astype(np.float32)
         return Told(record, tracker.channels, cells)

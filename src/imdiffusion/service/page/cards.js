@@ -56,6 +56,7 @@ function cardOf(event) {
   card.append(
     element("h3", "where", open, verdict ? element("span", "chip said", verdict[1]) : null, element("span", `chip ${event.status}`, event.status)),
     element("p", "facts", when(event), element("span", "peak", `score ${number(event.score)}`)),
+    event.reason ? element("p", "reason", event.reason) : "",
     channelTable(event),
   );
   if (chosen) card.append(...chosenParts(event));
@@ -78,7 +79,7 @@ function when(event) {
 function channelTable(event) {
   const head = element("thead", "", element("tr", "", ...["Channel", "share", "seen", "expected"].map((text) => element("th", "", text))));
   const rows = event.channels.slice(0, CARD_CHANNELS).map((one) =>
-    element("tr", "", element("th", "", one.name), element("td", "part", shareBar(one.share), " ", percent(one.share)),
+    element("tr", "", element("th", "", one.name, one.kind ? element("span", "kind", ` ${one.kind.replaceAll("_", " ")}`) : ""), element("td", "part", shareBar(one.share), " ", percent(one.share)),
       element("td", "", number(one.seen)), element("td", "", number(one.expected))),
   );
   return element("table", "", head, element("tbody", "", ...rows));
