@@ -248,7 +248,8 @@ def test_a_channel_has_what_the_memory_adds_as_far_as_it_sets_the_patch_apart():
     run = LinearRun(
         np.ones((2, 3)), blank, np.array([[2.0, 6.0], [2.0, np.nan]], np.float32),
         np.zeros((2, 2), np.float32), np.ones(2, bool), blank.astype(np.float32),
-        np.zeros((2, 2), np.int8), np.zeros((2, 2), np.int32), np.array([[3.0, 0.0], [0.0, 0.0]], np.float32),
+        np.zeros((2, 2), np.int8), np.zeros((2, 2), np.int32),
+        np.array([[3.0, 0.0], [0.0, 0.0]], np.float32),
     )  # fmt: skip
     added = np.array([[0.1, 0.2, 0.2, 0.1], [0.1, 0.2, 0.0, 0.1]])
     # 8 by the law for .4 of the score: .2 more are 4, three quarters of it where a patch is apart.

@@ -28,8 +28,8 @@ from imdiffusion.settings import Settings
 Arrays = dict[str, NDArray[Any]]
 
 RECENT = 64  # rows that say how many values are missing of late
-SHARE = 0.2  # of the promise, for absence and for hours each
-CHANGES = 0.08  # and for changes
+# Of the promise; what is left of it the joins of the views have (`scoring.joining`).
+ABSENCE_SHARE, HOURS_SHARE, CHANGES_SHARE = 0.15, 0.15, 0.05
 HOURS = 16  # the code of an unusual hour among the kinds of absence
 # Name and words of every kind that is no absence, by its code; {when}: what its time is.
 FURTHER: dict[int, tuple[str, str]] = {
@@ -76,7 +76,7 @@ class RowChecks:
         absence = hours = course = changes = None
         reason = ""
         if settings.absence:
-            absence = AbsenceModel.fit(values, rows.observed, alarm_rate=rate * SHARE)
+            absence = AbsenceModel.fit(values, rows.observed, alarm_rate=rate * ABSENCE_SHARE)
         if settings.changes:
             changes = ChangeModel.fit(values, rows.observed)
         if settings.calendar == "auto":
@@ -123,7 +123,7 @@ class RowChecks:
         """The same checks under another promise."""
         if self.absence is None:
             return self
-        return replace(self, absence=self.absence.with_alarm_rate(rate * SHARE))
+        return replace(self, absence=self.absence.with_alarm_rate(rate * ABSENCE_SHARE))
 
     def to_dict(self) -> dict[str, Any]:
         """Arrays and JSON facts, under names that begin with `checks_`."""
@@ -190,15 +190,17 @@ class CheckStream:
     """The checks over one series that is pushed in pieces, under a promise."""
 
     def __init__(self, checks: RowChecks, *, rate: float) -> None:
-        self._gaps = GapStream(rate * SHARE)
+        self._gaps = GapStream(rate * ABSENCE_SHARE)
         self._monitor = self._news = None
         if checks.absence is not None:
             self._monitor = AbsenceMonitor(checks.absence)
             self._news = NewsFilter(checks.absence.channels)
         self._hours = None if checks.hours is None else HourStream(checks.hours)
-        self._level = 1.0 if checks.hours is None else checks.hours.level(rate * SHARE)
+        self._level = 1.0 if checks.hours is None else checks.hours.level(rate * HOURS_SHARE)
         self._changes = (
-            None if checks.changes is None else ChangeStream(checks.changes, rate=rate * CHANGES)
+            None
+            if checks.changes is None
+            else ChangeStream(checks.changes, rate=rate * CHANGES_SHARE)
         )
 
     def push(self, rows: Rows) -> CheckRun:

@@ -170,7 +170,7 @@ def test_of_thin_rows_less_is_said(model, share):
     assert (found.kind > 0).any(axis=1).mean() <= 3 * RATE
 
 
-@pytest.mark.parametrize("rows", [1200, 4000])
+@pytest.mark.parametrize("rows", [3200, 5000])
 def test_random_flags_and_counts_do_not_fill_the_score(rows):
     def made(rows, seed):
         rng = np.random.default_rng(seed)
@@ -187,7 +187,7 @@ def test_random_flags_and_counts_do_not_fill_the_score(rows):
 
 
 def test_a_flag_that_was_active_three_times_may_be_so_a_fourth_time():
-    train = np.random.default_rng(0).normal(size=(3000, 3))
+    train = np.random.default_rng(0).normal(size=(3200, 3))
     train[:, 0] = 0.0
     for start in (400, 1500, 2200):
         train[start : start + 30, 0] = 1.0
@@ -213,16 +213,16 @@ def test_what_goes_on_is_news_for_a_while(model):
 
 def test_no_law_without_discrete_channels_or_with_few_rows():
     rng = np.random.default_rng(0)
-    plain = rng.normal(size=(2000, 3))
+    plain = rng.normal(size=(3200, 3))
     assert ChangeModel.fit(plain, whole(plain)) is None
     few = plant(1000, 0)
     assert ChangeModel.fit(few, whole(few)) is None
-    constant = np.ones((2000, 2))
+    constant = np.ones((3200, 2))
     assert ChangeModel.fit(constant, whole(constant)) is None
 
 
 def test_after_a_gap_nobody_knows_when_it_changed(model):
-    values = plant(2000, 4)
+    values = plant(3200, 4)
     values[500:900, VALVE] = values[500:900, PUMP] = 0.0
     values[690:900, PUMP] = 1.0
     observed = whole(values)
@@ -254,7 +254,7 @@ def test_pieces_are_the_whole_and_a_restart_changes_nothing(model, cuts, seed):
 
 
 def test_a_state_of_another_model_is_refused(model):
-    other = plant(2000, 0)[:, 2:]
+    other = plant(3200, 0)[:, 2:]
     state = ChangeStream(ChangeModel.fit(other, whole(other)), rate=RATE).state()
     with pytest.raises(ModelError, match="state of changes"):
         ChangeStream(model, rate=RATE).resume(state)

@@ -21,7 +21,7 @@ within three times it on 78 % of MSL's entities and 91 % of SMAP's.
 Not seen: states that are unusual for three channels at once and not for any two; a flag that
 follows a measurement more loosely than its lowest and highest tenth say; changes in rows after a
 gap longer than usual, of the channel or of one that explains it. With 3,000 rows one odd change of
-one flag is no news under a promise of .001: such rows cannot show how rare it is. Fewer than 1,024
+one flag is no news under a promise of .001: such rows cannot show how rare it is. Fewer than 3,072
 rows say too little of all this.
 """
 
@@ -64,7 +64,7 @@ DUE = 0.5  # chance from which on a change is expected
 MOST_POINTS = 40_000_000  # rows times features that rules are fitted on: the last ones
 CHUNK = 4_096  # rows that are looked at together
 SPAN = 64  # rows of a block whose largest surprise counts once
-LEAST_SPANS = 16
+LEAST_SPANS = 48
 LEAST_PEAKS = 8
 LEAST_SCALE = 1.0  # a unit of both statistics is a factor e of likelihood
 LOUD = 5.0  # usual largest surprise of a channel in a fifth of the rows
@@ -183,7 +183,7 @@ class ChangeModel:
 
     @classmethod
     def fit(cls, values: Floats, observed: Flags) -> ChangeModel | None:
-        """From normal rows (T, K), T of 1,024 at least; None where they are fewer, or no channel is
+        """From normal rows (T, K), T of 3,072 at least; None where they are fewer, or no channel is
         discrete.
         """
         if len(values) < LEAST_SPANS * SPAN:

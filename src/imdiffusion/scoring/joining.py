@@ -27,8 +27,8 @@ from imdiffusion.scoring.scan import UNIT_QUANTILE
 Floats = NDArray[np.float64]
 
 POWER = 8
-JOINED = 0.5  # share of the promise that the join may use
-SURE = 0.02  # and the sparse test alone; the rest is for checks beside the views
+JOINED = 0.6  # share of the promise that the join may use
+SURE = 0.05  # and the sparse test alone; the rest is for checks beside the views
 # How far a rare value lies is known from n rows to about 1 / sqrt(n) of it: with fewer than so many
 # the sparse evidence must be that much larger to be beyond doubt.
 ENOUGH = 4_500
