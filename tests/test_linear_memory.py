@@ -124,6 +124,7 @@ def test_beside_a_network_each_view_has_its_own_weight_and_unit():
     assert np.isfinite(fitted.decision_function(waves(120, 1), at="arrival")[20:]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*repeat themselves:imdiffusion.errors.DataWarning")
 def test_a_shape_that_never_was_is_heard_where_each_row_is_told_well():
     """A slow wave instead of a square one: every step of it is one that a square had too."""
     square = np.sign(np.sin(np.arange(3000) / 6.0))
@@ -249,7 +250,7 @@ def test_a_channel_has_what_the_memory_adds_as_far_as_it_sets_the_patch_apart():
         np.ones((2, 3)), blank, np.array([[2.0, 6.0], [2.0, np.nan]], np.float32),
         np.zeros((2, 2), np.float32), np.ones(2, bool), blank.astype(np.float32),
         np.zeros((2, 2), np.int8), np.zeros((2, 2), np.int32),
-        np.array([[3.0, 0.0], [0.0, 0.0]], np.float32),
+        np.array([[3.0, 0.0], [0.0, 0.0]], np.float32), np.ones((2, 2), np.float32),
     )  # fmt: skip
     added = np.array([[0.1, 0.2, 0.2, 0.1], [0.1, 0.2, 0.0, 0.1]])
     # 8 by the law for .4 of the score: .2 more are 4, three quarters of it where a patch is apart.

@@ -18,7 +18,8 @@ from imdiffusion.measuring import Judged, normal, record_of, with_stretches
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
-from imdiffusion.scoring.joining import Join
+from imdiffusion.scoring.hard_hours import HardHours
+from imdiffusion.scoring.joining import Join, eased
 from imdiffusion.scoring.units import fit_units, needs_trained_rows
 from imdiffusion.settings import MEMORY, NETWORK, Settings
 
@@ -107,7 +108,7 @@ def _calibrate_linear(
     """Fit the views in closed form on all rows, then the join of all views; and what its thresholds
     were raised by.
     """
-    settings, louder = entity.settings, 1.0
+    settings = entity.settings
     entity.checks, course = RowChecks.fit(rows, settings, rate=entity.alarm_rate)
     rows = less_course(rows, course)
     entity.linear, fit = LinearViews.fit(
@@ -116,24 +117,24 @@ def _calibrate_linear(
         widths=settings.scan_widths,
         memory=MEMORY in settings.scored_views,
     )
-    names = entity.view_names
-    weight = _weights(names)
-    rule = settings.threshold
+    weight = _weights(entity.view_names)
+    entity.joins, louder = _joins(entity, fit, network, split, weight, None)
+    if settings.calendar == "auto" and rows.times is not None:
+        views, sparse = normal(fit, network)
+        scores = np.stack([entity.joins["hindsight"].join(views, sparse), sparse], axis=1)
+        times = rows.times[len(rows) - len(scores) :].view("datetime64[ns]")
+        hard = HardHours.fit(times, scores, settings.timezone)
+        if hard is not None:
+            entity.checks = replace(entity.checks, hard=hard)
+            ease = entity.checks.ease(rows)
+            entity.joins, louder = _joins(entity, fit, network, split, weight, ease)
     if network is None:
-        entity.joins = {
-            "hindsight": Join.fit(fit.views_hindsight, fit.sparse_hindsight, weight, rule=rule),
-            "arrival": Join.fit(fit.views_arrival, fit.sparse_arrival, weight, rule=rule),
-        }
         band = _band(fit.residual.astype(np.float64), settings.scale_factor)
         entity.calibration = replace(entity.calibration, band=band)
-    else:
-        joins = _joins(fit, network, weight, rule, names.index(NETWORK))
-        louder = _louder(
-            joins["hindsight"].join(*normal(fit, network)), max(0, split - network.first)
-        )
-        entity.joins = {moment: join.scaled(louder) for moment, join in joins.items()}
     if settings.alarms_per_day and entity.period is not None:
-        score = entity.joins["hindsight"].join(*normal(fit, network))
+        views, sparse = normal(fit, network)
+        ease = entity.checks.ease(rows)[len(rows) - len(sparse) :]
+        score = eased(entity.joins["hindsight"].join(views, sparse), sparse, ease)[0]
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
         entity.checks = entity.checks.at_rate(entity.alarm_rate)
     return fit, louder
@@ -158,29 +159,40 @@ def _weights(names: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def _joins(
-    fit: LinearFit, network: Judged, weight: NDArray[np.float64], rule: str, place: int
-) -> dict[str, Join]:
-    """The joins of hindsight and, where the network has a say there, of arrival. place: of the
-    network among the views.
+    entity: Entity,
+    fit: LinearFit,
+    network: Judged | None,
+    split: int,
+    weight: NDArray[np.float64],
+    ease: NDArray[np.float32] | None,
+) -> tuple[dict[str, Join], float]:
+    """The joins of hindsight and, where every view has a say there, of arrival; and what their
+    thresholds were raised by. ease (T, 2): as of `Join.fit`, of all rows.
 
     The network is judged at arrival on a sample, so how much higher thresholds must be there is
     read off the sample: by how much the tail of the join is longer than in hindsight.
     """
+    rule = entity.settings.threshold
     views, sparse = normal(fit, network)
-    hindsight = Join.fit(views, sparse, weight, rule=rule)
+    late = None if ease is None else ease[len(ease) - len(sparse) :]
+    hindsight = Join.fit(views, sparse, weight, rule=rule, ease=late)
+    if network is None:
+        early = Join.fit(fit.views_arrival, fit.sparse_arrival, weight, rule=rule, ease=ease)
+        return {"hindsight": hindsight, "arrival": early}, 1.0
+    held = max(0, split - network.first)
+    louder = _louder(eased(hindsight.join(views, sparse), sparse, late)[0], held)
     if not len(network.at_arrival):
-        return {"hindsight": hindsight}
-    rows = network.first + network.sample
-    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, np.delete(weight, place), rule=rule)
+        return {"hindsight": hindsight.scaled(louder)}, louder
+    place, rows = entity.view_names.index(NETWORK), network.first + network.sample
+    others = np.delete(weight, place)
+    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, others, rule=rule, ease=ease)
     unit = np.insert(alone.unit, place, hindsight.unit[place])
     early = replace(hindsight, unit=unit, alone=alone.alone)
     early_views = np.insert(fit.views_arrival[rows], place, network.at_arrival, axis=1)
     found = early.join(early_views, fit.sparse_arrival[rows])
     same = hindsight.join(views[network.sample], sparse[network.sample])
-    return {
-        "hindsight": hindsight,
-        "arrival": early.scaled(arrival.loudness(found) / arrival.loudness(same)),
-    }
+    longer = arrival.loudness(found) / arrival.loudness(same)
+    return {"hindsight": hindsight.scaled(louder), "arrival": early.scaled(louder * longer)}, louder
 
 
 def check_budget(settings: Settings, period: np.timedelta64 | None) -> None:

@@ -20,6 +20,7 @@ from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMon
 from imdiffusion.scoring.changes import KINDS as CHANGED
 from imdiffusion.scoring.changes import ChangeModel, ChangeStream
 from imdiffusion.scoring.finding import Finding
+from imdiffusion.scoring.hard_hours import HardHours
 from imdiffusion.scoring.hours import HourStream, HourTest
 from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
@@ -54,13 +55,15 @@ class CheckRun:
 class RowChecks:
     """The fitted checks. absence, hours, changes: None where the settings or the rows have none.
 
-    reason: why there is no check of hours although one was asked for.
+    reason: why there is no check of hours although one was asked for. hard: at what times of day
+    scores are always higher, None where they are not.
     """
 
     absence: AbsenceModel | None = None
     hours: HourTest | None = None
     reason: str = ""
     changes: ChangeModel | None = None
+    hard: HardHours | None = None
 
     @classmethod
     def fit(
@@ -101,6 +104,12 @@ class RowChecks:
         expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
         return expected.astype(np.float32)
 
+    def ease(self, rows: Rows) -> NDArray[np.float32]:
+        """What the join and the sparse evidence of rows are divided by, (n, 2); 1 at most times."""
+        if self.hard is None or rows.times is None:
+            return np.ones((len(rows), 2), np.float32)
+        return self.hard.at(rows.times.view("datetime64[ns]")).astype(np.float32)
+
     def finding(
         self, code: int, since: int, *, time: np.datetime64 | None, period: float | None
     ) -> Finding:
@@ -132,6 +141,8 @@ class RowChecks:
             facts |= {f"checks_absence_{n}": v for n, v in self.absence.to_dict().items()}
         if self.hours is not None:
             facts |= {f"checks_{n}": v for n, v in self.hours.to_dict().items()}
+        if self.hard is not None:
+            facts |= {f"checks_hard_{n}": v for n, v in self.hard.to_dict().items()}
         if self.changes is not None:
             facts |= {f"checks_changes_{n}": v for n, v in self.changes.to_dict().items()}
         return facts
@@ -141,15 +152,16 @@ class RowChecks:
         """The checks that `to_dict` describes."""
         prefix = "checks_"
         own = {n.removeprefix(prefix): v for n, v in facts.items() if n.startswith(prefix)}
-        absence, changes = (
+        absence, changes, hard = (
             {n.removeprefix(name): v for n, v in own.items() if n.startswith(name)}
-            for name in ("absence_", "changes_")
+            for name in ("absence_", "changes_", "hard_")
         )
         return cls(
             AbsenceModel.from_dict(absence) if absence else None,
             HourTest.from_dict(own) if "hours_test_width" in own else None,
             str(own.get("reason", "")),
             ChangeModel.from_dict(changes) if changes else None,
+            HardHours.from_dict(hard) if hard else None,
         )
 
 

@@ -326,7 +326,7 @@ class Entity:
             place = names.index(NETWORK)
             others = np.delete(added, place, axis=1).sum(axis=1)
             parts = mixed_parts((parts, others), (network.channel_scores, added[:, place]))
-        score = join.score(views, linear.sparse, self.alarm_rate)
+        score = join.score(views, linear.sparse, self.alarm_rate, linear.ease)
         score[~linear.known] = np.nan
         parts = with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors

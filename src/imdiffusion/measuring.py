@@ -73,7 +73,10 @@ def record_of(
         views, sparse = normal(fit, network)
         apart = None if fit.unseen is None else _beside(*fit.unseen, network)
         rule = settings.threshold
-        rates = held_out_rates(views, sparse, weight, rule=rule, apart=apart, louder=louder)
+        ease = entity.checks.ease(rows)[len(rows) - len(sparse) :]
+        rates = held_out_rates(
+            views, sparse, weight, rule=rule, apart=apart, louder=louder, ease=ease
+        )
         if entity.checks.absence is not None or entity.checks.hours is not None:
             checked = entity.alarm_rate
             first = 0 if network is None else network.first

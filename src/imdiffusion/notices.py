@@ -115,7 +115,9 @@ def _note_reach(entity: Entity, rows: Rows, where: str) -> None:
         remedy = "Give timestamps"
     else:
         remedy = f"There is no calendar: {entity.checks.reason}"
-    _warn(
+    # With timestamps it was tried, or not wanted: then it is said without a warning.
+    tell = _warn if rows.times is None and settings.calendar != "off" else log.info
+    tell(
         f"{rhythm.channels} of {len(entity.channels)} channels{where} repeat themselves about "
         f"every {span(rhythm.rows)}, and {told}: what is unusual for its time alone, such as a "
         f"usual peak that does not come, cannot be seen. {remedy}"

@@ -20,6 +20,7 @@ class LinearRun:
     parts: each channel's evidence beyond normal. known: whether anything was observed. check (n,),
     kind and since (n, K): what the checks beside the views say, as in `checks.CheckRun`. apart
     (n, K): how far each channel is from the nearest normal patch, (n, 0) without the view `memory`.
+    ease (n, 2): what the join and the sparse evidence are divided by, as `checks.RowChecks.ease`.
     """
 
     views: Floats
@@ -31,6 +32,7 @@ class LinearRun:
     kind: NDArray[np.int8]
     since: NDArray[np.int32]
     apart: NDArray[np.float32]
+    ease: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.sparse)
@@ -71,6 +73,7 @@ class LinearRun:
             np.asarray(arrays["kind"], np.int8),
             since,
             np.asarray(arrays["apart"], np.float32),
+            np.asarray(arrays["ease"], np.float32),
         )
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
@@ -89,4 +92,5 @@ def empty_run(views: int, channels: int, apart: int) -> LinearRun:
     kind, since = np.empty((0, channels), np.int8), np.empty((0, channels), np.int32)
     far = np.empty((0, apart), np.float32)
     views_of, blank = np.empty((0, views)), np.empty(0)
-    return LinearRun(views_of, blank, none, none, known, check, kind, since, far)
+    ease = np.empty((0, 2), np.float32)
+    return LinearRun(views_of, blank, none, none, known, check, kind, since, far, ease)

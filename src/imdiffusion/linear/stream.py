@@ -132,7 +132,8 @@ class LinearStream:
             expected = expected + course
         far = np.empty((count, 0), np.float32)
         check, kind, since = found.score, found.kind, found.since
-        run = LinearRun(*blank, parts, expected, known, check, kind, since, far)
+        ease = self._fitted.ease(rows)
+        run = LinearRun(*blank, parts, expected, known, check, kind, since, far, ease)
         return run, evidence, held[lags:]
 
     # -- over a restart

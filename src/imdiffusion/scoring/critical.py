@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.scoring.joining import APART, JOINED, RATES, SURE, Join, PromiseTable
+from imdiffusion.scoring.joining import APART, JOINED, RATES, SURE, Join, PromiseTable, eased
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -28,12 +28,14 @@ ENOUGH = 6_000  # of them
 NEVER = np.inf  # the critical rate of a row that no promise puts in alarm
 
 
-def critical_rates(join: Join, views: Floats, evidence: Floats) -> Floats:
+def critical_rates(
+    join: Join, views: Floats, evidence: Floats, ease: NDArray[np.floating] | None = None
+) -> Floats:
     """The smallest promise (n,) under which `Join.score` of a row is above 1; NaN: no score.
 
-    views (n, V), evidence (n,). 0: in alarm under any; `NEVER`: under none.
+    views (n, V), evidence (n,), ease (n, 2). 0: in alarm under any; `NEVER`: under none.
     """
-    joined = join.join(views, evidence)
+    joined, evidence = eased(join.join(views, evidence), evidence, ease)
     sure = np.maximum(np.nan_to_num(evidence), 0.0)
     rates = np.minimum(
         _rates(join.joined, joined) / JOINED,
@@ -56,21 +58,25 @@ def held_out_rates(
     rule: str,
     apart: tuple[Floats, Floats] | None = None,
     louder: float = 1.0,
+    ease: NDArray[np.floating] | None = None,
 ) -> Floats:
     """Critical rates (n,) of normal rows, each block of them by the join of the other blocks.
 
-    views (n, V), evidence (n,), weight, rule: as of `Join.fit`. apart: what views and evidence are
-    where units and tails had no part of a row either. NaN where a row has no score, or the others
-    are too few. louder: how many times as high the thresholds of the join are.
+    views (n, V), evidence (n,), weight, rule, ease: as of `Join.fit`. apart: what views and
+    evidence are where units and tails had no part of a row either. NaN where a row has no score, or
+    the others are too few. louder: how many times as high the thresholds of the join are.
     """
     rates = np.full(len(evidence), np.nan)
     said = (views, evidence) if apart is None else apart
     for start, stop, others in blocks_apart(np.isfinite(evidence)):
         # Scores hang on their neighbours: of many rows every second says nearly as much.
         every = slice(None, None, max(1, int(others.sum()) // ENOUGH))
-        join = Join.fit(views[others][every], evidence[others][every], weight, rule=rule)
+        easy = None if ease is None else ease[others][every]
+        join = Join.fit(views[others][every], evidence[others][every], weight, rule=rule, ease=easy)
         join = join.scaled(louder)
-        rates[start:stop] = critical_rates(join, *(part[start:stop] for part in said))
+        own = None if ease is None else ease[start:stop]
+        near, far = (part[start:stop] for part in said)
+        rates[start:stop] = critical_rates(join, near, far, own)
     return rates
 
 

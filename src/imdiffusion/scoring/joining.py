@@ -102,14 +102,27 @@ class Join:
     alone: PromiseTable
 
     @classmethod
-    def fit(cls, views: Floats, evidence: Floats, weight: Floats, *, rule: str) -> Join:
-        """From scores of views (n, V) and sparse evidence (n,) of normal rows."""
+    def fit(
+        cls,
+        views: Floats,
+        evidence: Floats,
+        weight: Floats,
+        *,
+        rule: str,
+        ease: NDArray[np.floating] | None = None,
+    ) -> Join:
+        """From scores of views (n, V) and sparse evidence (n,) of normal rows.
+
+        ease (n, 2): what the join and the evidence of a row are divided by; None: by nothing.
+        """
         every = np.concatenate([views, evidence[:, None]], axis=1)
         unit = np.array([_unit(column) for column in every.T])
         empty = PromiseTable(np.ones(len(RATES)))
         join = cls(unit, np.asarray(weight, np.float64), empty, empty)
-        joined = PromiseTable.fit(join.join(views, evidence), rule)
-        alone = PromiseTable.fit(evidence, rule)
+        joined, alone = (
+            PromiseTable.fit(scores, rule)
+            for scores in eased(join.join(views, evidence), evidence, ease)
+        )
         doubt = np.sqrt(ENOUGH / max(1, np.isfinite(evidence).sum()))
         alone = PromiseTable(alone.thresholds * np.clip(doubt, 1.0, MOST_DOUBT))
         return cls(unit, join.weight, joined, alone)
@@ -135,9 +148,16 @@ class Join:
         """The value of the join that stands for a score of 1 under a promise."""
         return self.joined.at(rate * JOINED)
 
-    def score(self, views: Floats, evidence: Floats, rate: float) -> Floats:
-        """The score (n,) under a promise: above 1 = anomalous."""
-        score = self.join(views, evidence) / self.threshold(rate)
+    def score(
+        self,
+        views: Floats,
+        evidence: Floats,
+        rate: float,
+        ease: NDArray[np.floating] | None = None,
+    ) -> Floats:
+        """The score (n,) under a promise: above 1 = anomalous. ease: as of `fit`."""
+        joined, evidence = eased(self.join(views, evidence), evidence, ease)
+        score = joined / self.threshold(rate)
         sure = np.maximum(np.nan_to_num(evidence), 0.0) / self.alone.at(rate * SURE)
         lifted = 1.0 + LIFT * np.log(np.maximum(sure, 1.0))
         return np.where(sure > 1.0, np.fmax(score, lifted), score)
@@ -161,6 +181,15 @@ class Join:
             for name in ("unit", "weight", "joined", "alone")
         )
         return cls(unit, weight, PromiseTable(joined), PromiseTable(alone))
+
+
+def eased(
+    joined: Floats, evidence: Floats, ease: NDArray[np.floating] | None
+) -> tuple[Floats, Floats]:
+    """Joined scores (n,) and sparse evidence (n,) over what they are divided by, (n, 2)."""
+    if ease is None:
+        return joined, evidence
+    return joined / ease[:, 0], evidence / ease[:, 1]
 
 
 def _unit(scores: Floats) -> float:
