@@ -44,7 +44,7 @@ def test_json_names_the_kind_of_each_channel_and_says_why(call, place):
         assert len(event["kinds"]) == len(event["channels"])
 
 
-def test_the_table_says_it_above_the_channels_where_a_check_found_something(call, place):
+def test_the_table_says_it_in_the_place_of_the_channels_where_a_check_found_something(call, place):
     done = call("detect", place / "new.csv", "--model", place / "model")
     for _, _, kind, words in FAULTS:
         assert (words in done.out) == bool(kind)

@@ -75,7 +75,7 @@ def event_cells(analyses: Sequence[Analysis]) -> tuple[tuple[str, ...], list[tup
 def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
     """Start, end, length, peak score and the channels that matter most, in words.
 
-    Above the channels stands the reason, where a check found more than their numbers say.
+    The reason stands in the place of the channels, where a check found more than numbers say.
     """
     frame, length = analysis.frame, duration(analysis.frame, event)
     start, end = (wording.moment(moment(frame, row)) for row in (event.start, event.end))
@@ -85,7 +85,7 @@ def told_event(analysis: Analysis, event: Event) -> tuple[str, ...]:
         end[11:] if same_day else end,
         told_length(length, temporal=frame.timestamps is not None),
         wording.number(event.score),
-        "\n".join([event.reason] * any(event.kinds) + told_channels(event)),
+        event.reason if any(event.kinds) else "\n".join(told_channels(event)),
     )
 
 

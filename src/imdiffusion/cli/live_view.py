@@ -165,20 +165,23 @@ def clock(timestamp: int) -> str:
 def event_line(record: EventRecord) -> str:
     """An event's turn in a line: what became of it, how bad, which channels.
 
-    The reason stands before the channels where a check found more than their numbers say.
+    The reason stands in the place of the channels where a check found more than numbers say.
     """
     verb = {"ongoing": "begins" if record.turn == 0 else "goes on"}.get(
         record.status, record.status
     )
-    told = [
-        f"{channel} {share:.0%}, seen {seen:.4g} (expected {expected:.4g})"
-        for channel, share, seen, expected in zip(
-            record.channels[:LEADING], record.shares, record.seen, record.expected, strict=False
-        )
-    ]
+    told = (
+        [record.reason]
+        if any(record.kinds)
+        else [
+            f"{channel} {share:.0%}, seen {seen:.4g} (expected {expected:.4g})"
+            for channel, share, seen, expected in zip(
+                record.channels[:LEADING], record.shares, record.seen, record.expected, strict=False
+            )
+        ]
+    )
     head = f"{clock(record.start)}  {record.entity}  event {record.id} {verb}"
-    reason = f" {record.reason}," if any(record.kinds) else ""
-    return f"{head},{reason} peak {record.score:.2f}, {record.detector}: {'; '.join(told)}"
+    return f"{head}, peak {record.score:.2f}, {record.detector}: {'; '.join(told)}"
 
 
 def bars(scores: Sequence[float]) -> str:

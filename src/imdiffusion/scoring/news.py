@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.scoring.absence_kinds import KINDS
+from imdiffusion.scoring.absence_kinds import FROZEN, KINDS
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -26,6 +26,7 @@ NEWS = 64  # rows
 INCIDENTS = 3
 MEMORY = 10_000  # rows
 MARGIN = 2.0  # times the longest incident
+MOST_ROWS = 2**29  # of a run that are counted
 _LONG_AGO = -(2**62)
 
 
@@ -33,20 +34,22 @@ class NewsFilter:
     """Consecutive rows in, in pieces of any size; what is news hangs on the rows alone."""
 
     def __init__(self, channels: int) -> None:
-        several = (channels, len(KINDS), INCIDENTS)
+        several = (channels, len(KINDS) - FROZEN, INCIDENTS)
         self._state: dict[str, NDArray[Any]] = {
             "count": np.zeros(1, np.int64),  # rows that have come
             "kind": np.zeros(channels, np.int8),  # of the last row
-            "length": np.zeros(channels, np.int64),  # of the run that the last row is in
-            "limit": np.zeros(channels, np.int64),  # no news before it is longer
+            "length": np.zeros(channels, np.int32),  # of the run that the last row is in
+            "limit": np.zeros(channels, np.int32),  # no news before it is longer
             "late": np.zeros(channels, bool),  # the run became one of its kind after `NEWS` rows
-            "told": np.zeros(channels, np.int64),  # rows of the run beyond the limit
-            "ends": np.full(several, _LONG_AGO),  # of the last incidents, by channel and kind
-            "lengths": np.zeros(several, np.int64),
+            "told": np.zeros(channels, np.int32),  # rows of the run beyond the limit
+            "ends": np.full(several, _LONG_AGO),  # of the last incidents, by kind from FROZEN on
+            "lengths": np.zeros(several, np.int32),
         }
 
     def push(self, kind: NDArray[np.int8], since: Ints) -> Flags:
-        """The next rows, (n, K) each as in `AbsenceRun`: whether each is news."""
+        """The next rows, (n, K) each as in `AbsenceRun`, a missing channel without a kind: whether
+        each is news.
+        """
         news = np.zeros(kind.shape, bool)
         state = self._state
         for channel in np.flatnonzero(kind.any(axis=0) | (state["kind"] > 0)).tolist():
@@ -69,12 +72,12 @@ class NewsFilter:
             if not code:
                 state["length"][channel] = 0
                 continue
-            state["length"][channel] = since[stop - 1] + 1
+            state["length"][channel] = min(int(since[stop - 1]) + 1, MOST_ROWS)
             beyond = since[start:stop] + 1 > state["limit"][channel]
             beyond &= not state["late"][channel]
             told = state["told"][channel] + np.cumsum(beyond)
             news[start:stop] = beyond & (told <= NEWS)
-            state["told"][channel] = told[-1]
+            state["told"][channel] = min(int(told[-1]), MOST_ROWS)
 
     def _ended(self, channel: int, row: int) -> None:
         """The run that the channel was in is over as of a row: remember it."""
@@ -83,16 +86,16 @@ class NewsFilter:
         if not code:
             return
         for name, value in (("ends", row), ("lengths", state["length"][channel])):
-            kept = state[name][channel, code]
+            kept = state[name][channel, code - FROZEN]
             kept[:-1], kept[-1] = kept[1:].copy(), value
 
     def _limit(self, channel: int, code: int, start: int) -> int:
         """How long a run that begins now may be without being news: 0 where it always is."""
         state = self._state
-        recent = state["ends"][channel, code] >= state["count"][0] + start - MEMORY
+        recent = state["ends"][channel, code - FROZEN] >= state["count"][0] + start - MEMORY
         if not recent.all():
             return 0
-        return int(MARGIN * state["lengths"][channel, code].max())
+        return int(MARGIN * state["lengths"][channel, code - FROZEN].max())
 
     # -- over a restart
 
