@@ -19,6 +19,7 @@ from imdiffusion.errors import DataWarning
 from imdiffusion.results import Analysis, event_table
 from imdiffusion.scoring.absence import KINDS, MISSING
 from imdiffusion.scoring.changes import KINDS as CHANGED
+from imdiffusion.wording import number
 
 
 @pytest.fixture(scope="module", name="detector")
@@ -76,7 +77,7 @@ def test_where_a_view_alone_spoke_no_kind_is_named(analysis: Analysis) -> None:
     assert event.kinds == ("",) * 5
     load = analysis.frame.channels.index("load")
     expected = analysis.expected[at, load]
-    assert event.reason == f"load 3.2 where {expected:.4g} was expected"
+    assert event.reason == f"load 3.2 where {number(expected)} was expected"
 
 
 @pytest.mark.parametrize("kind", ["numpy", "pandas", "polars", "pyarrow"])

@@ -32,6 +32,7 @@ from imdiffusion.stream.scorer import EntityScorer
 from imdiffusion.stream.store import Store
 from imdiffusion.stream.voice import Voice
 from imdiffusion.stream.watched import Watched
+from imdiffusion.wording import number
 
 STEP = 60 * 1_000_000_000
 CHANNELS = ("cpu", "memory", "disk", "net")
@@ -79,7 +80,7 @@ def test_an_event_has_the_rows_of_the_evidence_and_not_those_above_one():
     assert resolution.shares[0] > 0.98
     at = resolution.peak // STEP
     assert (resolution.seen[0], resolution.expected[0]) == (at + 0.25, at - 0.75)
-    assert resolution.reason == f"memory {at + 0.25:.4g} where {at - 0.75:.4g} was expected"
+    assert resolution.reason == f"memory {number(at + 0.25)} where {number(at - 0.75)} was expected"
     assert resolution.kinds == ("",) * 4
 
 

@@ -81,7 +81,7 @@ def demo(
 def _fitted(terminal: Terminal, real: Recording, given: dict[str, Any]) -> tuple[Any, Analysis]:
     """A detector fitted on the training part, and its analysis of the test part."""
     from imdiffusion import ImDiffusion
-    from imdiffusion.report.wording import duration
+    from imdiffusion.wording import duration
 
     detector = ImDiffusion(**given)
     began = time.monotonic()
@@ -131,7 +131,7 @@ def _events(
 
 def _faults(known: Sequence[Known]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The table of injected faults: found or missed, and how late."""
-    from imdiffusion.report.wording import duration, moment
+    from imdiffusion.wording import duration, moment
 
     rows: list[tuple[str, ...]] = []
     for one in known:

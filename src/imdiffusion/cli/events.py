@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imdiffusion import wording
 from imdiffusion.data.timestamps import text_of
-from imdiffusion.report import wording
 from imdiffusion.results import duration, moment
 
 if TYPE_CHECKING:

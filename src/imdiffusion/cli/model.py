@@ -71,7 +71,7 @@ def show(
 
 
 def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
-    from imdiffusion.report.wording import number
+    from imdiffusion.wording import number
 
     size = f"{number(document['bytes'])}B in {len(document['files'])} files"
     config = document["config"]
@@ -80,7 +80,7 @@ def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _entities(entities: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    from imdiffusion.report.wording import duration
+    from imdiffusion.wording import duration
 
     rows: list[tuple[str, ...]] = []
     for entity in entities:

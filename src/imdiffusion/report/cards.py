@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdiffusion.report import wording
+from imdiffusion import wording
 from imdiffusion.report.truth import Axis, Found, Known
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def event_card(
 
 
 def reason_line(found: Found) -> str:
-    """What the event is, in a sentence; nothing where it is not known."""
-    reason = found.event.reason
+    """What the event is, in a sentence, where it says more than the channels below it do."""
+    reason = found.event.reason if any(found.event.kinds) else ""
     return f'<p class="reason">{escape(reason)}</p>\n' if reason else ""
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion import wording
 from imdiffusion.errors import MissingExtraError, UsageError
-from imdiffusion.report import wording
 from imdiffusion.report.truth import Axis, Fault
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdiffusion.report import cards, wording
+from imdiffusion import wording
+from imdiffusion.report import cards
 from imdiffusion.report.truth import Axis
 
 if TYPE_CHECKING:

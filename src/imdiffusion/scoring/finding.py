@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.wording import number
+
 LEADING = 0.5  # the channels that a sentence is about are the fewest that hold this share
 MOST_CLAUSES = 3
 MOST_NAMED = 3  # channels of a clause
@@ -132,5 +134,5 @@ def _named(names: list[str], channels: int) -> str:
 
 def _departed(seen: float, expected: float) -> str:
     """What a view says of a channel."""
-    what = "not observed" if math.isnan(seen) else f"{seen:.4g}"
-    return what if math.isnan(expected) else f"{what} where {expected:.4g} was expected"
+    what = "not observed" if math.isnan(seen) else number(seen)
+    return what if math.isnan(expected) else f"{what} where {number(expected)} was expected"

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import numpy as np
 
 from imdiffusion.records import EventRecord, ScoreRecord
-from imdiffusion.report.wording import duration, number, share
 from imdiffusion.service.models import (
     ChannelPart,
     EntityOut,
@@ -20,6 +19,7 @@ from imdiffusion.service.models import (
 )
 from imdiffusion.stream.checkpoint import Feedback, ModelVersion
 from imdiffusion.stream.views import EntityNow
+from imdiffusion.wording import duration, number, share
 
 SECOND = 1_000_000_000
 # What times are held to, 1951 to 2116: their differences and sums fit into the 64 bits of SQLite.

@@ -1,4 +1,4 @@
-// Numbers, times and ticks as people read them; report/wording.py says the same in Python.
+// Numbers, times and ticks as people read them; wording.py says the same in Python.
 
 const PREFIXES = { 4: "T", 3: "G", 2: "M", 1: "k", 0: "", "-2": "µ", "-3": "n" };
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
