@@ -308,9 +308,9 @@ def watched(entity: Entity, *, hindsight: bool) -> Watched:
 def replayed(entity: Entity, frame: Frame, *, hindsight: bool, step: int) -> list[EventRecord]:
     """The turns of a series that is pushed in pieces, with a restart in every tenth of them."""
     one, turns = watched(entity, hindsight=hindsight), []
-    for number, start in enumerate(range(0, len(frame), step)):
+    for piece, start in enumerate(range(0, len(frame), step)):
         turns += one.push(frame.slice(start, start + step))[1]
-        if number % 10 == 9:
+        if piece % 10 == 9:
             states = one.dump()
             one = watched(entity, hindsight=hindsight)
             one.tracker.restore(states["web", "tracker"])
