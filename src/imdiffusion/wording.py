@@ -1,4 +1,4 @@
-"""Numbers, times and shares as people read them; report/page/format.js says the same in JavaScript."""
+"""Numbers, times and shares as people read them; report/page/format.js says it in JavaScript."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from imdiffusion.scoring.error import RecentQuantile, residual_of, scored, smoot
 from imdiffusion.state import version
 from imdiffusion.stream.buffer import RowBuffer
 from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.stream.packing import pack, unpack
+from imdiffusion.stream.scorer import KIND, EntityScorer
 
 
 def alike(found: np.ndarray, expected: np.ndarray) -> None:
@@ -306,6 +307,19 @@ def test_the_state_of_another_model_is_refused(detector: ImDiffusion) -> None:
         EntityScorer(entity_of(other)).restore(state)
     with pytest.raises(ModelError, match="cannot be read"):
         EntityScorer(entity_of(detector)).restore(state[:-30])
+
+
+def test_the_state_of_another_version_of_the_software_is_refused(detector: ImDiffusion) -> None:
+    scorer = EntityScorer(entity_of(detector))
+    scorer.push(live(series(130)))
+    facts, arrays = unpack(KIND, scorer.dump())
+    facts = {name: one for name, one in facts.items() if name not in ("kind", "format")}
+    name = next(name for name in arrays if name.startswith("linear."))
+    fewer = {one: array for one, array in arrays.items() if one != name}
+    fresh = EntityScorer(entity_of(detector))
+    with pytest.raises(ModelError, match="of another version"):
+        fresh.restore(pack(KIND, facts, fewer))
+    assert len(fresh.push(live(series(3)))) == 3  # it has started afresh
 
 
 def test_the_version_outlives_a_save(detector: ImDiffusion, tmp_path) -> None:

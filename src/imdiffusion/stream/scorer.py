@@ -208,12 +208,19 @@ class EntityScorer:
                 remedy="Leave it out: the stream then starts afresh.",
             )
         self._begin()
-        self._last = facts["last"]
-        self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
-        self._arrival.resume(arrays)
         prefix = "rates."
         own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self._rates.resume(own)
+        try:
+            self._last = facts["last"]
+            self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
+            self._arrival.resume(arrays)
+            self._rates.resume(own)
+        except KeyError as error:  # what later versions keep was not kept then
+            self._begin()
+            raise ModelError(
+                f"the saved state has no {error}: it is of another version of imdiffusion",
+                remedy="Leave it out: the stream then starts afresh.",
+            ) from error
 
     def _arrays(self) -> Arrays:
         pending = self._pending
