@@ -234,8 +234,9 @@ def write_index() -> None:
         + "\n".join(pages)
         + "\n\n## Studies on generated data\n\n"
         + "\n".join(asked)
-        + "\n\nFurther: [what `fast` does not do yet](../studies/quality.md), "
-        "[alarms](../studies/flagging.md), [speed](../studies/speed.md).\n",
+        + "\n\nFurther: [fourteen sets without labels: `fast`, `linear`, the one-liners]"
+        "(../studies/quality.md), [alarms](../studies/flagging.md), "
+        "[speed](../studies/speed.md).\n",
     )
 
 

@@ -1,7 +1,4 @@
-"""What labels allow, worked out by hand; and the page that says it keeps what it cannot read."""
-
-import importlib.util
-from pathlib import Path
+"""What labels allow, worked out by hand."""
 
 import numpy as np
 import pytest
@@ -9,8 +6,6 @@ from tiny_data import ANOMALY, write_set
 
 from imdiffusion.bench.ceilings import SLIPS, best_rows, hopeless, late, slipped, wider
 from imdiffusion.bench.sources import open_source
-
-SCRIPT = Path(__file__).parents[2] / "docs" / "quality.py"
 
 
 def label(*spans, rows=20):
@@ -56,20 +51,3 @@ def test_the_best_of_all_rows_is_of_means_over_seeds():
     assert best_rows(runs, "vus_pr") == {"SMD": {"x": 0.6, "y": 0.19}}
     assert best_rows(runs, "vus_pr", without=("b",)) == {"SMD": {"x": pytest.approx(0.5)}}
     assert hopeless({"x": 0.6, "y": 0.19, "z": 0.1}) == ["z", "y"]
-
-
-def test_the_page_of_quality_keeps_what_it_cannot_measure(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("quality", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page = tmp_path / "quality.md"
-    page.write_text(module.PAGE.read_text().replace("| SMD | `fast` |", "| SMD | `kept` |"))
-    monkeypatch.setattr(module, "PAGE", page)
-    monkeypatch.delenv("IMDIFFUSION_DATA", raising=False)
-    before = page.read_text()
-    for _ in range(2):
-        module.main()
-        text = page.read_text()
-        assert "| SMD | `kept` |" in text
-        assert text.count("Significance and every row:") == 1
-        assert text.partition("## Set-up")[0] == before.partition("## Set-up")[0]

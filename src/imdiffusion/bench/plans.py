@@ -82,7 +82,7 @@ SMALL: dict[str, Scalar] = {
 }
 
 
-# Whose labels may choose: the part that the default was chosen on (docs/studies/quality.md).
+# Whose labels may choose: the part that the network of the default was chosen on (docs/log.md).
 DEVELOPMENT = {
     "SMD": tuple(f"machine-1-{number}" for number in range(2, 9)),
     "GCP": tuple(f"service{number}" for number in range(10)),
