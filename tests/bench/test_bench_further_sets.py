@@ -118,8 +118,10 @@ def test_the_plan_of_fourteen_sets_has_the_one_liners_and_the_default():
     asked = plan("fourteen")
     assert asked.datasets == FOURTEEN
     rows = {one.row for one in asked.variants}
-    assert {"forecast_s30", "channel_s30", "neighbours_32", "joined_logs", "fast"} <= rows
-    assert {dict(one.settings)["holdout"] for one in asked.variants if one.row != "fast"} == {0.0}
+    ours = {"fast", "linear"}
+    assert {"forecast_s30", "channel_s30", "neighbours_32", "joined_logs", *ours} <= rows
+    others = [dict(one.settings) for one in asked.variants if one.row not in ours]
+    assert {settings["holdout"] for settings in others} == {0.0}
 
 
 @pytest.mark.data

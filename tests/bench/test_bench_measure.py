@@ -58,9 +58,9 @@ def test_variants_that_differ_in_scoring_share_a_fit_and_score_as_if_they_did_no
 def test_a_borrowed_fit_costs_its_training_and_one_calibration(monkeypatch):
     clock, calibrated = [0.0], fitting.calibrate
 
-    def calibrate(*what):
+    def calibrate(*what, **how):
         clock[0] += 1000.0
-        calibrated(*what)
+        calibrated(*what, **how)
 
     monkeypatch.setattr(fitting, "calibrate", calibrate)
     # The training has a clock of its own, which goes on as it does.
