@@ -84,7 +84,7 @@ class PromiseRecord:
 
     row, rate, hour (m,): position in the training of each kept row, ascending; its critical rate;
     its local hour, -1 without times. rows: how many of all rows have a score. least: up to this
-    rate every row is kept. held: the first of the rows that had no part in what judges them, of
+    rate every row is kept. held: the first of the rows that are judged by others alone, of
     which `held_rows` have a score; held_time: ns, None without times. edges, scored: of the parts
     of the training, and rows with a score in each; edge_times in ns, empty without times.
     hour_rows (24,): rows with a score by local hour, empty without times or two days of them.

@@ -40,7 +40,7 @@ class PromiseReport:
     """The promise of one entity, and how its training kept it, in hindsight.
 
     promised: share of normal rows in alarm. achieved: that share among the `rows` training rows
-    from `start` to `end` (exclusive) that had no part in what judges them: in closed form every row
+    from `start` to `end` (exclusive) that are judged by others: in closed form every row
     is judged by a law and thresholds of other blocks, and a network by rows held out from its
     training. low, high: its 95 % interval for rows like those; they hang on their neighbours and
     say as much as `independent` ones would. events: runs of alarms among them, joined over
@@ -97,8 +97,8 @@ class PromiseReport:
             told.append(
                 (
                     "achieved",
-                    f"{percent(self.achieved)} of {self.rows:,} training rows that had no part in "
-                    f"what judged them ({percent(self.low)} to {percent(self.high)}; they are "
+                    f"{percent(self.achieved)} of {self.rows:,} training rows, judged by other "
+                    f"rows ({percent(self.low)} to {percent(self.high)}; they are "
                     f"worth {self.independent:,.0f} independent ones)",
                 )
             )
@@ -202,7 +202,7 @@ def _doubts(record: PromiseRecord, rate: float) -> list[str]:
 def _measured(
     record: PromiseRecord | None, rate: float, merge_gap: int, min_length: int
 ) -> dict[str, Any]:
-    """The fields of a report about the rows that had no part in what judges them."""
+    """The fields of a report about the rows that are judged by others."""
     names = ("achieved", "low", "high", "independent", "start", "end", "events")
     blank: dict[str, Any] = {**dict.fromkeys(names), "rows": 0, "events_per": "1,000 rows"}
     if record is None or not record.held_rows:
