@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion import ImDiffusion
-from imdiffusion.calibrating import WEIGHTS
+from imdiffusion.calibrating import WEIGHTS, view_weights
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestStream
@@ -104,6 +104,13 @@ def test_columns_weights_and_units_stand_in_one_order():
     assert np.array_equal(np.delete(one, 2), two)  # what stands beside it is the same
 
 
+@pytest.mark.parametrize(
+    ("rows", "weight"), [(300, 0.1), (3_000, 1.0), (7_200, 2.4), (12_000, 4.0), (60_000, 4.0)]
+)
+def test_a_network_counts_as_much_as_the_rows_it_learned_from_allow(rows, weight):
+    assert view_weights(("forecast", "network"), rows).tolist() == [1.0, weight, 0.25]
+
+
 @pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")
 def test_beside_a_network_each_view_has_its_own_weight_and_unit():
     small = {"window": 20, "max_steps": 4, "validate_every": 4, "width": 8, "layers": 1}
@@ -113,7 +120,7 @@ def test_beside_a_network_each_view_has_its_own_weight_and_unit():
     names = ("forecast", "channel", "memory", "network")
     assert entity.view_names == names
     for join in entity.joins.values():
-        assert join.weight.tolist() == [1.0, 1.0, 0.5, 2.0, 0.25]
+        assert join.weight.tolist() == [1.0, 1.0, 0.5, 200 / 3_000, 0.25]
         assert join.unit.shape == (5,)
     late, early = entity.joins["hindsight"].unit, entity.joins["arrival"].unit
     assert np.allclose([early[2], late[2]], 1.0, atol=0.02)

@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 CALIBRATION_POINTS = 2_000_000  # the last of the trained rows are enough to say what is normal
 # Of the views in the join: chosen on fourteen sets, and judged with domains left out (docs/log.md).
-WEIGHTS = {"forecast": 1.0, "channel": 1.0, "memory": 0.5, "network": 2.0, "sparse": 0.25}
+WEIGHTS = {"forecast": 1.0, "channel": 1.0, "memory": 0.5, "sparse": 0.25}
+# The network knows little after few rows: it counts 1 for each so many of them.
+ROWS_EACH = 3_000
+MOST_WEIGHT = 4.0
 NORMAL_BAND = (-2.576, 2.576)  # those of a standard normal
 LEAST_HALF = 1e-6  # of a channel's spread, or of its value where it is constant
 HIGH = 0.95  # quantile by which rows held out are compared with those that trained the network
@@ -48,7 +51,7 @@ def calibrate(entity: Entity, rows: Rows, split: int, *, measured: bool = True) 
     if settings.linear:
         fit, louder = _calibrate_linear(entity, rows, network, split)
     if measured:
-        weight = _weights(entity.view_names)
+        weight = view_weights(entity.view_names, len(rows))
         entity.kept = record_of(entity, rows, split, fit, network, weight=weight, louder=louder)
         entity.notes = with_stretches(entity, rows)
 
@@ -117,7 +120,7 @@ def _calibrate_linear(
         widths=settings.scan_widths,
         memory=MEMORY in settings.scored_views,
     )
-    weight = _weights(entity.view_names)
+    weight = view_weights(entity.view_names, len(rows))
     entity.joins, louder = _joins(entity, fit, network, split, weight, None)
     if settings.calendar == "auto" and rows.times is not None:
         views, sparse = normal(fit, network)
@@ -153,9 +156,12 @@ def _louder(scores: NDArray[np.float64], split: int) -> float:
     return float(np.clip(held / max(trained, 1e-9), 1.0, MOST_LOUDER))
 
 
-def _weights(names: tuple[str, ...]) -> NDArray[np.float64]:
-    """The weight of each of these views in the join, and of the sparse evidence."""
-    return np.array([WEIGHTS[name] for name in (*names, "sparse")])
+def view_weights(names: tuple[str, ...], rows: int) -> NDArray[np.float64]:
+    """The weight of each of these views in the join, and of the sparse evidence, after training on
+    so many rows.
+    """
+    weights = WEIGHTS | {NETWORK: min(MOST_WEIGHT, rows / ROWS_EACH)}
+    return np.array([weights[name] for name in (*names, "sparse")])
 
 
 def _joins(
