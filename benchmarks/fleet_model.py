@@ -16,11 +16,11 @@ from typing import Any
 import ledger
 import numpy as np
 import psutil
+from imdiffusion_bench.metrics.range_based import surface
+from imdiffusion_bench.record import read
+from imdiffusion_bench.sources import open_source
 
 from imdiffusion import ImDiffusion
-from imdiffusion.bench.metrics.range_based import surface
-from imdiffusion.bench.record import read
-from imdiffusion.bench.sources import open_source
 from imdiffusion.data.frame import Frame
 from imdiffusion.sharing import guest
 from imdiffusion.stream.scorer import EntityScorer

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import ledger
 import numpy as np
+from imdiffusion_bench.detectors import CalibratedRow, DiffusionRow, settings_of
+from imdiffusion_bench.metrics.range_based import vus_pr
+from imdiffusion_bench.plans import DEVELOPMENT
+from imdiffusion_bench.sources import open_source
+from imdiffusion_bench.split import Split
 
 from imdiffusion import baselines
-from imdiffusion.bench.metrics.range_based import vus_pr
-from imdiffusion.bench.plans import DEVELOPMENT
-from imdiffusion.bench.rows import CalibratedRow, DiffusionRow, settings_of
-from imdiffusion.bench.sources import open_source
-from imdiffusion.bench.split import Split
 from imdiffusion.presets import resolve
 
 SHARES, DRAWS = (0.2, 0.5), 3

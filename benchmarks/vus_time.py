@@ -8,9 +8,8 @@ from typing import Any
 
 import ledger
 import numpy as np
-
-from imdiffusion.bench.datasets import available, open_dataset
-from imdiffusion.bench.metrics.range_based import areas_by_aeon, surface
+from imdiffusion_bench.datasets import available, open_dataset
+from imdiffusion_bench.metrics.range_based import areas_by_aeon, surface
 
 SMALL_ROWS = 2_000  # of the drawn series that stands in where the data is absent or not wanted
 

@@ -26,17 +26,17 @@ import ledger
 import numpy as np
 import torch
 from countless import PROMISE, Description, Make, calibrated, shown
+from imdiffusion_bench.detectors import CalibratedRow, settings_of
+from imdiffusion_bench.metrics.range_based import vus_pr
+from imdiffusion_bench.record import read
+from imdiffusion_bench.significance import signed_rank_p
+from imdiffusion_bench.sources import open_source
+from imdiffusion_bench.split import Split
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from imdiffusion import baselines
-from imdiffusion.bench.metrics.range_based import vus_pr
-from imdiffusion.bench.record import read
-from imdiffusion.bench.rows import CalibratedRow, settings_of
-from imdiffusion.bench.significance import signed_rank_p
-from imdiffusion.bench.sources import open_source
-from imdiffusion.bench.split import Split
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity

@@ -10,10 +10,11 @@ import json
 import re
 from pathlib import Path
 
-from imdiffusion.bench.behaviours import SCENARIOS
-from imdiffusion.bench.behaviours.dials import meanings
-from imdiffusion.bench.behaviours.plot import plot
-from imdiffusion.bench.behaviours.table import tables
+from imdiffusion_bench.behaviours import SCENARIOS
+from imdiffusion_bench.behaviours.config import meanings
+from imdiffusion_bench.behaviours.plot import plot
+from imdiffusion_bench.behaviours.table import tables
+
 from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent

@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from imdiffusion_bench import score_archive
+from imdiffusion_bench.flagging import PROMISED, RULES, Table, collect, mean_f1, median_share
+from imdiffusion_bench.score_archive import Kept
+from imdiffusion_bench.sources import open_source
 from numpy.typing import NDArray
 
-from imdiffusion.bench import kept
-from imdiffusion.bench.flagging import PROMISED, RULES, Table, collect, mean_f1, median_share
-from imdiffusion.bench.kept import Kept
-from imdiffusion.bench.sources import open_source
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, UsageError
 
@@ -76,7 +76,7 @@ def prices(found: Table) -> str:
 def runs_of(folders: Iterable[Path]) -> Iterator[Kept]:
     """All kept runs of all folders."""
     for folder in folders:
-        yield from kept.load_all(folder)
+        yield from score_archive.load_all(folder)
 
 
 def how_to(seeds: Mapping[str, set[int]]) -> str:

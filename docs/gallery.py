@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from imdiffusion_bench import score_archive
+from imdiffusion_bench.failures import REACH, Case, false_alarms, missed, worst
+from imdiffusion_bench.page.strips import Strip, Strips, strips
+from imdiffusion_bench.score_archive import Kept
+from imdiffusion_bench.sources import open_source
+from imdiffusion_bench.split import Split
 
-from imdiffusion.bench import kept
-from imdiffusion.bench.failures import REACH, Case, false_alarms, missed, worst
-from imdiffusion.bench.kept import Kept
-from imdiffusion.bench.page.strips import Strip, Strips, strips
-from imdiffusion.bench.sources import open_source
-from imdiffusion.bench.split import Split
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, UsageError
 
@@ -63,7 +63,7 @@ class Found:
 def collect(folder: Path, root: Path | None) -> Found:
     """Judge every kept run of the default; those of the worst cases are held, no others."""
     found, seen = Found(), set[tuple[str, str]]()
-    heads = [run.run for run in kept.load_all(folder) if run.run["variant"] == VARIANT]
+    heads = [run.run for run in score_archive.load_all(folder) if run.run["variant"] == VARIANT]
     if not heads:
         raise DataError(
             f"{folder} holds no run of {VARIANT!r}", remedy="Keep the scores of the plan headline."
@@ -73,7 +73,7 @@ def collect(folder: Path, root: Path | None) -> Found:
     for head in heads:
         if head["seed"] != found.seed:
             continue
-        run = kept.load(kept.kept_path(folder, head["id"]))
+        run = score_archive.load(score_archive.kept_path(folder, head["id"]))
         where = (run.run["dataset"], run.run["entity"])
         if where in seen:
             raise DataError(

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from imdiffusion_bench.columns import title
+from imdiffusion_bench.domains import DOMAIN_OF, domains_table
+from imdiffusion_bench.label_bounds import HOPELESS, best_rows, hopeless, slipped
+from imdiffusion_bench.plans import FOURTEEN as SETS
+from imdiffusion_bench.record import Record, read
+from imdiffusion_bench.significance import holm, signed_rank_p
+from imdiffusion_bench.sources import open_source
 from numpy.typing import NDArray
 
-from imdiffusion.bench.ceilings import HOPELESS, best_rows, hopeless, slipped
-from imdiffusion.bench.columns import title
-from imdiffusion.bench.domains import DOMAIN_OF, domains_table
-from imdiffusion.bench.plans import FOURTEEN as SETS
-from imdiffusion.bench.record import Record, read
-from imdiffusion.bench.significance import holm, signed_rank_p
-from imdiffusion.bench.sources import open_source
 from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imdiffusion_bench.aggregate import against_base, steps_joined
+from imdiffusion_bench.kinds import kinds_table
+from imdiffusion_bench.missing_runs import gaps
+from imdiffusion_bench.page import write_page
+from imdiffusion_bench.plans import PLANS, THREE, plan
+from imdiffusion_bench.record import Record, read
+from imdiffusion_bench.shortfall import shortfall
+from imdiffusion_bench.sources import GENERATED
+from imdiffusion_bench.studies import STUDIES, study
+from imdiffusion_bench.tables import headline_tables, paper_table
+
 from imdiffusion import baselines
-from imdiffusion.bench.gaps import gaps
-from imdiffusion.bench.kinds import kinds_table
-from imdiffusion.bench.page import write_page
-from imdiffusion.bench.plans import PLANS, THREE, plan
-from imdiffusion.bench.pooled import against_base, steps_joined
-from imdiffusion.bench.record import Record, read
-from imdiffusion.bench.shortfall import shortfall
-from imdiffusion.bench.sources import GENERATED
-from imdiffusion.bench.studies import STUDIES, study
-from imdiffusion.bench.tables import headline_tables, paper_table
 from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent

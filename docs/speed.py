@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from imdiffusion_bench.record import Record, read
+from imdiffusion_bench.studies.drawing import Chart, Line, figure
 from quality import table
 
-from imdiffusion.bench.record import Record, read
-from imdiffusion.bench.studies.drawing import Chart, Line, figure
 from imdiffusion.data.atomic import atomic_path
 
 HERE = Path(__file__).parent

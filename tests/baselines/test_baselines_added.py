@@ -183,10 +183,10 @@ def test_a_member_without_spread_keeps_a_unit_and_a_member_without_scores_is_an_
 @pytest.mark.data
 def test_the_columns_of_the_floor_are_met(benchmark_data):
     """VUS-PR, buffer 100, as measured before by another program on every training row."""
-    from imdiffusion.bench.datasets import open_dataset
-    from imdiffusion.bench.metrics.range_based import vus_pr
-    from imdiffusion.bench.plans import EVERY_ROW
-    from imdiffusion.bench.rows import make, settings_of
+    from imdiffusion_bench.datasets import open_dataset
+    from imdiffusion_bench.detectors import make, settings_of
+    from imdiffusion_bench.metrics.range_based import vus_pr
+    from imdiffusion_bench.plans import EVERY_ROW
 
     for name, forecast, channel in (
         ("Genesis", 0.894, 0.717),

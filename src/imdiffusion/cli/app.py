@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,6 @@ from typer.core import TyperGroup
 
 from imdiffusion import __version__
 from imdiffusion.cli import (
-    bench,
     config,
     demo,
     detect,
@@ -28,15 +29,49 @@ from imdiffusion.cli import (
 )
 from imdiffusion.cli.options import flag
 from imdiffusion.cli.terminal import Interrupted, Terminal
-from imdiffusion.errors import ImDiffusionError
+from imdiffusion.errors import ImDiffusionError, UsageError
 
 READER_GONE = 141  # as if SIGPIPE had ended us, which is what a shell expects
 _GLOBAL = {"--quiet", "-q", "--verbose", "-v", "-vv"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+COMMANDS = "imdiffusion.commands"  # entry points of other distributions: a verb, its Typer app
+ELSEWHERE = {"bench": "imdiffusion-bench"}  # verb -> the distribution of ours that brings it
+
+
+@cache
+def joined() -> dict[str, EntryPoint]:
+    """The verbs of other distributions by name; listing them imports none of them."""
+    return {point.name: point for point in entry_points(group=COMMANDS)}
 
 
 class VerbGroup(TyperGroup):
-    """Global options may stand before or after the verb; errors of the library end quietly."""
+    """Global options may stand before or after the verb; errors of the library end quietly.
+
+    Beside its own verbs it has those that other distributions declare as entry points of the group
+    `imdiffusion.commands`, each a `typer.Typer`. One is imported when it is called, or shown in the
+    list of verbs.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all verbs, the library's own first."""
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in joined() if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of this name; UsageError for one whose distribution is not installed."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        if cmd_name in joined():
+            found = typer.main.get_group(joined()[cmd_name].load())
+            found.name, found.rich_help_panel = cmd_name, "Look inside"
+            return found
+        if cmd_name in ELSEWHERE:
+            raise UsageError(
+                f"the verb {cmd_name} is a distribution of its own, which is not installed",
+                remedy=f"pip install {ELSEWHERE[cmd_name]}",
+            )
+        return None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the global options to the front, where they are declared."""
@@ -144,6 +179,5 @@ for module, panel in (
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, rich_help_panel=panel, epilog=module.EXAMPLES)(getattr(module, name))
-app.add_typer(bench.app, name="bench", rich_help_panel="Look inside")
 app.add_typer(model.app, name="model", rich_help_panel="Look inside")
 app.add_typer(config.app, name="config", rich_help_panel="Look inside")

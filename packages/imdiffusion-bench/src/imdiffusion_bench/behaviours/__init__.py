@@ -1,0 +1,22 @@
+"""Behaviours: faults as a user thinks of them, and how detectors meet each.
+
+question = Question(("fast", "mahalanobis"), ("spike", "frozen"), SystemDials(channels=21))
+records = list(run_behaviours(question))
+print(tables(document(question, records)))
+"""
+
+from imdiffusion_bench.behaviours.config import SystemDials, read_system
+from imdiffusion_bench.behaviours.running import Question, document, run_behaviours
+from imdiffusion_bench.behaviours.scenarios import SCENARIOS
+from imdiffusion_bench.behaviours.series import Series, make_series
+
+__all__ = [
+    "SCENARIOS",
+    "Question",
+    "Series",
+    "SystemDials",
+    "document",
+    "make_series",
+    "read_system",
+    "run_behaviours",
+]

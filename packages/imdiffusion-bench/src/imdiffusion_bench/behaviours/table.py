@@ -1,0 +1,178 @@
+"""The Markdown of a run: found by whom, each detector in a line, and each under every scenario."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imdiffusion_bench.behaviours.config import SystemDials
+from imdiffusion_bench.behaviours.summary import Cell, Record, by_both, cells, names
+from imdiffusion_bench.studies.reading import markdown
+
+NOTHING = "–"
+_FAULTS = (
+    "found",
+    "right channel first",
+    "delay at arrival",
+    "delay in hindsight",
+    "start off by",
+    "end off by",
+)
+_OUTSIDE = ("false events a day", "promised", "achieved", "achieved at arrival")
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """All tables of a document as `running.document` makes it."""
+    records: list[Record] = document["records"]
+    detectors, scenarios = names(records, "detector"), names(records, "scenario")
+    parts = [_head(document)]
+    parts += _absent(document["absent"])
+    if records:
+        found = by_both(records)
+        parts += ["## Found", _found(found, detectors, scenarios)]
+        parts += ["## Every detector over all scenarios", _lines(records, detectors)]
+        for name in detectors:
+            parts += [f"## `{name}`", _one_detector(found, name, scenarios)]
+        parts += [*_troubles(records), *_warned(records)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(document: Mapping[str, Any]) -> str:
+    dials = SystemDials(**document["dials"])
+    seeds = ", ".join(str(seed) for seed in document["seeds"])
+    return (
+        f"{dials.channels} channels, a row every {dials.period_s} s, {dials.rows_train} rows of "
+        f"training, {dials.rows_test} of test; other than usual: {dials.spelled() or 'nothing'}. "
+        f"Seeds {seeds}. Delays and edges in rows, medians over the faults that have them; below 0 "
+        "an edge is too early."
+    )
+
+
+def _absent(absent: Sequence[str]) -> list[str]:
+    return [
+        f"**NOT MEASURED: `{name}`. This version has no detector of that name.**" for name in absent
+    ]
+
+
+def _found(
+    found: Mapping[tuple[str, str], Cell], detectors: Sequence[str], scenarios: Sequence[str]
+) -> str:
+    rows = []
+    for asked in scenarios:
+        if asked != "clean":
+            rows.append([asked, *(_found_cell(found.get((name, asked))) for name in detectors)])
+    return markdown(["scenario", *detectors], rows)
+
+
+def _found_cell(cell: Cell | None) -> str:
+    """ "2 of 3", with what went wrong; a dash where nothing was measured."""
+    if cell is None or len(cell.impossible) == len(cell.records):
+        return NOTHING
+    yes, of = cell.count("found")
+    told = f"{yes} of {of}" if of else NOTHING
+    return f"{told} ({len(cell.failed)} failed)" if cell.failed else told
+
+
+def _lines(records: Sequence[Record], detectors: Sequence[str]) -> str:
+    by_detector = cells(records, lambda one: one["detector"])
+    rows = []
+    for name in detectors:
+        cell = by_detector[name]
+        fit = max((one["fit_s"] for one in cell.ok), default=math.nan)
+        rows.append(
+            [
+                f"`{name}`",
+                *_fault_cells(cell)[:4],
+                _number(cell.worst_edge()),
+                *_outside_cells(cell),
+                _number(fit, 2),
+                str(len(cell.failed)),
+            ]
+        )
+    head = ["detector", *_FAULTS[:4], "worse edge off by", *_OUTSIDE, "longest fit, s", "failed"]
+    return markdown(head, rows)
+
+
+def _one_detector(
+    found: Mapping[tuple[str, str], Cell], name: str, scenarios: Sequence[str]
+) -> str:
+    rows = []
+    for asked in scenarios:
+        cell = found.get((name, asked))
+        if cell is not None and cell.ok:
+            rows.append([asked, *_fault_cells(cell), *_outside_cells(cell)])
+    return markdown(["scenario", *_FAULTS, *_OUTSIDE], rows)
+
+
+def _fault_cells(cell: Cell) -> list[str]:
+    return [
+        _count(cell, "found"),
+        _count(cell, "channel_first"),
+        _number(cell.median("delay_arrival")),
+        _number(cell.median("delay_hindsight")),
+        _signed(cell.median("start_error")),
+        _signed(cell.median("end_error")),
+    ]
+
+
+def _outside_cells(cell: Cell) -> list[str]:
+    return [
+        _number(cell.outside("false_events_a_day"), 2),
+        *(
+            _share(cell.outside(one))
+            for one in ("promised", "achieved_hindsight", "achieved_arrival")
+        ),
+    ]
+
+
+def _troubles(records: Sequence[Record]) -> list[str]:
+    """Runs that failed and scenarios that cannot exist, each said once."""
+    lines = []
+    for one in records:
+        if one["status"] == "failed":
+            told = " ".join(f"{one['error']['type']}: {one['error']['message']}".split())
+            where = f"`{one['detector']}`, {one['scenario']}, seed {one['seed']}"
+            lines.append(f"- {where}: {one['stage']} failed: {told}")
+        elif one["status"] == "impossible":
+            lines.append(f"- {one['why']}")
+    if not lines:
+        return []
+    return ["## Not measured", "\n".join(dict.fromkeys(lines))]
+
+
+def _warned(records: Sequence[Record]) -> list[str]:
+    """What detectors warned of, and in which scenarios; each text once a detector."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for one in records:
+        for text in one.get("warnings", ()):
+            where.setdefault((one["detector"], " ".join(text.split())), []).append(one["scenario"])
+    if not where:
+        return []
+    every = len(names(records, "scenario"))
+    lines = []
+    for (name, text), scenarios in where.items():
+        some = list(dict.fromkeys(scenarios))
+        lines.append(f"- `{name}`, {'all' if len(some) == every else ', '.join(some)}: {text}")
+    return ["## Warnings", "\n".join(lines)]
+
+
+def _count(cell: Cell, name: str) -> str:
+    yes, of = cell.count(name)
+    return f"{yes} of {of}" if of else NOTHING
+
+
+def _number(value: float, digits: int = 1) -> str:
+    if not math.isfinite(value):
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits == 1 else text
+
+
+def _signed(value: float) -> str:
+    text = _number(value)
+    return f"+{text}" if value > 0 else text
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.2f} %" if math.isfinite(value) else NOTHING

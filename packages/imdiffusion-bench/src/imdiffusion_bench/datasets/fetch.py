@@ -1,0 +1,178 @@
+"""Download a public data set from its home, and import it."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imdiffusion.course import OnProgress, Progress
+from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
+from imdiffusion.registry import nearest
+from imdiffusion_bench.datasets.checksums import known_sums
+from imdiffusion_bench.datasets.download import OnBytes, download
+from imdiffusion_bench.datasets.known import DATASETS
+from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_official, room_for
+
+DRAFTS = ".fetch"  # in the root: what is being downloaded
+_MIB = 1 << 20
+_GROUPS = {1: 8, 2: 9, 3: 11}  # of the machines of SMD: 28 in all
+_MACHINES = [f"machine-{group}-{k}" for group, n in _GROUPS.items() for k in range(1, n + 1)]
+_KINDS = ("train", "test", "test_label", "interpretation_label")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the files of a data set are: addresses are base/file."""
+
+    base: str
+    files: tuple[str, ...]
+
+
+HOMES: dict[str, Home] = {
+    "SMD": Home(
+        "https://raw.githubusercontent.com/NetManAIOps/OmniAnomaly/master/ServerMachineDataset",
+        tuple(f"{kind}/{machine}.txt" for machine in _MACHINES for kind in _KINDS),
+    ),
+    "PSM": Home(
+        "https://raw.githubusercontent.com/eBay/RANSynCoders/main/data",
+        ("train.csv", "test.csv", "test_label.csv"),
+    ),
+}
+
+
+def fetch(
+    name: str,
+    root: Path,
+    *,
+    base: str | None = None,
+    limit_mib: int = 2048,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Download the official files of `name`, import them to `root/name`, and return that folder.
+
+    base: another address that has the same files (a mirror). limit_mib: MiB for all files
+    together. on_progress is told the bytes that are there of all files (the total is not known),
+    and in `info` the number of the file and of all. Files whose SHA-256 is known are held to it.
+    Of the others a DataWarning gives the number, and `unchecked` in index.json the names.
+
+    Files lie in `root/.fetch/name` until the import is done; after a failure the next call goes on
+    from there, without those of unknown checksum if it was the import that failed. Of SMD, machines
+    that `root/name` holds are not downloaded again.
+
+    Raises ConfigError for an unknown set; DataError for one that cannot be fetched (the remedy says
+    where it is), and for every failure of a download or import; OutputError where all of it is in
+    `root/name` already or the disk refuses; UsageError for a limit below 1 and while another fetch
+    of the set is under way.
+    """
+    home = _home(name)
+    if limit_mib < 1:
+        raise UsageError(f"a limit of {limit_mib} MiB", remedy="Allow at least 1.")
+    root = Path(root)
+    drafts = root / DRAFTS / name
+    wanted = _wanted(home, root, name, drafts)
+    _make(drafts)
+    address = (home.base if base is None else base).rstrip("/")
+    sums = known_sums(name)
+    with _alone(root / DRAFTS / f"{name}.lock", name):
+        held, limit = 0, limit_mib * _MIB
+        for number, file in enumerate(wanted, start=1):
+            show = _shown(on_progress, f"fetch {name}", held, number, len(wanted))
+            held += download(
+                f"{address}/{file}",
+                drafts / file,
+                limit=limit - held,
+                sha256=sums.get(file),
+                on_bytes=show,
+            )
+        unchecked = [file for file in wanted if file not in sums]
+        about = {"fetched_from": address, "unchecked": unchecked}
+        folder = _imported(name, drafts, root, about, unchecked)
+        shutil.rmtree(drafts)
+    if unchecked:
+        warnings.warn(
+            f"{name}: no checksum is known of {len(unchecked)} of its {len(wanted)} files: "
+            "unchecked",
+            DataWarning,
+            stacklevel=2,
+        )
+    return folder
+
+
+def _wanted(home: Home, root: Path, name: str, drafts: Path) -> list[str]:
+    """The files of entities that are not there yet; OutputError where all of them are.
+
+    Of the others no draft of an earlier call is left, for the import would find half an entity.
+    """
+    there = room_for(root, name)
+    wanted = [file for file in home.files if Path(file).stem not in there]
+    if not wanted:
+        raise all_there(root, name)
+    for file in set(home.files) - set(wanted):
+        (drafts / file).unlink(missing_ok=True)
+    return wanted
+
+
+def _imported(
+    name: str, drafts: Path, root: Path, about: Mapping[str, object], unchecked: Sequence[str]
+) -> Path:
+    """Import; where that fails, what may be behind it goes: files whose checksum nobody knows."""
+    try:
+        return import_official(name, drafts, root, about=about)
+    except DataError as error:
+        if not unchecked:
+            raise
+        for file in unchecked:
+            (drafts / file).unlink(missing_ok=True)
+        raise DataError(
+            error.what,
+            remedy=f"The {len(unchecked)} files without a known checksum were deleted: call again.",
+        ) from error
+
+
+def _shown(
+    on_progress: OnProgress | None, phase: str, before: int, number: int, files: int
+) -> OnBytes | None:
+    """What to tell of one file, whose bytes come after `before` bytes of others."""
+    if on_progress is None:
+        return None
+    info = {"file": float(number), "of": float(files)}
+    return lambda size: on_progress(Progress(phase, before + size, 0, info))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {error.strerror}", remedy="Name another folder."
+        ) from error
+
+
+def _home(name: str) -> Home:
+    if name not in DATASETS:
+        raise ConfigError(f"unknown data set {name!r}", remedy=nearest(name, DATASETS))
+    if name not in HOMES:
+        how = "import the files" if name in OFFICIAL else "convert it to the layout of the others"
+        raise DataError(
+            f"the data set {name} cannot be fetched",
+            remedy=f"Its home: {DATASETS[name].home}. Get it there, and {how}.",
+        )
+    return HOMES[name]
+
+
+@contextmanager
+def _alone(path: Path, name: str) -> Iterator[None]:
+    """Hold the lock `path`: two downloads into one file would mix."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{name} is being fetched already", remedy="Wait for that to end."
+            ) from error
+        yield

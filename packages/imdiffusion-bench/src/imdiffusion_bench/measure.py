@@ -1,0 +1,298 @@
+"""One group of runs: one entity, one seed, the variants that share a fit. Frames in, records out.
+
+Labels come last: a detector is fitted and scores before `Truth.label` is ever called.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from imdiffusion import presets
+from imdiffusion.course import OnProgress
+from imdiffusion.errors import ImDiffusionWarning
+from imdiffusion.fitting import SCORING_SETTINGS
+from imdiffusion.settings import Scalar
+from imdiffusion_bench import provenance, score_archive
+from imdiffusion_bench.detectors import (
+    CalibratedRow,
+    DiffusionRow,
+    Row,
+    drawn,
+    make,
+    settings_of,
+    telling,
+)
+from imdiffusion_bench.ensembles import ensemble_curve
+from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.protocols import evaluate
+from imdiffusion_bench.record import SCHEMA, Record, run_id
+from imdiffusion_bench.split import Scores, Split, digest_of
+
+Settings = dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that share data, seed and fit: `variants` differ in their scoring alone.
+
+    leader: whose settings the fit is made under, measured here or not; None = the first variant.
+    The held-out checks of a training impute as the scoring does and choose among its weights, so
+    who fits must not hang on which runs are left to do.
+    """
+
+    plan: str
+    dataset: str
+    entity: str
+    seed: int
+    variants: tuple[Variant, ...]
+    leader: Variant | None = None
+
+    @property
+    def fitted_as(self) -> Variant:
+        """The variant whose settings the fit is made under."""
+        return self.leader or self.variants[0]
+
+    def ids(self) -> dict[str, Variant]:
+        """The id of each variant's run."""
+        return {asked_id(self.dataset, self.entity, one, self.seed): one for one in self.variants}
+
+
+def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
+    """What stands for one run: the same question has the same id in every plan."""
+    return run_id(
+        dataset=dataset,
+        entity=entity,
+        variant=variant.name,
+        row=variant.row,
+        seed=seed,
+        settings=telling(settings_of(variant.row, variant.settings)),
+    )
+
+
+def fit_key(variant: Variant) -> str:
+    """Variants of one key share a fit: presets whose training settings agree; others have none."""
+    settings = settings_of(variant.row, variant.settings)
+    if variant.row not in presets.PRESETS:
+        return run_id(name=variant.name, row=variant.row, settings=settings)
+    training = {key: value for key, value in settings.items() if key not in SCORING_SETTINGS}
+    return run_id(settings=training)
+
+
+def measure(
+    group: Group,
+    load: Callable[[], Split],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    work: Path | None = None,
+    keep: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Record]:
+    """Fit once, score and judge every variant; one record each, failures among them.
+
+    work: folder for the states of fits that were cut off, so that the same call continues them.
+    keep: folder for the scores of each run, on the disk before its record is handed out.
+    """
+    frame = _Frame(group, device, threads)
+    try:
+        split = load()
+    except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+        for variant in group.variants:
+            yield frame.failed(variant, "load", error)
+        return
+    fitted: _Fit | None = None
+    for variant in group.variants:
+        started = _Attempt(frame, variant)
+        checkpoint = None if work is None else work / fit_key(variant)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", ImDiffusionWarning)
+                provenance.forget_peak_memory(frame.device)
+                fitted, row = started.fit(
+                    split, fitted, checkpoint=checkpoint, on_progress=on_progress
+                )
+                scores = started.score(row, split)
+            if keep is not None:
+                started.keep(scores, keep)
+            told = list(dict.fromkeys(str(one.message) for one in caught))
+            yield started.judged(scores, split, told)
+        except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+            yield frame.failed(variant, started.stage, error)
+        if checkpoint is not None and fitted is not None:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """The first fit of a group, which the other variants borrow."""
+
+    row: Row
+    seconds: float
+
+
+class _Attempt:
+    """One variant on its way through fit, score and evaluate; `stage` says how far it came."""
+
+    def __init__(self, frame: _Frame, variant: Variant) -> None:
+        self.frame, self.variant = frame, variant
+        self.stage, self.shared = "fit", False
+        self.seconds: dict[str, float] = {}
+        self.memory: dict[str, float | None] = {}
+        self.peer: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def head(self) -> Record:
+        """Of the record and of the kept scores: one head, for it says when."""
+        return self.frame.head(self.variant)
+
+    def fit(
+        self,
+        split: Split,
+        fitted: _Fit | None,
+        *,
+        checkpoint: Path | None,
+        on_progress: OnProgress | None,
+    ) -> tuple[_Fit, Row]:
+        leader = self.frame.group.fitted_as
+        if fitted is None:
+            row = self._row(leader, checkpoint=checkpoint, on_progress=on_progress)
+            began = time.perf_counter()
+            row.fit(split.train)
+            earlier = row.earlier_seconds if isinstance(row, DiffusionRow) else 0.0
+            fitted = _Fit(row, earlier + time.perf_counter() - began)
+        if self.variant == leader:
+            self.seconds["fit"] = fitted.seconds
+            return fitted, fitted.row
+        borrowing = self._row(self.variant)
+        if not isinstance(borrowing, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
+            raise TypeError(f"{self.variant.row} cannot borrow a fit")
+        began = time.perf_counter()
+        borrowing.like(fitted.row, split.train)
+        self.shared = True
+        # What it would have taken alone: the training, and this calibration.
+        self.seconds["fit"] = fitted.row.training_seconds + time.perf_counter() - began
+        return fitted, borrowing
+
+    def _row(
+        self,
+        variant: Variant,
+        *,
+        checkpoint: Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Row:
+        return make(
+            variant.row,
+            settings_of(variant.row, variant.settings),
+            seed=self.frame.group.seed,
+            device=self.frame.device,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+        )
+
+    def score(self, row: Row, split: Split) -> Scores:
+        self.stage = "score"
+        began = time.perf_counter()
+        scores = row.score(split.test)
+        self.seconds["score"] = time.perf_counter() - began
+        self.memory = provenance.peaks(self.frame.device)
+        if isinstance(row, CalibratedRow) and hasattr(row.detector, "memory_mib_"):
+            # It ran in a process and an environment of its own.
+            self.memory["memory_mib"] = row.detector.memory_mib_
+            self.peer = {"peer_versions": row.detector.versions_}
+        return scores
+
+    def keep(self, scores: Scores, folder: Path) -> None:
+        self.stage = "keep"
+        score_archive.keep(folder, self.head, scores)
+
+    def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
+        self.stage = "evaluate"
+        began = time.perf_counter()
+        known: dict[str, Any] = {"period_s": split.period_s, "tsb_ad_window": split.tsb_ad_window}
+        where, seed = f"{split.dataset} {split.entity}", self.frame.group.seed
+        metrics = evaluate(scores, split.truth, where=where, seed=seed, **known)
+        label = split.truth.label()
+        extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
+        self.seconds["evaluate"] = time.perf_counter() - began
+        return {
+            **self.head,
+            "status": "ok",
+            "rows": {"train": len(split.train.values), "test": len(split.test.values)},
+            "channels": split.test.values.shape[1],
+            "data": digest_of(split, label),
+            "anomalous_share": float(label.mean()),
+            "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
+            **self.memory,
+            **self.peer,
+            "fit_shared": self.shared,
+            "fit_of": self.frame.group.fitted_as.name,
+            "warnings": told,
+            "metrics": metrics,
+            "extra": extra,
+        }
+
+
+class _Frame:
+    """What all records of a group share."""
+
+    def __init__(self, group: Group, device: str, threads: int) -> None:
+        self.group, self.threads = group, threads
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device
+
+    def head(self, variant: Variant) -> Record:
+        group = self.group
+        return {
+            "schema": SCHEMA,
+            "id": asked_id(group.dataset, group.entity, variant, group.seed),
+            "plan": group.plan,
+            "dataset": group.dataset,
+            "entity": group.entity,
+            "variant": variant.name,
+            "row": variant.row,
+            "seed": group.seed,
+            "drawn": drawn(variant.row),
+            "settings": settings_of(variant.row, variant.settings),
+            **_machine(self.device),
+            "device": self.device,
+            "threads": self.threads,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def failed(self, variant: Variant, stage: str, error: Exception | Mapping[str, str]) -> Record:
+        what = (
+            {"type": type(error).__name__, "message": str(error)}
+            if isinstance(error, Exception)
+            else dict(error)
+        )
+        return {**self.head(variant), "status": "failed", "stage": stage, "error": what}
+
+
+@cache
+def _machine(device: str) -> dict[str, Any]:
+    return {
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "host": provenance.host(device),
+    }
+
+
+def failure(
+    group: Group, variant: Variant, stage: str, why: str, *, device: str, threads: int
+) -> Record:
+    """The record of a run that ended without saying why itself, such as a killed process."""
+    return _Frame(group, device, threads).failed(
+        variant, stage, {"type": "ProcessDied", "message": why}
+    )

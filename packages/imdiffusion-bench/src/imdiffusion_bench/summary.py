@@ -1,0 +1,296 @@
+"""From runs to rows of a table: means over entities and seeds, and what is missing from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion import registry
+from imdiffusion.errors import ConfigError, DataError
+from imdiffusion_bench.columns import HEADLINE, LOWER_IS_BETTER
+from imdiffusion_bench.datasets.known import DATASETS
+from imdiffusion_bench.grouping import asked_of, check_alike, check_same_data, expected
+from imdiffusion_bench.record import Record
+
+CAPS = ("max_steps", "max_epochs", "steps", "epochs")  # settings that end a training early
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One run that failed, with the stage it failed in and its error."""
+
+    dataset: str
+    variant: str
+    entity: str
+    seed: int
+    stage: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One metric of one row.
+
+    mean       over entities of the mean over their seeds; NaN where nothing is defined
+    std        over seeds (n - 1) of the mean over entities; NaN below two seeds
+    by_entity  mean over seeds, of the entities that have a value
+    by_seed    mean over entities, of the seeds that cover every entity in `by_entity`
+    undefined  runs that went well and in which the metric has no value
+    """
+
+    mean: float
+    std: float
+    by_entity: Mapping[str, float]
+    by_seed: Mapping[int, float]
+    undefined: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One variant on one data set. Seconds are means a run; NaN where no run went well.
+
+    entities, seeds   with at least one run that went well
+    ok, failed        numbers of runs; missing: (entity, seed) that others have and this has not
+    rows_per_second   test rows of all runs over the seconds they took to score
+    memory_mib        the largest peak of a run
+    caps              settings that cap the training, where they are not 0
+    """
+
+    variant: str
+    row: str
+    measures: Mapping[str, Measure]
+    entities: tuple[str, ...]
+    seeds: tuple[int, ...]
+    ok: int
+    failed: tuple[Failure, ...]
+    missing: tuple[tuple[str, int], ...]
+    fit_s: float
+    score_s: float
+    rows_per_second: float
+    memory_mib: float
+    caps: Mapping[str, int]
+
+    @property
+    def tried(self) -> tuple[int, ...]:
+        """The seeds that it was run with, well or not."""
+        return tuple(sorted({*self.seeds, *(one.seed for one in self.failed)}))
+
+    @property
+    def lacking(self) -> tuple[tuple[str, int], ...]:
+        """What of `missing` is a gap: a seed that it lacks wholly makes it a row of fewer draws."""
+        return tuple((entity, seed) for entity, seed in self.missing if seed in self.tried)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One data set: its rows, and the entities and seeds that any of them was asked for."""
+
+    dataset: str
+    entities: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """How many entities the data set has where it is published, here or not."""
+        known = DATASETS.get(self.dataset)
+        return max(len(self.entities), (known and known.entities) or 0)
+
+    def reference(self, metric: str) -> tuple[str, ...]:
+        """The entities on which any row has a value."""
+        known = {name for row in self.rows for name in row.measures[metric].by_entity}
+        return tuple(name for name in self.entities if name in known)
+
+    def comparable(self, metric: str) -> tuple[Row, ...]:
+        """The rows that have a value on every entity of the reference, best first."""
+        whole = set(self.reference(metric))
+        rows = [row for row in self.rows if whole and set(row.measures[metric].by_entity) == whole]
+        return tuple(sorted(rows, key=lambda row: _badness(row, metric)))
+
+    def ordered(self, metric: str) -> tuple[Row, ...]:
+        """All rows: the comparable ones best first, then the others, best first."""
+        ranked = self.comparable(metric)
+        others = [row for row in self.rows if row not in ranked]
+        return (*ranked, *sorted(others, key=lambda row: _badness(row, metric)))
+
+    def matrix(self, metric: str) -> NDArray[np.float64]:
+        """Values (E, V) of the comparable rows, in their order, on the reference."""
+        names, rows = self.reference(metric), self.comparable(metric)
+        cells = [[row.measures[metric].by_entity[name] for row in rows] for name in names]
+        return np.array(cells, np.float64).reshape(len(names), len(rows))
+
+    def common(self, metric: str) -> tuple[tuple[str, ...], dict[str, float]]:
+        """The entities that every row with any value has, and each such row's mean on them."""
+        rows = [row for row in self.rows if row.measures[metric].by_entity]
+        shared = [
+            name
+            for name in self.reference(metric)
+            if all(name in row.measures[metric].by_entity for row in rows)
+        ]
+        if not shared:
+            return (), {}
+        means = {
+            row.variant: math.fsum(row.measures[metric].by_entity[name] for name in shared)
+            / len(shared)
+            for row in rows
+        }
+        return tuple(shared), means
+
+    @property
+    def has_random(self) -> bool:
+        """Whether a row of random scores stands in the table, with a run that went well."""
+        return any(row.row == "random" and row.ok for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All data sets under one protocol; `metrics[0]` sorts and ranks."""
+
+    protocol: str
+    metrics: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+
+def protocols(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Every protocol in these runs with its metrics, in order of appearance."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for protocol, metrics in (record.get("metrics") or {}).items():
+            found.setdefault(protocol, {}).update(dict.fromkeys(metrics))
+    return {protocol: tuple(metrics) for protocol, metrics in found.items()}
+
+
+def headline(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Every protocol with the metrics its tables show; the known protocols first, in order."""
+    known = protocols(records)
+    names = [name for name in HEADLINE if name in known]
+    return {
+        name: tuple(one for one in HEADLINE.get(name, ()) if one in known[name]) or known[name][:6]
+        for name in [*names, *sorted(set(known) - set(names))]
+    }
+
+
+def summarise(records: Iterable[Record], *, protocol: str, metrics: Sequence[str]) -> Summary:
+    """Summarise runs under one protocol, a block a data set, a row a variant.
+
+    Expected of each variant is every (entity, seed) that any variant of the data set was asked
+    for. A value of null is not defined: counted, never averaged. Raises ConfigError for a protocol
+    or metric that no run has; DataError where there is no run, two runs of one variant differ in
+    settings or repeat each other, or runs of one entity are of different data.
+    """
+    records = list(records)
+    if not records:
+        raise DataError("no runs to summarise", remedy="Run `imdiffusion bench run` first.")
+    if not metrics:
+        raise ConfigError("no metric to summarise", remedy="Name at least one.")
+    _check_asked(protocols(records), protocol, metrics)
+    datasets: dict[str, list[Record]] = {}
+    for record in records:
+        datasets.setdefault(record["dataset"], []).append(record)
+    blocks = (_block(name, runs, protocol, metrics) for name, runs in datasets.items())
+    return Summary(protocol, tuple(metrics), tuple(blocks))
+
+
+def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequence[str]) -> None:
+    if not known:
+        return  # no run went well: what there is to show is the failures
+    if protocol not in known:
+        raise ConfigError(
+            f"no run has the protocol {protocol!r}", remedy=registry.nearest(protocol, known)
+        )
+    for metric in metrics:
+        if metric not in known[protocol]:
+            others = [name for name, has in known.items() if metric in has]
+            where = f"it belongs to {' and '.join(others)}; protocols are never mixed. "
+            raise ConfigError(
+                f"the protocol {protocol!r} has no metric {metric!r}",
+                remedy=(where if others else "") + registry.nearest(metric, known[protocol]),
+            )
+
+
+def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[str]) -> Block:
+    check_same_data(runs)
+    asked = asked_of(runs)
+    variants: dict[str, list[Record]] = {}
+    for run in runs:
+        variants.setdefault(run["variant"], []).append(run)
+    rows = (_row(own, asked, protocol, metrics) for own in variants.values())
+    entities = tuple(dict.fromkeys(entity for entity, _ in asked))
+    return Block(dataset, entities, tuple(sorted({seed for _, seed in asked})), tuple(rows))
+
+
+def _row(
+    runs: list[Record], asked: list[tuple[str, int]], protocol: str, metrics: Sequence[str]
+) -> Row:
+    check_alike(runs)
+    good = [run for run in runs if run["status"] == "ok"]
+    has = {(run["entity"], run["seed"]) for run in runs}
+    order = dict.fromkeys(entity for entity, _ in asked)
+    entities = {run["entity"] for run in good}
+    score_s = [float(run["seconds"]["score"]) for run in good]
+    rows = math.fsum(float(run["rows"]["test"]) for run in good)
+    settings = runs[0].get("settings") or {}
+    return Row(
+        variant=runs[0]["variant"],
+        row=runs[0]["row"],
+        measures={metric: _measure(good, protocol, metric) for metric in metrics},
+        entities=tuple(name for name in order if name in entities),
+        seeds=tuple(sorted({run["seed"] for run in good})),
+        ok=len(good),
+        failed=tuple(_failure(run) for run in runs if run["status"] != "ok"),
+        missing=tuple(pair for pair in expected(runs, asked) if pair not in has),
+        fit_s=_mean(float(run["seconds"]["fit"]) for run in good),
+        score_s=_mean(score_s),
+        rows_per_second=rows / math.fsum(score_s) if math.fsum(score_s) > 0 else math.nan,
+        memory_mib=max((float(run["memory_mib"]) for run in good), default=math.nan),
+        caps={key: int(settings[key]) for key in CAPS if settings.get(key)},
+    )
+
+
+def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
+    cells: dict[str, dict[int, float]] = {}
+    undefined = 0
+    for run in good:
+        value = _value(run["metrics"].get(protocol, {}), metric)
+        if value is None or not math.isfinite(value):
+            undefined += 1
+        else:
+            cells.setdefault(run["entity"], {})[run["seed"]] = float(value)
+    by_entity = {entity: _mean(seeds.values()) for entity, seeds in cells.items()}
+    whole = sorted(set.intersection(*(set(seeds) for seeds in cells.values())) if cells else ())
+    by_seed = {seed: _mean(seeds[seed] for seeds in cells.values()) for seed in whole}
+    std = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else math.nan
+    return Measure(_mean(by_entity.values()), std, by_entity, by_seed, undefined)
+
+
+def _value(metrics: Record, metric: str) -> float | None:
+    """What a run says of a metric. Of before 2026-11-30 it says no `f1_threshold`: where no steps
+    voted (`protocols.paper`), its `f1` is just that.
+    """
+    if metric == "f1_threshold" and metric not in metrics and metrics.get("xi") is None:
+        metric = "f1"
+    value: float | None = metrics.get(metric)
+    return value
+
+
+def _failure(run: Record) -> Failure:
+    error = run.get("error") or {}
+    told = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    names = (run["dataset"], run["variant"], run["entity"])
+    return Failure(*names, run["seed"], str(run.get("stage", "")), told)
+
+
+def _badness(row: Row, metric: str) -> float:
+    mean = row.measures[metric].mean
+    if math.isnan(mean):
+        return math.inf
+    return mean if metric in LOWER_IS_BETTER else -mean
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return math.fsum(listed) / len(listed) if listed else math.nan

@@ -1,0 +1,226 @@
+"""Tables in Markdown: one a protocol and data set, and the paper's figures beside ours."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from imdiffusion_bench import columns
+from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING, amount, mean_and_std
+from imdiffusion_bench.notes import INCOMPLETE, check_random, covered, mark, notes
+from imdiffusion_bench.published import (
+    ENSEMBLE_ADD,
+    ENSEMBLE_F1,
+    PUBLISHED,
+    PUBLISHED_MEANS,
+    SOURCE,
+    published,
+)
+from imdiffusion_bench.record import Record
+from imdiffusion_bench.significance import Comparison, compare
+from imdiffusion_bench.summary import Block, Row, Summary, headline, protocols, summarise
+
+PAPER_METRICS = ("f1", "precision", "recall", "r_auc_pr", "add", "f1_last", "add_last")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as plain text, the first of each line its heading; `notes` stand below."""
+
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def comparison(block: Block, metric: str, *, level: float = 0.05) -> Comparison:
+    """The comparable rows of a data set, best first, compared on one metric over entities."""
+    names = [row.variant for row in block.comparable(metric)]
+    return compare(
+        names, block.matrix(metric), lower_is_better=metric in LOWER_IS_BETTER, level=level
+    )
+
+
+def table(block: Block, protocol: str, metrics: Sequence[str], *, level: float = 0.05) -> Table:
+    """One data set under one protocol, best row first.
+
+    Raises DataError for the protocol "paper" without a random row; MissingExtraError without scipy.
+    """
+    check_random(block, protocol)
+    found = comparison(block, metrics[0], level=level)
+    head = ["variant", *map(columns.heading, metrics), "≈"]
+    head += ["entities", "seeds", "fit s", "score s", "rows/s", "MiB"]
+    lines = []
+    for row in block.ordered(metrics[0]):
+        cells = [row.variant, *(_cell(block, row, name) for name in metrics)]
+        cells += [mark(row, block, metrics[0], found)]
+        cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
+        cells += [amount(row.fit_s), amount(row.score_s), amount(row.rows_per_second)]
+        cells += [amount(row.memory_mib)]
+        lines.append(tuple(cells))
+    return Table(tuple(head), tuple(lines), tuple(notes(block, metrics, found)))
+
+
+def overview(summary: Summary) -> Table:
+    """The first metric of every data set side by side, and its mean over the data sets.
+
+    The mean is of rows that cover every entity of every data set; the others have none.
+    """
+    metric = summary.metrics[0]
+    for block in summary.blocks:
+        check_random(block, summary.protocol)
+    found: dict[str, list[Row | None]] = {}
+    for place, block in enumerate(summary.blocks):
+        for row in block.rows:
+            found.setdefault(row.variant, [None] * len(summary.blocks))[place] = row
+    lines: list[tuple[float, tuple[str, ...]]] = []
+    for variant, rows in found.items():
+        whole = [
+            row.measures[metric].mean if row and row in block.comparable(metric) else math.nan
+            for row, block in zip(rows, summary.blocks, strict=True)
+        ]
+        mean = math.fsum(whole) / len(whole)
+        cells = [
+            NOTHING if row is None else _cell(block, row, metric)
+            for row, block in zip(rows, summary.blocks, strict=True)
+        ]
+        sign = 1 if metric in LOWER_IS_BETTER else -1
+        lines.append(
+            (
+                math.inf if math.isnan(mean) else sign * mean,
+                (variant, *cells, columns.value(metric, mean)),
+            )
+        )
+    lines.sort(key=lambda line: line[0])
+    head = ("variant", *(block.dataset for block in summary.blocks), "mean")
+    told = f"{columns.heading(metric)}, mean over entities of each data set."
+    partial = f"{INCOMPLETE} over fewer entities than others have: no mean over the data sets."
+    marked = any(INCOMPLETE in cell for _, cells in lines for cell in cells[1:])
+    return Table(head, tuple(cells for _, cells in lines), (told, partial) if marked else (told,))
+
+
+def markdown(summary: Summary, *, level: float = 0.05, heading: int = 3) -> str:
+    """A heading, a table and its notes for each data set; the protocol stands in every heading.
+
+    level: of the tests. heading: its depth. Raises DataError and MissingExtraError as `table`.
+    """
+    parts = []
+    for block in summary.blocks:
+        parts.append(f"{'#' * heading} {escaped(block.dataset)}, protocol `{summary.protocol}`")
+        parts.append(text_of(table(block, summary.protocol, summary.metrics, level=level)))
+    return "\n\n".join(parts) + "\n"
+
+
+def headline_tables(
+    records: Iterable[Record], *, protocol: str, metrics: Sequence[str] = ()
+) -> str:
+    """All data sets side by side where there are several, then each.
+
+    metrics: its columns, the first one sorts and ranks; none = the usual ones of the protocol.
+    Raises what `summarise` and `markdown` raise.
+    """
+    runs = list(records)
+    usual = headline(runs).get(protocol) or columns.HEADLINE.get(protocol, ("none",))
+    metrics = metrics or usual
+    summary = summarise(runs, protocol=protocol, metrics=metrics)
+    text = markdown(summary)
+    if len(summary.blocks) == 1:
+        return text
+    return f"### All data sets, protocol `{protocol}`\n\n{text_of(overview(summary))}\n\n{text}"
+
+
+def paper_table(records: Iterable[Record]) -> str:
+    """The paper's protocol, each data set beside its published figures; then the published means.
+
+    Raises DataError where a data set has no random row, and as `summarise`.
+    """
+    runs = list(records)
+    known = protocols(runs).get("paper", ())
+    metrics = [name for name in PAPER_METRICS if name in known] or ["f1"]
+    summary = summarise(runs, protocol="paper", metrics=metrics)
+    parts = []
+    for block in summary.blocks:
+        check_random(block, "paper")
+        parts.append(f"### {escaped(block.dataset)}, protocol `paper`, beside the publication")
+        parts.append(text_of(_beside(block, metrics)))
+    means = Table(
+        ("published mean over six data sets", "F1", "R-AUC-PR"),
+        tuple((name, f"{f1:.4f}", f"{area:.4f}") for name, (f1, area) in PUBLISHED_MEANS.items()),
+        (f"Source: {SOURCE} ({', '.join(PUBLISHED)}).",),
+    )
+    return "\n\n".join([*parts, text_of(means)]) + "\n"
+
+
+def _beside(block: Block, metrics: Sequence[str]) -> Table:
+    head = ("row", "P", "R", "F1", "F1 std", "R-AUC-PR", "ADD (rows)", "entities", "seeds")
+    lines = []
+    figures = published(block.dataset)
+    if figures is not None:
+        numbers = (figures.precision, figures.recall, figures.f1, figures.f1_std, figures.r_auc_pr)
+        shares = tuple(f"{number:.4f}" for number in numbers)
+        lines.append(("published ImDiffusion", *shares, NOTHING, "all", "6"))
+    told = [] if figures else ["The paper has no figures for this data set."]
+    for row in block.ordered(metrics[0]):
+        cells = [_mean_cell(block, row, name) for name in ("precision", "recall", "f1")]
+        std = row.measures["f1"].std if "f1" in row.measures else math.nan
+        cells += [columns.value("f1", std)]
+        cells += [_mean_cell(block, row, name) for name in ("r_auc_pr", "add")]
+        cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
+        lines.append((row.variant, *cells))
+        told += _ensemble(row)
+    if any(INCOMPLETE in cell for line in lines for cell in line):
+        told.append(f"{INCOMPLETE} over fewer entities than other rows have.")
+    shown = [name for name in metrics if not name.endswith("_last")]  # baselines have no steps
+    told += covered(block, shown)
+    return Table(head, tuple(lines), tuple(told))
+
+
+def _ensemble(row: Row) -> list[str]:
+    """How the vote of several steps does against the last step alone, beside the paper's claim."""
+    told = []
+    claims = (("f1", "f1_last", "F1", ENSEMBLE_F1), ("add", "add_last", "ADD", ENSEMBLE_ADD))
+    for whole, last, name, claim in claims:
+        if whole not in row.measures or last not in row.measures:
+            continue
+        both = row.measures[whole].by_entity, row.measures[last].by_entity
+        if both[0].keys() != both[1].keys() or not row.measures[last].mean > 0:
+            continue
+        change = row.measures[whole].mean / row.measures[last].mean - 1
+        told.append(f"{name} {change:+.2%} (published {claim:+.2%})")
+    return [f"{row.variant}, ensemble against its last step: {', '.join(told)}."] if told else []
+
+
+def _mean_cell(block: Block, row: Row, metric: str) -> str:
+    if metric not in row.measures:
+        return NOTHING
+    partial = INCOMPLETE if _partial(block, row, metric) else ""
+    return columns.value(metric, row.measures[metric].mean) + partial
+
+
+def _cell(block: Block, row: Row, metric: str) -> str:
+    measure = row.measures[metric]
+    partial = INCOMPLETE if _partial(block, row, metric) else ""
+    return mean_and_std(metric, measure.mean, measure.std) + partial
+
+
+def _partial(block: Block, row: Row, metric: str) -> bool:
+    return bool(row.measures[metric].by_entity) and row not in block.comparable(metric)
+
+
+def text_of(table: Table) -> str:
+    """A table in Markdown with its notes as a list below."""
+    rule = ["---"] + ["---:"] * (len(table.head) - 1)
+    lines = [table.head, rule, *table.lines]
+    grid = [
+        "| " + " | ".join(cells if cells is rule else map(escaped, cells)) + " |" for cells in lines
+    ]
+    below = [f"- {escaped(note)}" for note in table.notes]
+    return "\n".join(grid) + ("\n\n" + "\n".join(below) if below else "")
+
+
+def escaped(text: str) -> str:
+    """Text on one line in which no character is Markdown or HTML; what cannot be printed is �."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", line)
