@@ -32,7 +32,6 @@ _LAZY = {
     "tsb_ad_tables": "imdiffusion_bench.tsb_ad",
     "Truth": "imdiffusion_bench.split",
     "Variant": "imdiffusion_bench.plan",
-    "write_page": "imdiffusion_bench.page",
 }
 
 __all__ = sorted(_LAZY)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imdiffusion.settings import Scalar
     from imdiffusion_bench.behaviours import Question
 
-EXAMPLES = """imdiffusion bench behaviours --out behaviours.html
+EXAMPLES = """imdiffusion bench behaviours --plot behaviours.svg
 
 imdiffusion bench behaviours --detectors fast,random --scenarios spike,frozen --seeds 0-2
 
@@ -48,9 +48,9 @@ SystemOption = Annotated[
 Plot = Annotated[
     Path | None,
     typer.Option(
-        "--out",
+        "--plot",
         metavar="FILE",
-        help="Also draw: .svg, or .html with the tables in it.",
+        help="Also draw: .svg or .png.",
         show_default=False,
     ),
 ]
@@ -65,19 +65,19 @@ def behaviours(
     overrides: Every = None,
     device: Where = "auto",
     as_json: AsJson = False,
-    out: Plot = None,
+    plot: Plot = None,
 ) -> None:
     """Measure how detectors meet faults such as a frozen sensor or a missing batch: found or not,
     how late, where, which channel, and what was told for nothing. Markdown; exit code 3 if a run
     failed.
     """
-    from imdiffusion_bench.behaviours.plot import check_plot, write_plot
+    from imdiffusion_bench.behaviours import table
     from imdiffusion_bench.behaviours.running import document
-    from imdiffusion_bench.behaviours.table import tables
+    from imdiffusion_bench.plots import check_plot, save_plot
 
     terminal: Terminal = ctx.obj
-    if out is not None:
-        check_plot(out)
+    if plot is not None:
+        check_plot(plot)
     question = asked_question(detectors, scenarios, dials, seeds, overrides, device=device)
     for name in question.absent:
         terminal.warn(f"{name} is not measured: this version has no detector of that name")
@@ -87,10 +87,9 @@ def behaviours(
     if as_json:
         terminal.emit_json(whole)
     else:
-        terminal.emit(tables(whole).rstrip("\n"))
-    if out is not None:
-        write_plot(whole, out)
-        terminal.notice(f"{out} written.")
+        terminal.emit(table.tables(whole).rstrip("\n"))
+    if plot is not None:
+        terminal.notice(f"{save_plot(table.plot(whole), plot)} written.")
     failed = sum(one["status"] == "failed" for one in records)
     if failed:
         terminal.fail(f"{failed} of {len(records)} runs failed: what was printed says why.")

@@ -150,42 +150,27 @@ def tsb(ctx: typer.Context, runs: Runs) -> None:
     terminal.emit(tsb_ad_tables(read(runs)))
 
 
-@app.command(epilog="imdiffusion bench page runs.jsonl --out bench.html")
-def page(
-    ctx: typer.Context,
-    runs: Runs,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="HTML file to write.")],
-    title: Annotated[str, typer.Option(help="Its heading.")] = "Benchmark",
-) -> None:
-    """Write one offline HTML page of tables and plots."""
-    from imdiffusion_bench.page import write_page
-    from imdiffusion_bench.record import read
-
-    write_page(list(read(runs)), out, title=title)
-    terminal: Terminal = ctx.obj
-    terminal.notice(f"{out} written.")
-
-
 @app.command(epilog="imdiffusion bench study gratings runs.jsonl --plot gratings.svg")
 def study(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A study by name.")],
     runs: Runs,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="SVG file to write.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw: .svg or .png.")
     ] = None,
 ) -> None:
     """Print a study's table, and draw its plot; `bench run study:NAME` measures it."""
-    from imdiffusion.data.atomic import atomic_path
+    from imdiffusion_bench.plots import check_plot, save_plot
     from imdiffusion_bench.record import read
     from imdiffusion_bench.studies import study as named
 
     terminal: Terminal = ctx.obj
+    if plot is not None:
+        check_plot(plot)
     asked, records = named(name), list(read(runs))
     terminal.emit(asked.table(records))
     if plot is not None:
-        with atomic_path(plot) as path:
-            path.write_text(asked.plot(records), encoding="utf-8")
+        save_plot(asked.plot(records), plot)
 
 
 @app.command(epilog="imdiffusion bench plans")

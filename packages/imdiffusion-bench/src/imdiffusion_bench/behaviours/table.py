@@ -1,14 +1,18 @@
-"""The Markdown of a run: found by whom, each detector in a line, and each under every scenario."""
+"""What a run says: who found what, each detector in a line and under every scenario; and a plot."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.summary import Cell, Record, by_both, cells, names
+from imdiffusion_bench.plots import Panel, panels_figure
 from imdiffusion_bench.studies.reading import markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOTHING = "–"
 _FAULTS = (
@@ -20,6 +24,35 @@ _FAULTS = (
     "end off by",
 )
 _OUTSIDE = ("false events a day", "promised", "achieved", "achieved at arrival")
+# Title -> how it is read, and what a fault lacks that is counted as missed.
+PANELS: Mapping[str, tuple[Callable[[Cell], float], str]] = {
+    "Delay at arrival, rows": (lambda cell: cell.median("delay_arrival"), "delay_arrival"),
+    "Worse edge in hindsight, rows off": (lambda cell: cell.worst_edge(), "end_error"),
+    "False events a day": (lambda cell: cell.outside("false_events_a_day"), ""),
+}
+
+
+def panels(document: Mapping[str, Any]) -> list[Panel]:
+    """What the plot of a document shows: a panel a measure, of what was measured."""
+    records: list[Record] = document["records"]
+    measured = {where: cell for where, cell in by_both(records).items() if cell.ok}
+    found = []
+    for title, (read, lacked) in PANELS.items():
+        values: dict[str, dict[str, float]] = {}
+        missed: dict[tuple[str, str], int] = {}
+        for (detector, scenario), cell in measured.items():
+            if lacked and scenario == "clean":
+                continue
+            values.setdefault(detector, {})[scenario] = read(cell)
+            if lacked:
+                missed[detector, scenario] = len(cell.faults) - cell.count(lacked)[1]
+        found.append(Panel(title, values, missed if lacked else None))
+    return found
+
+
+def plot(document: Mapping[str, Any]) -> Figure:
+    """The panels of a document on one sheet."""
+    return panels_figure(panels(document), title="Behaviours")
 
 
 def tables(document: Mapping[str, Any]) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from imdiffusion_bench.generator import KINDS
 from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.drawing import Chart, Line, figure
 from imdiffusion_bench.studies.study import Study, dataset, imputing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 NAME = "complexity"
 QUESTION = (
@@ -120,7 +125,7 @@ def _signed(found: reading.Cells, low: str, high: str, variant: str) -> str:
     return f"{change:+.3f}" if math.isfinite(change) else reading.number(change)
 
 
-def plot(records: list[Record]) -> str:
+def plot(records: list[Record]) -> Figure:
     """AUC-PR against each dial, left all kinds, right across channels alone; below, by kind."""
     found = _found(records)
     charts = [
@@ -144,7 +149,7 @@ def plot(records: list[Record]) -> str:
             style="categories",
         )
     )
-    return figure(charts, title=QUESTION)
+    return charts_figure(charts, title=QUESTION)
 
 
 def _lines(found: reading.Cells, at_x: Mapping[float, str]) -> tuple[Line, ...]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
 from imdiffusion_bench.ensembles import SIZES
+from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.drawing import Chart, Line, figure
 from imdiffusion_bench.studies.study import Study, dataset, imputing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 NAME = "ensembling"
 QUESTION = (
@@ -108,7 +113,7 @@ def _gains(records: list[Record]) -> list[tuple[str, float, float, float, int]]:
     return gains
 
 
-def plot(records: list[Record]) -> str:
+def plot(records: list[Record]) -> Figure:
     """AUC-PR against the number of steps for each variant, and gain against correlation."""
     mine = reading.chosen(records, DATASETS, NAME)
     curves = {size: reading.cells(mine, reading.last_steps(size)) for size in SIZES}
@@ -139,7 +144,7 @@ def plot(records: list[Record]) -> str:
             style="points",
         )
     )
-    return figure(charts, title=QUESTION)
+    return charts_figure(charts, title=QUESTION)
 
 
 STUDY = Study(NAME, QUESTION, DATASETS, VARIANTS, (0, 1), table, plot)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.drawing import Chart, figure
 from imdiffusion_bench.studies.study import Study, dataset, imputing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 NAME = "gratings"
 QUESTION = (
@@ -94,13 +99,13 @@ def _mean(values: list[float]) -> str:
     return reading.number(sum(finite) / len(finite) if finite else math.nan)
 
 
-def plot(records: list[Record]) -> str:
+def plot(records: list[Record]) -> Figure:
     """AUC-PR against the length of the anomaly, a line for each mask, a chart for each kind.
 
     Masks that show another share of the points stand in the table alone.
     """
     found = _found(records)
-    return figure(
+    return charts_figure(
         [
             Chart(
                 f"Anomalies: {kind}",

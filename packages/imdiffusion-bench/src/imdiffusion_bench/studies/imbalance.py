@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
 from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.drawing import Chart, figure
 from imdiffusion_bench.studies.study import Study, dataset, imputing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 NAME = "imbalance"
 QUESTION = (
@@ -95,7 +100,7 @@ def _says(records: list[Record]) -> list[str]:
     return lines
 
 
-def plot(records: list[Record]) -> str:
+def plot(records: list[Record]) -> Figure:
     """A chart a protocol and metric against the share of anomalous rows."""
     mine = reading.chosen(records, DATASETS, NAME)
     at_x = {100 * share: of_share(share) for share in SHARES}
@@ -111,7 +116,7 @@ def plot(records: list[Record]) -> str:
                 log_x=True,
             )
         )
-    return figure(charts, title=QUESTION)
+    return charts_figure(charts, title=QUESTION)
 
 
 STUDY = Study(NAME, QUESTION, DATASETS, VARIANTS, (0, 1, 2), table, plot)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench.plots import Line
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies.drawing import Line
 
 Reader = Callable[[Record], float | None]
 _NOTHING = "–"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imdiffusion.settings import Scalar
 from imdiffusion_bench.generator import Dials, Generated
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # One network for many scorings: small, and one that imputes: a token a row, clean values beside the
 # mask, trained under all kinds of masks, from all the noise. What is hidden from it matters: its
@@ -59,8 +62,8 @@ class Study:
     """A question, and data sets x variants x seeds that answer it.
 
     datasets: names that describe generated data sets in full. table: records -> markdown, numbers
-    first, then what they say and what they do not. plot: records -> one SVG. Both raise DataError
-    where no run of the study is among the records.
+    first, then what they say and what they do not. plot: records -> one sheet of charts. Both
+    raise DataError where no run of the study is among the records.
     """
 
     name: str
@@ -69,7 +72,7 @@ class Study:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     table: Callable[[list[Record]], str]
-    plot: Callable[[list[Record]], str]
+    plot: Callable[[list[Record]], Figure]
 
     @property
     def plan(self) -> Plan:

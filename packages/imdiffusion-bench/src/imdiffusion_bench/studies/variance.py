@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
 from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.drawing import Chart, Line, figure
 from imdiffusion_bench.studies.study import IMPUTING, Study, dataset, imputing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 NAME = "variance"
 QUESTION = (
@@ -101,7 +106,7 @@ def _says(records: list[Record]) -> list[str]:
     return lines
 
 
-def plot(records: list[Record]) -> str:
+def plot(records: list[Record]) -> Figure:
     """Mean with a bar of one standard deviation, for each metric and data set."""
     mine = reading.chosen(records, DATASETS, NAME)
     charts = []
@@ -122,7 +127,7 @@ def plot(records: list[Record]) -> str:
                 style="categories",
             )
         )
-    return figure(charts, title=QUESTION)
+    return charts_figure(charts, title=QUESTION)
 
 
 STUDY = Study(NAME, QUESTION, DATASETS, VARIANTS, SEEDS, table, plot)
