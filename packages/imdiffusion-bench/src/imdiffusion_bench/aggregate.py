@@ -65,7 +65,7 @@ def against_base(
     head = ["variant", f"{title} of the {base}", "its own", "change", "entities better", "p"]
     return (
         f"### Against the {base}, all data sets together: {columns.heading(metric)}, "
-        f"protocol `{protocol}`\n\n{reading.markdown([*head, 'p (Holm)'], rows)}\n\n"
+        f"protocol `{protocol}`\n\n{columns.markdown([*head, 'p (Holm)'], rows)}\n\n"
         f"- Means over the entities that a variant shares with the {base}, each the mean over the "
         "seeds that both have. p: Wilcoxon's signed ranks over entities; corrected by Holm over "
         f"the {len(lines)} lines."
@@ -89,7 +89,7 @@ def steps_joined(records: Iterable[Record]) -> str:
     ]
     head = ["AUC-PR of the mean over the last n steps: variant", *map(str, shown), "correlation"]
     return (
-        f"### One step to all of them\n\n{reading.markdown(head, rows)}\n\n"
+        f"### One step to all of them\n\n{columns.markdown(head, rows)}\n\n"
         "- Plain AUC-PR, as under `label_free`, mean over all runs of a variant. Correlation: of "
         f"the last step's errors with those of the nine steps before. Above {ALIKE:g} the steps "
         "hold one and the same error: there is nothing to join, and where a vote over them has "

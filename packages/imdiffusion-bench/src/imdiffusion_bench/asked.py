@@ -102,10 +102,11 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[Variant, ...]:
     """Each variant with the settings that its row knows, and with a name that says so."""
+    from imdiffusion.cli.keywords import assignments
     from imdiffusion_bench.detectors import settings_of
     from imdiffusion_bench.plan import Variant
 
-    given = dict(_setting(pair) for pair in pairs)
+    given: dict[str, Scalar] = assignments(pairs)
     known = {one.row: settings_of(one.row, {}) for one in variants} if given else {}
     for key, value in given.items():
         if not any(key in settings for settings in known.values()):
@@ -116,22 +117,6 @@ def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[V
         name = ", ".join([one.name, *(f"{key}={value}" for key, value in own.items())])
         changed.append(Variant(name, one.row, {**one.settings, **own}))
     return tuple(changed)
-
-
-def _setting(pair: str) -> tuple[str, Scalar]:
-    """A pair KEY=VALUE with the value in the type of the setting: of a network, or of a peer."""
-    from imdiffusion.cli.keywords import KINDS, assignments
-    from imdiffusion_bench import peers
-
-    key, _, text = (part.strip() for part in pair.partition("="))
-    if key in KINDS or key not in peers.SETTINGS:
-        return next(iter(assignments([pair]).items()))
-    try:
-        return key, int(text)
-    except ValueError:
-        raise ConfigError(
-            f"setting {key} = {text!r} is not of type int", remedy="Write a whole number."
-        ) from None
 
 
 def _only(plan: Plan, wanted: Sequence[str], root: Path | None) -> Plan:

@@ -193,11 +193,12 @@ def plans(ctx: typer.Context) -> None:
 
 @app.command(epilog="imdiffusion bench names")
 def names(ctx: typer.Context) -> None:
-    """List what --rows and --metrics take: every detector and every metric."""
-    from imdiffusion_bench.names import metric_names, row_names
+    """List what --detectors and --metrics take: every detector and every metric."""
+    from imdiffusion_bench import detectors
+    from imdiffusion_bench.protocols import metric_names
 
     terminal: Terminal = ctx.obj
-    terminal.emit_table(["row", "what it is"], row_names())
+    terminal.emit_table(["detector", "what it is"], [(one, detectors.said(one)) for one in detectors.names()])
     terminal.emit("")
     terminal.emit_table(["metric", "in tables", "protocols"], metric_names())
 

@@ -1,9 +1,9 @@
-"""How a metric stands in a table: its title, which way is better, how its values are written."""
+"""How tables are written: titles of metrics, which way is better, values, Markdown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NOTHING = "–"
 
@@ -130,3 +130,17 @@ def numbers(seeds: Iterable[int]) -> str:
         else:
             spans.append([seed, seed])
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)
+
+
+def markdown(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True
+) -> str:
+    """A table in Markdown; with `numbers` all columns but the first are set to the right."""
+    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+    lines = [head, rule, *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,14 +1,29 @@
-"""What stands in a row of a table: presets, baselines and peers behind one face.
+"""The detectors of the benchmark behind one face: presets, baselines, and those of other packages.
 
-A row is fitted on a frame and scores a frame. Every row gets the same held-out tail and z-scores of
-the same training rows; only `paper` has the min-max scale of the released code. The rows that a
-label-free threshold comes from are a setting, `calibrate_on`: baselines and peers take the held-out
-ones unless a plan says "all", as the plans of the label-free tables do for every row.
+A detector is fitted on a frame and scores a frame. Every one gets the same held-out tail and
+z-scores of the same training rows; only `paper` has the min-max scale of the released code. The
+rows that a label-free threshold comes from are a setting, `calibrate_on`: all but presets take the
+held-out ones unless a plan says "all", as the plans of the label-free tables do for every detector.
+
+Another package adds a detector, and no line here, by an entry point:
+
+    [project.entry-points."imdiffusion.detectors"]
+    my_detector = "my_package:MyDetector"
+
+It has the face of a baseline (`imdiffusion.baselines.Baseline`): called without arguments, or with
+`seed` where its signature has one, it gives an object with `fit(x (T, K))` and
+`decision_function(x) -> (T,)`; `check_detector` says what is wrong with one. What needs packages
+that cannot live beside these starts a process of its own environment in `fit`, and says
+`memory_mib_` and `versions_` of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -22,15 +37,15 @@ from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.settings import Scalar, Settings
-from imdiffusion_bench import peers
 from imdiffusion_bench.seeds import SeedMean
 from imdiffusion_bench.split import Scores
 
 # Of rows that are no diffusion model: what says how they are held out and given a threshold.
+GROUP = "imdiffusion.detectors"
 SHARED_SETTINGS = ("holdout", "threshold", "calibrate_on", "alarm_rate")
 
 
-# How long an answer may take is no part of the question.
+# How long an answer may take is no part of the question: of recorded runs.
 LIMITS = frozenset({"timeout_s"})
 
 
@@ -49,12 +64,34 @@ SEEDS = {f"seeds4:{preset}": (preset, 4) for preset in presets.PRESETS}
 
 
 def names() -> tuple[str, ...]:
-    """Every row by name: presets, means over seeds, baselines, peers."""
-    return (*presets.PRESETS, *SEEDS, *baselines.names(), *peers.names())
+    """Every detector by name: presets, means over seeds, baselines, those of other packages."""
+    return (*presets.PRESETS, *SEEDS, *baselines.names(), *external())
+
+
+@cache
+def external() -> dict[str, EntryPoint]:
+    """The detectors of other packages by name; one that has the name of ours is not among them."""
+    ours = {*presets.PRESETS, *SEEDS, *baselines.names()}
+    points = entry_points(group=GROUP)
+    return {point.name: point for point in points if point.name not in ours}
+
+
+def said(name: str) -> str:
+    """What a detector is, in one sentence."""
+    if name in presets.PRESETS:
+        return f"this library, preset `{name}`"
+    if name in SEEDS:
+        preset, count = SEEDS[name]
+        return f"the mean score of {count} networks of `{preset}`"
+    if name in external():
+        return f"of another package: {external()[name].value}"
+    return baselines.said(name)
 
 
 def drawn(row: str) -> bool:
     """Whether the seed changes what this row says."""
+    if row in external():
+        return "seed" in inspect.signature(external()[row].load()).parameters
     return row not in baselines.names() or baselines.drawn(row)
 
 
@@ -66,8 +103,6 @@ def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         raise ConfigError(f"unknown row {row!r}", remedy=registry.nearest(row, names()))
     shared = presets.PAPER.to_dict()
     known = {key: shared[key] for key in SHARED_SETTINGS}
-    if row in peers.names():
-        known |= peers.SETTINGS
     for key in given:
         if key not in known:
             raise ConfigError(
@@ -162,7 +197,7 @@ class DiffusionRow:
 
 
 class CalibratedRow:
-    """A baseline or a peer: fitted on scaled rows, its threshold from the held-out tail."""
+    """A baseline, or of another package: fitted on scaled rows, its threshold from the held-out tail."""
 
     def __init__(self, detector: Any, settings: Mapping[str, Scalar]) -> None:
         self.detector, self.settings = detector, settings
@@ -240,6 +275,34 @@ def make(
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
-    if row in peers.names():
-        return CalibratedRow(peers.make(row, seed=seed, settings=settings, device=device), settings)
+    if row in external():
+        return CalibratedRow(external()[row].load()(**({"seed": seed} if drawn(row) else {})), settings)
     return CalibratedRow(baselines.make(row, seed=seed), settings)
+
+
+def check_detector(make: Callable[..., Any]) -> None:
+    """The contract of a detector of another package; AssertionError says what is broken.
+
+    make: what its entry point names. Rows of three channels, some values missing: one score a row,
+    NaN only where nothing was observed, the same for the same seed, and the highest ones where all
+    channels leave their law.
+    """
+    keywords = {"seed": 1} if "seed" in inspect.signature(make).parameters else {}
+    generator = np.random.default_rng(0)
+    train, test = (generator.standard_normal((rows, 3)) for rows in (600, 300))
+    train[5, 1], test[7, 2], test[100] = np.nan, np.nan, np.nan
+    test[200:210] += 12.0
+    scores = []
+    for _ in range(2):
+        fitted = make(**keywords)
+        fitted.fit(train.copy())
+        scores.append(np.asarray(fitted.decision_function(test.copy()), np.float64))
+    seen = np.delete(scores[0], 100)
+    for holds, what in (
+        (scores[0].shape == (300,), f"scores of 300 rows have the shape {scores[0].shape}"),
+        (bool(np.isfinite(seen).all()), "a row with an observed value has no finite score"),
+        (np.array_equal(*scores, equal_nan=True), "the same seed does not give the same scores"),
+        (scores[0][200:210].max() >= np.nanmax(scores[0]), "rows far off have not the top score"),
+    ):
+        if not holds:
+            raise AssertionError(what)

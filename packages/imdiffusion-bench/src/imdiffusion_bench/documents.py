@@ -1,21 +1,27 @@
-"""Writes docs/results/ and docs/studies/ from the runs that are there: `python docs/results.py`.
+"""Documents made of runs: pages of results and studies, their index, behaviours, speed.
 
-Every page names the command that measures it again, and what of its plans is not measured yet. A
-page of results whose runs are gone goes too. What stands under "## Answer" is written by hand and
-kept, and so is the page of a study.
+`imdiffusion bench document NAME` writes one; `docs` is the folder of documents, with the runs in
+`results/runs`. Every page names the command that measures it again, and what of its plans is not
+measured yet. A page of results whose runs are gone goes too. What stands under "## Answer" is
+written by hand and kept, and so is the page of a study.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from imdiffusion_bench.aggregate import against_base, steps_joined
 from imdiffusion_bench.kinds import kinds_table
 from imdiffusion_bench.missing_runs import gaps
-from imdiffusion_bench.page import write_page
-from imdiffusion_bench.plans import PLANS, THREE, plan
-from imdiffusion_bench.record import Record, read
+from imdiffusion_bench.plans import THREE, plan
+from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
+from imdiffusion_bench.record import Record, files_in, read, there
 from imdiffusion_bench.shortfall import shortfall
 from imdiffusion_bench.sources import GENERATED
 from imdiffusion_bench.studies import STUDIES, study
@@ -23,10 +29,17 @@ from imdiffusion_bench.tables import headline_tables, paper_table
 
 from imdiffusion import baselines
 from imdiffusion.data.atomic import atomic_path
+from imdiffusion.errors import DataError
+from imdiffusion_bench.behaviours import SCENARIOS
+from imdiffusion_bench.behaviours.config import meanings
+from imdiffusion_bench.behaviours.table import plot, tables
+from imdiffusion_bench.columns import markdown
 
-HERE = Path(__file__).parent
-RUNS, RESULTS, STUDIED = HERE / "results" / "runs", HERE / "results", HERE / "studies"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ANSWER = "## Answer"
+UNWRITTEN = "Not written yet."
 FURTHER = (
     *("composite_f1", "affiliation_f1", "vus_roc", "alarm_share_normal", "delay_at_1_a_day"),
     *("hit_top1", "hit_100"),
@@ -64,6 +77,12 @@ def _against(records: list[Record]) -> str:
     return "\n\n".join(against_base(records, protocol=one, metric=metric) for one, metric in both)
 
 
+# Runs whose detectors are no part of this package any more: what is said instead of a command.
+ARCHIVED = {
+    "peers_three": "`peers_three`: methods of TSB-AD 1.5 and timesead 0.0.2, run by wrappers that "
+    "this package no longer has; [the benchmark](../benchmark.md#detectors-of-other-packages) says "
+    "how detectors of other packages are measured."
+}
 # Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
     "label_free": (
@@ -127,41 +146,38 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
 }
 
 
-def runs_of(plan: str) -> Path:
+def runs_of(docs: Path, plan: str) -> Path:
     """The file of a plan's runs; it need not be there."""
-    return RUNS / f"{plan.replace(':', '_')}.jsonl"
+    return docs / "results" / "runs" / f"{plan.replace(':', '_')}.jsonl"
 
 
-def entities() -> dict[str, list[str]]:
-    """The entities of each data set, as far as any run in RUNS is of it."""
+def measured(docs: Path, plan: str) -> list[Record]:
+    """The runs of a plan; none where it was not measured."""
+    path = runs_of(docs, plan)
+    return list(read([path])) if there(path) else []
+
+
+def entities(docs: Path) -> dict[str, list[str]]:
+    """The entities of each data set, as far as any run is of it."""
     found: dict[str, dict[str, None]] = {}
-    for path in sorted(RUNS.glob("*.jsonl")):
+    for path in files_in(docs / "results" / "runs"):
         for run in read([path]):
             found.setdefault(run["dataset"], {})[run["entity"]] = None
     return {name: list(each) for name, each in found.items()}
 
 
-def missing(plans: tuple[str, ...]) -> list[str]:
-    """What of these plans is measured and what is not, a line each."""
-    known = entities()
-    lines = []
-    for name in plans:
-        runs = list(read([runs_of(name)])) if runs_of(name).exists() else []
-        lines.append(gaps(plan(name), runs, known))
-    return lines
-
-
-def source(records: list[Record], plans: tuple[str, ...]) -> str:
+def source(docs: Path, name: str, records: list[Record], plans: tuple[str, ...]) -> str:
     """Where the numbers of a page come from, and how to measure them again."""
     commands = [
-        f"imdiffusion bench run {name}{_data(name)} --out docs/results/runs/{runs_of(name).name}"
-        for name in plans
+        f"imdiffusion bench run {one}{_data(one)} --out docs/results/runs/{runs_of(docs, one).name}"
+        for one in plans
+        if one not in ARCHIVED
     ]
     hosts = sorted({f"{one['host']['cpu']}, {one['host']['gpu'] or 'no GPU'}" for one in records})
     commits = sorted({one["commit"] or "no checkout" for one in records})
     days = sorted({one["date"][:10] for one in records})
     return (
-        "```sh\n" + "\n".join([*commands, "python docs/results.py"]) + "\n```\n\n"
+        "```sh\n" + "\n".join([*commands, f"imdiffusion bench document {name}"]) + "\n```\n\n"
         f"{len(records)} runs, {days[0]} to {days[-1]}, on {'; '.join(hosts)}; "
         f"commits {', '.join(commits)} (+ = with changes).\n\n"
         "The committed files hold these runs: the commands measure what they lack. With an `--out` "
@@ -186,52 +202,82 @@ def _hours(records: list[Record]) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
-def _answer(page: str) -> str:
-    """What was written by hand under "## Answer"."""
-    return page.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
+def answer_in(page: Path) -> str:
+    """What was written by hand under "## Answer" of a page; "" where it is not there."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    return text.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a document, whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
-def write_results() -> None:
-    """One Markdown and one HTML page for each entry of PAGES whose first plan was measured."""
+def write_results(docs: Path) -> None:
+    """A page for each entry of PAGES whose first plan was measured, one for each study, an index.
+
+    Raises OutputError where one cannot be written; the old one is whole then.
+    """
+    known = entities(docs)
     for name, (title, plans, parts, taken) in PAGES.items():
-        there = tuple(one for one in plans if runs_of(one).exists())
-        if plans[0] not in there:  # the others only stand beside it
-            for suffix in ("md", "html"):
-                (RESULTS / f"{name}.{suffix}").unlink(missing_ok=True)
+        page = docs / "results" / f"{name}.md"
+        runs = {one: measured(docs, one) for one in plans}
+        if not runs[plans[0]]:  # the others only stand beside it
+            page.unlink(missing_ok=True)
             continue
-        records = [run for run in read([runs_of(one) for one in there]) if taken(run)]
+        records = [run for each in runs.values() for run in each if taken(run)]
         body = "\n\n".join(part(records).strip() for part in parts)
-        page = RESULTS / f"{name}.md"
-        before = page.read_text(encoding="utf-8") if page.exists() else ""
-        kept = _answer(before)
+        kept = answer_in(page)
         answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
-        notes = missing(plans)
-        listed = "\n".join(f"- {note}" for note in notes)
-        plots = f"The same tables with plots: [{name}.html]({name}.html)."
-        head = f"# {title}\n\n{source(records, there)}\n\n{listed}\n\n{plots}"
-        _write(page, f"{head}\n\n{answer}{body}\n")
-        further = f"What the numbers say, and further tables, stand in {name}.md beside this page."
-        write_page(records, RESULTS / f"{name}.html", title=title, notes=[*notes, further])
+        notes = "\n".join(
+            f"- {ARCHIVED.get(one) or gaps(plan(one), runs[one], known)}" for one in plans
+        )
+        made_of = tuple(one for one in plans if runs[one])
+        head = f"# {title}\n\n{source(docs, 'results', records, made_of)}\n\n{notes}"
+        write(page, f"{head}\n\n{answer}{body}\n")
+    _write_studies(docs)
+    _write_index(docs)
 
 
-def write_index() -> None:
+def _write_studies(docs: Path) -> None:
+    """One Markdown page and one plot for each study whose runs are there."""
+    for name in STUDIES:
+        asked = study(name)
+        records = measured(docs, asked.plan.name)
+        if not records:
+            continue
+        path = docs / "studies" / f"{name}.md"
+        head, _, rest = asked.table(records).strip().partition("\n")
+        write(
+            path,
+            f"{head}\n\n{ANSWER}\n\n{answer_in(path) or UNWRITTEN}\n\n## Set-up\n\n"
+            f"{len(asked.datasets)} generated data sets, {len(asked.variants)} variants, "
+            f"seeds {', '.join(map(str, asked.seeds))}.\n\n"
+            f"{source(docs, 'results', records, (asked.plan.name,))}\n\n"
+            f"![{asked.question}]({name}.svg)\n{rest}\n",
+        )
+        save_plot(asked.plot(records), path.with_suffix(".svg"))
+
+
+def _write_index(docs: Path) -> None:
     """A line for each page of results, and for each study."""
-    pages = [f"- [{title}]({name}.md)" for name, (title, *_) in PAGES.items() if _made(name)]
+    pages = [
+        f"- [{title}]({name}.md)"
+        for name, (title, *_) in PAGES.items()
+        if (docs / "results" / f"{name}.md").exists()
+    ]
     asked = [
         f"- [{study(name).question}](../studies/{name}.md)"
         for name in STUDIES
-        if (STUDIED / f"{name}.md").exists()
+        if (docs / "studies" / f"{name}.md").exists()
     ]
-    _write(
-        RESULTS / "README.md",
+    write(
+        docs / "results" / "README.md",
         "# Results\n\nEach page names the command that measures it again; the runs are in `runs/`, "
-        "a JSON line each. What rows, metrics and protocols are: [the benchmark](../benchmark.md)."
-        "\n\n"
+        "a JSON line each, packed by `imdiffusion bench pack`. What rows, metrics and protocols "
+        "are: [the benchmark](../benchmark.md).\n\n"
         + "\n".join(pages)
         + "\n\n## Studies on generated data\n\n"
         + "\n".join(asked)
@@ -241,36 +287,175 @@ def write_index() -> None:
     )
 
 
-def _made(name: str) -> bool:
-    return (RESULTS / f"{name}.md").exists()
+# -- docs/behaviours.md: what the code has, and the run in results/runs/behaviours.json
+
+BEHAVIOURS_COMMAND = (
+    "imdiffusion bench behaviours --detectors linear,fast,forecast_s30,mahalanobis_30,random "
+    "--seeds 0 --json > docs/results/runs/behaviours.json"
+)
 
 
-def write_studies() -> None:
-    """One Markdown page and one plot for each study whose runs are there."""
-    STUDIED.mkdir(exist_ok=True)
-    for name in STUDIES:
-        path, asked = STUDIED / f"{name}.md", study(name)
-        file = runs_of(asked.plan.name)
-        if not file.exists():
-            continue
-        records = list(read([file]))
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        kept = _answer(old)
-        table = asked.table(records).strip()
-        head, _, rest = table.partition("\n")
-        _write(STUDIED / f"{name}.svg", asked.plot(records))
-        _write(
-            path,
-            f"{head}\n\n{ANSWER}\n\n{kept or 'Not written yet.'}\n\n## Set-up\n\n"
-            f"{len(asked.datasets)} generated data sets, {len(asked.variants)} variants, "
-            f"seeds {', '.join(map(str, asked.seeds))}.\n\n"
-            f"{source(records, (asked.plan.name,))}\n\n![{asked.question}]({name}.svg)\n{rest}\n",
+def write_behaviours(docs: Path) -> None:
+    """The three parts of docs/behaviours.md that a program knows, and the plot of its run.
+
+    Each part stands between two comments; what is written by hand around them is kept. Raises
+    DataError where a place is missing.
+    """
+    page, run = docs / "behaviours.md", docs / "results" / "runs" / "behaviours.json"
+    found = json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
+    scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
+    dials = [[f"`{name}`", *told] for name, told in meanings().items()]
+    parts = {
+        "scenarios": markdown(["scenario", "what is wrong"], scenarios, numbers=False),
+        "dials": markdown(["dial", "usual", "what it is"], dials, numbers=False),
+        "results": _behaviours_results(found),
+    }
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        if not marks.search(text):
+            raise DataError(
+                f"{page} has no place for the {name}: <!-- {name} --> is missing",
+                remedy="Write both comments where they shall stand.",
+            )
+        text = marks.sub(lambda mark, part=part: f"{mark[1]}{part}\n{mark[2]}", text)
+    write(page, text)
+    if found is not None:
+        save_plot(plot(found), docs / "results" / "behaviours.svg")
+
+
+def _behaviours_results(document: dict[str, Any] | None) -> str:
+    """The plot and the tables of the run that is there, and how it was made."""
+    made = f"```sh\n{BEHAVIOURS_COMMAND}\nimdiffusion bench document behaviours\n```"
+    if document is None:
+        return f"Not measured yet. These two fill this section:\n\n{made}"
+    host = document["host"]
+    where = f"{host['cpu']}, {host['gpu'] or 'no GPU'}"
+    told = f"{document['date'][:10]}, on {where}; commit {document['commit'] or 'no checkout'}."
+    drawn = f"![{len(SCENARIOS)} scenarios, a mark a detector](results/behaviours.svg)"
+    deeper = tables(document).strip().replace("\n## ", "\n### ")
+    return f"{made}\n\n{told}\n\n{drawn}\n\n{deeper}"
+
+
+# -- docs/studies/speed.md: runs of the plan `trade`, and what the programs of benchmarks/ measured
+
+SPEED_QUESTION = "# What does speed cost in quality, and where does time go?"
+SPEED_SET_UP = """## Set-up
+
+Variants of `fast`, one change each, on two entities of each part that chose the default (SMD
+machine-1-2 and 1-3, GCP service0 and 1, ASD omi-1 and 2), seed 0, protocol `label_free`, one
+thread. The rest are the programs of `benchmarks/`, on both cores of an otherwise idle machine.
+
+```sh
+imdiffusion bench run trade --out docs/results/runs/trade.jsonl
+make bench
+imdiffusion bench document speed
+```"""
+
+
+SPEED_SECTIONS = {
+    "Whole series and single points: `detection.py`": "detection",
+    "Live: `latency.py`": "latency",
+    "Against channels and window: `scaling.py`": "scaling",
+    "Memory against length: `memory.py`": "memory",
+    "Distance from the machine's roof: `roofline.py`": "roofline",
+}
+
+
+def speed_variants(records: list[Record]) -> list[dict[str, Any]]:
+    """Of each variant its means over sets of means over entities, and its speed; the best first."""
+    found = []
+    for name in dict.fromkeys(one["variant"] for one in records):
+        own = [one for one in records if one["variant"] == name and one["status"] == "ok"]
+        sets = sorted({one["dataset"] for one in own})
+
+        def mean(metric: str, own: list[Record] = own, sets: list[str] = sets) -> float:
+            each = [
+                np.mean(
+                    [o["metrics"]["label_free"][metric] for o in own if o["dataset"] == data_set]
+                )
+                for data_set in sets
+            ]
+            return float(np.mean(each))
+
+        seconds = sum(one["seconds"]["score"] for one in own)
+        found.append(
+            {
+                "variant": name,
+                **{metric: mean(metric) for metric in ("vus_pr", "auc_pr", "event_f1")},
+                "fit": float(np.mean([one["seconds"]["fit"] for one in own])),
+                "rate": sum(one["rows"]["test"] for one in own) / seconds,
+                "entities": len(own),
+            }
         )
+    return sorted(found, key=lambda one: -one["vus_pr"])
 
 
-if __name__ == "__main__":
-    for one in PLANS:
-        plan(one)  # a plan that cannot be made is an error here, not an empty page
-    write_results()
-    write_studies()
-    write_index()
+def _trade_table(found: list[dict[str, Any]]) -> str:
+    """The table of quality against speed; `fast` in bold."""
+    rows = []
+    for one in found:
+        name = f"**{one['variant']}**" if one["variant"] == "fast" else one["variant"]
+        quality = [f"{one[metric]:.3f}" for metric in ("vus_pr", "auc_pr", "event_f1")]
+        rows.append(
+            [name, *quality, f"{one['fit']:.1f}", f"{one['rate']:,.0f}", str(one["entities"])]
+        )
+    return markdown(["variant", "VUS-PR", "AUC-PR", "event F1", "fit s", "rows/s", "entities"], rows)
+
+
+def _trade_plot(found: list[dict[str, Any]]) -> Figure:
+    """The same as a figure, random scores apart: points scored a second across, VUS-PR up."""
+    lines = tuple(
+        Line(one["variant"], ((one["rate"], one["vus_pr"], float("nan")),))
+        for one in found
+        if one["variant"] != "random"
+    )
+    ticks = tuple((float(rate), f"{rate:,}") for rate in (2_000, 5_000, 10_000, 20_000, 40_000))
+    chart = Chart(
+        "Quality against speed, one thread",
+        "rows scored a second",
+        "VUS-PR, mean of three sets",
+        lines,
+        log_x=True,
+        ticks=ticks,
+        style="points",
+    )
+    return charts_figure([chart], title=SPEED_QUESTION.removeprefix("# "))
+
+
+def _ledger(folder: Path, name: str) -> tuple[str, list[dict[str, Any]]]:
+    """Where and when a program of benchmarks/ measured last, and what."""
+    kept = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    machine = kept["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['day']}"
+    return f"`benchmarks/{name}.py`, {where}, commit {machine['commit']}.", kept["rows"]
+
+
+def _section(folder: Path, title: str, name: str) -> str:
+    """The rows of one program as a table under a title."""
+    where, rows = _ledger(folder, name)
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [[_cell(row.get(key)) for key in head] for row in rows]
+    return f"## {title}\n\n{markdown([key.replace('_', ' ') for key in head], lines)}\n\n{where}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_speed(docs: Path) -> None:
+    """The page and its figure; the programs' measurements are in benchmarks/results beside docs."""
+    found = speed_variants(measured(docs, "trade"))
+    page, folder = docs / "studies" / "speed.md", docs.parent / "benchmarks" / "results"
+    drawn = f"## Quality against speed\n\n![Quality against speed](speed.svg)\n\n"
+    parts = [
+        SPEED_QUESTION,
+        f"{ANSWER}\n\n{answer_in(page) or UNWRITTEN}",
+        SPEED_SET_UP,
+        f"{drawn}{_trade_table(found)}",
+        *(_section(folder, title, name) for title, name in SPEED_SECTIONS.items()),
+    ]
+    write(page, "\n\n".join(parts) + "\n")
+    save_plot(_trade_plot(found), page.with_suffix(".svg"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench import columns
 from imdiffusion_bench.generator import Dials, Generated
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
@@ -60,12 +61,12 @@ def kinds_table(records: Sequence[Record], *, ours: str = "fast") -> str:
         raise DataError(
             f"no run of {ours!r} is among these records", remedy="Measure the plan `kinds` whole."
         )
-    table = reading.markdown(
+    table = columns.markdown(
         ["AUC-PR", *KINDS],
         [[row, *(reading.cell(found, name, row) for name in KINDS.values())] for row in rows],
     )
     told = [_told(found, title, rows, ours) for title in KINDS]
-    return f"### AUC-PR, protocol `label_free`\n\n{table}\n\n{reading.bullets(told)}\n"
+    return f"### AUC-PR, protocol `label_free`\n\n{table}\n\n{columns.bullets(told)}\n"
 
 
 def _mean_over_kinds(found: reading.Cells, row: str) -> float:

@@ -8,7 +8,6 @@ from imdiffusion import baselines
 from imdiffusion.errors import ConfigError
 from imdiffusion.registry import nearest
 from imdiffusion.settings import Scalar
-from imdiffusion_bench import peers
 from imdiffusion_bench.kinds import KINDS
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.sources import TSB_AD_M
@@ -35,7 +34,7 @@ PAPER_OWN: dict[str, dict[str, Scalar]] = {
     "GCP": {"reduce": "max"},
     "PSM": {"reduce": "max"},
 }
-SLOW = ("lstm_ad", "matrix_profile")  # minutes an entity: measured with the peers
+SLOW = ("lstm_ad", "matrix_profile")  # minutes an entity: a plan of their own
 # What every row of the label-free tables promises, and from which rows: one row in a hundred is
 # the least that training parts of a few hundred rows can show.
 PROMISE: dict[str, Scalar] = {"alarm_rate": 0.01, "calibrate_on": "all"}
@@ -223,29 +222,12 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "ablations_three": lambda: Plan(
         "ablations_three", SETS, (*claims(SMALL, "fast"), RANDOM), (0, 1, 2), THREE
     ),
-    "peers": lambda: Plan("peers", SETS, _peers(), tuple(range(6))),
-    "peers_three": lambda: Plan(
-        "peers_three", SETS, _papers_baselines(epochs=1, steps=30), (0,), THREE
-    ),
+    "slow": lambda: Plan("slow", SETS, _slow(), tuple(range(6))),
 }
 
 
-def _peers() -> tuple[Variant, ...]:
-    return tuple(Variant(name, name, PROMISE) for name in (*SLOW, *peers.names()))
-
-
-def _papers_baselines(**cap: Scalar) -> tuple[Variant, ...]:
-    """Those of the paper's ten baselines that a package has, Isolation Forest apart; capped.
-
-    InterFusion is in none. Of two packages with one method the faster stands here.
-    """
-    said = ", ".join(f"{value} {key}" for key, value in cap.items())
-    wanted = (
-        *("tsb_ad:tran_ad", "tsb_ad:omni_anomaly", "tsb_ad:lstm_ad", "timesead:beat_gan"),
-        *("timesead:mad_gan", "timesead:mtad_gat", "timesead:gdn", "timesead:mscred"),
-    )
-    settings: dict[str, Scalar] = {**PROMISE, **cap, "timeout_s": 3600}
-    return tuple(Variant(f"{name}, {said}", name, settings) for name in wanted)
+def _slow() -> tuple[Variant, ...]:
+    return tuple(Variant(name, name, PROMISE) for name in SLOW)
 
 
 def plan(name: str) -> Plan:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench.columns import heading
 from imdiffusion_bench.metrics import (
     channels,
     delay,
@@ -279,3 +280,20 @@ def _channels(channel_scores: NDArray[np.float32] | None, causes: Sequence[Cause
         "hit_100": channels.hit_rate(channel_scores, causes, 100),
         "hit_150": channels.hit_rate(channel_scores, causes, 150),
     }
+
+
+def metric_names() -> list[tuple[str, str, str]]:
+    """(name, its heading, the protocols that have it) of every metric.
+
+    They are read off an evaluation of eight rows, so that none can be forgotten.
+    """
+    error = np.arange(8, dtype=np.float32)
+    label = error > 5
+    scores = Scores(error.astype(np.float64), np.tile(error, (2, 1)), error[:, None])
+    truth = Truth(lambda: label, list)
+    everything = evaluate(scores, truth, period_s=None, where="eight rows", tsb_ad_window=2)
+    found: dict[str, list[str]] = {}
+    for protocol, metrics in everything.items():
+        for metric in metrics:
+            found.setdefault(metric, []).append(protocol)
+    return [(name, heading(name), ", ".join(where)) for name, where in found.items()]

@@ -1,4 +1,7 @@
-"""One run, one JSON line: what is in it, and how lines are read and appended.
+"""One run, one JSON line: what is in it, how lines are read, appended and packed.
+
+The runs of FILE.jsonl are those of FILE.jsonl.xz, where there is one, and then its own: `pack`
+moves them there, and whoever reads or continues FILE.jsonl sees both.
 
 A line holds these keys; `status` says which of the last two groups it has.
 
@@ -44,18 +47,22 @@ import errno
 import fcntl
 import hashlib
 import json
+import lzma
 import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from imdiffusion.data.atomic import check_writable
+from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 
 SCHEMA = 1
+DIGITS = 7  # significant ones of a metric that is packed
+_RUNS, _PACKED = ".jsonl", ".xz"
 Record = dict[str, Any]
 NAMES = ("id", "plan", "dataset", "entity", "variant", "row")  # text in every line
 ENDS = {"ok": ("rows", "seconds", "metrics"), "failed": ("stage", "error")}
@@ -151,6 +158,60 @@ def _is_at(file: IO[str], lock: Path) -> bool:
         return False
 
 
+def there(path: Path) -> bool:
+    """Whether a file of runs exists, packed or not."""
+    return bool(_halves(path))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of runs in a folder, sorted by name; one that is packed by its name without .xz."""
+    found = (path for path in folder.iterdir() if path.name.endswith((_RUNS, _RUNS + _PACKED)))
+    return sorted({_plain(path) for path in found})
+
+
+def pack(path: Path) -> Path:
+    """Move the runs of FILE.jsonl into FILE.jsonl.xz, the latest line of each alone; its path.
+
+    Metrics keep DIGITS significant digits: tables write three, and the others are most of the
+    bytes. Raises UsageError while a call writes to the file, and as `read` and `alone`.
+    """
+    plain = _plain(path)
+    with alone(plain):
+        lines = [
+            json.dumps(_finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
+            for run in read([plain])
+        ]
+        target = plain.with_name(plain.name + _PACKED)
+        with atomic_path(target) as draft:
+            text = "".join(f"{line}\n" for line in lines).encode()
+            draft.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+        plain.unlink(missing_ok=True)
+    return target
+
+
+def _plain(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix == _PACKED else path
+
+
+def _halves(path: Path) -> list[Path]:
+    """The packed and the unpacked part of a file of runs, as far as they are there."""
+    plain = _plain(path)
+    return [one for one in (plain.with_name(plain.name + _PACKED), plain) if one.exists()]
+
+
+def _rounded(run: Record) -> Record:
+    """What of a run is measured quality, to DIGITS significant digits."""
+    return {key: _to_digits(run[key]) for key in ("metrics", "extra") if key in run}
+
+
+def _to_digits(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _to_digits(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_to_digits(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
 def read(paths: Iterable[Path]) -> Iterator[Record]:
     """The runs of these files, the latest line of an id alone; a torn line is passed over.
 
@@ -161,11 +222,11 @@ def read(paths: Iterable[Path]) -> Iterator[Record]:
     """
     latest: dict[str, Record] = {}
     two: list[Record] = []
-    for path in paths:
+    for path in chain.from_iterable(_halves(one) or [one] for one in paths):
         for record in _runs_of(path):
             before = latest.pop(record["id"], record)
-            both = [one["metrics"] for one in (before, record) if one["status"] == "ok"]
-            if both[1:] and both[0] != both[1]:
+            both = [one for one in (before, record) if one["status"] == "ok"]
+            if both[1:] and _rounded(both[0])["metrics"] != _rounded(both[1])["metrics"]:
                 two.append(record)
             latest[record["id"]] = record
     if two:
@@ -221,8 +282,12 @@ def _runs_of(path: Path) -> list[Record]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with lzma.open(path) if path.suffix == _PACKED else path.open("rb") as file:
             yield from file
+    except lzma.LZMAError as error:
+        raise DataError(
+            f"{path} is damaged: {error}", remedy="Copy it again from where it was made."
+        ) from error
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist", remedy="Run `imdiffusion bench run` first."

@@ -70,7 +70,7 @@ def _by_fit(plan: Plan, dataset: str, entity: str, seed: int, *, first: bool) ->
 
 def measured(path: Path, *, retry_failed: bool, keep: Path | None = None) -> set[str]:
     """Ids in the file that need no further run: what went well has its scores in `keep`."""
-    if not path.exists():
+    if not record.there(path):
         return set()
     again = {"failed"} if retry_failed else set()
     known = [one for one in record.read([path]) if one["status"] not in again]

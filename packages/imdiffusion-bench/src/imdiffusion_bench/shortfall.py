@@ -9,7 +9,7 @@ from imdiffusion.settings import Settings
 from imdiffusion_bench import columns
 from imdiffusion_bench.published import JOINED, Published, published
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies.reading import bullets, markdown
+from imdiffusion_bench.columns import bullets, markdown
 from imdiffusion_bench.summary import Block, Row, summarise
 
 FIGURES = ("f1", "r_auc_pr")

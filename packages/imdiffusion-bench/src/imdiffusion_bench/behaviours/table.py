@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.summary import Cell, Record, by_both, cells, names
 from imdiffusion_bench.plots import Panel, panels_figure
-from imdiffusion_bench.studies.reading import markdown
+from imdiffusion_bench.columns import markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,8 @@
-"""Download a public data set from its home, and import it."""
+"""Download a public data set from its home, by pooch, and import it.
+
+A file has its name only when it is whole and has the SHA-256 that is known; the next call downloads
+what lacks then, and no file twice.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from imdiffusion.course import OnProgress, Progress
 from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
 from imdiffusion.registry import nearest
 from imdiffusion_bench.datasets.checksums import known_sums
-from imdiffusion_bench.datasets.download import OnBytes, download
 from imdiffusion_bench.datasets.known import DATASETS
 from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_official, room_for
 
 DRAFTS = ".fetch"  # in the root: what is being downloaded
 _MIB = 1 << 20
+_TIMEOUT = 60.0  # seconds without a byte
 _GROUPS = {1: 8, 2: 9, 3: 11}  # of the machines of SMD: 28 in all
 _MACHINES = [f"machine-{group}-{k}" for group, n in _GROUPS.items() for k in range(1, n + 1)]
 _KINDS = ("train", "test", "test_label", "interpretation_label")
@@ -81,14 +85,12 @@ def fetch(
     with _alone(root / DRAFTS / f"{name}.lock", name):
         held, limit = 0, limit_mib * _MIB
         for number, file in enumerate(wanted, start=1):
-            show = _shown(on_progress, f"fetch {name}", held, number, len(wanted))
             held += download(
-                f"{address}/{file}",
-                drafts / file,
-                limit=limit - held,
-                sha256=sums.get(file),
-                on_bytes=show,
+                f"{address}/{file}", drafts / file, limit=limit - held, sha256=sums.get(file)
             )
+            if on_progress is not None:
+                info = {"file": float(number), "of": float(len(wanted))}
+                on_progress(Progress(f"fetch {name}", held, 0, info))
         unchecked = [file for file in wanted if file not in sums]
         about = {"fetched_from": address, "unchecked": unchecked}
         folder = _imported(name, drafts, root, about, unchecked)
@@ -101,6 +103,103 @@ def fetch(
             stacklevel=2,
         )
     return folder
+
+
+class _Meter:
+    """What pooch tells of a download, as its progress bar: counted, and stopped at the limit."""
+
+    def __init__(self, url: str, limit: int) -> None:
+        self.url, self.limit, self.seen, self._total = url, limit, 0, 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of the file as the server declares them; 0 = it does not."""
+        return self._total
+
+    @total.setter
+    def total(self, declared: int) -> None:
+        self._total = declared
+        if declared > self.limit:
+            raise _too_large(self.url, f"{declared:,} bytes", self.limit)
+
+    def update(self, count: int) -> None:
+        """So many bytes more."""
+        self.seen += count
+        if not self._total and self.seen > self.limit + 1024:  # the last piece counts whole
+            raise _too_large(self.url, "more bytes", self.limit)
+
+    def reset(self) -> None:
+        """At the end pooch counts the whole once more."""
+        self.seen = 0
+
+    def close(self) -> None:
+        """Whole."""
+
+
+def download(
+    url: str, target: Path, *, limit: int, sha256: str | None = None, timeout: float = _TIMEOUT
+) -> int:
+    """Fetch `url` to `target` and return its size in bytes; a `target` already there is kept.
+
+    limit: bytes that the file may have, by what the server declares and by what it sends.
+    sha256: hex digits, None = not known, so not checked.
+
+    Raises DataError for an answer that is no file, a connection that fails or ends early, a file
+    that is too large or has another SHA-256; UsageError for another scheme than http and https;
+    OutputError where the disk refuses. Of a file that is not whole nothing is left.
+    """
+    import pooch
+    import requests
+
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url} is not an address of http or https", remedy="Give one.")
+    pooch.get_logger().setLevel("WARNING")
+    meter = _Meter(url, limit)
+    headers = {"User-Agent": "imdiffusion", "Accept-Encoding": "identity"}
+    get = pooch.HTTPDownloader(progressbar=meter, timeout=timeout, headers=headers)
+    try:
+        pooch.retrieve(url, sha256, fname=target.name, path=target.parent, downloader=get)
+    except requests.HTTPError as error:
+        answer = error.response
+        raise DataError(
+            f"{url}: the server answered {answer.status_code} {answer.reason}",
+            remedy=_advice(answer.status_code),
+        ) from error
+    except requests.RequestException as error:
+        raise DataError(
+            f"{url} did not arrive: {error}", remedy="Call again: whole files are kept."
+        ) from error
+    except DataError:
+        raise
+    except ValueError as error:  # how pooch says that the checksum is another
+        raise DataError(
+            f"{url} is not the file that is known: its SHA-256 is another",
+            remedy="It was deleted. Call again; if it stays so, the home has changed the file.",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}",
+            remedy="Free some space, or name another folder.",
+        ) from error
+    size = target.stat().st_size
+    if size > limit:  # kept from an earlier call
+        raise _too_large(url, f"{size:,} bytes", limit)
+    return size
+
+
+def _too_large(url: str, size: str, limit: int) -> DataError:
+    return DataError(
+        f"{url} has {size}, and {limit:,} are left of what may be downloaded",
+        remedy="Raise the limit, if that is what you expect.",
+    )
+
+
+def _advice(status: int) -> str:
+    if status in (401, 403):
+        return "It is not public there: ask its publisher, and import your copy."
+    if status == 429 or status >= 500:
+        return "Try again later: whole files are kept."
+    return "The home may have moved it: find it by hand, and import your copy."
 
 
 def _wanted(home: Home, root: Path, name: str, drafts: Path) -> list[str]:
@@ -132,16 +231,6 @@ def _imported(
             error.what,
             remedy=f"The {len(unchecked)} files without a known checksum were deleted: call again.",
         ) from error
-
-
-def _shown(
-    on_progress: OnProgress | None, phase: str, before: int, number: int, files: int
-) -> OnBytes | None:
-    """What to tell of one file, whose bytes come after `before` bytes of others."""
-    if on_progress is None:
-        return None
-    info = {"file": float(number), "of": float(files)}
-    return lambda size: on_progress(Progress(phase, before + size, 0, info))
 
 
 def _make(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imdiffusion_bench.generator import KINDS
+from imdiffusion_bench import columns
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
@@ -83,8 +84,8 @@ def table(records: list[Record]) -> str:
     parts.append("## AUC-PR, label-free protocol; one kind of anomaly, all dials in the middle")
     kinds = {of_kind(kind): kind for kind in KINDS}
     parts.append(reading.grid(found, "kind", kinds, columns, turn=False))
-    parts += ["## What the numbers say", reading.bullets(_says(found))]
-    parts += ["## What they do not say", reading.bullets(_LIMITS)]
+    parts += ["## What the numbers say", columns.bullets(_says(found))]
+    parts += ["## What they do not say", columns.bullets(_LIMITS)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench.columns import NOTHING, markdown
 from imdiffusion_bench.plots import Line
 from imdiffusion_bench.record import Record
 
 Reader = Callable[[Record], float | None]
-_NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +121,6 @@ def cell(found: Cells, dataset: str, variant: str) -> Cell:
     return found.get((dataset, variant), Cell())
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; its first column is text, the others numbers."""
-    rule = [":---", *["---:"] * (len(head) - 1)]
-    lines = [head, rule, *[[str(one) for one in row] for row in rows]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def grid(
     found: Cells, corner: str, rows: Mapping[str, str], columns: Mapping[str, str], *, turn: bool
 ) -> str:
@@ -155,18 +148,13 @@ def line(found: Cells, name: str, variant: str, at_x: Mapping[float, str]) -> Li
 
 def number(value: float, digits: int = 3) -> str:
     """Three decimals; a dash where it is not finite."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else _NOTHING
+    return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
 
 
 def best(found: Mapping[str, float]) -> str:
     """The name with the largest finite value; a dash where there is none."""
     finite = {name: value for name, value in found.items() if math.isfinite(value)}
-    return max(finite, key=lambda name: finite[name]) if finite else _NOTHING
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """A list in markdown."""
-    return "\n".join(f"- {line}" for line in lines)
+    return max(finite, key=lambda name: finite[name]) if finite else NOTHING
 
 
 def _plain(value: object) -> float | None:

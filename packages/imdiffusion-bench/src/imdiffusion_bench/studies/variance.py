@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
+from imdiffusion_bench import columns
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
@@ -72,9 +73,9 @@ def table(records: list[Record]) -> str:
                     ]
                 )
             parts.append(f"## {heading}; {title}")
-            parts.append(reading.markdown(head, rows))
-    parts += ["## What the numbers say", reading.bullets(_says(mine))]
-    parts += ["## What they do not say", reading.bullets(_LIMITS)]
+            parts.append(columns.markdown(head, rows))
+    parts += ["## What the numbers say", columns.bullets(_says(mine))]
+    parts += ["## What they do not say", columns.bullets(_LIMITS)]
     return "\n\n".join(parts) + "\n"
 
 

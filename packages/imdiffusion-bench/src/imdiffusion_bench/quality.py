@@ -1,32 +1,29 @@
-"""Writes the numbers of docs/studies/quality.md and of the README: `python docs/quality.py`.
+"""The numbers of docs/studies/quality.md and of the README, from the runs of the plan `fourteen`.
 
 What stands under "## Answer" is written by hand and kept. What the labels allow is read from the
-data in IMDIFFUSION_DATA; without them it is kept as it stands.
+data; without them it is kept as it stands.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from imdiffusion_bench.columns import title
+from imdiffusion_bench.columns import markdown, title
+from imdiffusion_bench.documents import ANSWER, UNWRITTEN, measured, write
 from imdiffusion_bench.domains import DOMAIN_OF, domains_table
 from imdiffusion_bench.label_bounds import HOPELESS, best_rows, hopeless, slipped
 from imdiffusion_bench.plans import FOURTEEN as SETS
-from imdiffusion_bench.record import Record, read
+from imdiffusion_bench.record import Record
 from imdiffusion_bench.significance import holm, signed_rank_p
 from imdiffusion_bench.sources import open_source
 from numpy.typing import NDArray
 
-from imdiffusion.data.atomic import atomic_path
+from imdiffusion.errors import DataError
 
-HERE = Path(__file__).parent
-RUNS, PAGE = HERE / "results" / "runs" / "fourteen.jsonl", HERE / "studies" / "quality.md"
-README = HERE.parent / "README.md"
 PLACE = re.compile(r"(<!-- fourteen -->\n).*?(<!-- end of fourteen -->)", re.DOTALL)
 OURS = ("fast", "linear")
 JOINED = ("joined_logs", "standardised_mean")  # of several one-liners
@@ -45,7 +42,7 @@ FORMER = {
     "MSL": (0.417, 0.52),
     "SMAP": (0.381, 0.43),
 }
-ANSWER, ALLOWED = "## Answer", "## What the labels allow"
+ALLOWED = "## What the labels allow"
 QUESTION = "# Does `fast` rank and flag better than every one-liner, on any data, without labels?"
 LAST = (
     "All of it again in other columns: `imdiffusion bench tables docs/results/runs/fourteen.jsonl`."
@@ -114,12 +111,6 @@ def ordered(found: Means) -> list[str]:
     return sorted(found, key=lambda row: -np.nan_to_num(overall(found[row]), nan=-1.0))
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Markdown, first column to the left."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def number(value: float | None) -> str:
     """Three digits, or a dash where there is nothing."""
     return "–" if value is None or np.isnan(value) else f"{value:.3f}"
@@ -140,7 +131,7 @@ def ranking(records: list[Record], metric: str) -> str:
     others = best_of(columns[row] for row in found if row not in OURS)
     gaps = columns.get("fast", np.nan) - others
     lines.append(["`fast` less the best one-liner here", *map(signed, gaps)])
-    return f"{table(['row', *SETS, 'mean'], lines)}\n\n{leads(found)}"
+    return f"{markdown(['row', *SETS, 'mean'], lines)}\n\n{leads(found)}"
 
 
 def best_of(columns: Iterable[Floats]) -> Floats:
@@ -225,8 +216,8 @@ def alarms(records: list[Record]) -> str:
         "mean of sets",
     ]
     return (
-        f"{table(['median of a set', *SETS, 'at most .03'], medians)}\n\n"
-        f"{table(head, kept)}\n\n`random` finds nothing, and shows how well "
+        f"{markdown(['median of a set', *SETS, 'at most .03'], medians)}\n\n"
+        f"{markdown(head, kept)}\n\n`random` finds nothing, and shows how well "
         "a promise can be kept on so few rows."
     )
 
@@ -291,7 +282,7 @@ def worth(records: list[Record]) -> str:
     heads = [f"{title(metric)}: `{row}`" for metric in metrics for row in ("linear", "fast")]
     head = ["set (entities)", "domain", *heads, "better: `fast`", "`linear`", "p"]
     return (
-        f"{table(head, lines)}\n\nBetter by VUS-PR, in entities; p: Wilcoxon's signed ranks over "
+        f"{markdown(head, lines)}\n\nBetter by VUS-PR, in entities; p: Wilcoxon's signed ranks over "
         f"the entities of a set, Holm over the {len(tested)} sets with six or more."
     )
 
@@ -330,7 +321,7 @@ def former(records: list[Record]) -> str:
         "to the aim",
     ]
     return (
-        f"{table(head, lines)}\n\nVUS-PR. The network alone: mean of five seeds, this page at "
+        f"{markdown(head, lines)}\n\nVUS-PR. The network alone: mean of five seeds, this page at "
         "commit 0aa6d81. Not more than .01 below it was asked."
     )
 
@@ -350,7 +341,7 @@ def in_short(records: list[Record]) -> str:
     means_of = [number(overall(found[row])) for row in rows]
     lines.append(["mean of sets", *means_of[:-1], number(whole[alone]), "–", means_of[-1]])
     heads = [f"`{row}`" for row in rows[:-1]]
-    return table(["VUS-PR", *heads, f"`{alone}`", "best one-liner of the set", "random"], lines)
+    return markdown(["VUS-PR", *heads, f"`{alone}`", "best one-liner of the set", "random"], lines)
 
 
 def hits(records: list[Record]) -> str:
@@ -359,7 +350,7 @@ def hits(records: list[Record]) -> str:
     named = [name for name in SETS if any(name in one for one in found.values())]
     rows = sorted(found, key=lambda row: -np.mean([found[row].get(name, 0.0) for name in named]))
     lines = [[f"`{row}`", *(number(found[row].get(name)) for name in named)] for row in rows]
-    return table(["row", *named], lines)
+    return markdown(["row", *named], lines)
 
 
 def ceilings(records: list[Record], root: Path) -> str:
@@ -380,7 +371,7 @@ def ceilings(records: list[Record], root: Path) -> str:
         "the label, 10 rows late",
         "30 rows late",
     ]
-    return f"VUS-PR. No row reaches {HOPELESS:.1f} on the entities of the last column.\n\n" + table(
+    return f"VUS-PR. No row reaches {HOPELESS:.1f} on the entities of the last column.\n\n" + markdown(
         [*head, "lost to all"], lines
     )
 
@@ -406,7 +397,7 @@ def set_up(records: list[Record], told: list[str]) -> str:
         f"{sum(count.values())} entities ({sizes}).\n\n"
         "```sh\nimdiffusion bench run fourteen --data DATA --out docs/results/runs/fourteen.jsonl\n"
         "imdiffusion bench domains docs/results/runs/fourteen.jsonl\n"
-        "IMDIFFUSION_DATA=DATA python docs/quality.py\n```\n\n"
+        "imdiffusion bench document quality --data DATA\n```\n\n"
         f"{len(records)} runs, {' to '.join(dict.fromkeys((days[0], days[-1])))}; "
         f"commits: {at} (+ = with changes).{left}"
     )
@@ -415,19 +406,21 @@ def set_up(records: list[Record], told: list[str]) -> str:
 def _section(page: str, heading: str) -> str:
     """What stands under a heading."""
     found = page.partition(f"{heading}\n")[2].partition("\n## ")[0].strip()
-    return found.removesuffix(LAST).strip() or "Not written yet."
+    return found.removesuffix(LAST).strip() or UNWRITTEN
 
 
-def main() -> None:
-    """Write the page, and the table of the README."""
-    records, told = common(read([RUNS]))
-    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    answer = _section(before, ANSWER)
-    root = os.environ.get("IMDIFFUSION_DATA")
-    allowed = ceilings(records, Path(root)) if root else _section(before, ALLOWED)
+def write_quality(docs: Path, root: Path | None) -> None:
+    """The page, and the table of the README beside the folder `docs`.
+
+    Raises DataError where the README has no place for it.
+    """
+    page, readme = docs / "studies" / "quality.md", docs.parent / "README.md"
+    records, told = common(measured(docs, "fourteen"))
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    allowed = _section(before, ALLOWED) if root is None else ceilings(records, root)
     parts = [
         QUESTION,
-        f"{ANSWER}\n\n{answer}",
+        f"{ANSWER}\n\n{_section(before, ANSWER)}",
         set_up(records, told),
         f"## VUS-PR, buffer 100\n\n{ASKED}\n\n{ranking(records, 'vus_pr')}",
         f"## VUS-PR, buffer 10\n\n{ranking(records, 'vus_pr_10')}",
@@ -441,15 +434,11 @@ def main() -> None:
         f"{ALLOWED}\n\n{allowed}",
         LAST,
     ]
-    with atomic_path(PAGE) as path:
-        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
+    write(page, "\n\n".join(parts) + "\n")
+    text = readme.read_text(encoding="utf-8")
     if not PLACE.search(text):
-        raise SystemExit(f"{README} has no place for the table: <!-- fourteen --> is missing")
-    text = PLACE.sub(lambda marks: f"{marks[1]}{in_short(records)}\n{marks[2]}", text)
-    with atomic_path(README) as path:
-        path.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        raise DataError(
+            f"{readme} has no place for the table: <!-- fourteen --> is missing",
+            remedy="Write <!-- fourteen --> and <!-- end of fourteen --> where it shall stand.",
+        )
+    write(readme, PLACE.sub(lambda marks: f"{marks[1]}{in_short(records)}\n{marks[2]}", text))

@@ -1,1 +1,0 @@
-"""What runs in the environments of peers: scripts that import nothing of this package."""
