@@ -13,10 +13,10 @@ import warnings
 import ledger
 import numpy as np
 import pyarrow.parquet as pq
-from imdiffusion_bench.metrics.range_based import vus_pr
 from sklearn.metrics import average_precision_score
 
 from imdiffusion import ImDiffusion
+from imdiffusion_bench.metrics.range_based import vus_pr
 
 MACHINES = ("machine-1-6", "machine-2-1")
 SEEDS = (0,)

@@ -16,14 +16,14 @@ from typing import Any
 import ledger
 import numpy as np
 import psutil
-from imdiffusion_bench.metrics.range_based import surface
-from imdiffusion_bench.record import read
-from imdiffusion_bench.sources import open_source
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.sharing import guest
 from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.metrics.range_based import surface
+from imdiffusion_bench.record import read
 
 RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs" / "headline.jsonl"
 CHANNELS = 38

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import ledger
 import numpy as np
-from imdiffusion_bench.detectors import CalibratedRow, DiffusionRow, settings_of
-from imdiffusion_bench.metrics.range_based import vus_pr
-from imdiffusion_bench.plans import DEVELOPMENT
-from imdiffusion_bench.sources import open_source
-from imdiffusion_bench.split import Split
 
 from imdiffusion import baselines
 from imdiffusion.presets import resolve
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.detectors import CalibratedRow, DiffusionRow, settings_of
+from imdiffusion_bench.metrics.range_based import vus_pr
+from imdiffusion_bench.plan import DEVELOPMENT
+from imdiffusion_bench.split import Split
 
 SHARES, DRAWS = (0.2, 0.5), 3
 GENERATED = "generated:anomaly=level_shift,channels=6,rows_test=900,rows_train=900"

@@ -8,6 +8,7 @@ from typing import Any
 
 import ledger
 import numpy as np
+
 from imdiffusion_bench.datasets import available, open_dataset
 from imdiffusion_bench.metrics.range_based import areas_by_aeon, surface
 

@@ -26,12 +26,6 @@ import ledger
 import numpy as np
 import torch
 from countless import PROMISE, Description, Make, calibrated, shown
-from imdiffusion_bench.detectors import CalibratedRow, settings_of
-from imdiffusion_bench.metrics.range_based import vus_pr
-from imdiffusion_bench.record import read
-from imdiffusion_bench.significance import signed_rank_p
-from imdiffusion_bench.sources import open_source
-from imdiffusion_bench.split import Split
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -40,6 +34,12 @@ from imdiffusion import baselines
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.detectors import CalibratedRow, settings_of
+from imdiffusion_bench.metrics.range_based import vus_pr
+from imdiffusion_bench.record import read
+from imdiffusion_bench.significance import signed_rank_p
+from imdiffusion_bench.split import Split
 
 RUNS = Path(__file__).parent.parent / "docs" / "results" / "runs"
 WORK = Path(__file__).parent / "results" / "zero_shot.work"

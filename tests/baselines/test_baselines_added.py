@@ -186,7 +186,7 @@ def test_the_columns_of_the_floor_are_met(benchmark_data):
     from imdiffusion_bench.datasets import open_dataset
     from imdiffusion_bench.detectors import make, settings_of
     from imdiffusion_bench.metrics.range_based import vus_pr
-    from imdiffusion_bench.plans import EVERY_ROW
+    from imdiffusion_bench.plan import EVERY_ROW
 
     for name, forecast, channel in (
         ("Genesis", 0.894, 0.717),

@@ -5,13 +5,13 @@ import signal
 
 import numpy as np
 import pytest
-from imdiffusion_bench.behaviours import Question, SystemDials, make_series, run_behaviours
-from imdiffusion_bench.behaviours.detectors import fitter, settings_of
-from imdiffusion_bench.behaviours.series import TestPart
 
 from imdiffusion import ImDiffusion
 from imdiffusion.cli import main
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion_bench.behaviours import Question, SystemDials, make_series, run_behaviours
+from imdiffusion_bench.behaviours.measuring import fitter, settings_of
+from imdiffusion_bench.behaviours.scenarios import TestPart
 
 DIALS = SystemDials(channels=6, period_s=900, rows_train=1344, rows_test=672, size=4, length=24)
 SEEDS = (0, 1)

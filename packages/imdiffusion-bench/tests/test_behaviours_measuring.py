@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from imdiffusion_bench.behaviours.plot import plot, write_plot
+
+from imdiffusion.errors import UsageError
 from imdiffusion_bench.behaviours.measuring import (
     GRACE,
     Told,
@@ -13,13 +16,9 @@ from imdiffusion_bench.behaviours.measuring import (
     measure_faults,
     measure_outside,
 )
-from imdiffusion_bench.behaviours.plot import plot, write_plot
 from imdiffusion_bench.behaviours.running import Question, document
-from imdiffusion_bench.behaviours.summary import by_both
-from imdiffusion_bench.behaviours.table import tables
+from imdiffusion_bench.behaviours.table import by_both, tables
 from imdiffusion_bench.split import Cause
-
-from imdiffusion.errors import UsageError
 
 ROWS = 1000
 FAULT = Cause(400, 440, frozenset({2}))

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+
 from imdiffusion_bench.behaviours import Question, SystemDials, document, run_behaviours
 
 DOCS = Path(__file__).parents[3] / "docs"

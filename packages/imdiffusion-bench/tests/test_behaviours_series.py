@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from imdiffusion.errors import ConfigError
 from imdiffusion_bench.behaviours import SCENARIOS, SystemDials, make_series, read_system
 from imdiffusion_bench.behaviours.config import meanings
 from imdiffusion_bench.behaviours.system import batch_rows, hours, season, weekend
-
-from imdiffusion.errors import ConfigError
 
 SMALL = SystemDials(channels=5, period_s=1800, rows_train=400, rows_test=480, length=12)
 FAULTY = [name for name in SCENARIOS if name != "clean"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imdiffusion_bench.datasets import check, import_official, open_dataset
 
 from imdiffusion.errors import DataError, OutputError
+from imdiffusion_bench.datasets import check, import_official, open_dataset
 
 ROWS = {"train": "0.1,1\n0.2,1\n", "test": "0.3,1\n0.4,1\n0.5,0\n", "test_label": "0\n1\n1\n"}
 

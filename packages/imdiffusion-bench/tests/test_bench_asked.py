@@ -1,13 +1,12 @@
 """What the options of `bench run` ask for: sets, entities, rows, seeds and settings."""
 
 import pytest
-from imdiffusion_bench.asked import asked_plan
-from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.plans import PAPER_OWN, plan
-from imdiffusion_bench.runner import groups_of
 from tiny_data import write_set
 
 from imdiffusion.errors import ConfigError, DataError, UsageError
+from imdiffusion_bench.options import asked_plan
+from imdiffusion_bench.plan import PAPER_OWN, Variant, plan
+from imdiffusion_bench.runner import groups_of
 
 
 def asked(name=None, *overrides, root=None, **options):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_data import refused
+
 from imdiffusion_bench.datasets import (
     FolderDataSet,
 )
-from imdiffusion_bench.datasets.segments import read_causes
-from tiny_data import refused
+from imdiffusion_bench.datasets.folder import read_causes
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from imdiffusion_bench.label_bounds import SLIPS, best_rows, hopeless, late, slipped, wider
-from imdiffusion_bench.sources import open_source
 from tiny_data import ANOMALY, write_set
+
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.label_bounds import SLIPS, best_rows, hopeless, late, slipped, wider
 
 
 def label(*spans, rows=20):

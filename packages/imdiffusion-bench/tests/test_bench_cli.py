@@ -7,15 +7,15 @@ import signal
 import sys
 
 import pytest
-from imdiffusion_bench import detectors
-from imdiffusion_bench.plans import PLANS
-from imdiffusion_bench.shift import State
-from imdiffusion_bench.watching import watching
 from rich.console import Console
 from tiny_data import write_set
 
 from imdiffusion.cli import main
 from imdiffusion.cli.terminal import Terminal
+from imdiffusion_bench import detectors
+from imdiffusion_bench.cli import watching
+from imdiffusion_bench.plan import PLANS
+from imdiffusion_bench.runner import State
 
 ROWS = "random,zscore,moving_variance"
 

@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from imdiffusion_bench import columns
-from imdiffusion_bench.summary import headline
-from imdiffusion_bench.tables import headline_tables
 from test_bench_tables import run
 
 from imdiffusion.errors import ConfigError
+from imdiffusion_bench import columns
+from imdiffusion_bench.summary import headline
+from imdiffusion_bench.tables import headline_tables
 
 
 def test_numbers_are_written_as_people_read_them():

@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from tiny_data import refused
+
+from imdiffusion.errors import ConfigError
 from imdiffusion_bench.datasets import (
     DATASETS,
     FolderDataSet,
@@ -19,11 +22,8 @@ from imdiffusion_bench.datasets import (
     listed,
     open_dataset,
 )
-from imdiffusion_bench.datasets.checksums import sha256_of
+from imdiffusion_bench.datasets.known import sha256_of
 from imdiffusion_bench.split import Cause
-from tiny_data import refused
-
-from imdiffusion.errors import ConfigError
 
 LABEL = [0, 1, 1, 0]
 

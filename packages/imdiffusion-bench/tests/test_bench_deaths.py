@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from tiny_data import write_set
+
 from imdiffusion_bench import link as links
 from imdiffusion_bench import record
-from imdiffusion_bench.link import Link
 from imdiffusion_bench.measure import Group, fit_key
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
-from tiny_data import write_set
+from imdiffusion_bench.workers import Link
 
 TINY = {
     "window": 20,
@@ -46,7 +47,9 @@ def root(tmp_path):
 
 def worker(monkeypatch, before: str) -> None:
     """Have every worker run `before`, with the module of real workers at hand as `worker`."""
-    program = f"import os, sys, time\nfrom imdiffusion_bench import worker\n{before}\nworker.main()"
+    program = (
+        f"import os, sys, time\nfrom imdiffusion_bench import workers\n{before}\nworker.main()"
+    )
     monkeypatch.setattr(links, "WORKER", (sys.executable, "-c", program))
 
 
@@ -61,13 +64,13 @@ def test_a_death_fails_the_run_in_progress_alone(root, tmp_path, monkeypatch):
     worker(
         monkeypatch,
         """
-real = worker.measure
+real = workers.measure
 def measure(*words, **more):
     for record in real(*words, **more):
         if record["variant"] == "second":
             os.kill(os.getpid(), 9)
         yield record
-worker.measure = measure""",
+workers.measure = measure""",
     )
     out = tmp_path / "runs.jsonl"
     state, found = measured(root, out, FIRST, SECOND, THIRD, ZSCORE)
@@ -92,14 +95,14 @@ def test_an_answer_cut_short_is_a_death_and_no_more(root, tmp_path, monkeypatch)
         f"open({str(starts)!r}, 'a').write('x')"
         """
 import json
-real = worker._say
+real = workers._say
 def say(answers, message):
     if message.get("record", {}).get("variant") == "zscore":
         answers.write(json.dumps(message, default=float)[:200])
         answers.flush()
         os.kill(os.getpid(), 9)
     real(answers, message)
-worker._say = say""",
+workers._say = say""",
     )
     state, found = measured(root, tmp_path / "runs.jsonl", ZSCORE, PCA)
     assert (state.done, state.failed) == (1, 1)

@@ -1,12 +1,18 @@
 """Domains left out in turn: hand-worked choices, and what cannot be chosen."""
 
 import pytest
-from imdiffusion_bench.datasets.known import DATASETS
-from imdiffusion_bench.domains import DOMAIN_OF, DOMAINS, domains_table, leave_out, values_by_domain
-from imdiffusion_bench.plans import FOURTEEN
 from tiny_runs import failed, line_of, run
 
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion_bench.aggregate import (
+    DOMAIN_OF,
+    DOMAINS,
+    domains_table,
+    leave_out,
+    values_by_domain,
+)
+from imdiffusion_bench.datasets.known import DATASETS
+from imdiffusion_bench.plan import FOURTEEN
 
 # Means: a .55, b .60, c .58. Without human: a .75, b .60, c .62; without servers: b .60 (a .45, c
 # .54); without industry: b .60 (a .45, c .58).

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from imdiffusion_bench.datasets.fetch import download
 from tiny_data import refused
 from tiny_origin import BODY, Origin, serving
 
 from imdiffusion.errors import OutputError, UsageError
+from imdiffusion_bench.datasets.fetch import download
 
 DIGITS = hashlib.sha256(BODY).hexdigest()
 LIMIT = 1 << 20

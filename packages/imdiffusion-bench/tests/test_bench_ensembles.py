@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from imdiffusion_bench.ensembles import ensemble_curve
 from sklearn.metrics import average_precision_score
+
+from imdiffusion_bench.protocols import ensemble_curve
 
 
 def test_each_size_is_the_mean_of_the_last_steps_and_the_last_ten_are_held_against_the_last():

@@ -9,17 +9,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from imdiffusion_bench import score_archive
 from imdiffusion_bench.failures import false_alarms, missed, worst
 from imdiffusion_bench.page.strips import MOST_POINTS, Strip, Strips, strips
-from imdiffusion_bench.plan import Plan, Variant
-from imdiffusion_bench.runner import bench
-from imdiffusion_bench.score_archive import Kept
-from imdiffusion_bench.split import Scores, Split, Truth
 from tiny_data import write_set
 
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import DataError, UsageError
+from imdiffusion_bench import score_archive
+from imdiffusion_bench.plan import Plan, Variant
+from imdiffusion_bench.runner import bench
+from imdiffusion_bench.score_archive import Kept
+from imdiffusion_bench.split import Scores, Split, Truth
 
 ROWS = 1000
 SCRIPT = Path(__file__).parents[3] / "docs" / "gallery.py"

@@ -10,12 +10,12 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from imdiffusion_bench.datasets import DATASETS, check, open_dataset
-from imdiffusion_bench.datasets.fetch import HOMES, Home, fetch
 from tiny_data import refused
 from tiny_origin import Origin, serving
 
 from imdiffusion.errors import ConfigError, DataWarning, OutputError, UsageError
+from imdiffusion_bench.datasets import DATASETS, check, open_dataset
+from imdiffusion_bench.datasets.fetch import HOMES, Home, fetch
 
 # The package gives the function this name, so the module is asked for by its own.
 MODULE = import_module("imdiffusion_bench.datasets.fetch")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from imdiffusion.errors import UsageError
 from imdiffusion_bench.flagging import (
     ACHIEVED,
     PROMISED,
@@ -19,8 +21,6 @@ from imdiffusion_bench.flagging import (
     median_share,
 )
 from imdiffusion_bench.score_archive import Kept
-
-from imdiffusion.errors import UsageError
 
 SCORE = np.array([0.0, 2.0, 0.5, 1.1, 0.0, 0.0, 1.05, 0.0])
 LABEL = np.array([0, 1, 1, 1, 0, 0, 0, 0], bool)

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from tiny_data import refused
+from tiny_rows import TINY
+
 from imdiffusion_bench.datasets import DATASETS, check, open_dataset
 from imdiffusion_bench.detectors import make, settings_of
 from imdiffusion_bench.measure import Group, measure
-from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.plans import EVERY_ROW, FOURTEEN, FURTHER_SETS, plan
-from tiny_data import refused
-from tiny_rows import TINY
+from imdiffusion_bench.plan import EVERY_ROW, FOURTEEN, FURTHER_SETS, Variant, plan
 
 HOUR = np.timedelta64(3600, "s")
 

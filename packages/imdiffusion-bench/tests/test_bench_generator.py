@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imdiffusion_bench.generator import KINDS, generate
 from sklearn.metrics import average_precision_score
 
 from imdiffusion.errors import ConfigError
+from imdiffusion_bench.generator import KINDS, generate
 
 # Everything a channel has comes from what it shares, and no two channels correlate.
 TIED = {

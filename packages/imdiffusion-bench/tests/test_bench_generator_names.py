@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imdiffusion_bench.generator import KINDS, Dials, Generated, generate, open_generated
 
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion_bench.generator import KINDS, Dials, Generated, generate, open_generated
 
 
 def test_the_same_dials_and_seed_give_the_same_values_and_another_seed_others():

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_data import ANOMALY, write_set
+from tiny_rows import FAST, ROWS, ZSCORE, group, label_of, split
+
+from imdiffusion.errors import DataError, OutputError
 from imdiffusion_bench import record, score_archive
 from imdiffusion_bench.measure import measure
 from imdiffusion_bench.plan import Plan
 from imdiffusion_bench.runner import bench
 from imdiffusion_bench.split import Scores, Truth
-from tiny_data import ANOMALY, write_set
-from tiny_rows import FAST, ROWS, ZSCORE, group, label_of, split
-
-from imdiffusion.errors import DataError, OutputError
 
 ONE = {"SMD": ("machine-1-1",)}
 HEAD = {"id": "0" * 16, "dataset": "SMD", "entity": "machine-1-1", "seed": 0}

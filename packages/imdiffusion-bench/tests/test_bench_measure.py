@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from imdiffusion_bench.measure import fit_key, measure
-from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.split import digest_of
-from imdiffusion_bench.worker import group_from_dict, group_to_dict
 from tiny_rows import FAST, ROWS, TINY, ZSCORE, group, label_of, split
 
 from imdiffusion import fitting
+from imdiffusion_bench.measure import fit_key, measure
+from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.split import digest_of
+from imdiffusion_bench.workers import group_from_dict, group_to_dict
 
 MODULE = import_module("imdiffusion_bench.measure")
 

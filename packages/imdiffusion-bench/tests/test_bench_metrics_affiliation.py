@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imdiffusion_bench.metrics.affiliation import affiliation
+
+from imdiffusion_bench.metrics.events import affiliation
 
 
 def rows(length: int, *spans: tuple[int, int]) -> np.ndarray:

@@ -4,20 +4,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imdiffusion_bench.metrics.channels import hit_rate, hit_top1
-from imdiffusion_bench.metrics.delay import add, delay_at_false_alarms, detected
+from scipy.stats import hmean
+
+from imdiffusion.errors import DataError
 from imdiffusion_bench.metrics.events import (
+    add,
     alarm_share_normal,
     composite_f1,
+    delay_at_false_alarms,
+    detected,
     event,
     event_recall,
     false_alarms_per_1000,
     false_events,
+    hit_rate,
+    hit_top1,
 )
 from imdiffusion_bench.split import Cause
-from scipy.stats import hmean
-
-from imdiffusion.errors import DataError
 
 NAN = float("nan")
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import auc, f1_score, precision_recall_fscore_support
+
+from imdiffusion.errors import DataError
 from imdiffusion_bench.metrics.points import (
     adjust,
     best_f1,
@@ -13,9 +16,6 @@ from imdiffusion_bench.metrics.points import (
     point,
     point_adjusted,
 )
-from sklearn.metrics import auc, f1_score, precision_recall_fscore_support
-
-from imdiffusion.errors import DataError
 
 NAN = float("nan")
 

@@ -3,9 +3,10 @@
 import math
 
 import pytest
+from tiny_runs import failed, line_of, notes_of, only_block, run
+
 from imdiffusion_bench.summary import summarise
 from imdiffusion_bench.tables import markdown
-from tiny_runs import failed, line_of, notes_of, only_block, run
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan, math.inf])

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from imdiffusion_bench.datasets import OFFICIAL, check, import_official, open_dataset
-from imdiffusion_bench.datasets.checksums import known_sums
-from imdiffusion_bench.split import Cause
 from tiny_data import refused
 
 from imdiffusion.errors import ConfigError, OutputError
+from imdiffusion_bench.datasets import OFFICIAL, check, import_official, open_dataset
+from imdiffusion_bench.datasets.known import known_sums
+from imdiffusion_bench.split import Cause
 
 NAN = np.nan
 

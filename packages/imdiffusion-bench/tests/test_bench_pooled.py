@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from imdiffusion_bench.aggregate import against_base, steps_joined
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench.aggregate import against_base, steps_joined
 
 
 def run(

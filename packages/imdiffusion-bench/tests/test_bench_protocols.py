@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from imdiffusion.errors import DataError
+from imdiffusion.scoring.vote import RankVote
 from imdiffusion_bench.metrics.points import point_adjusted
 from imdiffusion_bench.metrics.range_based import r_auc_pr
 from imdiffusion_bench.protocols import SHARES, best_vote, evaluate, paper, steps
 from imdiffusion_bench.split import Cause, Scores, Truth
-
-from imdiffusion.errors import DataError
-from imdiffusion.scoring.vote import RankVote
 
 HITS = ("hit_top1", "hit_100", "hit_150")
 

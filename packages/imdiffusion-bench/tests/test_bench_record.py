@@ -8,12 +8,12 @@ import sys
 import warnings
 
 import pytest
-from imdiffusion_bench import record
-from imdiffusion_bench.plan import Plan, Variant
-from imdiffusion_bench.runner import bench
 from tiny_data import write_set
 
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
+from imdiffusion_bench import record
+from imdiffusion_bench.plan import Plan, Variant
+from imdiffusion_bench.runner import bench
 
 ASKED = Plan("p", ("SMD",), (Variant("zscore", "zscore"), Variant("random", "random")))
 

@@ -10,16 +10,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from imdiffusion_bench import record
-from imdiffusion_bench.detectors import names, settings_of
-from imdiffusion_bench.measure import asked_id, fit_key
-from imdiffusion_bench.plan import Plan, Variant
-from imdiffusion_bench.plans import PAPER_OWN, PLANS, plan
-from imdiffusion_bench.runner import bench, groups_of, work_folder
 from tiny_data import write_entity, write_set
 from tiny_rows import FAST, ROWS, TINY, ZSCORE
 
 from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
+from imdiffusion_bench import record
+from imdiffusion_bench.detectors import names, settings_of
+from imdiffusion_bench.measure import asked_id, fit_key
+from imdiffusion_bench.plan import PAPER_OWN, PLANS, Plan, Variant, plan
+from imdiffusion_bench.runner import bench, groups_of, work_folder
 
 
 def test_a_plan_is_measured_once_and_resumes(tmp_path):
@@ -116,7 +115,7 @@ def test_a_worker_that_is_killed_is_a_failure_and_the_rest_goes_on(tmp_path):
     def kill(state, _):
         if not killed and any(": fit" in doing for doing in state.doing.values()):
             for child in psutil.Process().children():
-                if "imdiffusion_bench.worker" in child.cmdline():
+                if "imdiffusion_bench.workers" in child.cmdline():
                     killed.append(child.pid)
                     child.kill()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from imdiffusion_bench.generator import generate
-from imdiffusion_bench.seeds import SeedMean, mean_of
-from imdiffusion_bench.split import Scores
 
 from imdiffusion.errors import ConfigError
+from imdiffusion_bench.detectors import SeedMean, mean_of
+from imdiffusion_bench.generator import generate
+from imdiffusion_bench.split import Scores
 
 
 class Constant:

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
+from imdiffusion.errors import DataError, MissingExtraError
 from imdiffusion_bench.significance import (
     compare,
     critical_difference,
@@ -15,9 +18,6 @@ from imdiffusion_bench.significance import (
     holm,
     signed_rank_p,
 )
-from scipy import stats
-
-from imdiffusion.errors import DataError, MissingExtraError
 
 # Demšar 2006, table 5 (a): two-tailed Nemenyi test at 5 %, by number of classifiers.
 DEMSAR_Q = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 10: 3.164}

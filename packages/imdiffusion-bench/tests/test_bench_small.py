@@ -1,13 +1,13 @@
 """The small suite: is what the benchmark says believable where the truth is known?"""
 
 import pytest
+
 from imdiffusion_bench import record
+from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.detectors import names
 from imdiffusion_bench.measure import Group, measure
-from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.plans import plan
+from imdiffusion_bench.plan import Variant, plan
 from imdiffusion_bench.runner import bench
-from imdiffusion_bench.sources import open_source
 from imdiffusion_bench.split import Split, Truth
 
 

@@ -8,12 +8,12 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+
+from imdiffusion.errors import ConfigError, DataError
 from imdiffusion_bench.detectors import make, settings_of
 from imdiffusion_bench.generator import generate, open_generated
 from imdiffusion_bench.measure import fit_key
 from imdiffusion_bench.studies import gratings, imbalance, names, reading, study
-
-from imdiffusion.errors import ConfigError, DataError
 
 SIZES = [1, 2, 3, 5, 10, 20, 30, 50]
 PROTOCOLS = ("label_free", "oracle", "paper")

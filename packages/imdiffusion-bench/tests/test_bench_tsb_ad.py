@@ -8,6 +8,11 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_data import refused
+from tiny_runs import failed, line_of, run
+
+from imdiffusion.errors import DataError
+from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.datasets.tsb_ad import (
     NAME,
     TUNING,
@@ -16,18 +21,12 @@ from imdiffusion_bench.datasets.tsb_ad import (
     train_rows_of,
 )
 from imdiffusion_bench.measure import Group, measure
+from imdiffusion_bench.metrics.range_based import vus_pr, window_of
 from imdiffusion_bench.metrics.segments import segments
-from imdiffusion_bench.metrics.tsb_ad import vus_pr, window_of
-from imdiffusion_bench.plan import Plan, Variant
-from imdiffusion_bench.plans import EVERY_ROW, plan
+from imdiffusion_bench.plan import EVERY_ROW, Plan, Variant, plan
+from imdiffusion_bench.published import PUBLISHED_MEANS, tsb_ad_tables
 from imdiffusion_bench.record import read
 from imdiffusion_bench.runner import bench
-from imdiffusion_bench.sources import open_source
-from imdiffusion_bench.tsb_ad import PUBLISHED_MEANS, tsb_ad_tables
-from tiny_data import refused
-from tiny_runs import failed, line_of, run
-
-from imdiffusion.errors import DataError
 
 # Measure
 

@@ -6,19 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from imdiffusion_bench import record
-from imdiffusion_bench.kinds import KINDS, kinds_table
-from imdiffusion_bench.measure import asked_id
-from imdiffusion_bench.missing_runs import gaps
-from imdiffusion_bench.plan import Plan, Variant
-from imdiffusion_bench.plans import RANDOM, plan
-from imdiffusion_bench.runner import bench
-from imdiffusion_bench.shortfall import shortfall, steps_asked
-from imdiffusion_bench.studies import study
-from imdiffusion_bench.tables import headline_tables
 from tiny_data import write_set
 
 from imdiffusion.errors import DataError, OutputError
+from imdiffusion_bench import record
+from imdiffusion_bench.aggregate import KINDS, kinds_table
+from imdiffusion_bench.measure import asked_id
+from imdiffusion_bench.plan import RANDOM, Plan, Variant, plan
+from imdiffusion_bench.published import shortfall, steps_asked
+from imdiffusion_bench.runner import bench, gaps
+from imdiffusion_bench.studies import study
+from imdiffusion_bench.tables import headline_tables
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "results.py"
 

@@ -1,10 +1,11 @@
 """A benchmark set with a file that is damaged halfway: its runs fail by name, the rest goes on."""
 
 import pytest
+from tiny_data import write_set
+
 from imdiffusion_bench import record
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
-from tiny_data import write_set
 
 
 def truncated(data: bytes) -> bytes:

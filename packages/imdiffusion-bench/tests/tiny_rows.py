@@ -1,12 +1,12 @@
 """Rows of a table that fit in a second, a series in memory for them, and its label."""
 
 import numpy as np
-from imdiffusion_bench.measure import Group
-from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.split import Split, Truth
 
 from imdiffusion.data.frame import frame_from
 from imdiffusion.settings import Scalar
+from imdiffusion_bench.measure import Group
+from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.split import Split, Truth
 
 TINY: dict[str, Scalar] = {
     "window": 20,

@@ -16,20 +16,20 @@ from typing import Any
 
 _LAZY = {
     "bench": "imdiffusion_bench.runner",
-    "domains_table": "imdiffusion_bench.domains",
+    "domains_table": "imdiffusion_bench.aggregate",
     "evaluate": "imdiffusion_bench.protocols",
     "fetch": "imdiffusion_bench.datasets",
     "generate": "imdiffusion_bench.generator",
     "import_official": "imdiffusion_bench.datasets",
     "headline_tables": "imdiffusion_bench.tables",
-    "open_source": "imdiffusion_bench.sources",
+    "open_source": "imdiffusion_bench.datasets",
     "paper_table": "imdiffusion_bench.tables",
     "Plan": "imdiffusion_bench.plan",
     "read": "imdiffusion_bench.record",
     "Scores": "imdiffusion_bench.split",
     "Split": "imdiffusion_bench.split",
     "study": "imdiffusion_bench.studies",
-    "tsb_ad_tables": "imdiffusion_bench.tsb_ad",
+    "tsb_ad_tables": "imdiffusion_bench.published",
     "Truth": "imdiffusion_bench.split",
     "Variant": "imdiffusion_bench.plan",
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import BarColumn, Progress, TextColumn
 
+from imdiffusion.cli.options import AsJson
 from imdiffusion.cli.terminal import Terminal, resumable
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench.behaviours_command import EXAMPLES as OF_BEHAVIOURS
-from imdiffusion_bench.behaviours_command import behaviours
 from imdiffusion_bench.options import (
     Again,
     Among,
@@ -32,10 +35,16 @@ from imdiffusion_bench.options import (
     Where,
 )
 
+if TYPE_CHECKING:
+    from imdiffusion.settings import Scalar
+    from imdiffusion_bench.behaviours import Question
+    from imdiffusion_bench.record import Record
+    from imdiffusion_bench.runner import State, Watch
+
+
 app = typer.Typer(
     help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
 )
-app.command(epilog=OF_BEHAVIOURS)(behaviours)
 
 
 @app.command(epilog="imdiffusion bench run one_liners --data data/ --out runs.jsonl --jobs 2")
@@ -60,9 +69,8 @@ def run(
     """Measure what is not in the file yet; exit code 3 if a run failed. Ctrl-C is safe: the same
     command continues.
     """
-    from imdiffusion_bench.asked import asked_plan
+    from imdiffusion_bench.options import asked_plan
     from imdiffusion_bench.runner import bench
-    from imdiffusion_bench.watching import watching
 
     terminal: Terminal = ctx.obj
     asked = asked_plan(plan, sets, entities, rows, seeds, overrides, root=data)
@@ -101,7 +109,7 @@ def tables(
     metrics: Metrics = None,
 ) -> None:
     """Print tables in Markdown: means over entities, spread over seeds, significance."""
-    from imdiffusion_bench.asked import words
+    from imdiffusion_bench.options import words
     from imdiffusion_bench.record import read
     from imdiffusion_bench.tables import headline_tables
 
@@ -131,8 +139,8 @@ def domains(
     among: Among = None,
 ) -> None:
     """Print what is chosen with each domain left out, and its value on that domain."""
-    from imdiffusion_bench.asked import words
-    from imdiffusion_bench.domains import domains_table
+    from imdiffusion_bench.aggregate import domains_table
+    from imdiffusion_bench.options import words
     from imdiffusion_bench.record import read
 
     terminal: Terminal = ctx.obj
@@ -143,8 +151,8 @@ def domains(
 @app.command(epilog="imdiffusion bench tsb runs.jsonl")
 def tsb(ctx: typer.Context, runs: Runs) -> None:
     """Print TSB-AD-M's table: its protocol, beside the published values."""
+    from imdiffusion_bench.published import tsb_ad_tables
     from imdiffusion_bench.record import read
-    from imdiffusion_bench.tsb_ad import tsb_ad_tables
 
     terminal: Terminal = ctx.obj
     terminal.emit(tsb_ad_tables(read(runs)))
@@ -176,8 +184,8 @@ def study(
 @app.command(epilog="imdiffusion bench plans")
 def plans(ctx: typer.Context) -> None:
     """List the plans: what each of them measures."""
-    from imdiffusion_bench.plans import PLANS, plan
-    from imdiffusion_bench.sources import GENERATED
+    from imdiffusion_bench.datasets import GENERATED
+    from imdiffusion_bench.plan import PLANS, plan
     from imdiffusion_bench.studies import STUDIES
 
     terminal: Terminal = ctx.obj
@@ -198,7 +206,9 @@ def names(ctx: typer.Context) -> None:
     from imdiffusion_bench.protocols import metric_names
 
     terminal: Terminal = ctx.obj
-    terminal.emit_table(["detector", "what it is"], [(one, detectors.said(one)) for one in detectors.names()])
+    terminal.emit_table(
+        ["detector", "what it is"], [(one, detectors.said(one)) for one in detectors.names()]
+    )
     terminal.emit("")
     terminal.emit_table(["metric", "in tables", "protocols"], metric_names())
 
@@ -261,3 +271,194 @@ def _shard(text: str) -> tuple[int, int]:
     if not part.isdecimal() or not parts.isdecimal():
         raise UsageError(f"--shard {text} is no part", remedy="Write I/N, for instance 1/4.")
     return int(part), int(parts)
+
+
+EXAMPLES = """imdiffusion bench behaviours --plot behaviours.svg
+
+imdiffusion bench behaviours --detectors fast,random --scenarios spike,frozen --seeds 0-2
+
+imdiffusion bench behaviours --dials channels=100,season=none,missing=0.1 --set alarm_rate=0.01"""
+
+Detectors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="Presets and baselines by name (`bench names`), instead of the usual; paper is "
+        "capped in training.",
+        show_default=False,
+    ),
+]
+Scenarios = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Only these scenarios.", show_default=False)
+]
+SystemOption = Annotated[
+    str,
+    typer.Option(
+        "--dials",
+        metavar="KEY=VALUE,...",
+        help="What the system is like: channels, period_s, rows_train, rows_test, season, "
+        "coupling, noise, missing, batch_minutes, size, length and others (docs/behaviours.md).",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Also draw: .svg or .png.",
+        show_default=False,
+    ),
+]
+
+
+def behaviours(
+    ctx: typer.Context,
+    detectors: Detectors = None,
+    scenarios: Scenarios = None,
+    dials: SystemOption = "",
+    seeds: Annotated[str, typer.Option(metavar="0-5", help="Seeds of series and detectors.")] = "0",
+    overrides: Every = None,
+    device: Where = "auto",
+    as_json: AsJson = False,
+    plot: Plot = None,
+) -> None:
+    """Measure how detectors meet faults such as a frozen sensor or a missing batch: found or not,
+    how late, where, which channel, and what was told for nothing. Markdown; exit code 3 if a run
+    failed.
+    """
+    from imdiffusion_bench.behaviours import table
+    from imdiffusion_bench.behaviours.running import document
+    from imdiffusion_bench.plots import check_plot, save_plot
+
+    terminal: Terminal = ctx.obj
+    if plot is not None:
+        check_plot(plot)
+    question = asked_question(detectors, scenarios, dials, seeds, overrides, device=device)
+    for name in question.absent:
+        terminal.warn(f"{name} is not measured: this version has no detector of that name")
+    with resumable("Nothing was written; ask for fewer --scenarios or --seeds at a time."):
+        records = _measured(terminal, question)
+    whole = document(question, records)
+    if as_json:
+        terminal.emit_json(whole)
+    else:
+        terminal.emit(table.tables(whole).rstrip("\n"))
+    if plot is not None:
+        terminal.notice(f"{save_plot(table.plot(whole), plot)} written.")
+    failed = sum(one["status"] == "failed" for one in records)
+    if failed:
+        terminal.fail(f"{failed} of {len(records)} runs failed: what was printed says why.")
+        raise typer.Exit(DataError.exit_code)
+
+
+def asked_question(
+    detectors: str | None,
+    scenarios: str | None,
+    dials: str,
+    seeds: str,
+    overrides: Sequence[str] | None,
+    *,
+    device: str,
+) -> Question:
+    """What the options ask for. Raises UsageError or ConfigError for what they cannot say."""
+    from imdiffusion_bench.behaviours import SCENARIOS, Question, read_system
+    from imdiffusion_bench.behaviours.measuring import USUAL
+    from imdiffusion_bench.behaviours.scenarios import scenario
+    from imdiffusion_bench.options import seeds_of, words
+
+    names = USUAL if detectors is None else words("--detectors", detectors)
+    asked = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
+    for one in asked:
+        scenario(one)
+    question = Question(names, asked, read_system(dials), seeds_of(seeds), device=device)
+    return Question(
+        names,
+        asked,
+        question.dials,
+        question.seeds,
+        _settings(question.present, overrides or ()),
+        device,
+    )
+
+
+def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
+    """The settings of `--set`, each for the detectors that have it; one has it at least."""
+    from imdiffusion.cli.keywords import assignments
+    from imdiffusion_bench.behaviours.measuring import knows, settings_of
+
+    given: dict[str, Any] = assignments(pairs)
+    names = tuple(detectors)
+    found = {
+        name: {key: value for key, value in given.items() if knows(name, key)} for name in names
+    }
+    for key, value in given.items():
+        if names and not any(key in settings for settings in found.values()):
+            settings_of(names[0], {key: value})  # raises, and says what is near
+    return found
+
+
+def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
+    from imdiffusion.course import Progress
+    from imdiffusion_bench.behaviours.running import run_behaviours
+
+    records = []
+    with terminal.progress("runs") as show:
+        for record in run_behaviours(question):
+            records.append(record)
+            if show is not None:
+                show(Progress(record["detector"], len(records), question.total))
+    return records
+
+
+BAR = 20  # characters
+
+
+@contextmanager
+def watching(terminal: Terminal) -> Iterator[Watch]:
+    """A callback that shows runs done, what is being done, and the time left.
+
+    Failures are told as lines wherever stderr goes, unless the terminal is quiet.
+    """
+
+    def tell(record: Record | None) -> None:
+        if record is not None and record["status"] == "failed":
+            where = f"{record['dataset']} {record['entity']} {record['variant']}"
+            terminal.warn(f"{where}: {record['stage']} failed: {record['error']['message']}")
+
+    if terminal.quiet or not sys.stderr.isatty():
+        yield lambda state, record: tell(record)
+        return
+    columns = (
+        TextColumn("bench"),
+        BarColumn(bar_width=BAR),
+        TextColumn("{task.fields[runs]}"),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[doing]}", style="dim"),
+    )
+    with Progress(*columns, console=terminal.err, redirect_stdout=False) as bar:
+        task = bar.add_task("bench", total=None, runs="", left="", doing="")
+
+        def watch(state: State, record: Record | None) -> None:
+            tell(record)
+            completed, left = state.asked - state.left, _clock(state.seconds_left)
+            runs = f"{completed:,}/{state.asked:,} runs"
+            # What is being done gets what the rest leaves of the line: else all would be cut.
+            room = max(0, terminal.err.width - BAR - len(f"bench  {runs} {left}  "))
+            bar.update(
+                task,
+                total=state.asked,
+                completed=completed,
+                runs=runs,
+                left=left,
+                doing="; ".join(state.doing.values())[:room],
+            )
+
+        yield watch
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} left"

@@ -132,9 +132,7 @@ def numbers(seeds: Iterable[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)
 
 
-def markdown(
-    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True
-) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> str:
     """A table in Markdown; with `numbers` all columns but the first are set to the right."""
     rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
     lines = [head, rule, *rows]

@@ -20,10 +20,9 @@ that cannot live beside these starts a process of its own environment in `fit`, 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-
-from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -37,7 +36,6 @@ from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.settings import Scalar, Settings
-from imdiffusion_bench.seeds import SeedMean
 from imdiffusion_bench.split import Scores
 
 # Of rows that are no diffusion model: what says how they are held out and given a threshold.
@@ -197,7 +195,7 @@ class DiffusionRow:
 
 
 class CalibratedRow:
-    """A baseline, or of another package: fitted on scaled rows, its threshold from the held-out tail."""
+    """One that is no preset: fitted on scaled rows, its threshold from the held-out tail."""
 
     def __init__(self, detector: Any, settings: Mapping[str, Scalar]) -> None:
         self.detector, self.settings = detector, settings
@@ -276,7 +274,9 @@ def make(
             on_progress=on_progress,
         )
     if row in external():
-        return CalibratedRow(external()[row].load()(**({"seed": seed} if drawn(row) else {})), settings)
+        return CalibratedRow(
+            external()[row].load()(**({"seed": seed} if drawn(row) else {})), settings
+        )
     return CalibratedRow(baselines.make(row, seed=seed), settings)
 
 
@@ -298,11 +298,65 @@ def check_detector(make: Callable[..., Any]) -> None:
         fitted.fit(train.copy())
         scores.append(np.asarray(fitted.decision_function(test.copy()), np.float64))
     seen = np.delete(scores[0], 100)
+    same = np.array_equal(scores[0], scores[1], equal_nan=True)
     for holds, what in (
         (scores[0].shape == (300,), f"scores of 300 rows have the shape {scores[0].shape}"),
         (bool(np.isfinite(seen).all()), "a row with an observed value has no finite score"),
-        (np.array_equal(*scores, equal_nan=True), "the same seed does not give the same scores"),
+        (same, "the same seed does not give the same scores"),
         (scores[0][200:210].max() >= np.nanmax(scores[0]), "rows far off have not the top score"),
     ):
         if not holds:
             raise AssertionError(what)
+
+
+class Member(Protocol):
+    """A detector of the benchmark, as the rows of its tables are."""
+
+    def fit(self, train: Frame) -> object:
+        """Fit on normal rows."""
+
+    def score(self, test: Frame) -> Scores:
+        """Score the rows of another frame."""
+
+
+class SeedMean:
+    """Fits `count` members and joins what they say.
+
+    make: seed -> member. Member i of the detector with seed s has seed count x s + i, so that
+    detectors of different seeds have no member in common. Raises ConfigError for count < 2.
+    """
+
+    def __init__(self, make: Callable[[int], Member], *, count: int, seed: int) -> None:
+        if count < 2:
+            raise ConfigError(
+                f"a mean over {count} seeds is none", remedy="Take two seeds or more."
+            )
+        self.make, self.count, self.seed = make, count, seed
+
+    def fit(self, train: Frame) -> Self:
+        """Fit all members on the same rows, one after another."""
+        seeds = range(self.count * self.seed, self.count * (self.seed + 1))
+        self.members_ = [self.make(seed) for seed in seeds]
+        for member in self.members_:
+            member.fit(train)
+        return self
+
+    def score(self, test: Frame) -> Scores:
+        """The mean of the members' scores."""
+        return mean_of([member.score(test) for member in self.members_])
+
+
+def mean_of(scores: Sequence[Scores]) -> Scores:
+    """Means over detectors; NaN where any has no score, None where any has no such part.
+
+    Each score is in units of its own label-free threshold, so the mean is above 1 where they
+    agree on average: alarms become rarer than each one's alarm rate says, never more frequent on
+    rows where no member alarms.
+    """
+    steps = [one.step_errors for one in scores if one.step_errors is not None]
+    parts = [one.channel_scores for one in scores if one.channel_scores is not None]
+    return Scores(
+        np.mean([one.score for one in scores], axis=0),
+        np.mean(steps, axis=0, dtype=np.float32) if len(steps) == len(scores) else None,
+        np.mean(parts, axis=0, dtype=np.float32) if len(parts) == len(scores) else None,
+    )

@@ -16,24 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imdiffusion_bench.aggregate import against_base, steps_joined
-from imdiffusion_bench.kinds import kinds_table
-from imdiffusion_bench.missing_runs import gaps
-from imdiffusion_bench.plans import THREE, plan
-from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
-from imdiffusion_bench.record import Record, files_in, read, there
-from imdiffusion_bench.shortfall import shortfall
-from imdiffusion_bench.sources import GENERATED
-from imdiffusion_bench.studies import STUDIES, study
-from imdiffusion_bench.tables import headline_tables, paper_table
-
 from imdiffusion import baselines
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError
+from imdiffusion_bench.aggregate import against_base, kinds_table, steps_joined
 from imdiffusion_bench.behaviours import SCENARIOS
 from imdiffusion_bench.behaviours.config import meanings
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
+from imdiffusion_bench.datasets import GENERATED
+from imdiffusion_bench.plan import THREE, plan
+from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
+from imdiffusion_bench.published import shortfall
+from imdiffusion_bench.record import Record, files_in, read, there
+from imdiffusion_bench.runner import gaps
+from imdiffusion_bench.studies import STUDIES, study
+from imdiffusion_bench.tables import headline_tables, paper_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -318,7 +316,8 @@ def write_behaviours(docs: Path) -> None:
                 f"{page} has no place for the {name}: <!-- {name} --> is missing",
                 remedy="Write both comments where they shall stand.",
             )
-        text = marks.sub(lambda mark, part=part: f"{mark[1]}{part}\n{mark[2]}", text)
+        whole = f"<!-- {name} -->\n{part}\n<!-- end of {name} -->"
+        text = marks.sub(whole.replace("\\", r"\\"), text)
     write(page, text)
     if found is not None:
         save_plot(plot(found), docs / "results" / "behaviours.svg")
@@ -400,7 +399,9 @@ def _trade_table(found: list[dict[str, Any]]) -> str:
         rows.append(
             [name, *quality, f"{one['fit']:.1f}", f"{one['rate']:,.0f}", str(one["entities"])]
         )
-    return markdown(["variant", "VUS-PR", "AUC-PR", "event F1", "fit s", "rows/s", "entities"], rows)
+    return markdown(
+        ["variant", "VUS-PR", "AUC-PR", "event F1", "fit s", "rows/s", "entities"], rows
+    )
 
 
 def _trade_plot(found: list[dict[str, Any]]) -> Figure:
@@ -449,7 +450,7 @@ def write_speed(docs: Path) -> None:
     """The page and its figure; the programs' measurements are in benchmarks/results beside docs."""
     found = speed_variants(measured(docs, "trade"))
     page, folder = docs / "studies" / "speed.md", docs.parent / "benchmarks" / "results"
-    drawn = f"## Quality against speed\n\n![Quality against speed](speed.svg)\n\n"
+    drawn = "## Quality against speed\n\n![Quality against speed](speed.svg)\n\n"
     parts = [
         SPEED_QUESTION,
         f"{ANSWER}\n\n{answer_in(page) or UNWRITTEN}",

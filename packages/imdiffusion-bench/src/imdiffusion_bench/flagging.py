@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.errors import DataError, UsageError
 from imdiffusion.scoring.event import spans
+from imdiffusion_bench.columns import markdown
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.documents import ANSWER, UNWRITTEN, answer_in, write
 from imdiffusion_bench.metrics.events import alarm_share_normal, event
 from imdiffusion_bench.metrics.segments import Flags
-from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench.columns import markdown
-from imdiffusion_bench.sources import open_source
-from imdiffusion_bench.documents import ANSWER, UNWRITTEN, answer_in, write
-from imdiffusion_bench.plans import SETS
+from imdiffusion_bench.plan import SETS
 from imdiffusion_bench.score_archive import THRESHOLD, Kept, load_all
 
 Floats = NDArray[np.floating]
@@ -196,7 +196,8 @@ def write_flagging(docs: Path, folders: Sequence[Path], root: Path | None) -> No
     counts = {variant: sum(map(len, sets.values())) for variant, sets in found.items()}
     if len(set(counts.values())) != 1 or any(set(sets) != set(SETS) for sets in found.values()):
         raise DataError(
-            f"not every variant has all entities: {counts}", remedy="Keep the scores of whole plans."
+            f"not every variant has all entities: {counts}",
+            remedy="Keep the scores of whole plans.",
         )
     page = docs / "studies" / "flagging.md"
     parts = [

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench.metrics.segments import segments
-from imdiffusion_bench.score_archive import Kept, kept_path, load, load_all
+from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.documents import write
-from imdiffusion_bench.plans import SETS
+from imdiffusion_bench.metrics.segments import segments
+from imdiffusion_bench.plan import SETS
 from imdiffusion_bench.plots import CasePlot, Channel, case_figure, save_plot
-from imdiffusion_bench.sources import open_source
+from imdiffusion_bench.score_archive import Kept, kept_path, load, load_all
 from imdiffusion_bench.split import Split
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Found:
 def collect_cases(folder: Path, root: Path | None) -> Found:
     """Judge every kept run of the default; those of the worst cases are held, no others."""
     found, seen = Found(), set[tuple[str, str]]()
-    heads = [run.run for run in score_archive.load_all(folder) if run.run["variant"] == VARIANT]
+    heads = [run.run for run in load_all(folder) if run.run["variant"] == VARIANT]
     if not heads:
         raise DataError(
             f"{folder} holds no run of {VARIANT!r}", remedy="Keep the scores of the plan headline."
@@ -237,7 +237,7 @@ def collect_cases(folder: Path, root: Path | None) -> Found:
     for head in heads:
         if head["seed"] != found.seed:
             continue
-        run = score_archive.load(score_archive.kept_path(folder, head["id"]))
+        run = load(kept_path(folder, head["id"]))
         where = (run.run["dataset"], run.run["entity"])
         if where in seen:
             raise DataError(
@@ -342,7 +342,8 @@ def page_of(found: Found, said: Mapping[str, str], folder: str) -> str:
     parts = [
         QUESTION,
         f"```sh\nimdiffusion bench run headline --seeds {found.seed} --keep-scores {folder} "
-        f"--out {folder}/runs.jsonl\nimdiffusion bench document gallery --data DATA --scores {folder}\n```",
+        f"--out {folder}/runs.jsonl\n"
+        f"imdiffusion bench document gallery --data DATA --scores {folder}\n```",
         f"Row `{VARIANT}`, seed {found.seed}, protocol `label_free`; commits "
         f"{', '.join(sorted(found.states))}; {found.judged} entities. Of "
         f"{found.events} events {lost} have no row in alarm; {len(found.false_alarms)} alarms are "

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion_bench.datasets import DataSet
 from imdiffusion_bench.metrics.events import event
 from imdiffusion_bench.metrics.range_based import vus_pr
-from imdiffusion_bench.metrics.ranking import auc_pr
+from imdiffusion_bench.metrics.segments import auc_pr
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.sources import Source
 
 Flags = NDArray[np.bool_]
 METRICS = ("vus_pr", "auc_pr", "event_f1")
@@ -43,7 +43,7 @@ SLIPS: dict[str, Callable[[Flags], Flags]] = {
 }
 
 
-def slipped(source: Source, entities: Sequence[str]) -> dict[str, dict[str, float]]:
+def slipped(source: DataSet, entities: Sequence[str]) -> dict[str, dict[str, float]]:
     """SLIPS -> metric -> mean over entities of what the slipped label is worth as a score.
 
     An entity without a row left in alarm counts as 0. Raises what loading the labels raises.

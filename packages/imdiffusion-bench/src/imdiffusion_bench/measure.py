@@ -30,9 +30,8 @@ from imdiffusion_bench.detectors import (
     settings_of,
     telling,
 )
-from imdiffusion_bench.ensembles import ensemble_curve
 from imdiffusion_bench.plan import Variant
-from imdiffusion_bench.protocols import evaluate
+from imdiffusion_bench.protocols import ensemble_curve, evaluate
 from imdiffusion_bench.record import SCHEMA, Record, run_id
 from imdiffusion_bench.split import Scores, Split, digest_of
 

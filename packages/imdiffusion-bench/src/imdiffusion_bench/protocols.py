@@ -13,27 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError
 from imdiffusion_bench.columns import heading
-from imdiffusion_bench.metrics import (
-    channels,
-    delay,
-    events,
-    points,
-    range_based,
-    ranking,
-    tsb_ad,
-)
-from imdiffusion_bench.metrics.affiliation import affiliation
+from imdiffusion_bench.metrics import events, points, range_based
+from imdiffusion_bench.metrics.events import affiliation
 from imdiffusion_bench.metrics.segments import (
     NAN,
     Flags,
     Floats,
     Quality,
+    auc_pr,
     check_lengths,
     segments,
 )
@@ -85,8 +79,8 @@ def evaluate(
     }
     if tsb_ad_window is not None:
         found["tsb_ad"] = {
-            "vus_pr_period": tsb_ad.vus_pr(label, score, tsb_ad_window),
-            "auc_pr": ranking.auc_pr(label, score),
+            "vus_pr_period": range_based.vus_pr_period(label, score, tsb_ad_window),
+            "auc_pr": auc_pr(label, score),
         }
     return found
 
@@ -98,18 +92,18 @@ def label_free(label: Flags, score: Floats, *, period_s: float | None, seed: int
     """
     alarm = score > 1.0
     return {
-        "auc_pr": ranking.auc_pr(label, score),
+        "auc_pr": auc_pr(label, score),
         **range_based.surface(label, score, seed=seed),
         **_named("", points.point(label, alarm)),
         **_named("event_", events.event(label, alarm)),
         "composite_f1": events.composite_f1(label, alarm),
         **_named("affiliation_", affiliation(label, alarm)),
-        "add": delay.add(label, alarm),
-        "detected": delay.detected(label, alarm),
+        "add": events.add(label, alarm),
+        "detected": events.detected(label, alarm),
         "false_events": events.false_events(label, alarm),
         "false_alarms_per_1000": events.false_alarms_per_1000(label, alarm),
         "alarm_share_normal": events.alarm_share_normal(label, alarm),
-        "delay_at_1_a_day": delay.delay_at_false_alarms(
+        "delay_at_1_a_day": events.delay_at_false_alarms(
             label, score, per_day=1.0, period_s=period_s
         ),
     }
@@ -125,8 +119,8 @@ def oracle(label: Flags, score: Floats) -> Results:
         "recall": best.recall,
         **_named("event_", events.event(label, alarm)),
         "composite_f1": events.composite_f1(label, alarm),
-        "add": delay.add(label, alarm),
-        "detected": delay.detected(label, alarm),
+        "add": events.add(label, alarm),
+        "detected": events.detected(label, alarm),
     }
 
 
@@ -183,9 +177,9 @@ def paper(
         "xi": vote.xi,
         "f1_threshold": best.f1,
         "f1_last": last.f1,
-        "add_last": delay.add(label, last.alarm),
+        "add_last": events.add(label, last.alarm),
         "f1_fixed": fixed.f1,
-        "add_fixed": delay.add(label, fixed.alarm),
+        "add_fixed": events.add(label, fixed.alarm),
     }
 
 
@@ -263,8 +257,8 @@ def _adjusted(label: Flags, alarm: Flags) -> Results:
         **_named("", points.point_adjusted(label, alarm)),
         "pa_k_f1": points.pa_k(label, alarm).f1,
         "pa_k_auc": points.pa_k_auc(label, alarm),
-        "add": delay.add(label, alarm),
-        "detected": delay.detected(label, alarm),
+        "add": events.add(label, alarm),
+        "detected": events.detected(label, alarm),
     }
 
 
@@ -276,9 +270,9 @@ def _channels(channel_scores: NDArray[np.float32] | None, causes: Sequence[Cause
     if channel_scores is None:
         return dict.fromkeys(("hit_top1", "hit_100", "hit_150"), NAN)
     return {
-        "hit_top1": channels.hit_top1(channel_scores, causes),
-        "hit_100": channels.hit_rate(channel_scores, causes, 100),
-        "hit_150": channels.hit_rate(channel_scores, causes, 150),
+        "hit_top1": events.hit_top1(channel_scores, causes),
+        "hit_100": events.hit_rate(channel_scores, causes, 100),
+        "hit_150": events.hit_rate(channel_scores, causes, 150),
     }
 
 
@@ -297,3 +291,37 @@ def metric_names() -> list[tuple[str, str, str]]:
         for metric in metrics:
             found.setdefault(metric, []).append(protocol)
     return [(name, heading(name), ", ".join(where)) for name, where in found.items()]
+
+
+SIZES = (1, 2, 3, 5, 10, 20, 30, 50)
+
+
+def ensemble_curve(step_errors: NDArray[np.float32], label: NDArray[np.bool_]) -> dict[str, Any]:
+    """AUC-PR of the mean error over the last n steps, and the correlation between steps.
+
+    step_errors (S, T), the last step last; label (T,). Each step's errors are divided by their
+    mean first, so that an early, noisier step does not outweigh the late ones. Rows that any step
+    left without an error are not looked at. `ensemble_voting`: the AUC-PR of the mean over the ten
+    steps that vote in the released code, every third from the last. `step_correlation`: mean
+    Pearson correlation of the last step with each other step of the last ten.
+    """
+    known = ~np.isnan(step_errors).any(axis=0)
+    errors, truth = step_errors[:, known].astype(np.float64), label[known]
+    voters = steps(len(errors))
+    sizes = [size for size in SIZES if size <= len(errors)]
+    level = errors.mean(axis=1, keepdims=True)
+    relative = errors / np.where(level > 0, level, 1.0)
+    curve = [
+        auc_pr(truth, relative[-size:].mean(axis=0)) if truth.any() else None for size in sizes
+    ]
+    joined = auc_pr(truth, relative[voters].mean(axis=0)) if truth.any() else None
+    late = errors[-10:]
+    correlation = None
+    if len(late) > 1 and (late.std(axis=1) > 0).all():
+        correlation = float(np.corrcoef(late)[-1, :-1].mean())
+    return {
+        "ensemble_sizes": sizes,
+        "ensemble_auc_pr": curve,
+        "ensemble_voting": joined,
+        "step_correlation": correlation,
+    }

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from imdiffusion_bench.columns import markdown, title
-from imdiffusion_bench.documents import ANSWER, UNWRITTEN, measured, write
-from imdiffusion_bench.domains import DOMAIN_OF, domains_table
-from imdiffusion_bench.label_bounds import HOPELESS, best_rows, hopeless, slipped
-from imdiffusion_bench.plans import FOURTEEN as SETS
-from imdiffusion_bench.record import Record
-from imdiffusion_bench.significance import holm, signed_rank_p
-from imdiffusion_bench.sources import open_source
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError
+from imdiffusion_bench.aggregate import DOMAIN_OF, domains_table
+from imdiffusion_bench.columns import markdown, title
+from imdiffusion_bench.datasets import open_source
+from imdiffusion_bench.documents import ANSWER, UNWRITTEN, measured, write
+from imdiffusion_bench.label_bounds import HOPELESS, best_rows, hopeless, slipped
+from imdiffusion_bench.plan import FOURTEEN as SETS
+from imdiffusion_bench.record import Record
+from imdiffusion_bench.significance import holm, signed_rank_p
 
 PLACE = re.compile(r"(<!-- fourteen -->\n).*?(<!-- end of fourteen -->)", re.DOTALL)
 OURS = ("fast", "linear")
@@ -282,8 +282,8 @@ def worth(records: list[Record]) -> str:
     heads = [f"{title(metric)}: `{row}`" for metric in metrics for row in ("linear", "fast")]
     head = ["set (entities)", "domain", *heads, "better: `fast`", "`linear`", "p"]
     return (
-        f"{markdown(head, lines)}\n\nBetter by VUS-PR, in entities; p: Wilcoxon's signed ranks over "
-        f"the entities of a set, Holm over the {len(tested)} sets with six or more."
+        f"{markdown(head, lines)}\n\nBetter by VUS-PR, in entities; p: Wilcoxon's signed ranks "
+        f"over the entities of a set, Holm over the {len(tested)} sets with six or more."
     )
 
 
@@ -371,8 +371,9 @@ def ceilings(records: list[Record], root: Path) -> str:
         "the label, 10 rows late",
         "30 rows late",
     ]
-    return f"VUS-PR. No row reaches {HOPELESS:.1f} on the entities of the last column.\n\n" + markdown(
-        [*head, "lost to all"], lines
+    return (
+        f"VUS-PR. No row reaches {HOPELESS:.1f} on the entities of the last column.\n\n"
+        + markdown([*head, "lost to all"], lines)
     )
 
 

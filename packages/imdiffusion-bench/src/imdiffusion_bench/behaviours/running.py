@@ -19,10 +19,16 @@ from imdiffusion.errors import ConfigError, ImDiffusionWarning
 from imdiffusion.settings import Scalar
 from imdiffusion_bench import provenance
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.behaviours.detectors import USUAL, Fitted, fitter, known, settings_of
-from imdiffusion_bench.behaviours.measuring import measure_faults, measure_outside
-from imdiffusion_bench.behaviours.scenarios import SCENARIOS, scenario
-from imdiffusion_bench.behaviours.series import make_series
+from imdiffusion_bench.behaviours.measuring import (
+    USUAL,
+    Fitted,
+    fitter,
+    known,
+    measure_faults,
+    measure_outside,
+    settings_of,
+)
+from imdiffusion_bench.behaviours.scenarios import SCENARIOS, make_series, scenario
 from imdiffusion_bench.split import Cause
 
 Record = dict[str, Any]

@@ -17,8 +17,7 @@ from pathlib import Path
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
 from imdiffusion.registry import nearest
-from imdiffusion_bench.datasets.checksums import known_sums
-from imdiffusion_bench.datasets.known import DATASETS
+from imdiffusion_bench.datasets.known import DATASETS, known_sums
 from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_official, room_for
 
 DRAFTS = ".fetch"  # in the root: what is being downloaded
@@ -160,10 +159,9 @@ def download(
     try:
         pooch.retrieve(url, sha256, fname=target.name, path=target.parent, downloader=get)
     except requests.HTTPError as error:
-        answer = error.response
+        status, reason = (getattr(error.response, name) for name in ("status_code", "reason"))
         raise DataError(
-            f"{url}: the server answered {answer.status_code} {answer.reason}",
-            remedy=_advice(answer.status_code),
+            f"{url}: the server answered {status} {reason}", remedy=_advice(status)
         ) from error
     except requests.RequestException as error:
         raise DataError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +16,11 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from imdiffusion.data.files import FileOptions, read
-from imdiffusion.data.frame import Frame
+from imdiffusion.data.frame import Frame, concat
 from imdiffusion.errors import DataError
 from imdiffusion.registry import nearest
-from imdiffusion_bench.datasets.checksums import check_file
-from imdiffusion_bench.datasets.known import DATASETS, Known, SegmentEnd
-from imdiffusion_bench.datasets.segments import read_causes
-from imdiffusion_bench.split import Cause, Split, Truth, check_label
+from imdiffusion_bench.datasets.known import DATASETS, Known, SegmentEnd, check_file
+from imdiffusion_bench.split import Cause, Split, Truth, check_label, check_label_values
 
 INDEX, TRAIN, TEST, LABEL = "index.json", "train.parquet", "test.parquet", "label"
 CAUSES = "interpretation_label.txt"
@@ -257,3 +256,122 @@ def _difference(train: tuple[str, ...], test: tuple[str, ...]) -> str:
     parts = [f"lacks {', '.join(absent[:3])}"] if absent else []
     parts += [f"has {', '.join(added[:3])} besides"] if added else []
     return f"the test part does not have the train part's channels: it {' and '.join(parts)}"
+
+
+_LINE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*:\s*(\d+(?:\s*,\s*\d+)*)\s*,?\s*")
+
+
+def read_causes(path: Path, end: SegmentEnd, width: int, rows: int, where: str) -> list[Cause]:
+    """The segments of a file, in its order; channels count from 1 there and from 0 here.
+
+    end: whether the last row of a segment belongs to it ("inclusive", as in ASD) or not
+    ("exclusive", as in SMD). Raises DataError, naming `where` and the line, for a line of another
+    form, a segment without rows or outside the `rows` rows, and a channel outside 1 to `width`.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{where}: {path} cannot be read: {error}", remedy="Copy the data set again."
+        ) from error
+    causes = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        found = _LINE.fullmatch(line)
+        wrong = "not of the form start-end:d1,d2"
+        if found is not None:
+            start, stop = int(found[1]), int(found[2]) + (end == "inclusive")
+            channels = frozenset(int(text) - 1 for text in found[3].split(","))
+            if not start < stop <= rows:
+                wrong = f"no segment within {rows} rows"
+            elif min(channels) < 0 or max(channels) >= width:
+                wrong = f"a channel outside 1 to {width}"
+            else:
+                causes.append(Cause(start, stop, channels))
+                continue
+        raise DataError(
+            f"{where}: {path.name}, line {number}: {line.strip()[:60]!r} is {wrong}",
+            remedy="Correct the line, or remove the file: it is optional.",
+        )
+    return causes
+
+
+SUFFIX = "-concatenated"
+ALL = "all"
+
+
+class Joined:
+    """The usual single-series form: entities concatenated in the order of the index, as "all".
+
+    Nothing marks the seams, so a window may reach over one: that is how published results on MSL
+    and SMAP came about. Timestamps are dropped, for they start again with every part.
+    """
+
+    def __init__(self, dataset: FolderDataSet) -> None:
+        self.name = f"{dataset.name}{SUFFIX}"
+        self._dataset = dataset
+
+    def entities(self) -> list[str]:
+        """One entity, "all"."""
+        return [ALL]
+
+    def load(self, entity: str) -> Split:
+        """All parts, one after the other; labels are read, and joined, when they are asked for.
+
+        Raises DataError for another entity than "all", where a part cannot be loaded, and where
+        parts do not share their channels.
+        """
+        if entity != ALL:
+            raise DataError(
+                f"the data set {self.name} has no entity {entity!r}", remedy=nearest(entity, [ALL])
+            )
+        splits = [self._dataset.load(name) for name in self._dataset.recordings()]
+        for split in splits[1:]:
+            if split.train.channels != splits[0].train.channels:
+                raise DataError(
+                    f"{self._dataset.name} cannot be concatenated: {split.entity} has other "
+                    f"channels than {splits[0].entity}",
+                    remedy="Take its entities one by one.",
+                )
+        rows = {split.entity: split.test.length for split in splits}
+        causes = _all_causes(splits)
+        return Split(
+            self.name,
+            ALL,
+            _joined([split.train for split in splits]),
+            _joined([split.test for split in splits]),
+            Truth(lambda: self._label(rows), causes),
+            splits[0].period_s,
+        )
+
+    def _label(self, rows: dict[str, int]) -> NDArray[np.bool_]:
+        parts = []
+        for entity, count in rows.items():
+            # Each for itself: lengths that even out would shift every label between.
+            where = f"{self._dataset.name} {entity}"
+            parts.append(check_label_values(self._dataset.read_label(entity), count, where))
+        return check_label(np.concatenate(parts), sum(rows.values()), self.name)
+
+
+def _joined(frames: Sequence[Frame]) -> Frame:
+    bare = [replace(frame, timestamps=None, rows=None, zone=None) for frame in frames]
+    return replace(concat(bare), entity=ALL)
+
+
+def _all_causes(splits: Sequence[Split]) -> Callable[[], list[Cause]] | None:
+    """Causes of every part, moved to where the part starts; None if some part has none."""
+    readers = [split.truth.causes for split in splits]
+    if any(reader is None for reader in readers):
+        return None
+    starts = [0, *accumulate(split.test.length for split in splits)]
+
+    def read_all() -> list[Cause]:
+        return [
+            Cause(cause.start + start, cause.end + start, cause.channels)
+            for reader, start in zip(readers, starts, strict=False)
+            if reader is not None
+            for cause in reader()
+        ]
+
+    return read_all

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.atomic import atomic_folder
 from imdiffusion.errors import DataError, OutputError
-from imdiffusion_bench.datasets.checksums import SUMS, check, sha256_of
 from imdiffusion_bench.datasets.folder import CAUSES, INDEX, LABEL, TEST, TRAIN, FolderDataSet
+from imdiffusion_bench.datasets.known import SUMS, check, sha256_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from imdiffusion.data.frame import Frame, concat, frame_from
 from imdiffusion.errors import DataError
 from imdiffusion.registry import nearest
 from imdiffusion_bench.datasets.folder import FolderDataSet
-from imdiffusion_bench.datasets.sheets import open_sheet
-from imdiffusion_bench.metrics.tsb_ad import window_of
+from imdiffusion_bench.datasets.official import open_sheet
+from imdiffusion_bench.metrics.range_based import window_of
 from imdiffusion_bench.split import Split, Truth, check_label
 
 NAME = "tsb_ad_m"

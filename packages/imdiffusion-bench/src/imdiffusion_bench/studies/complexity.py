@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from imdiffusion_bench.generator import KINDS
-from imdiffusion_bench import columns
+from imdiffusion_bench.columns import bullets
+from imdiffusion_bench.generator.config import KINDS
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
@@ -84,8 +84,8 @@ def table(records: list[Record]) -> str:
     parts.append("## AUC-PR, label-free protocol; one kind of anomaly, all dials in the middle")
     kinds = {of_kind(kind): kind for kind in KINDS}
     parts.append(reading.grid(found, "kind", kinds, columns, turn=False))
-    parts += ["## What the numbers say", columns.bullets(_says(found))]
-    parts += ["## What they do not say", columns.bullets(_LIMITS)]
+    parts += ["## What the numbers say", bullets(_says(found))]
+    parts += ["## What they do not say", bullets(_LIMITS)]
     return "\n\n".join(parts) + "\n"
 
 

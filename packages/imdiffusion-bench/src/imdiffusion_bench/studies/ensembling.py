@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
 from imdiffusion_bench import columns
-from imdiffusion_bench.ensembles import SIZES
 from imdiffusion_bench.plots import Chart, Line, charts_figure
+from imdiffusion_bench.protocols import SIZES
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
 from imdiffusion_bench.studies.study import Study, dataset, imputing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from imdiffusion_bench import columns
+from imdiffusion_bench.columns import bullets
 from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.studies import reading
@@ -65,8 +65,8 @@ def table(records: list[Record]) -> str:
         columns = {of_length(kind, length): f"{length} rows" for length in LENGTHS}
         parts.append(f"## AUC-PR, label-free protocol; anomalies: {kind}")
         parts.append(reading.grid(found, "mask in scoring", rows, columns, turn=True))
-    parts += ["## What the numbers say", columns.bullets(_says(found))]
-    parts += ["## What they do not say", columns.bullets(_LIMITS)]
+    parts += ["## What the numbers say", bullets(_says(found))]
+    parts += ["## What they do not say", bullets(_LIMITS)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imdiffusion.settings import Scalar
-from imdiffusion_bench import columns
+from imdiffusion_bench.columns import bullets
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
@@ -70,8 +70,8 @@ def table(records: list[Record]) -> str:
         found = reading.cells(mine, reading.metric(protocol, metric))
         parts.append(f"## {heading}")
         parts.append(reading.grid(found, "variant", rows, columns, turn=True))
-    parts += ["## What the numbers say", columns.bullets(_says(mine))]
-    parts += ["## What they do not say", columns.bullets(_LIMITS)]
+    parts += ["## What the numbers say", bullets(_says(mine))]
+    parts += ["## What they do not say", bullets(_LIMITS)]
     return "\n\n".join(parts) + "\n"
 
 

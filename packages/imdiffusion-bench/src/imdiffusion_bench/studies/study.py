@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imdiffusion.settings import Scalar
-from imdiffusion_bench.generator import Dials, Generated
+from imdiffusion_bench.generator import Generated
+from imdiffusion_bench.generator.config import Dials
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.record import Record
 
