@@ -10,6 +10,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def test_a_file_imports_only_from_the_layers_above_it(path):
             assert own == other or LAYERS[other] < LAYERS[own], f"{own} must not import {module}"
         for stranger in STRANGERS.get(own, ()):
             assert f"{module}.".find(f"{stranger}.") != 0, f"{own} must not know {module}"
+
+
+def test_no_circle_of_files_imports_itself():
+    modules = {".".join(path.relative_to(SRC).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    del modules["imdiffusion"]  # the package's face names everything, lazily
+    graph = {
+        name: {
+            found
+            for module in imports(path)
+            for found in (module, module.rpartition(".")[0])
+            if found in modules and found != name
+        }
+        for name, path in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # CycleError names the files
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

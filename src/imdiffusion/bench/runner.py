@@ -19,8 +19,8 @@ from imdiffusion.bench.rows import drawn
 from imdiffusion.bench.shift import Shift, State, Watch
 from imdiffusion.bench.sources import needs_folder, open_source
 from imdiffusion.bench.worker import states_of
+from imdiffusion.devices import device_of
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion.state import device_of
 
 UNDRAWN_SEED = 0  # of what no seed changes: one question has one id, whatever seeds a call has
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imdiffusion.cli.options import DeviceName, flag
+from imdiffusion.cli.options import device_option, flag
 
 Data = Annotated[
     Path | None,
@@ -91,4 +91,4 @@ Keep = Annotated[
         show_default=False,
     ),
 ]
-Where = Annotated[DeviceName, typer.Option(help="Where networks are computed.")]
+Where = Annotated[str, device_option("Where networks are computed.")]
