@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_series import entity_of, rows_of, series, stream_of
 
 from imdiffusion import ImDiffusion
 from imdiffusion.arrival import Arrival
-from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
-from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.linear import LinearStream, LinearViews
+from imdiffusion.linear import LinearViews
 from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
 from imdiffusion.linear.residuals import residuals_of
 from imdiffusion.linear.views import LEAST_RESIDUAL
@@ -27,19 +26,6 @@ WIDTHS = (1, 2, 4, 8)
 PROMISE = 0.01
 
 
-def series(rows, seed, channels=6):
-    """Channels that three slow causes drive, each with noise of its own; the mixture is the same
-    for every seed.
-    """
-    rng = np.random.default_rng(seed)
-    mixture = np.random.default_rng(9).normal(size=(3, channels))
-    causes = np.zeros((rows, 3))
-    push = rng.normal(size=(rows, 3))
-    for t in range(1, rows):
-        causes[t] = 0.9 * causes[t - 1] + push[t]
-    return causes @ mixture + 0.5 * rng.normal(size=(rows, channels))
-
-
 def thinned(values, share, seed=3):
     return np.where(np.random.default_rng(seed).random(values.shape) < share, np.nan, values)
 
@@ -48,24 +34,11 @@ def detector(train, **more):
     return ImDiffusion("linear", **{"alarm_rate": PROMISE, **more}).fit(train)
 
 
-def entity_of(fitted) -> Entity:
-    return fitted._need_fit()[None]
-
-
-def rows_of(entity, values) -> Rows:
-    return entity.rows(Frame(values, ~np.isnan(values), None, entity.channels))
-
-
 def plain_rows(values) -> Rows:
     """Rows as the views read them, without a scaler."""
     seen = ~np.isnan(values)
     filled = np.where(seen, values, 0.0).astype(np.float32)
     return Rows(filled, seen, np.arange(len(values)))
-
-
-def stream_of(entity) -> LinearStream:
-    assert entity.linear is not None
-    return entity.linear_stream(entity.linear)
 
 
 def alike(one, two, *, exact=False):
