@@ -23,7 +23,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Room -> row of the table of layers: a file imports from its own room and from the rows above.
 TABLE = (SRC.parent / "docs" / "architecture.md").read_text().partition("## Layers")[2]
 ROWS = re.findall(r"^\| (`[^|]*`) \|", TABLE.partition("\n## ")[0], flags=re.MULTILINE)
-LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z]+)", names)}
+LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z_]+)", names)}
 # Sharper than the layers: who has never heard of whom.
 STRANGERS = {
     "data": {"torch"},
