@@ -10,6 +10,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Room -> row of the table of layers: a file imports from its own room and from the rows above.
 TABLE = (SRC.parent / "docs" / "architecture.md").read_text().partition("## Layers")[2]
 ROWS = re.findall(r"^\| (`[^|]*`) \|", TABLE.partition("\n## ")[0], flags=re.MULTILINE)
-LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z]+)", names)}
+LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z_]+)", names)}
 # Sharper than the layers: who has never heard of whom.
 STRANGERS = {
     "data": {"torch"},
@@ -80,6 +81,20 @@ def test_a_file_imports_only_from_the_layers_above_it(path):
             assert own == other or LAYERS[other] < LAYERS[own], f"{own} must not import {module}"
         for stranger in STRANGERS.get(own, ()):
             assert f"{module}.".find(f"{stranger}.") != 0, f"{own} must not know {module}"
+
+
+def test_no_circle_of_files_imports_itself():
+    modules = {".".join(path.relative_to(SRC).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    del modules["imdiffusion"]  # the package's face names everything, lazily
+    graph = {
+        name: {
+            module if module in modules else module.rpartition(".")[0] for module in imports(path)
+        }
+        & modules.keys() - {name}
+        for name, path in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # CycleError names the files
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from linear_series import series
 
 from imdiffusion import ImDiffusion
 from imdiffusion.errors import DataError, DataWarning
@@ -20,17 +21,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning"),
 ]
 ROWS = {"linear": 10, "fast": 20}  # that a fit needs at least
-
-
-def series(rows, seed, channels=4):
-    """Channels that three slow causes drive, each with noise of its own."""
-    rng = np.random.default_rng(seed)
-    mixture = np.random.default_rng(9).normal(size=(3, channels))
-    causes = np.zeros((rows, 3))
-    push = rng.normal(size=(rows, 3))
-    for t in range(1, rows):
-        causes[t] = 0.9 * causes[t - 1] + push[t]
-    return causes @ mixture + 0.5 * rng.normal(size=(rows, channels))
 
 
 def fit(preset, values, **more):
@@ -51,14 +41,14 @@ def says(call, *words):
 @pytest.fixture(scope="module")
 def known():
     """The fitted detectors of four plain channels, by preset."""
-    return {name: fit(name, series(600, 0)) for name in PRESETS}
+    return {name: fit(name, series(600, 0, 4)) for name in PRESETS}
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 9])
 def test_too_few_rows_to_fit_on_are_refused(preset, rows):
     least = "there are no rows" if rows == 0 else f"has {rows} rows, fewer than "
     with pytest.raises(DataError, match=least) as caught:
-        fit(preset, series(rows, 0))
+        fit(preset, series(rows, 0, 4))
     assert "Give" in caught.value.remedy
 
 
@@ -69,8 +59,8 @@ def test_fewer_rows_than_lags_are_a_named_fallback(preset):
         few.append("fewer than two windows")
     else:
         few.append("fewer than two patches")
-    detector = says(lambda: fit(preset, series(rows, 0)), *few)
-    assert np.isfinite(detector.decision_function(series(50, 1))).all()
+    detector = says(lambda: fit(preset, series(rows, 0, 4)), *few)
+    assert np.isfinite(detector.decision_function(series(50, 1, 4))).all()
 
 
 def test_more_channels_than_rows_are_a_named_fallback(preset):
@@ -89,12 +79,12 @@ def test_more_channels_than_rows_are_a_named_fallback(preset):
 def test_one_row_and_two_to_score(known, preset, rows):
     if preset == "fast":
         with pytest.raises(DataError, match=f"has {rows} rows, fewer than a window"):
-            known[preset].decision_function(series(rows, 1))
+            known[preset].decision_function(series(rows, 1, 4))
     else:
-        assert np.isfinite(known[preset].decision_function(series(rows, 1))).all()
+        assert np.isfinite(known[preset].decision_function(series(rows, 1, 4))).all()
         assert known[preset].predict(np.full((rows, 4), 100.0)).all()
     with pytest.raises(DataError, match="no rows"):
-        known[preset].decision_function(series(0, 1))
+        known[preset].decision_function(series(0, 1, 4))
 
 
 @pytest.mark.parametrize("shape", [(-1, 1), (-1,)])
@@ -113,7 +103,7 @@ def test_copies_are_named_and_a_fault_of_one_of_the_twins_is_found(preset, sign)
     def twins(values):
         return np.column_stack([values, 32 + sign * values[:, 0]])
 
-    train, test = twins(series(900, 0)), twins(series(300, 1))
+    train, test = twins(series(900, 0, 4)), twins(series(300, 1, 4))
     detector = says(lambda: fit(preset, train), "channels repeat others in the training data: 'c4'")
     assert np.isfinite(detector.decision_function(test)).all()
     for twin in (0, 4):
@@ -125,7 +115,7 @@ def test_copies_are_named_and_a_fault_of_one_of_the_twins_is_found(preset, sign)
         assert met
         assert met[0].channels[0] == f"c{twin}"  # its own past and the others tell which it is
     both = twins(
-        np.where((np.arange(300) // 12 == 9)[:, None], series(300, 1) + 12, series(300, 1))
+        np.where((np.arange(300) // 12 == 9)[:, None], series(300, 1, 4) + 12, series(300, 1, 4))
     )
     assert detector.decision_function(both)[108:120].max() > 1
 
@@ -134,8 +124,8 @@ def test_a_sum_of_channels_is_finite_and_a_broken_sum_is_found(preset):
     def summed(values):
         return np.column_stack([values, values.sum(axis=1)])
 
-    detector = fit(preset, summed(series(900, 0)))
-    test = summed(series(300, 1))
+    detector = fit(preset, summed(series(900, 0, 4)))
+    test = summed(series(300, 1, 4))
     assert np.isfinite(detector.decision_function(test)).all()
     test[100:112, 4] += 6.0
     analysis = detector.analyze(test)
@@ -154,7 +144,7 @@ def test_constant_channels_alone_are_named_and_leaving_them_is_an_event(preset):
 
 
 def test_a_channel_without_a_value_is_named_at_fit_and_at_scoring(preset, known):
-    train, test = series(600, 0), series(100, 1)
+    train, test = series(600, 0, 4), series(100, 1, 4)
     train[:, 1] = np.nan
     detector = says(lambda: fit(preset, train), "1 channel is without any value")
     score = says(lambda: detector.decision_function(test), "had no value in training")
@@ -180,19 +170,19 @@ def test_without_any_value_a_fit_is_refused_and_scores_are_unknown(preset, known
 
 
 def test_rows_without_a_value_are_unknown_and_what_follows_is_normal(preset, known):
-    test = series(200, 1)
+    test = series(200, 1, 4)
     test[50:52] = np.nan
     score = known[preset].decision_function(test)
     assert np.array_equal(np.isnan(score), np.isnan(test).all(axis=1))
     assert np.array_equal(known[preset].predict(test)[50:52], [0, 0])
-    train = series(600, 0)
+    train = series(600, 0, 4)
     train[100:300] = np.nan
-    assert np.isfinite(fit(preset, train).decision_function(series(200, 1))).all()
+    assert np.isfinite(fit(preset, train).decision_function(series(200, 1, 4))).all()
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_infinite_values_are_refused_where_they_stand(preset, known, value):
-    values = series(60, 1)
+    values = series(60, 1, 4)
     values[40, 1] = value
     for call in (lambda: fit(preset, values), lambda: known[preset].predict(values)):
         with pytest.raises(DataError, match=f"row 41, column 'c1': {value} is infinite") as caught:
@@ -206,7 +196,7 @@ def timed(values, start, step):
 
 
 def test_a_calendar_without_a_full_cycle_is_off_and_it_is_said(preset, caplog):
-    short = timed(series(600, 0), "2026-01-01", "1min")
+    short = timed(series(600, 0, 4), "2026-01-01", "1min")
     with caplog.at_level("INFO", logger="imdiffusion"):
         fit(preset, short)
     assert "no calendar: the rows span 0.417 days" in caplog.text
@@ -223,7 +213,7 @@ def test_a_calendar_without_a_full_cycle_is_off_and_it_is_said(preset, caplog):
 
 def test_a_rhythm_longer_than_what_is_read_is_said_where_no_calendar_knows_it(preset, caplog):
     day = 12 * np.sin(2 * np.pi * np.arange(4032) / 288)
-    values = series(4032, 0) + day[:, None]
+    values = series(4032, 0, 4) + day[:, None]
     says(lambda: fit(preset, values), "4 of 4 channels repeat themselves about every 28")
     fit(preset, timed(values, "2026-01-05", "5min"))  # it has a calendar: nothing is said
     other = timed(values, "2026-01-05", "1min")  # 4.8 hours: no time of day tells it

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_series import entity_of, rows_of, stream_of
 
 from imdiffusion import ImDiffusion
 from imdiffusion.calibrating import WEIGHTS, view_weights
-from imdiffusion.data.frame import Frame
-from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestStream
-from imdiffusion.entity import Entity
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
 from imdiffusion.merging import linear_parts
@@ -31,19 +29,6 @@ def waves(rows, seed, channels=3):
 
 def detector(train, **more):
     return ImDiffusion("linear", **{"alarm_rate": 0.01, "absence": False, **more}).fit(train)
-
-
-def entity_of(fitted) -> Entity:
-    return fitted._need_fit()[None]
-
-
-def rows_of(entity, values) -> Rows:
-    return entity.rows(Frame(values, ~np.isnan(values), None, entity.channels))
-
-
-def stream_of(entity) -> LinearStream:
-    assert entity.linear is not None
-    return entity.linear_stream(entity.linear)
 
 
 def both(stream, rows):

@@ -15,6 +15,7 @@ from imdiffusion import presets
 from imdiffusion.arrival import arrival_runs
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
+from imdiffusion.devices import device_of
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion.fitting import fit_entities
@@ -24,7 +25,7 @@ from imdiffusion.runs import Number, ScoredRun
 from imdiffusion.scoring.event import find_events
 from imdiffusion.scoring.finding import Finding, Findings
 from imdiffusion.scoring.unalarmed import find_unalarmed
-from imdiffusion.state import FittedState, device_of
+from imdiffusion.state import FittedState
 
 Result = TypeVar("Result")
 

@@ -92,6 +92,11 @@ TABLES: dict[str, dict[str, str]] = {
 
 # Masks whose targets do not cover the window: their uncovered points get no score.
 PARTIAL_MASKS = frozenset({"forecast"})
+# Denoisers of this package without attention, of which the setting `attention` could leave a part
+# out; one of another package sees for itself.
+NO_ATTENTION = frozenset({"mixer", "rows", "relay", "gaussian", "memory"})
+# Denoisers that are fitted to the rows of one entity, without gradient steps.
+CLOSED_FORM = frozenset({"gaussian", "memory"})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

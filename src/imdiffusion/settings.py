@@ -19,8 +19,6 @@ TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 Scalar = str | int | float | bool
 MOST_ROWS = 100_000  # that a window or a mean may span
 NETWORK, MEMORY = "network", "memory"
-CLOSED_FORM = ("gaussian", "memory")  # denoisers that are fitted without gradient steps
-NO_ATTENTION = ("mixer", "rows", "relay", *CLOSED_FORM)
 # The views of the law come together: one law of patches, two masks. Each of the others may be left
 # out.
 LAW = ("forecast", "channel")
@@ -279,10 +277,10 @@ def _validate(settings: Settings) -> None:
         if size % each:
             what = f"{whole} = {size} is not a multiple of {part} = {each}"
             raise ConfigError(what, remedy=why)
-    if settings.denoiser in NO_ATTENTION and settings.attention != "both":
+    if settings.attention != "both" and settings.denoiser in registry.NO_ATTENTION:
         raise ConfigError(
-            f"attention = {settings.attention!r} asks the {settings.denoiser} to leave out what it "
-            "has not",
+            f"attention = {settings.attention!r} asks the denoiser {settings.denoiser} to leave "
+            "out what it has not",
             remedy="It has no attention: leave attention at 'both', or use denoiser imtransformer.",
         )
     _validate_lists(settings)
@@ -334,7 +332,7 @@ def _validate_lists(settings: Settings) -> None:
             "not asked for",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
-    if settings.denoiser in CLOSED_FORM and settings.scope == "fleet":
+    if settings.denoiser in registry.CLOSED_FORM and settings.scope == "fleet":
         raise ConfigError(
             f"denoiser = {settings.denoiser!r} is fitted to one entity's rows, and scope = 'fleet' "
             "shares a network that is told whose window it sees",

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from imdiffusion import __version__
 from imdiffusion.checkpoint import fingerprint, flat_weights, read_model, write_model
+from imdiffusion.devices import device_of
 from imdiffusion.entity import Entity
-from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedError
+from imdiffusion.errors import DataError, DataWarning, NotFittedError
 from imdiffusion.inputs import Source
 from imdiffusion.parameters import Parameters
 from imdiffusion.settings import Settings
@@ -262,21 +263,3 @@ def _digest(network: nn.Module) -> str:
     if isinstance(network, Fleet):
         _digests[network] = found
     return found
-
-
-def device_of(name: str) -> torch.device:
-    """The torch device behind "auto", "cpu", "cuda" or "cuda:N"; ConfigError if it is not here."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {name!r}", remedy="Use auto, cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "device 'cuda' was asked for, but torch finds no CUDA GPU here",
-            remedy="Use device='auto' or 'cpu', or install a CUDA build of torch.",
-        )
-    return device

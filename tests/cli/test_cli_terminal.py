@@ -192,3 +192,17 @@ def test_help_does_not_load_the_heavy_things():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
     assert "imdiffusion.cli.fit" in done.stderr.split()
     assert not {"torch", "pyarrow", "scipy", "pandas"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["detect", "none.csv", "--model", "none"]])
+def test_the_module_is_the_command(words, tmp_path):
+    """What is said, where, and the exit code are those of the console script's function."""
+    entry = "import sys; from imdiffusion.cli import main; sys.exit(main())"
+    script, module = (
+        subprocess.run([sys.executable, *how, *words], capture_output=True, text=True, cwd=tmp_path)
+        for how in (["-c", entry], ["-m", "imdiffusion"])
+    )
+    assert (module.returncode, module.stdout) == (script.returncode, script.stdout)
+    assert module.stderr == script.stderr
+    assert "imdiffusion" in module.stdout + module.stderr
+    assert module.returncode == (0 if words == ["--help"] else 4)

@@ -9,7 +9,7 @@ from torch import Tensor
 from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer, ImTransformer
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.loss import shown, target_loss
-from imdiffusion.diffusion.noise import counter_normal, private_rng
+from imdiffusion.diffusion.noise import counter_normal, mask_stream, private_rng
 from imdiffusion.diffusion.sampler import ddim, ddpm, timesteps
 from imdiffusion.diffusion.schedule import quadratic
 
@@ -249,3 +249,27 @@ def test_some_masks_alone_give_what_they_give_in_company() -> None:
     for one, other in zip(alone, together, strict=True):
         assert torch.allclose(one[:, :, [1, 3]], other[:, :, [1, 3]], atol=1e-5)
         assert torch.isnan(one[:, :, [0, 2]]).all()
+
+
+def test_no_two_masks_and_streams_share_their_noise() -> None:
+    pairs = [(stream, mask) for stream in (0, 1, 2, 201, 2**26 - 1) for mask in range(200)]
+    assert len({mask_stream(*pair) for pair in pairs}) == len(pairs)
+    assert mask_stream(3, 5) == 3 * 64 + 5  # as it was with up to 64 masks: scores stay the same
+
+
+def test_masks_beyond_the_64th_have_noise_of_their_own() -> None:
+    seen = {}
+
+    def sampler(denoise, x0, visible, schedule, *, noise, steps, start, estimate):
+        seen.update({stream: noise(stream) for stream in (0, 1)})
+        yield 0, x0
+
+    masks = torch.ones(70, 4, 2, dtype=torch.bool)
+    masks[:, 0] = False
+    imputer = Imputer(lambda *_: torch.zeros(()), quadratic(5, beta_start=0.1, beta_end=0.2), masks)
+    imputer.sampler = sampler
+    list(
+        imputer(torch.zeros(1, 4, 2), torch.ones(1, 4, 2, dtype=torch.bool), torch.arange(4)[None])
+    )
+    both = torch.cat([seen[0], seen[1]]).flatten(1)  # (140, 8): every mask in two streams
+    assert len({tuple(row.tolist()) for row in both}) == 140

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-if TYPE_CHECKING:
-    from imdiffusion.cli.terminal import Step
-
 MOST_BARS = 6  # of many entities only the last few are shown
+
+
+class Step(Protocol):
+    """What the detector tells its progress callback; `info` holds losses and the like."""
+
+    @property
+    def phase(self) -> str:
+        """What is being done."""
+
+    @property
+    def done(self) -> int:
+        """Steps or points done."""
+
+    @property
+    def total(self) -> int:
+        """Steps or points in all."""
+
+    @property
+    def info(self) -> Mapping[str, float]:
+        """Measured values worth a glance."""
 
 
 class Bars:

@@ -8,13 +8,16 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imdiffusion import __version__
 from imdiffusion.cli.options import AsJson, Device, flag
-from imdiffusion.cli.terminal import Step, Terminal
+from imdiffusion.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from imdiffusion.cli.bars import Step
 
 EXAMPLES = "imdiffusion doctor --json"
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +30,11 @@ from imdiffusion.cli.options import (
     span,
 )
 from imdiffusion.cli.reading import Reading, reads_files
-from imdiffusion.cli.terminal import Step, Terminal, resumable
+from imdiffusion.cli.terminal import Terminal, resumable
 from imdiffusion.errors import UsageError
+
+if TYPE_CHECKING:
+    from imdiffusion.cli.bars import Step
 
 EXAMPLES = """imdiffusion fit train.csv --model m/
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion import registry
+from imdiffusion.devices import check_device
 from imdiffusion.errors import ConfigError, UsageError
 from imdiffusion.presets import resolve
 from imdiffusion.settings import TYPES, Settings
@@ -19,7 +20,6 @@ KINDS: dict[str, str] = {
     "device": "str",
     **{item.name: str(item.type) for item in fields(Settings)},
 }
-DEVICES = ("auto", "cpu", "cuda")
 _WORDS = {"true": True, "false": False}
 
 
@@ -87,16 +87,12 @@ def _check_keys(given: Mapping[str, Any]) -> None:
 
 def _check_face(given: Mapping[str, Any]) -> None:
     """The three keywords that are not settings of a preset."""
-    seed, device = given.get("seed", 0), given.get("device", "auto")
+    seed = given.get("seed", 0)
     if not isinstance(given.get("preset", "fast"), str):
         raise ConfigError(f"setting preset = {given['preset']!r} is not of type str")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"setting seed = {seed!r} is not a whole number from 0 on")
-    if device not in DEVICES:
-        raise ConfigError(
-            f"setting device = {device!r} is none of its choices",
-            remedy=f"Known: {', '.join(DEVICES)}.",
-        )
+    check_device(given.get("device", "auto"))
 
 
 def _parsed(pair: str) -> tuple[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from imdiffusion.errors import UsageError
+from imdiffusion.devices import check_device
+from imdiffusion.errors import ConfigError, UsageError
 
 READING = "Reading files"
 
@@ -34,11 +35,24 @@ MaybeModel = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False),
 ]
-DeviceName = Literal["auto", "cpu", "cuda"]
-TrainDevice = Annotated[
-    DeviceName | None, typer.Option("--device", help="Where to train.", show_default="auto")
-]
-Device = Annotated[DeviceName, typer.Option(help="Where the network is computed.")]
+
+
+def device_option(help: str, **more: Any) -> Any:
+    """The option --device: its name is checked before anything else is done."""
+    return typer.Option(
+        "--device", help=help, metavar="auto|cpu|cuda[:N]", callback=_known_device, **more
+    )
+
+
+def _known_device(name: str | None) -> str | None:
+    try:
+        return name if name is None else check_device(name)
+    except ConfigError as error:
+        raise UsageError(f"--device: {error.what}", remedy=error.remedy) from None
+
+
+TrainDevice = Annotated[str | None, device_option("Where to train.", show_default="auto")]
+Device = Annotated[str, device_option("Where the network is computed.")]
 
 
 def flag(*names: str, help: str, **more: Any) -> Any:

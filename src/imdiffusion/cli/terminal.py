@@ -6,9 +6,9 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,25 +17,8 @@ from rich.text import Text
 
 from imdiffusion.errors import ImDiffusionWarning
 
-
-class Step(Protocol):
-    """What the detector tells its progress callback; `info` holds losses and the like."""
-
-    @property
-    def phase(self) -> str:
-        """What is being done."""
-
-    @property
-    def done(self) -> int:
-        """Steps or points done."""
-
-    @property
-    def total(self) -> int:
-        """Steps or points in all."""
-
-    @property
-    def info(self) -> Mapping[str, float]:
-        """Measured values worth a glance."""
+if TYPE_CHECKING:
+    from imdiffusion.cli.bars import Step
 
 
 class Interrupted(KeyboardInterrupt):

@@ -16,7 +16,7 @@ from torch import Tensor
 from imdiffusion import registry
 from imdiffusion.diffusion.loss import Denoiser, shown
 from imdiffusion.diffusion.networks import MASK_IDS
-from imdiffusion.diffusion.noise import counter_normal
+from imdiffusion.diffusion.noise import counter_normal, mask_stream
 from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Schedule
 from imdiffusion.diffusion.seeds import seed_from
@@ -84,7 +84,7 @@ class Imputer:
 
         def noise(stream: int) -> Tensor:
             # One stream a mask: two estimates of a point must not share their noise.
-            streams = [stream * 64 + m for m in names]
+            streams = [mask_stream(stream, m) for m in names]
             return counter_normal(keys, channels, stream=streams).flatten(0, 1)
 
         def denoise(x_t: Tensor, t: int) -> Tensor:

@@ -31,6 +31,12 @@ def _apart(stream: int) -> int:
     return _signed((stream * 0xD1B54A32D192ED03) & ((1 << 64) - 1))
 
 
+def mask_stream(stream: int, mask: int) -> int:
+    """The stream of one mask; no two pairs of a stream (0 to 2^26 - 1) and a mask share one."""
+    above, within = divmod(mask, 64)
+    return (above << 32) + 64 * stream + within
+
+
 def _shift(z: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64 (torch's own keeps the sign)."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.windows import Rows
+from imdiffusion.diffusion.denoisers.completing import completed, cost_of
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
 from imdiffusion.linear.residuals import residuals_of
 
@@ -27,6 +28,8 @@ FEW_ROWS = 4  # with fewer rows for each, how much noise is right is measured
 THIN = 0.2  # share of training rows with gaps from which a forecast reads two rows alone
 FAR = 3.0  # usual ranges beyond the usual range: what a value farther off is worth as context
 USUAL = (0.001, 0.999)
+ROUNDS = 3  # of completing what is missing
+MOST_PRODUCTS = 1e9  # of numbers in one of them: under a second
 
 
 def measured_channels(rows: Rows) -> Flags:
@@ -51,11 +54,16 @@ def moving_channels(rows: Rows) -> int:
     return found
 
 
+def thin(rows: Rows) -> bool:
+    """Whether so many rows have gaps that few patches are whole."""
+    return float((~rows.observed.all(axis=1)).mean()) > THIN
+
+
 def lags_for(rows: Rows, wanted: int) -> int:
     """Rows that a forecast reads: as many as wanted, if channels are few and rows many."""
     total, channels = len(rows), max(1, moving_channels(rows))
-    thin = float((~rows.observed.all(axis=1)).mean()) > THIN
-    most = min(MOST_NUMBERS // channels, total // (ROWS_A_NUMBER * channels), 2 if thin else wanted)
+    most = min(MOST_NUMBERS // channels, total // (ROWS_A_NUMBER * channels))
+    most = min(most, 2 if thin(rows) else wanted)
     return max(1, min(wanted, most))
 
 
@@ -85,6 +93,26 @@ def moments_of_blocks(
         own = np.where(observed, np.clip(values, low, high), np.float32(0))
         found.append((slice(start, stop), LagMoments.of(own, observed, lags)))
     return found
+
+
+def completed_blocks(
+    blocks: list[Block], rows: Rows, low: NDArray[np.float32], high: NDArray[np.float32]
+) -> list[Block]:
+    """The blocks of `moments_of_blocks` as they are, or, where many rows have gaps, with the sums
+    that a law of all of them expects.
+
+    Where that would take long the pairs that were seen have to do: rows are many there.
+    """
+    lags = len(blocks[0][1].products) - 1
+    if not thin(rows) or cost_of(rows.observed, lags) > MOST_PRODUCTS:
+        return blocks
+    clipped = np.clip(rows.values, low, high)
+    for _ in range(ROUNDS):
+        law = summed(moments for _, moments in blocks).covariances(noise=0.0)
+        blocks = [
+            (where, completed(clipped[where], rows.observed[where], law)) for where, _ in blocks
+        ]
+    return blocks
 
 
 def summed(moments: Iterable[LagMoments]) -> LagMoments:

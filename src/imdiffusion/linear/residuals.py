@@ -12,6 +12,9 @@ from imdiffusion.scoring.scan import trailing_means
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+SHIFTS = 12  # with half the values missing one of 4,000 still lacks
+GOLDEN = 0.6180339887  # multiples of it, less whole numbers, lie evenly between 0 and 1
+
 
 def residuals_of(
     law: GaussianPatches, held: NDArray[np.float32], observed: Flags, seen: NDArray[np.floating]
@@ -34,6 +37,25 @@ def residuals_of(
 def filled(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
     """A channel without a value counts as normal."""
     return np.where(np.isnan(evidence), np.float32(1.0), evidence)
+
+
+def as_if_whole(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Evidence of normal rows (T, K), NaN where a value is missing, as rows that are whole have it.
+
+    A missing value counts as 1 where rows are scored, so thin rows vary less than whole ones do,
+    and what is normal of the one is too low for the other. Here it has the evidence of its own
+    channel in another row: the one so many rows before, the same for a whole stretch, so that
+    values that are missing together come from one row, and rows side by side from rows side by
+    side. Where none is found in `SHIFTS` trials it counts as 1.
+    """
+    found = evidence
+    for trial in range(1, SHIFTS + 1):
+        lacks = np.isnan(found)
+        if not lacks.any():
+            break
+        shift = round(trial * GOLDEN % 1.0 * len(evidence))
+        found = np.where(lacks, np.roll(evidence, shift, axis=0), found)
+    return filled(found)
 
 
 def joined_means(

@@ -14,6 +14,7 @@ from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.diffusion.denoisers.nearest import WIDTH, NearestPatches
 from imdiffusion.linear.fitting import (
     VIEWS,
+    completed_blocks,
     cross_fitted,
     lags_for,
     measured_channels,
@@ -21,7 +22,7 @@ from imdiffusion.linear.fitting import (
     summed,
     usual_range,
 )
-from imdiffusion.linear.residuals import filled, joined_means, where_known
+from imdiffusion.linear.residuals import as_if_whole, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY
@@ -73,6 +74,7 @@ class LinearViews:
         measured = measured_channels(rows)
         lags = lags_for(rows, lags)
         blocks = moments_of_blocks(rows, low, high, lags)
+        blocks = completed_blocks(blocks, rows, low, high)
         total = summed(moments for _, moments in blocks)
         noise, residuals, apart = cross_fitted(rows, (low, high), blocks, total, lags)
         law = GaussianPatches(total.covariances(noise=noise).astype(np.float32), noise=noise)
@@ -194,7 +196,8 @@ class LinearViews:
 
 @dataclass(frozen=True, slots=True)
 class LinearFit:
-    """What the views say of the rows they were fitted on, each by a law that had not seen it.
+    """What the views say of the rows they were fitted on, each by a law that had not seen it, and
+    as if no value were missing.
 
     Views (T, V) and sparse evidence (T,), at arrival and in hindsight; residual (T, K): seen less
     expected, scaled, NaN where not observed. unseen: views and sparse evidence in hindsight by
@@ -213,12 +216,12 @@ def _normal(
     residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
 ) -> tuple[tuple[TailLaws, ...], tuple[ScanUnits, ScanUnits], tuple[Floats, Floats]]:
     """What is normal of residuals (T, K) but for a block of rows: tail laws, units of the dense and
-    the sparse scan; and the means over windows of all rows by those laws.
+    the sparse scan; and the means over windows of all rows by those laws, as if they were whole.
     """
     tails = tuple(
         TailLaws.fit(np.delete(one, block, axis=0), least=LEAST_RESIDUAL) for one in residuals
     )
-    evidence = [filled(tail.evidence(one)) for tail, one in zip(tails, residuals, strict=True)]
+    evidence = [as_if_whole(tail.evidence(one)) for tail, one in zip(tails, residuals, strict=True)]
     thick, thin = joined_means(evidence, widths)
     scans = (
         ScanUnits.fit(np.delete(thick, block, axis=0), widths),

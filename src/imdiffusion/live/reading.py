@@ -11,6 +11,7 @@ from typing import Any
 
 from imdiffusion import presets, registry
 from imdiffusion.connectors.options import options_of
+from imdiffusion.devices import check_device
 from imdiffusion.errors import ConfigError, ImDiffusionError
 from imdiffusion.live import toml_lines
 from imdiffusion.live.configuration import CONNECTORS, FACE, Configuration, Connector, conflicts
@@ -18,7 +19,6 @@ from imdiffusion.live.problems import Problem, ProblemsError
 from imdiffusion.live.sections import SECTIONS, ModelSection, Section, wrong_keys
 from imdiffusion.settings import Settings
 
-DEVICES = ("auto", "cpu", "cuda")
 LISTS = (*CONNECTORS, "model")  # tables that may be there several times
 KNOWN = ("detector", *LISTS, *SECTIONS)
 OWN = ("type", "id")  # keys of a connector's table that are not its options
@@ -146,11 +146,8 @@ class _Reading:
                     raise ConfigError("unknown key", remedy=registry.nearest(key, known))
                 if key == "seed" and (type(value) is not int or value < 0):
                     raise ConfigError(f"{value!r} is not a whole number from 0 on")
-                if key == "device" and value not in DEVICES:
-                    raise ConfigError(
-                        f"{value!r} is none of its choices",
-                        remedy=registry.nearest(str(value), DEVICES),
-                    )
+                if key == "device":
+                    check_device(value)
                 if key == "preset":
                     presets.preset(str(value))
                 elif key not in FACE:

@@ -56,15 +56,6 @@ class TailLaws:
         found += beyond
         return found
 
-    def quantile(self, share: float) -> Floats:
-        """The |residual| that this share of normal rows stays below: (K,)."""
-        level = -np.log1p(-share)
-        if level > LEVELS[-1]:
-            return np.asarray(
-                self.size[-1] + self.excess * np.float32(level - LEVELS[-1]), np.float32
-            )
-        return np.array([np.interp(level, LEVELS, column) for column in self.size.T], np.float32)
-
 
 # Evidence of the knots: 0 to -log(1 - EMPIRICAL).
 LEVELS = np.linspace(0.0, -np.log1p(-EMPIRICAL), KNOTS)

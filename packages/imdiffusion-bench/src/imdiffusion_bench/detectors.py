@@ -142,8 +142,8 @@ class DiffusionRow:
 
     def fit(self, train: Frame) -> Self:
         """Train and calibrate."""
+        from imdiffusion.devices import device_of
         from imdiffusion.fitting import fit_entity
-        from imdiffusion.state import device_of
 
         self.entity_ = fit_entity(
             train,

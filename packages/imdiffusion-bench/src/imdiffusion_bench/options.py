@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imdiffusion.cli.options import DeviceName, flag
+from imdiffusion.cli.options import device_option, flag
 from imdiffusion.errors import UsageError
 from imdiffusion.settings import Scalar
 
@@ -99,7 +99,7 @@ Keep = Annotated[
         show_default=False,
     ),
 ]
-Where = Annotated[DeviceName, typer.Option(help="Where networks are computed.")]
+Where = Annotated[str, device_option("Where networks are computed.")]
 
 
 def asked_plan(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion.state import device_of
+from imdiffusion.devices import device_of
 from imdiffusion_bench import record, score_archive
 from imdiffusion_bench.columns import numbers
 from imdiffusion_bench.datasets import needs_folder, open_source

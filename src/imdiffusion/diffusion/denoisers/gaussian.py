@@ -84,7 +84,7 @@ class LagMoments:
         padded = self.products / np.outer(seen, seen)
         for share in PAIRED:
             mixed = share * paired + (1.0 - share) * padded
-            whole = _toeplitz(mixed)
+            whole = toeplitz(mixed)
             try:
                 np.linalg.cholesky(whole + max(noise * 0.5, 1e-9) * np.eye(len(whole)))
             except np.linalg.LinAlgError:
@@ -117,7 +117,7 @@ class GaussianPatches:
     @cached_property
     def covariance(self) -> Floats:
         """S of a whole patch, (D, D) with D = (lags + 1) K, the oldest row first."""
-        return _toeplitz(self.covariances)
+        return toeplitz(self.covariances)
 
     # -- any mask
 
@@ -314,7 +314,7 @@ def _windowed_any(flags: Flags, width: int) -> Flags:
     return np.asarray(count[width:] - count[: len(count) - width] > 0)
 
 
-def _toeplitz(covariances: Floats) -> Floats:
+def toeplitz(covariances: Floats) -> Floats:
     """Blocks (lags + 1, K, K) of E[x_t x_(t-h)'] as the covariance of a patch, oldest row first."""
     count, channels = covariances.shape[:2]
     whole = np.empty((count, channels, count, channels))
