@@ -17,7 +17,7 @@ import numpy as np
 from imdiffusion import baselines
 from imdiffusion.presets import resolve
 from imdiffusion_bench.datasets import open_source
-from imdiffusion_bench.detectors import CalibratedRow, DiffusionRow, settings_of
+from imdiffusion_bench.detectors import CalibratedDetector, DiffusionDetector, settings_of
 from imdiffusion_bench.metrics.range_based import vus_pr
 from imdiffusion_bench.plan import DEVELOPMENT
 from imdiffusion_bench.split import Split
@@ -32,7 +32,7 @@ def absent(width: int, share: float, draw: int) -> np.ndarray:
     return np.sort(order[: max(1, round(share * width))])
 
 
-def fast_without(row: DiffusionRow, split: Split, away: np.ndarray) -> np.ndarray:
+def fast_without(row: DiffusionDetector, split: Split, away: np.ndarray) -> np.ndarray:
     """Scores of the fitted row with channels unobserved in the test part."""
     observed = split.test.observed.copy()
     observed[:, away] = False
@@ -42,14 +42,16 @@ def fast_without(row: DiffusionRow, split: Split, away: np.ndarray) -> np.ndarra
 def refitted_without(split: Split, away: np.ndarray) -> np.ndarray:
     """Scores of the Mahalanobis distance fitted on the other channels alone."""
     left = [name for k, name in enumerate(split.train.channels) if k not in set(away.tolist())]
-    row = CalibratedRow(baselines.make("mahalanobis_30", seed=0), settings_of("mahalanobis_30", {}))
+    row = CalibratedDetector(
+        baselines.make("mahalanobis_30", seed=0), settings_of("mahalanobis_30", {})
+    )
     return row.fit(split.train.select(left)).score(split.test.select(left)).score
 
 
 def measure(split: Split, small: bool) -> dict[str, object]:
     """One entity: VUS-PR whole, and the mean over draws for each share and detector."""
     capped = {"max_steps": 20, "validate_every": 20} if small else {}
-    row = DiffusionRow(resolve("fast", capped), seed=0, device="cpu").fit(split.train)
+    row = DiffusionDetector(resolve("fast", capped), seed=0, device="cpu").fit(split.train)
     label, none = np.asarray(split.truth.label()), np.empty(0, np.int64)
     found: dict[str, object] = {"set": split.dataset, "entity": split.entity}
     for share in (0.0, *SHARES):

@@ -35,7 +35,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion_bench.datasets import open_source
-from imdiffusion_bench.detectors import CalibratedRow, settings_of
+from imdiffusion_bench.detectors import CalibratedDetector, settings_of
 from imdiffusion_bench.metrics.range_based import vus_pr
 from imdiffusion_bench.record import read
 from imdiffusion_bench.significance import signed_rank_p
@@ -86,7 +86,7 @@ def scored_by(entity: Entity, split: Split) -> Floats:
 
 
 def one_liner(split: Split, rows: int, name: str) -> Piece:
-    row = CalibratedRow(baselines.make(name, seed=0), settings_of(name, PROMISE))
+    row = CalibratedDetector(baselines.make(name, seed=0), settings_of(name, PROMISE))
     return judged(split, row.fit(last(split.train, rows)).score(split.test).score)
 
 

@@ -5,8 +5,9 @@ from tiny_data import write_set
 
 from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion_bench.options import asked_plan
-from imdiffusion_bench.plan import PAPER_OWN, Variant, plan
+from imdiffusion_bench.plan import PAPER_OWN, Variant
 from imdiffusion_bench.runner import groups_of
+from imdiffusion_bench.studies import named_plan
 
 
 def asked(name=None, *overrides, root=None, **options):
@@ -23,7 +24,7 @@ def root(tmp_path_factory):
 
 
 def test_a_plan_without_options_is_itself():
-    assert asked("paper_three") == plan("paper_three")
+    assert asked("paper_three") == named_plan("paper_three")
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,15 @@ def test_a_generated_set_with_dials_is_measured_as_asked():
 def test_seeds_and_rows_come_once_and_in_order():
     made = asked("one_liners", seeds="3,0-2,2-4", rows="pca,random, pca")
     assert made.seeds == (3, 0, 1, 2, 4)
-    assert [one.row for one in made.variants] == ["pca", "random"]
+    assert [one.detector for one in made.variants] == ["pca", "random"]
     assert made.variants == tuple(
-        one for row in ("pca", "random") for one in plan("one_liners").variants if one.row == row
+        one
+        for row in ("pca", "random")
+        for one in named_plan("one_liners").variants
+        if one.detector == row
     )
     papers = asked("ablations_three", rows="random,zscore").variants
-    assert papers == (plan("ablations_three").variants[-1], Variant("zscore", "zscore"))
+    assert papers == (named_plan("ablations_three").variants[-1], Variant("zscore", "zscore"))
     for seeds in ("5-2", "1-", "-1", "²", "1--2", ",", ""):
         with pytest.raises(UsageError, match="--seeds"):
             asked("one_liners", seeds=seeds)
@@ -101,7 +105,7 @@ def test_a_setting_reaches_the_rows_that_know_it():
     # A plan that holds baselines can be capped; they stay the question that they were.
     paper, random = asked("paper", "max_steps=600").variants
     assert paper.settings == {"max_steps": 600}
-    assert random == plan("paper").variants[1]
+    assert random == named_plan("paper").variants[1]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_the_papers_own_settings_hold_where_its_row_is_asked_for_by_name(root):
     made = asked(sets="SMD,SMD-concatenated,MSL", rows="paper,fast", root=root)
     assert made.own == PAPER_OWN
     reduce = {
-        (group.dataset, one.row): one.settings.get("reduce")
+        (group.dataset, one.detector): one.settings.get("reduce")
         for group in groups_of(made, root)
         for one in group.variants
     }
@@ -141,4 +145,4 @@ def test_the_papers_own_settings_hold_where_its_row_is_asked_for_by_name(root):
 def test_a_folder_that_is_not_there_stops_only_what_needs_it(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         asked("one_liners", root=tmp_path / "none")
-    assert asked("small", root=tmp_path / "none") == plan("small")
+    assert asked("small", root=tmp_path / "none") == named_plan("small")

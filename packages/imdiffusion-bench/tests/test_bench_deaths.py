@@ -14,7 +14,7 @@ from imdiffusion_bench import record
 from imdiffusion_bench.measure import Group, fit_key
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
-from imdiffusion_bench.workers import Link
+from imdiffusion_bench.workers import WorkerProcess
 
 TINY = {
     "window": 20,
@@ -151,7 +151,7 @@ def children():
 
 
 def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
-    line = Link(root, "cpu", 1, tmp_path / "work", None)
+    line = WorkerProcess(root, "cpu", 1, tmp_path / "work", None)
     group = Group("p", "SMD", "machine-1-1", 0, (ZSCORE,))
     before = children()
     try:
@@ -168,7 +168,7 @@ def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
 
 
 def test_no_worker_is_started_once_all_was_stopped(root, tmp_path):
-    line = Link(root, "cpu", 1, tmp_path / "work", None)
+    line = WorkerProcess(root, "cpu", 1, tmp_path / "work", None)
     before = children()
     line.stop()
     assert list(line.measure(Group("p", "SMD", "machine-1-1", 0, (ZSCORE,)))) == []

@@ -14,7 +14,8 @@ from tiny_rows import TINY
 from imdiffusion_bench.datasets import DATASETS, check, open_dataset
 from imdiffusion_bench.detectors import make, settings_of
 from imdiffusion_bench.measure import Group, measure
-from imdiffusion_bench.plan import EVERY_ROW, FOURTEEN, FURTHER_SETS, Variant, plan
+from imdiffusion_bench.plan import EVERY_ROW, FOURTEEN, FURTHER_SETS, Variant
+from imdiffusion_bench.studies import named_plan
 
 HOUR = np.timedelta64(3600, "s")
 
@@ -114,12 +115,12 @@ def test_without_a_tail_a_one_liner_learns_from_every_row(tmp_path):
 
 
 def test_the_plan_of_fourteen_sets_has_the_one_liners_and_the_default():
-    asked = plan("fourteen")
+    asked = named_plan("fourteen")
     assert asked.datasets == FOURTEEN
-    rows = {one.row for one in asked.variants}
+    rows = {one.detector for one in asked.variants}
     ours = {"fast", "linear"}
     assert {"forecast_s30", "channel_s30", "neighbours_32", "joined_logs", *ours} <= rows
-    others = [dict(one.settings) for one in asked.variants if one.row not in ours]
+    others = [dict(one.settings) for one in asked.variants if one.detector not in ours]
     assert {settings["holdout"] for settings in others} == {0.0}
 
 

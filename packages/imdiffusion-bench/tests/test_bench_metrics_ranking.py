@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion.errors import ConfigError, DataError
-from imdiffusion_bench.metrics import METRICS, load
+from imdiffusion_bench.metrics import METRICS, auc_pr, load
 from imdiffusion_bench.metrics.range_based import areas_by_aeon, r_auc_pr, r_auc_roc, surface
-from imdiffusion_bench.metrics.segments import auc_pr
 
 RANGES = ("r_auc_pr", "r_auc_roc", "vus_pr", "vus_roc")
 

@@ -17,8 +17,9 @@ from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
 from imdiffusion_bench import record
 from imdiffusion_bench.detectors import names, settings_of
 from imdiffusion_bench.measure import asked_id, fit_key
-from imdiffusion_bench.plan import PAPER_OWN, PLANS, Plan, Variant, plan
+from imdiffusion_bench.plan import PAPER_OWN, PLANS, Plan, Variant
 from imdiffusion_bench.runner import bench, groups_of, work_folder
+from imdiffusion_bench.studies import named_plan
 
 
 def test_a_plan_is_measured_once_and_resumes(tmp_path):
@@ -189,21 +190,23 @@ def test_time_that_is_up_leaves_the_rest_for_the_next_call(tmp_path):
 
 @pytest.mark.parametrize("name", PLANS)
 def test_every_plan_is_of_known_rows_and_valid_settings(name):
-    asked = plan(name)
+    asked = named_plan(name)
     assert asked.name == name
     assert asked.variants
     for dataset in asked.datasets:
         for variant in asked.variants:
             one = asked.resolved(variant, dataset)
-            assert settings_of(one.row, one.settings)
-            assert one.row in names()
+            assert settings_of(one.detector, one.settings)
+            assert one.detector in names()
     assert len({one.name for one in asked.variants}) == len(asked.variants)
-    keys = [settings_of(one.row, one.settings) | {"row": one.row} for one in asked.variants]
+    keys = [
+        settings_of(one.detector, one.settings) | {"row": one.detector} for one in asked.variants
+    ]
     assert all(keys.count(key) == 1 for key in keys), "two variants are the same"
 
 
 def test_the_papers_own_settings_reach_only_its_rows():
-    asked = plan("paper_three")
+    asked = named_plan("paper_three")
     paper, random = asked.variants
     assert asked.resolved(paper, "SMD").settings["reduce"] == PAPER_OWN["SMD"]["reduce"] == "max"
     assert "reduce" not in asked.resolved(paper, "MSL").settings
@@ -218,7 +221,7 @@ def test_the_papers_own_settings_reach_only_its_rows():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is here")
 def test_a_device_that_is_not_here_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="no CUDA GPU here"):
-        bench(plan("small"), tmp_path / "runs.jsonl", device="cuda")
+        bench(named_plan("small"), tmp_path / "runs.jsonl", device="cuda")
     assert not any(tmp_path.iterdir())
 
 

@@ -6,16 +6,17 @@ from imdiffusion_bench import record
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.detectors import names
 from imdiffusion_bench.measure import Group, measure
-from imdiffusion_bench.plan import Variant, plan
+from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.runner import bench
 from imdiffusion_bench.split import Split, Truth
+from imdiffusion_bench.studies import named_plan
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The plan `small`, through the runner, as `imdiffusion bench run small` does it."""
     out = tmp_path_factory.mktemp("small") / "runs.jsonl"
-    state = bench(plan("small"), out, jobs=1, threads=1, device="cpu")
+    state = bench(named_plan("small"), out, jobs=1, threads=1, device="cpu")
     assert (state.done, state.failed, state.left) == (5, 0, 0)
     return {one["variant"]: one for one in record.read([out])}
 
@@ -37,14 +38,14 @@ def test_a_planted_level_shift_is_found(runs):
 
 def test_a_leak_of_labels_is_caught():
     """Labels that raise when read: every detector fits and scores, and only judging fails."""
-    (name,) = plan("small").datasets
+    (name,) = named_plan("small").datasets
     whole = open_source(name, None).load("s0")
 
     def refuse():
         raise PermissionError("labels are not for detectors")
 
     sealed = Split(whole.dataset, whole.entity, whole.train, whole.test, Truth(refuse))
-    tiny = dict(plan("small").variants[0].settings) | {"max_steps": 2, "validate_every": 2}
+    tiny = dict(named_plan("small").variants[0].settings) | {"max_steps": 2, "validate_every": 2}
     for row in ("fast", "zscore", "mahalanobis_30", "kmeans", "isolation_forest"):
         variant = Variant(row, row, tiny if row == "fast" else {})
         group = Group("small", sealed.dataset, sealed.entity, 0, (variant,))

@@ -61,7 +61,7 @@ def test_every_study_asks_for_runs_that_can_be_made(name):
         assert opened.dials.rows_train == 3000
     assert len({variant.name for variant in asked.variants}) == len(asked.variants)
     for variant in asked.variants:
-        settings_of(variant.row, variant.settings)
+        settings_of(variant.detector, variant.settings)
     assert asked.plan.datasets == asked.datasets
     assert asked.plan.name == f"study:{name}"
 
@@ -72,7 +72,7 @@ def test_every_study_asks_for_runs_that_can_be_made(name):
 )
 def test_variants_share_fits_so_that_a_study_stays_small(name, fits):
     asked = study(name)
-    networks = {fit_key(one) for one in asked.variants if one.row in ("fast", "paper")}
+    networks = {fit_key(one) for one in asked.variants if one.detector in ("fast", "paper")}
     assert len(networks) * len(asked.datasets) * len(asked.seeds) == fits
 
 
@@ -166,7 +166,7 @@ def test_gratings_are_told_by_band_width_and_length():
 
 def test_imbalance_keeps_protocols_apart_and_the_random_row_in_sight():
     asked = study("imbalance")
-    assert "random" in [one.row for one in asked.variants]
+    assert "random" in [one.detector for one in asked.variants]
     records = all_records(asked)
     for one in records:
         one["metrics"]["paper"]["f1"] = 0.875
@@ -248,11 +248,13 @@ def test_one_fit_serves_every_variant_of_its_group_for_real(name):
     tiny = {"max_steps": 1, "width": 8, "layers": 1, "stride": 100}
     groups = {}
     for one in asked.variants:
-        if one.row == "fast":
+        if one.detector == "fast":
             groups.setdefault(fit_key(one), []).append(one)
     variants = max(groups.values(), key=len)
     rows = [
-        make(one.row, settings_of(one.row, {**one.settings, **tiny}), seed=0, device="cpu")
+        make(
+            one.detector, settings_of(one.detector, {**one.settings, **tiny}), seed=0, device="cpu"
+        )
         for one in variants
     ]
     with pytest.warns():  # a training of one step says that it is none

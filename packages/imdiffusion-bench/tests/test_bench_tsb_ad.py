@@ -21,12 +21,13 @@ from imdiffusion_bench.datasets.tsb_ad import (
     train_rows_of,
 )
 from imdiffusion_bench.measure import Group, measure
+from imdiffusion_bench.metrics import segments
 from imdiffusion_bench.metrics.range_based import vus_pr, window_of
-from imdiffusion_bench.metrics.segments import segments
-from imdiffusion_bench.plan import EVERY_ROW, Plan, Variant, plan
+from imdiffusion_bench.plan import EVERY_ROW, Plan, Variant
 from imdiffusion_bench.published import PUBLISHED_MEANS, tsb_ad_tables
 from imdiffusion_bench.record import read
 from imdiffusion_bench.runner import bench
+from imdiffusion_bench.studies import named_plan
 
 # Measure
 
@@ -269,8 +270,8 @@ def test_the_whole_180_stand_beside_the_published_means():
 
 
 def test_the_plan_has_one_data_set():
-    assert plan(NAME).datasets == (NAME,)
-    assert "fast" in {one.row for one in plan(NAME).variants}
+    assert named_plan(NAME).datasets == (NAME,)
+    assert "fast" in {one.detector for one in named_plan(NAME).variants}
 
 
 @pytest.mark.data

@@ -12,10 +12,10 @@ from imdiffusion.errors import DataError, OutputError
 from imdiffusion_bench import record
 from imdiffusion_bench.aggregate import KINDS, kinds_table
 from imdiffusion_bench.measure import asked_id
-from imdiffusion_bench.plan import RANDOM, Plan, Variant, plan
+from imdiffusion_bench.plan import RANDOM, Plan, Variant
 from imdiffusion_bench.published import shortfall, steps_asked
 from imdiffusion_bench.runner import bench, gaps
-from imdiffusion_bench.studies import study
+from imdiffusion_bench.studies import named_plan, study
 from imdiffusion_bench.tables import headline_tables
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "results.py"
@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parents[3] / "docs" / "results.py"
 def measured(tmp_path_factory):
     """Runs of the small plan and of a study, by their cheapest row."""
     folder = tmp_path_factory.mktemp("runs")
-    for asked in (plan("small"), study("imbalance").plan):
+    for asked in (named_plan("small"), study("imbalance").plan):
         cheap = replace(asked, variants=(Variant("random", "random"),), seeds=(0,))
         name = asked.name.replace(":", "_")
         bench(cheap, folder / f"{name}.jsonl", threads=1, device="cpu")

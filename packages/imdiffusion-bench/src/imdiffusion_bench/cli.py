@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from imdiffusion_bench.options import (
     Again,
     Among,
     Data,
+    Detectors,
     Entities,
     Every,
     Jobs,
@@ -26,24 +27,32 @@ from imdiffusion_bench.options import (
     Minutes,
     Out,
     PlanName,
-    Rows,
+    Plot,
     Runs,
+    Scenarios,
     Seeds,
     Sets,
     Shard,
+    SystemOption,
     Threads,
     Where,
+    asked_plan,
+    asked_question,
+    words,
 )
 
 if TYPE_CHECKING:
-    from imdiffusion.settings import Scalar
     from imdiffusion_bench.behaviours import Question
     from imdiffusion_bench.record import Record
     from imdiffusion_bench.runner import State, Watch
 
 
+DOCUMENTS = ("results", "behaviours", "speed", "quality", "flagging", "gallery")
+
 app = typer.Typer(
-    help="Measure detectors on labelled data; tables of what was measured.", no_args_is_help=True
+    add_completion=False,
+    help="Measure detectors on labelled data; tables of what was measured.",
+    no_args_is_help=True,
 )
 
 
@@ -55,7 +64,7 @@ def run(
     data: Data = None,
     sets: Sets = None,
     entities: Entities = None,
-    rows: Rows = None,
+    detectors: Detectors = None,
     seeds: Seeds = None,
     overrides: Every = None,
     shard: Shard = "1/1",
@@ -69,11 +78,10 @@ def run(
     """Measure what is not in the file yet; exit code 3 if a run failed. Ctrl-C is safe: the same
     command continues.
     """
-    from imdiffusion_bench.options import asked_plan
     from imdiffusion_bench.runner import bench
 
     terminal: Terminal = ctx.obj
-    asked = asked_plan(plan, sets, entities, rows, seeds, overrides, root=data)
+    asked = asked_plan(plan, sets, entities, detectors, seeds, overrides, root=data)
     how = f"{out} keeps what was measured: the same command continues."
     with resumable(how), watching(terminal) as watch:
         state = bench(
@@ -109,7 +117,6 @@ def tables(
     metrics: Metrics = None,
 ) -> None:
     """Print tables in Markdown: means over entities, spread over seeds, significance."""
-    from imdiffusion_bench.options import words
     from imdiffusion_bench.record import read
     from imdiffusion_bench.tables import headline_tables
 
@@ -140,7 +147,6 @@ def domains(
 ) -> None:
     """Print what is chosen with each domain left out, and its value on that domain."""
     from imdiffusion_bench.aggregate import domains_table
-    from imdiffusion_bench.options import words
     from imdiffusion_bench.record import read
 
     terminal: Terminal = ctx.obj
@@ -185,13 +191,13 @@ def study(
 def plans(ctx: typer.Context) -> None:
     """List the plans: what each of them measures."""
     from imdiffusion_bench.datasets import GENERATED
-    from imdiffusion_bench.plan import PLANS, plan
-    from imdiffusion_bench.studies import STUDIES
+    from imdiffusion_bench.plan import PLANS
+    from imdiffusion_bench.studies import STUDIES, named_plan
 
     terminal: Terminal = ctx.obj
     rows = []
     for name in (*PLANS, *(f"study:{one}" for one in STUDIES)):
-        asked = plan(name)
+        asked = named_plan(name)
         some = "named" if asked.entities else "all"
         generated = sum(one.startswith(GENERATED) for one in asked.datasets)
         sets = f"{generated} generated" if generated else ", ".join(asked.datasets)
@@ -211,6 +217,48 @@ def names(ctx: typer.Context) -> None:
     )
     terminal.emit("")
     terminal.emit_table(["metric", "in tables", "protocols"], metric_names())
+
+
+@app.command(epilog="imdiffusion bench pack docs/results/runs/*.jsonl")
+def pack(ctx: typer.Context, runs: Runs) -> None:
+    """Move the runs of each FILE.jsonl into FILE.jsonl.xz, a tenth of it; every verb reads both."""
+    from imdiffusion_bench.record import pack as packed
+
+    terminal: Terminal = ctx.obj
+    for path in runs:
+        terminal.notice(f"{packed(path)} written.")
+
+
+@app.command(epilog="imdiffusion bench document quality --data data/")
+def document(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DOCUMENTS)}.")],
+    docs: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the documents; runs in results/runs.")
+    ] = Path("docs"),
+    data: Data = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Scores that `run --keep-scores` kept; repeatable."),
+    ] = None,
+) -> None:
+    """Write a document of this repository from its runs; what is written by hand is kept."""
+    from imdiffusion.registry import nearest
+    from imdiffusion_bench import documents, flagging, gallery, quality
+
+    writers: dict[str, Callable[[], None]] = {
+        "results": lambda: documents.write_results(docs),
+        "behaviours": lambda: documents.write_behaviours(docs),
+        "speed": lambda: documents.write_speed(docs),
+        "quality": lambda: quality.write_quality(docs, data),
+        "flagging": lambda: flagging.write_flagging(docs, scores or [], data),
+        "gallery": lambda: gallery.write_gallery(docs, scores or [], data),
+    }
+    if name not in writers:
+        raise UsageError(f"there is no document {name!r}", remedy=nearest(name, writers))
+    writers[name]()
+    terminal: Terminal = ctx.obj
+    terminal.notice(f"{name} written.")
 
 
 @app.command("import", epilog="imdiffusion bench import PSM RANSynCoders/data --data data/")
@@ -279,39 +327,8 @@ imdiffusion bench behaviours --detectors fast,random --scenarios spike,frozen --
 
 imdiffusion bench behaviours --dials channels=100,season=none,missing=0.1 --set alarm_rate=0.01"""
 
-Detectors = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,...",
-        help="Presets and baselines by name (`bench names`), instead of the usual; paper is "
-        "capped in training.",
-        show_default=False,
-    ),
-]
-Scenarios = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="Only these scenarios.", show_default=False)
-]
-SystemOption = Annotated[
-    str,
-    typer.Option(
-        "--dials",
-        metavar="KEY=VALUE,...",
-        help="What the system is like: channels, period_s, rows_train, rows_test, season, "
-        "coupling, noise, missing, batch_minutes, size, length and others (docs/behaviours.md).",
-        show_default=False,
-    ),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Also draw: .svg or .png.",
-        show_default=False,
-    ),
-]
 
-
+@app.command(epilog=EXAMPLES)
 def behaviours(
     ctx: typer.Context,
     detectors: Detectors = None,
@@ -350,52 +367,6 @@ def behaviours(
     if failed:
         terminal.fail(f"{failed} of {len(records)} runs failed: what was printed says why.")
         raise typer.Exit(DataError.exit_code)
-
-
-def asked_question(
-    detectors: str | None,
-    scenarios: str | None,
-    dials: str,
-    seeds: str,
-    overrides: Sequence[str] | None,
-    *,
-    device: str,
-) -> Question:
-    """What the options ask for. Raises UsageError or ConfigError for what they cannot say."""
-    from imdiffusion_bench.behaviours import SCENARIOS, Question, read_system
-    from imdiffusion_bench.behaviours.measuring import USUAL
-    from imdiffusion_bench.behaviours.scenarios import scenario
-    from imdiffusion_bench.options import seeds_of, words
-
-    names = USUAL if detectors is None else words("--detectors", detectors)
-    asked = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
-    for one in asked:
-        scenario(one)
-    question = Question(names, asked, read_system(dials), seeds_of(seeds), device=device)
-    return Question(
-        names,
-        asked,
-        question.dials,
-        question.seeds,
-        _settings(question.present, overrides or ()),
-        device,
-    )
-
-
-def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
-    """The settings of `--set`, each for the detectors that have it; one has it at least."""
-    from imdiffusion.cli.keywords import assignments
-    from imdiffusion_bench.behaviours.measuring import knows, settings_of
-
-    given: dict[str, Any] = assignments(pairs)
-    names = tuple(detectors)
-    found = {
-        name: {key: value for key, value in given.items() if knows(name, key)} for name in names
-    }
-    for key, value in given.items():
-        if names and not any(key in settings for settings in found.values()):
-            settings_of(names[0], {key: value})  # raises, and says what is near
-    return found
 
 
 def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:

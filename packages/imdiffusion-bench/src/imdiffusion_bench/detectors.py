@@ -47,7 +47,7 @@ SHARED_SETTINGS = ("holdout", "threshold", "calibrate_on", "alarm_rate")
 LIMITS = frozenset({"timeout_s"})
 
 
-class Row(Protocol):
+class Detector(Protocol):
     """A detector in the benchmark."""
 
     def fit(self, train: Frame) -> Self:
@@ -86,25 +86,29 @@ def said(name: str) -> str:
     return baselines.said(name)
 
 
-def drawn(row: str) -> bool:
-    """Whether the seed changes what this row says."""
-    if row in external():
-        return "seed" in inspect.signature(external()[row].load()).parameters
-    return row not in baselines.names() or baselines.drawn(row)
+def drawn(detector: str) -> bool:
+    """Whether the seed changes what this detector says."""
+    if detector in external():
+        return "seed" in inspect.signature(external()[detector].load()).parameters
+    return detector not in baselines.names() or baselines.drawn(detector)
 
 
-def settings_of(row: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """All settings of a row with `given` put over them; ConfigError for an unknown row or key."""
-    if row in presets.PRESETS or row in SEEDS:
-        return presets.resolve(SEEDS[row][0] if row in SEEDS else row, given).to_dict()
-    if row not in names():
-        raise ConfigError(f"unknown row {row!r}", remedy=registry.nearest(row, names()))
+def settings_of(detector: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """All settings of a detector, `given` over them; ConfigError for an unknown name or key."""
+    if detector in presets.PRESETS or detector in SEEDS:
+        return presets.resolve(
+            SEEDS[detector][0] if detector in SEEDS else detector, given
+        ).to_dict()
+    if detector not in names():
+        raise ConfigError(
+            f"unknown detector {detector!r}", remedy=registry.nearest(detector, names())
+        )
     shared = presets.PAPER.to_dict()
     known = {key: shared[key] for key in SHARED_SETTINGS}
     for key in given:
         if key not in known:
             raise ConfigError(
-                f"row {row!r} has no setting {key!r}", remedy=registry.nearest(key, known)
+                f"detector {detector!r} has no setting {key!r}", remedy=registry.nearest(key, known)
             )
     settings = {**known, **given}
     presets.resolve("fast", {key: settings[key] for key in SHARED_SETTINGS})
@@ -125,7 +129,7 @@ def telling(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     }
 
 
-class DiffusionRow:
+class DiffusionDetector:
     """A preset of this library with its settings; `like` borrows the fit of another one."""
 
     def __init__(
@@ -166,7 +170,7 @@ class DiffusionRow:
         """Seconds of the whole training, without the calibration after it."""
         return self.entity_.history.seconds
 
-    def like(self, fitted: DiffusionRow, train: Frame) -> Self:
+    def like(self, fitted: DiffusionDetector, train: Frame) -> Self:
         """Take over the network of a row that differs in its scoring alone, and calibrate."""
         from imdiffusion.fitting import recalibrate
 
@@ -194,7 +198,7 @@ class DiffusionRow:
         )
 
 
-class CalibratedRow:
+class CalibratedDetector:
     """One that is no preset: fitted on scaled rows, its threshold from the held-out tail."""
 
     def __init__(self, detector: Any, settings: Mapping[str, Scalar]) -> None:
@@ -249,35 +253,35 @@ def _over(score: NDArray[np.float64], level: float) -> NDArray[np.float64]:
 
 
 def make(
-    row: str,
+    detector: str,
     settings: Mapping[str, Scalar],
     *,
     seed: int,
     device: str = "cpu",
     checkpoint: Any = None,
     on_progress: OnProgress | None = None,
-) -> Row:
-    """The row of this name with settings as `settings_of` gave them. Raises ConfigError."""
-    if row in SEEDS:
-        preset, count = SEEDS[row]
+) -> Detector:
+    """The detector of this name with settings as `settings_of` gave them. Raises ConfigError."""
+    if detector in SEEDS:
+        preset, count = SEEDS[detector]
         return SeedMean(
             lambda one: make(preset, settings, seed=one, device=device, on_progress=on_progress),
             count=count,
             seed=seed,
         )
-    if row in presets.PRESETS:
-        return DiffusionRow(
+    if detector in presets.PRESETS:
+        return DiffusionDetector(
             Settings(**settings),  # type: ignore[arg-type]
             seed=seed,
             device=device,
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
-    if row in external():
-        return CalibratedRow(
-            external()[row].load()(**({"seed": seed} if drawn(row) else {})), settings
+    if detector in external():
+        return CalibratedDetector(
+            external()[detector].load()(**({"seed": seed} if drawn(detector) else {})), settings
         )
-    return CalibratedRow(baselines.make(row, seed=seed), settings)
+    return CalibratedDetector(baselines.make(detector, seed=seed), settings)
 
 
 def check_detector(make: Callable[..., Any]) -> None:

@@ -25,12 +25,12 @@ from imdiffusion_bench.behaviours.config import meanings
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import GENERATED
-from imdiffusion_bench.plan import THREE, plan
+from imdiffusion_bench.plan import THREE
 from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
 from imdiffusion_bench.published import shortfall
 from imdiffusion_bench.record import Record, files_in, read, there
 from imdiffusion_bench.runner import gaps
-from imdiffusion_bench.studies import STUDIES, study
+from imdiffusion_bench.studies import STUDIES, named_plan, study
 from imdiffusion_bench.tables import headline_tables, paper_table
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def _on_three(run: Record) -> bool:
 
 def _papers_own(run: Record) -> bool:
     """Of the one-liners, those that are among the paper's baselines, and chance."""
-    other = run["row"] in baselines.names() and run["row"] not in ("random", "isolation_forest")
+    other = run["detector"] in baselines.names() and run["detector"] not in (
+        "random",
+        "isolation_forest",
+    )
     return _on_three(run) and not other
 
 
@@ -185,7 +188,7 @@ def source(docs: Path, name: str, records: list[Record], plans: tuple[str, ...])
 
 def _data(name: str) -> str:
     """The option that names the data folder, where a plan reads one."""
-    made = all(one.startswith(GENERATED) for one in plan(name).datasets)
+    made = all(one.startswith(GENERATED) for one in named_plan(name).datasets)
     return "" if made else " --data DATA"
 
 
@@ -230,7 +233,7 @@ def write_results(docs: Path) -> None:
         kept = answer_in(page)
         answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
         notes = "\n".join(
-            f"- {ARCHIVED.get(one) or gaps(plan(one), runs[one], known)}" for one in plans
+            f"- {ARCHIVED.get(one) or gaps(named_plan(one), runs[one], known)}" for one in plans
         )
         made_of = tuple(one for one in plans if runs[one])
         head = f"# {title}\n\n{source(docs, 'results', records, made_of)}\n\n{notes}"

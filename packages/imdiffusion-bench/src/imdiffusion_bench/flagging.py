@@ -22,8 +22,8 @@ from imdiffusion.scoring.event import spans
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.documents import ANSWER, UNWRITTEN, answer_in, write
+from imdiffusion_bench.metrics import Flags
 from imdiffusion_bench.metrics.events import alarm_share_normal, event
-from imdiffusion_bench.metrics.segments import Flags
 from imdiffusion_bench.plan import SETS
 from imdiffusion_bench.score_archive import THRESHOLD, Kept, load_all
 

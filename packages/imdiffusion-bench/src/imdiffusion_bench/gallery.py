@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imdiffusion.errors import DataError, UsageError
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.documents import write
-from imdiffusion_bench.metrics.segments import segments
+from imdiffusion_bench.metrics import segments
 from imdiffusion_bench.plan import SETS
 from imdiffusion_bench.plots import CasePlot, Channel, case_figure, save_plot
 from imdiffusion_bench.score_archive import Kept, kept_path, load, load_all

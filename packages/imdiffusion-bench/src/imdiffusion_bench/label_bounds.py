@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion_bench.datasets import DataSet
+from imdiffusion_bench.metrics import auc_pr
 from imdiffusion_bench.metrics.events import event
 from imdiffusion_bench.metrics.range_based import vus_pr
-from imdiffusion_bench.metrics.segments import auc_pr
 from imdiffusion_bench.record import Record
 
 Flags = NDArray[np.bool_]
@@ -72,7 +72,7 @@ def best_rows(
     """
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in records:
-        if run["status"] != "ok" or run["row"] in without:
+        if run["status"] != "ok" or run["detector"] in without:
             continue
         value = run["metrics"].get("label_free", {}).get(metric)
         if value is not None and math.isfinite(value):

@@ -22,9 +22,9 @@ from imdiffusion.fitting import SCORING_SETTINGS
 from imdiffusion.settings import Scalar
 from imdiffusion_bench import provenance, score_archive
 from imdiffusion_bench.detectors import (
-    CalibratedRow,
-    DiffusionRow,
-    Row,
+    CalibratedDetector,
+    Detector,
+    DiffusionDetector,
     drawn,
     make,
     settings_of,
@@ -70,17 +70,17 @@ def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
         dataset=dataset,
         entity=entity,
         variant=variant.name,
-        row=variant.row,
+        row=variant.detector,  # the word of schema 1: another would change every id
         seed=seed,
-        settings=telling(settings_of(variant.row, variant.settings)),
+        settings=telling(settings_of(variant.detector, variant.settings)),
     )
 
 
 def fit_key(variant: Variant) -> str:
     """Variants of one key share a fit: presets whose training settings agree; others have none."""
-    settings = settings_of(variant.row, variant.settings)
-    if variant.row not in presets.PRESETS:
-        return run_id(name=variant.name, row=variant.row, settings=settings)
+    settings = settings_of(variant.detector, variant.settings)
+    if variant.detector not in presets.PRESETS:
+        return run_id(name=variant.name, row=variant.detector, settings=settings)
     training = {key: value for key, value in settings.items() if key not in SCORING_SETTINGS}
     return run_id(settings=training)
 
@@ -116,10 +116,10 @@ def measure(
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("always", ImDiffusionWarning)
                 provenance.forget_peak_memory(frame.device)
-                fitted, row = started.fit(
+                fitted, detector = started.fit(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
                 )
-                scores = started.score(row, split)
+                scores = started.score(detector, split)
             if keep is not None:
                 started.keep(scores, keep)
             told = list(dict.fromkeys(str(one.message) for one in caught))
@@ -134,7 +134,7 @@ def measure(
 class _Fit:
     """The first fit of a group, which the other variants borrow."""
 
-    row: Row
+    detector: Detector
     seconds: float
 
 
@@ -146,7 +146,7 @@ class _Attempt:
         self.stage, self.shared = "fit", False
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, float | None] = {}
-        self.peer: dict[str, dict[str, str]] = {}
+        self.versions: dict[str, dict[str, str]] = {}
 
     @cached_property
     def head(self) -> Record:
@@ -160,53 +160,55 @@ class _Attempt:
         *,
         checkpoint: Path | None,
         on_progress: OnProgress | None,
-    ) -> tuple[_Fit, Row]:
+    ) -> tuple[_Fit, Detector]:
         leader = self.frame.group.fitted_as
         if fitted is None:
-            row = self._row(leader, checkpoint=checkpoint, on_progress=on_progress)
+            made = self._made(leader, checkpoint=checkpoint, on_progress=on_progress)
             began = time.perf_counter()
-            row.fit(split.train)
-            earlier = row.earlier_seconds if isinstance(row, DiffusionRow) else 0.0
-            fitted = _Fit(row, earlier + time.perf_counter() - began)
+            made.fit(split.train)
+            earlier = made.earlier_seconds if isinstance(made, DiffusionDetector) else 0.0
+            fitted = _Fit(made, earlier + time.perf_counter() - began)
         if self.variant == leader:
             self.seconds["fit"] = fitted.seconds
-            return fitted, fitted.row
-        borrowing = self._row(self.variant)
-        if not isinstance(borrowing, DiffusionRow) or not isinstance(fitted.row, DiffusionRow):
-            raise TypeError(f"{self.variant.row} cannot borrow a fit")
+            return fitted, fitted.detector
+        borrowing = self._made(self.variant)
+        if not isinstance(borrowing, DiffusionDetector) or not isinstance(
+            fitted.detector, DiffusionDetector
+        ):
+            raise TypeError(f"{self.variant.detector} cannot borrow a fit")
         began = time.perf_counter()
-        borrowing.like(fitted.row, split.train)
+        borrowing.like(fitted.detector, split.train)
         self.shared = True
         # What it would have taken alone: the training, and this calibration.
-        self.seconds["fit"] = fitted.row.training_seconds + time.perf_counter() - began
+        self.seconds["fit"] = fitted.detector.training_seconds + time.perf_counter() - began
         return fitted, borrowing
 
-    def _row(
+    def _made(
         self,
         variant: Variant,
         *,
         checkpoint: Path | None = None,
         on_progress: OnProgress | None = None,
-    ) -> Row:
+    ) -> Detector:
         return make(
-            variant.row,
-            settings_of(variant.row, variant.settings),
+            variant.detector,
+            settings_of(variant.detector, variant.settings),
             seed=self.frame.group.seed,
             device=self.frame.device,
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
 
-    def score(self, row: Row, split: Split) -> Scores:
+    def score(self, detector: Detector, split: Split) -> Scores:
         self.stage = "score"
         began = time.perf_counter()
-        scores = row.score(split.test)
+        scores = detector.score(split.test)
         self.seconds["score"] = time.perf_counter() - began
         self.memory = provenance.peaks(self.frame.device)
-        if isinstance(row, CalibratedRow) and hasattr(row.detector, "memory_mib_"):
+        if isinstance(detector, CalibratedDetector) and hasattr(detector.detector, "memory_mib_"):
             # It ran in a process and an environment of its own.
-            self.memory["memory_mib"] = row.detector.memory_mib_
-            self.peer = {"peer_versions": row.detector.versions_}
+            self.memory["memory_mib"] = detector.detector.memory_mib_
+            self.versions = {"detector_versions": detector.detector.versions_}
         return scores
 
     def keep(self, scores: Scores, folder: Path) -> None:
@@ -231,7 +233,7 @@ class _Attempt:
             "anomalous_share": float(label.mean()),
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
             **self.memory,
-            **self.peer,
+            **self.versions,
             "fit_shared": self.shared,
             "fit_of": self.frame.group.fitted_as.name,
             "warnings": told,
@@ -260,10 +262,10 @@ class _Frame:
             "dataset": group.dataset,
             "entity": group.entity,
             "variant": variant.name,
-            "row": variant.row,
+            "detector": variant.detector,
             "seed": group.seed,
-            "drawn": drawn(variant.row),
-            "settings": settings_of(variant.row, variant.settings),
+            "drawn": drawn(variant.detector),
+            "settings": settings_of(variant.detector, variant.settings),
             **_machine(self.device),
             "device": self.device,
             "threads": self.threads,

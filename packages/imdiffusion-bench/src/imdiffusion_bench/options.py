@@ -1,8 +1,8 @@
-"""The options of `imdiffusion bench`, each said once."""
+"""The options of `imdiffusion bench`, each declared once, and the plan that they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from imdiffusion.errors import UsageError
 from imdiffusion.settings import Scalar
 
 if TYPE_CHECKING:
+    from imdiffusion_bench.behaviours import Question
     from imdiffusion_bench.plan import Plan, Variant
 
 
@@ -64,8 +65,9 @@ Among = Annotated[
     str | None,
     _listed("--among", help="Variants that may be chosen, instead of all that are whole."),
 ]
-Rows = Annotated[
-    str | None, _listed("--rows", help="Detectors, instead of all of the plan's; its own settings.")
+Detectors = Annotated[
+    str | None,
+    _listed("--detectors", help="Detectors, instead of the plan's or the usual (`bench names`)."),
 ]
 Seeds = Annotated[
     str | None,
@@ -76,7 +78,7 @@ Every = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A setting of every row that knows it; repeat for more.",
+        help="A setting of every detector that knows it; repeat for more.",
         show_default=False,
     ),
 ]
@@ -100,13 +102,35 @@ Keep = Annotated[
     ),
 ]
 Where = Annotated[str, device_option("Where networks are computed.")]
+Scenarios = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Only these scenarios.", show_default=False)
+]
+SystemOption = Annotated[
+    str,
+    typer.Option(
+        "--dials",
+        metavar="KEY=VALUE,...",
+        help="What the system is like: channels, period_s, rows_train, rows_test, season, "
+        "coupling, noise, missing, batch_minutes, size, length and others (docs/behaviours.md).",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Also draw: .svg or .png.",
+        show_default=False,
+    ),
+]
 
 
 def asked_plan(
     name: str | None,
     sets: str | None,
     entities: str | None,
-    rows: str | None,
+    detectors: str | None,
     seeds: str | None,
     overrides: Sequence[str] | None,
     *,
@@ -114,26 +138,27 @@ def asked_plan(
 ) -> Plan:
     """The plan of this name, with what the options say instead; without a name, the options alone.
 
-    A row that the plan has stays as the plan has it, in all its variants.
+    A detector that the plan has stays as the plan has it, in all its variants.
 
     Raises UsageError for an option that says nothing or names no entity, ConfigError for an
     unknown plan or setting, DataError where data sets are to be looked up and are not in `root`.
     """
     from imdiffusion_bench.plan import PAPER_OWN, Plan, Variant
-    from imdiffusion_bench.plan import plan as named
     from imdiffusion_bench.runner import check_root
+    from imdiffusion_bench.studies import named_plan as named
 
-    if name is None and not (sets and rows):
+    if name is None and not (sets and detectors):
         raise UsageError(
-            "nothing to measure is named", remedy="Give a plan, or both --sets and --rows."
+            "nothing to measure is named", remedy="Give a plan, or both --sets and --detectors."
         )
     asked = Plan("own", (), ()) if name is None else named(name)
     variants, own = asked.variants, asked.own
-    if rows is not None:
+    if detectors is not None:
         variants = tuple(
             variant
-            for row in words("--rows", rows)
-            for variant in [one for one in asked.variants if one.row == row] or [Variant(row, row)]
+            for name_ in words("--detectors", detectors)
+            for variant in [one for one in asked.variants if one.detector == name_]
+            or [Variant(name_, name_)]
         )
         own = own or PAPER_OWN
     plan = Plan(
@@ -188,21 +213,21 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 
 def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[Variant, ...]:
-    """Each variant with the settings that its row knows, and with a name that says so."""
+    """Each variant with the settings that its detector knows, and with a name that says so."""
     from imdiffusion.cli.keywords import assignments
     from imdiffusion_bench.detectors import settings_of
     from imdiffusion_bench.plan import Variant
 
     given: dict[str, Scalar] = assignments(pairs)
-    known = {one.row: settings_of(one.row, {}) for one in variants} if given else {}
+    known = {one.detector: settings_of(one.detector, {}) for one in variants} if given else {}
     for key, value in given.items():
         if not any(key in settings for settings in known.values()):
-            settings_of(variants[0].row, {key: value})  # raises, and says what is near
+            settings_of(variants[0].detector, {key: value})  # raises, and says what is near
     changed = []
     for one in variants:
-        own = {key: value for key, value in given.items() if key in known[one.row]}
+        own = {key: value for key, value in given.items() if key in known[one.detector]}
         name = ", ".join([one.name, *(f"{key}={value}" for key, value in own.items())])
-        changed.append(Variant(name, one.row, {**one.settings, **own}))
+        changed.append(Variant(name, one.detector, {**one.settings, **own}))
     return tuple(changed)
 
 
@@ -231,3 +256,48 @@ def _only(plan: Plan, wanted: Sequence[str], root: Path | None) -> Plan:
             chosen[name].append(entity)
     entities = {name: tuple(dict.fromkeys(found)) for name, found in chosen.items() if found}
     return replace(plan, datasets=tuple(entities), entities=entities)
+
+
+def asked_question(
+    detectors: str | None,
+    scenarios: str | None,
+    dials: str,
+    seeds: str,
+    overrides: Sequence[str] | None,
+    *,
+    device: str,
+) -> Question:
+    """What the options ask for. Raises UsageError or ConfigError for what they cannot say."""
+    from imdiffusion_bench.behaviours import SCENARIOS, Question, read_system
+    from imdiffusion_bench.behaviours.measuring import USUAL
+    from imdiffusion_bench.behaviours.scenarios import scenario
+
+    names = USUAL if detectors is None else words("--detectors", detectors)
+    asked = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
+    for one in asked:
+        scenario(one)
+    question = Question(names, asked, read_system(dials), seeds_of(seeds), device=device)
+    return Question(
+        names,
+        asked,
+        question.dials,
+        question.seeds,
+        _settings(question.present, overrides or ()),
+        device,
+    )
+
+
+def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
+    """The settings of `--set`, each for the detectors that have it; one has it at least."""
+    from imdiffusion.cli.keywords import assignments
+    from imdiffusion_bench.behaviours.measuring import knows, settings_of
+
+    given: dict[str, Any] = assignments(pairs)
+    names = tuple(detectors)
+    found = {
+        name: {key: value for key, value in given.items() if knows(name, key)} for name in names
+    }
+    for key, value in given.items():
+        if names and not any(key in settings for settings in found.values()):
+            settings_of(names[0], {key: value})  # raises, and says what is near
+    return found

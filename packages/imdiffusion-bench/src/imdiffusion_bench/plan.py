@@ -1,4 +1,7 @@
-"""What is to be measured: variants of detectors, on entities of data sets, with seeds."""
+"""What is to be measured: variants of detectors on entities of data sets with seeds, and the plans.
+
+PLANS is what each table and study is made of, and the one place to add another.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imdiffusion import baselines
-from imdiffusion.errors import ConfigError
-from imdiffusion.registry import nearest
 from imdiffusion.settings import Scalar
 from imdiffusion_bench.datasets import CONCATENATED, TSB_AD_M
 from imdiffusion_bench.generator import Generated
@@ -17,13 +18,13 @@ from imdiffusion_bench.generator.config import Dials
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A row of a table: its name there, the detector behind it, and settings over its preset.
+    """A line of a table: its name there, the detector behind it, and settings over its preset.
 
-    row: a preset ("fast", "paper"), a baseline ("mahalanobis_30") or a peer ("timesead:gdn").
+    detector: a preset ("fast", "paper"), a baseline ("mahalanobis_30"), or of another package.
     """
 
     name: str
-    row: str
+    detector: str
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -32,7 +33,7 @@ class Plan:
     """Data sets x entities x variants x seeds, under one name.
 
     entities: for each data set the entities that count; a data set that is absent here: all.
-    own: for each data set settings of its own, for variants of row "paper" that do not set them;
+    own: for each data set settings of its own, for variants of "paper" that do not set them;
     they hold for its concatenated form too.
     """
 
@@ -46,9 +47,9 @@ class Plan:
     def resolved(self, variant: Variant, dataset: str) -> Variant:
         """The variant as this data set has it."""
         own = self.own.get(dataset) or self.own.get(dataset.removesuffix(CONCATENATED))
-        if variant.row != "paper" or not own:
+        if variant.detector != "paper" or not own:
             return variant
-        return Variant(variant.name, variant.row, {**own, **variant.settings})
+        return Variant(variant.name, variant.detector, {**own, **variant.settings})
 
 
 SETS = ("SMD", "GCP", "ASD", "MSL", "SMAP")
@@ -179,17 +180,17 @@ def _one_liners(settings: dict[str, Scalar] = PROMISE) -> tuple[Variant, ...]:
     return tuple(Variant(name, name, settings) for name in baselines.names() if name not in SLOW)
 
 
-def claims(base: dict[str, Scalar], row: str = "paper") -> tuple[Variant, ...]:
+def claims(base: dict[str, Scalar], detector: str = "paper") -> tuple[Variant, ...]:
     """Each claim of the paper as variants of one base, one change at a time.
 
     The base imputes unconditionally, trained on random masks and scored under a grating of 4
     bands, and compares the sample: what the released code does. Those that change scoring alone
-    share its fit. row: the preset that `base` changes.
+    share its fit. detector: the preset that `base` changes.
     """
-    variants = [Variant("base", row, base)]
+    variants = [Variant("base", detector, base)]
 
     def vary(name: str, **changed: Scalar) -> None:
-        variants.append(Variant(name, row, {**base, **changed}))
+        variants.append(Variant(name, detector, {**base, **changed}))
 
     for bands in (2, 5, 10, 20):
         vary(f"grating, {bands} bands", bands=bands)
@@ -198,7 +199,7 @@ def claims(base: dict[str, Scalar], row: str = "paper") -> tuple[Variant, ...]:
     vary("x0 instead of the sample", estimate="x0")
     if base.get("sampling_steps", 50) != 50:
         vary("50 steps", sampling_steps=50, ensemble_steps=50)
-    if row != "paper":
+    if detector != "paper":
         vary("predicts the noise", prediction="eps")
     vary("trained on gratings", train_mask="grating")
     vary("forecasting", train_mask="forecast", mask="forecast")
@@ -294,14 +295,3 @@ PLANS: dict[str, Callable[[], Plan]] = {
 
 def _slow() -> tuple[Variant, ...]:
     return tuple(Variant(name, name, PROMISE) for name in SLOW)
-
-
-def plan(name: str) -> Plan:
-    """The plan of this name; "study:NAME" is a study's. ConfigError with the nearest names."""
-    if name.startswith("study:"):
-        from imdiffusion_bench.studies import study
-
-        return study(name.removeprefix("study:")).plan
-    if name not in PLANS:
-        raise ConfigError(f"unknown plan {name!r}", remedy=nearest(name, PLANS))
-    return PLANS[name]()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench.metrics.segments import segments
+from imdiffusion_bench.metrics import segments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

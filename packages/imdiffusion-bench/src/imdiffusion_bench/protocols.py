@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError
 from imdiffusion_bench.columns import heading
-from imdiffusion_bench.metrics import events, points, range_based
-from imdiffusion_bench.metrics.events import affiliation
-from imdiffusion_bench.metrics.segments import (
+from imdiffusion_bench.metrics import (
     NAN,
     Flags,
     Floats,
     Quality,
     auc_pr,
     check_lengths,
+    events,
+    points,
+    range_based,
     segments,
 )
+from imdiffusion_bench.metrics.events import affiliation
 from imdiffusion_bench.split import Cause, Scores, Truth, check_label
 
 Results = dict[str, float]

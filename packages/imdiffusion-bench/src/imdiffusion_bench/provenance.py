@@ -20,8 +20,8 @@ PACKAGES = ("imdiffusion", "torch", "numpy", "pyarrow", "scikit-learn", "scipy",
 def versions() -> dict[str, str]:
     """The version of Python, and of those of PACKAGES that are installed.
 
-    Other packages of this environment are not in it, nor are those of a peer's environment, which
-    the peer tells itself.
+    Other packages of this environment are not in it, nor are those of a detector's own process,
+    which it tells itself.
     """
     found = {"python": platform.python_version()}
     for package in PACKAGES:

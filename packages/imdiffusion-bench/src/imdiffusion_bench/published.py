@@ -1,8 +1,9 @@
-"""The figures that the paper published, as constants, and where they come from.
+"""The figures that were published, of the paper and of TSB-AD-M, and ours beside them.
 
 Source: ImDiffusion (Chen et al., PVLDB 17, 2023), the table of detection results: point-adjusted
 precision, recall and F1 over six runs with the threshold chosen on test labels, R-AUC-PR beside
-them. The delay (ADD) is published as a relative figure alone.
+them. The delay (ADD) is published as a relative figure alone. Of TSB-AD-M: means over files, and
+ranks among the published methods.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from imdiffusion_bench import columns
 from imdiffusion_bench.columns import NOTHING, bullets, markdown
 from imdiffusion_bench.datasets.tsb_ad import NAME, known_files, source_of_values
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.summary import Block, Row, summarise
+from imdiffusion_bench.summary import Block, VariantSummary, summarise
 from imdiffusion_bench.tables import Table, text_of
 
 SOURCE = "ImDiffusion, PVLDB 2023: six runs, thresholds chosen on test labels, whole data sets"
@@ -95,7 +96,7 @@ def shortfall(records: Iterable[Record]) -> str:
     told: list[str] = []
     for block in summarise(runs, protocol="paper", metrics=FIGURES).blocks:
         figures = published(block.dataset)
-        for ours in (row for row in block.rows if row.row == "paper" and row.ok):
+        for ours in (row for row in block.rows if row.detector == "paper" and row.ok):
             own = _runs_of(ours, block, runs)
             if figures is not None:
                 lines += [_line(block, ours, figures, name) for name in FIGURES]
@@ -109,7 +110,7 @@ def shortfall(records: Iterable[Record]) -> str:
     )
 
 
-def _runs_of(row: Row, block: Block, runs: Sequence[Record]) -> list[Record]:
+def _runs_of(row: VariantSummary, block: Block, runs: Sequence[Record]) -> list[Record]:
     return [
         run
         for run in runs
@@ -118,7 +119,7 @@ def _runs_of(row: Row, block: Block, runs: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _line(block: Block, ours: Row, figures: Published, name: str) -> list[str]:
+def _line(block: Block, ours: VariantSummary, figures: Published, name: str) -> list[str]:
     wanted, measured = getattr(figures, name), ours.measures[name].mean
     verdict = "reached" if measured >= wanted else f"missed by {wanted - measured:.3f}"
     others = [_mean_of(block, ours, row, name) for row in ("random", "fast")]
@@ -135,17 +136,17 @@ def _line(block: Block, ours: Row, figures: Published, name: str) -> list[str]:
     ]
 
 
-def _mean_of(block: Block, ours: Row, name: str, metric: str) -> str:
+def _mean_of(block: Block, ours: VariantSummary, name: str, metric: str) -> str:
     """The mean of another row on the same entities; a dash where it has not all of them."""
     for row in block.rows:
         by_entity = row.measures[metric].by_entity
-        if row.row == name and set(ours.measures[metric].by_entity) <= set(by_entity):
+        if row.detector == name and set(ours.measures[metric].by_entity) <= set(by_entity):
             same = [by_entity[one] for one in ours.measures[metric].by_entity]
             return columns.value(metric, math.fsum(same) / len(same) if same else math.nan)
     return columns.NOTHING
 
 
-def _differences(block: Block, ours: Row, runs: Sequence[Record]) -> str:
+def _differences(block: Block, ours: VariantSummary, runs: Sequence[Record]) -> str:
     """What these runs did otherwise than the publication, as numbers."""
     done = [
         min(int(run["settings"]["max_steps"]) or steps_asked(run), steps_asked(run)) for run in runs

@@ -61,7 +61,7 @@ def common(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     good = [one for one in records if one["status"] == "ok" and one["dataset"] in SETS]
     has: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for one in good:
-        has[one["dataset"]][one["row"]].add(one["entity"])
+        has[one["dataset"]][one["detector"]].add(one["entity"])
     kept, told = {}, []
     for name in SETS:
         rows = has.get(name)
@@ -82,7 +82,7 @@ def values(records: Iterable[Record], metric: str) -> Values:
     for one in records:
         value = one["metrics"]["label_free"].get(metric)
         if value is not None:
-            found[one["row"]][one["dataset"]][one["entity"]] = float(value)
+            found[one["detector"]][one["dataset"]][one["entity"]] = float(value)
     return {
         row: {name: each[name] for name in SETS if each.get(name)} for row, each in found.items()
     }
@@ -381,7 +381,7 @@ def set_up(records: list[Record], told: list[str]) -> str:
     """Where the numbers come from."""
     commits: dict[str, set[str]] = defaultdict(set)
     for one in records:
-        whose = f"`{one['row']}`" if one["row"] in OURS else "one-liners"
+        whose = f"`{one['detector']}`" if one["detector"] in OURS else "one-liners"
         commits[whose].add(one["commit"] or "no checkout")
     at = "; ".join(f"{whose} {', '.join(sorted(each))}" for whose, each in sorted(commits.items()))
     days = sorted({one["date"][:10] for one in records})

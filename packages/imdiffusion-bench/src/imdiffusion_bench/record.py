@@ -5,13 +5,13 @@ moves them there, and whoever reads or continues FILE.jsonl sees both.
 
 A line holds these keys; `status` says which of the last two groups it has.
 
-    schema     1
-    id         16 hex digits of what was asked for: dataset, entity, variant, row, seed, and the
-               settings that are not at their default, limits of time apart
+    schema     2; 1 had `row` for `detector`, and is read as well
+    id         16 hex digits of what was asked for: dataset, entity, variant, detector, seed, and
+               the settings that are not at their default, limits of time apart
     plan       the plan it belongs to, such as "paper"
     dataset, entity
-    variant    name of the row in the tables
-    row        the detector behind it: "fast", "paper", "mahalanobis", ...
+    variant    its name in the tables
+    detector   what is behind it: "fast", "paper", "mahalanobis", ...
     seed       int
     drawn      whether the seed changes the numbers; where not, it is asked once, with seed 0
     settings   the detector's settings, all of them, resolved
@@ -27,9 +27,9 @@ A line holds these keys; `status` says which of the last two groups it has.
                data: `split.digest_of` the values and labels; not in runs before 2026-11-30
                seconds {"fit", "score", "evaluate"}
                memory_mib: peak resident memory, on Linux since this variant began, elsewhere of
-               all that the process ever did; of a peer, that of its own process
+               all that the process ever did; of a detector with a process of its own, of that
                gpu_memory_mib: the largest sum of tensors on the GPU; null where none is used
-               peer_versions {package: version}: of a peer's environment, only where there is one
+               detector_versions {package: version}: of a detector's own process, where it has one
                fit_shared: true where the fit was done under another variant, `fit_of`, with the
                same training settings; seconds["fit"] is then that training's with this variant's
                own calibration (of before 2026-11-30 with the calibration of `fit_of` as well)
@@ -60,11 +60,11 @@ from typing import IO, Any
 from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 DIGITS = 7  # significant ones of a metric that is packed
 _RUNS, _PACKED = ".jsonl", ".xz"
 Record = dict[str, Any]
-NAMES = ("id", "plan", "dataset", "entity", "variant", "row")  # text in every line
+NAMES = ("id", "plan", "dataset", "entity", "variant", "detector")  # text in every line
 ENDS = {"ok": ("rows", "seconds", "metrics"), "failed": ("stage", "error")}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems
 
@@ -300,6 +300,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _checked(record: Any, where: str) -> Record:
     """The record, if it has what every reader of records takes for granted."""
+    if isinstance(record, dict) and record.get("schema") == 1 and "row" in record:
+        record["schema"], record["detector"] = SCHEMA, record.pop("row")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise DataError(
             f"{where}: not a run of schema {SCHEMA}",

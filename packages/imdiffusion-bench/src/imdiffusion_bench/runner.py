@@ -1,7 +1,8 @@
 """The runner: what of a plan is not measured yet, measured in worker processes, line by line.
 
 Killed at any moment and called again, it goes on: runs that are in the file are not repeated, and
-a fit that was cut off continues from its last saved step.
+a fit that was cut off continues from its last saved step. `gaps` says in words what a plan asks for
+and no run answers yet.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from imdiffusion.errors import DataError, UsageError
 from imdiffusion.devices import device_of
+from imdiffusion.errors import DataError, UsageError
 from imdiffusion_bench import record, score_archive
 from imdiffusion_bench.columns import numbers
 from imdiffusion_bench.datasets import needs_folder, open_source
@@ -26,7 +27,7 @@ from imdiffusion_bench.detectors import drawn
 from imdiffusion_bench.measure import Group, asked_id, failure, fit_key
 from imdiffusion_bench.plan import Plan
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.workers import Link, states_of
+from imdiffusion_bench.workers import WorkerProcess, states_of
 
 UNDRAWN_SEED = 0  # of what no seed changes: one question has one id, whatever seeds a call has
 
@@ -66,11 +67,11 @@ def _by_fit(plan: Plan, dataset: str, entity: str, seed: int, *, first: bool) ->
     """Groups of one entity and seed; what no seed changes comes once, beside the first seed."""
     sharing = defaultdict(list)
     for variant in plan.variants:
-        if first or drawn(variant.row):
+        if first or drawn(variant.detector):
             one = plan.resolved(variant, dataset)
             sharing[fit_key(one)].append(one)
     for variants in sharing.values():
-        own = seed if drawn(variants[0].row) else UNDRAWN_SEED
+        own = seed if drawn(variants[0].detector) else UNDRAWN_SEED
         yield Group(plan.name, dataset, entity, own, tuple(variants), leader=variants[0])
 
 
@@ -135,7 +136,7 @@ def bench(
         todo = list(_without(groups, known))
         state.found = state.asked - sum(len(group.variants) for group in todo)
         if todo:
-            Shift(
+            WorkerPool(
                 todo,
                 out,
                 state,
@@ -216,7 +217,7 @@ class State:
 Watch = Callable[[State, Record | None], None]
 
 
-class Shift:
+class WorkerPool:
     """Workers at their groups.
 
     todo: the groups in order. out: where runs are written down. work: the folder of the states of
@@ -245,7 +246,9 @@ class Shift:
         # With each group, how many workers in a row died before they took it up.
         self.waiting = deque((group, 0) for group in todo)
         self.told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self.links = [Link(root, device, self.threads, work, keep) for _ in range(self.jobs)]
+        self.links = [
+            WorkerProcess(root, device, self.threads, work, keep) for _ in range(self.jobs)
+        ]
         self.stopping = False
 
     def work(self, minutes: float | None) -> None:
@@ -368,7 +371,7 @@ def owed(plan: Plan, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, 
         for entity in plan.entities.get(dataset) or known.get(dataset, ()):
             for variant in plan.variants:
                 one = plan.resolved(variant, dataset)
-                seeds = dict.fromkeys(plan.seeds) if drawn(one.row) else (UNDRAWN_SEED,)
+                seeds = dict.fromkeys(plan.seeds) if drawn(one.detector) else (UNDRAWN_SEED,)
                 for seed in seeds:
                     yield asked_id(dataset, entity, one, seed), (dataset, entity, one.name, seed)
 

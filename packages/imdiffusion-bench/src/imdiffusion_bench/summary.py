@@ -1,4 +1,7 @@
-"""From runs to rows of a table: means over entities and seeds, and what is missing from them."""
+"""From runs to the lines of a table: means over entities and seeds, and what is missing from them.
+
+Runs make one line that are alike: of one variant, with the same settings, on the same data.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class VariantSummary:
     """One variant on one data set. Seconds are means a run; NaN where no run went well.
 
     entities, seeds   with at least one run that went well
@@ -62,7 +65,7 @@ class Row:
     """
 
     variant: str
-    row: str
+    detector: str
     measures: Mapping[str, Measure]
     entities: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -93,7 +96,7 @@ class Block:
     dataset: str
     entities: tuple[str, ...]
     seeds: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[VariantSummary, ...]
 
     @property
     def size(self) -> int:
@@ -106,13 +109,13 @@ class Block:
         known = {name for row in self.rows for name in row.measures[metric].by_entity}
         return tuple(name for name in self.entities if name in known)
 
-    def comparable(self, metric: str) -> tuple[Row, ...]:
+    def comparable(self, metric: str) -> tuple[VariantSummary, ...]:
         """The rows that have a value on every entity of the reference, best first."""
         whole = set(self.reference(metric))
         rows = [row for row in self.rows if whole and set(row.measures[metric].by_entity) == whole]
         return tuple(sorted(rows, key=lambda row: _badness(row, metric)))
 
-    def ordered(self, metric: str) -> tuple[Row, ...]:
+    def ordered(self, metric: str) -> tuple[VariantSummary, ...]:
         """All rows: the comparable ones best first, then the others, best first."""
         ranked = self.comparable(metric)
         others = [row for row in self.rows if row not in ranked]
@@ -144,7 +147,7 @@ class Block:
     @property
     def has_random(self) -> bool:
         """Whether a row of random scores stands in the table, with a run that went well."""
-        return any(row.row == "random" and row.ok for row in self.rows)
+        return any(row.detector == "random" and row.ok for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[st
 
 def _row(
     runs: list[Record], asked: list[tuple[str, int]], protocol: str, metrics: Sequence[str]
-) -> Row:
+) -> VariantSummary:
     check_alike(runs)
     good = [run for run in runs if run["status"] == "ok"]
     has = {(run["entity"], run["seed"]) for run in runs}
@@ -235,9 +238,9 @@ def _row(
     score_s = [float(run["seconds"]["score"]) for run in good]
     rows = math.fsum(float(run["rows"]["test"]) for run in good)
     settings = runs[0].get("settings") or {}
-    return Row(
+    return VariantSummary(
         variant=runs[0]["variant"],
-        row=runs[0]["row"],
+        detector=runs[0]["detector"],
         measures={metric: _measure(good, protocol, metric) for metric in metrics},
         entities=tuple(name for name in order if name in entities),
         seeds=tuple(sorted({run["seed"] for run in good})),
@@ -285,7 +288,7 @@ def _failure(run: Record) -> Failure:
     return Failure(*names, run["seed"], str(run.get("stage", "")), told)
 
 
-def _badness(row: Row, metric: str) -> float:
+def _badness(row: VariantSummary, metric: str) -> float:
     mean = row.measures[metric].mean
     if math.isnan(mean):
         return math.inf
@@ -333,7 +336,7 @@ def check_alike(runs: list[Record]) -> None:
     for run in runs:
         where = f"the variant {run['variant']!r} on {run['dataset']}"
         unlike = [key for key in first["settings"] | run["settings"] if not _agree(key, first, run)]
-        if unlike or run["row"] != first["row"]:
+        if unlike or run["detector"] != first["detector"]:
             raise DataError(
                 f"{where} has runs of different {', '.join(unlike) or 'detectors'}",
                 remedy="Give them different names, or leave one of the files out.",

@@ -1,4 +1,7 @@
-"""Tables in Markdown: one a protocol and data set, and the paper's figures beside ours."""
+"""Tables in Markdown: one a protocol and data set, the paper's figures beside ours, notes below.
+
+The notes say who is in a table, what is missing from it, and what its marks mean.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from imdiffusion_bench.published import (
 )
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.significance import Comparison, compare
-from imdiffusion_bench.summary import Block, Row, Summary, headline, protocols, summarise
+from imdiffusion_bench.summary import Block, Summary, VariantSummary, headline, protocols, summarise
 
 PAPER_METRICS = ("f1", "precision", "recall", "r_auc_pr", "add", "f1_last", "add_last")
 
@@ -79,7 +82,7 @@ def overview(summary: Summary) -> Table:
     metric = summary.metrics[0]
     for block in summary.blocks:
         check_random(block, summary.protocol)
-    found: dict[str, list[Row | None]] = {}
+    found: dict[str, list[VariantSummary | None]] = {}
     for place, block in enumerate(summary.blocks):
         for row in block.rows:
             found.setdefault(row.variant, [None] * len(summary.blocks))[place] = row
@@ -185,7 +188,7 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
     return Table(head, tuple(lines), tuple(told))
 
 
-def _ensemble(row: Row) -> list[str]:
+def _ensemble(row: VariantSummary) -> list[str]:
     """How the vote of several steps does against the last step alone, beside the paper's claim."""
     told = []
     claims = (("f1", "f1_last", "F1", ENSEMBLE_F1), ("add", "add_last", "ADD", ENSEMBLE_ADD))
@@ -200,20 +203,20 @@ def _ensemble(row: Row) -> list[str]:
     return [f"{row.variant}, ensemble against its last step: {', '.join(told)}."] if told else []
 
 
-def _mean_cell(block: Block, row: Row, metric: str) -> str:
+def _mean_cell(block: Block, row: VariantSummary, metric: str) -> str:
     if metric not in row.measures:
         return NOTHING
     partial = INCOMPLETE if _partial(block, row, metric) else ""
     return columns.value(metric, row.measures[metric].mean) + partial
 
 
-def _cell(block: Block, row: Row, metric: str) -> str:
+def _cell(block: Block, row: VariantSummary, metric: str) -> str:
     measure = row.measures[metric]
     partial = INCOMPLETE if _partial(block, row, metric) else ""
     return mean_and_std(metric, measure.mean, measure.std) + partial
 
 
-def _partial(block: Block, row: Row, metric: str) -> bool:
+def _partial(block: Block, row: VariantSummary, metric: str) -> bool:
     return bool(row.measures[metric].by_entity) and row not in block.comparable(metric)
 
 
@@ -291,7 +294,7 @@ def _caps(block: Block) -> list[str]:
     return [f"Trained for at most {cap}: {names}." for cap, names in found.items()]
 
 
-def _cap(row: Row) -> str:
+def _cap(row: VariantSummary) -> str:
     return " or ".join(f"{cap:,} {CAP_WORDS[key][cap != 1]}" for key, cap in row.caps.items())
 
 
@@ -340,7 +343,7 @@ def _fewer_seeds(block: Block) -> list[str]:
     ]
 
 
-def _why(row: Row) -> str:
+def _why(row: VariantSummary) -> str:
     """The reasons of a row's failures, each once, with the runs it ended."""
     found: dict[str, dict[str, list[int]]] = {}
     for one in row.failed:
@@ -424,7 +427,7 @@ def _test(metric: str, comparison: Comparison) -> str:
     return text
 
 
-def mark(row: Row, block: Block, metric: str, comparison: Comparison) -> str:
+def mark(row: VariantSummary, block: Block, metric: str, comparison: Comparison) -> str:
     """The row's place: "best"; "≈", does not differ from it; "", does; "†", covers fewer entities.
 
     A dash where there is no test, or no value.

@@ -1,4 +1,13 @@
-"""The line to one worker process: orders out, answers in, and what is known if it dies."""
+"""Worker processes that measure groups: what one does, and the handle that the runner has of it.
+
+    in   {"group": {...}, "root": "...", "device": "cpu", "threads": 1, "work": "...",
+         "keep": null}
+    out  {"progress": {...}}, at once and as it goes on; {"record": {...}}; and {"end": true}
+         after each group
+
+Variants are measured in their order: if it dies, the first one without a record was in progress.
+It has a process to itself so that one run's memory is its own and its death is only its own.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +37,7 @@ GRACE = 20  # seconds an interrupted worker has to save its fit, and one at its 
 SILENT = "the worker ended the group without a word about this run"
 
 
-class Link:
+class WorkerProcess:
     """Starts a worker when it is first needed, and a new one after a death."""
 
     def __init__(
@@ -187,7 +196,7 @@ def group_to_dict(group: Group) -> dict[str, Any]:
 
 
 def _variant_to_dict(variant: Variant) -> dict[str, Any]:
-    return {"name": variant.name, "row": variant.row, "settings": dict(variant.settings)}
+    return {"name": variant.name, "detector": variant.detector, "settings": dict(variant.settings)}
 
 
 def group_from_dict(facts: dict[str, Any]) -> Group:

@@ -1,6 +1,8 @@
 """What is measured of one scenario: found, how late, where, which channel, and what it cost.
 
 Rows are those of the whole grid of the test part, rows that were left out included.
+
+Detectors are presets by their public face, and one-liners.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from imdiffusion.scoring.event import Event, find_events
 from imdiffusion.settings import Scalar
 from imdiffusion_bench import detectors
 from imdiffusion_bench.behaviours.scenarios import TestPart
-from imdiffusion_bench.metrics.segments import NAN
+from imdiffusion_bench.metrics import NAN
 from imdiffusion_bench.split import Cause
 
 Floats = NDArray[np.float64]

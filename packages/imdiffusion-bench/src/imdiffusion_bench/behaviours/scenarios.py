@@ -1,4 +1,8 @@
-"""What each scenario does to a part: functions that change it and say where the fault is."""
+"""The faults, the scenarios by name, and `make_series`: two parts of one, and where its faults are.
+
+To add a scenario, write the function of its fault and a line in SCENARIOS: what it does, what of
+the system it needs, and what it does to training.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 What a channel is like (unit, sign, response, part in the batch) hangs on the seed alone; training
 and test part are two draws of the same process, one after the other in time.
+
+`Scene` is its test part as faults find it: where one can be put, which channels it can hit.
 """
 
 from __future__ import annotations

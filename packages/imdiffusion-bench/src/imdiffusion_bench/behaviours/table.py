@@ -11,7 +11,7 @@ import numpy as np
 
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.columns import markdown
-from imdiffusion_bench.metrics.segments import NAN
+from imdiffusion_bench.metrics import NAN
 from imdiffusion_bench.plots import Panel, panels_figure
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""A data set in a folder: index.json, and a train and a test file in Parquet for each entity."""
+"""A data set in a folder: index.json, and a train and a test file in Parquet for each entity.
+
+`Joined` is such a data set of many entities as one series, its parts one after the other.
+"""
 
 from __future__ import annotations
 

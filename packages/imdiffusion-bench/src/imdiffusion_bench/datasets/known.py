@@ -1,4 +1,4 @@
-"""The public data sets that are known by name: homes, periods, and how segments are written."""
+"""The public data sets that are known by name, the SHA-256 of files, and `check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Import the official files of a public data set from one's own copy: PSM, SMD, SWaT, WADI."""
+"""Import the official files of a public data set from one's own copy: PSM, SMD, SWaT, WADI.
+
+A `Sheet` is a text table as people publish them: preambles, blanks in headers, semicolons, decimal
+commas.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics by name, one file a family: how well scores and alarms agree with the truth.
+"""Metrics, one file a family: how well scores and alarms agree with the truth.
 
 Inputs are label bool (T,), score float64 (T,) or alarm bool (T,). A score of NaN means "no score":
 it ranks below every other score and is never an alarm. A metric that is not defined is NaN, never
@@ -6,55 +6,82 @@ it ranks below every other score and is never an alarm. A metric that is not def
 threshold from the labels unless its name begins with `best_`.
 
 What a metric is called with stands in its family:
-    ranking, range_based   (label, score)
-    points, events,        (label, alarm), but best_f1 and best_point_adjusted_f1 (label, score)
-      affiliation, delay
+    auc_pr, range_based    (label, score)
+    points, events         (label, alarm), but best_f1 and best_point_adjusted_f1 (label, score)
     delay_at_false_alarms  (label, score, *, per_day, period_s)
-    channels               (channel_scores (T, K), causes)
+    hit_top1, hit_rate     (channel_scores (T, K), causes)
+
+To add one, write a function in its family and a line in `protocols.py`, where it is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
+from typing import NamedTuple
 
-from imdiffusion.errors import ConfigError
-from imdiffusion.registry import nearest
+import numpy as np
+from numpy.typing import NDArray
 
-_HERE = "imdiffusion_bench.metrics"
+from imdiffusion.errors import DataError
 
-METRICS: dict[str, str] = {
-    "auc_pr": f"{_HERE}.ranking:auc_pr",
-    "r_auc_pr": f"{_HERE}.range_based:r_auc_pr",
-    "r_auc_roc": f"{_HERE}.range_based:r_auc_roc",
-    "vus_pr": f"{_HERE}.range_based:vus_pr",
-    "vus_roc": f"{_HERE}.range_based:vus_roc",
-    "point": f"{_HERE}.points:point",
-    "point_adjusted": f"{_HERE}.points:point_adjusted",
-    "pa_k": f"{_HERE}.points:pa_k",
-    "pa_k_auc": f"{_HERE}.points:pa_k_auc",
-    "best_f1": f"{_HERE}.points:best_f1",
-    "best_point_adjusted_f1": f"{_HERE}.points:best_point_adjusted_f1",
-    "event": f"{_HERE}.events:event",
-    "event_recall": f"{_HERE}.events:event_recall",
-    "composite_f1": f"{_HERE}.events:composite_f1",
-    "false_events": f"{_HERE}.events:false_events",
-    "false_alarms_per_1000": f"{_HERE}.events:false_alarms_per_1000",
-    "alarm_share_normal": f"{_HERE}.events:alarm_share_normal",
-    "affiliation": f"{_HERE}.affiliation:affiliation",
-    "add": f"{_HERE}.delay:add",
-    "detected": f"{_HERE}.delay:detected",
-    "delay_at_false_alarms": f"{_HERE}.delay:delay_at_false_alarms",
-    "hit_top1": f"{_HERE}.channels:hit_top1",
-    "hit_rate": f"{_HERE}.channels:hit_rate",
-}
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+NAN = float("nan")
 
 
-def load(name: str) -> Callable[..., Any]:
-    """The function behind a metric's name; ConfigError with the nearest names if there is none."""
-    if name not in METRICS:
-        raise ConfigError(f"unknown metric {name!r}", remedy=nearest(name, METRICS))
-    module, _, function = METRICS[name].partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
+class Quality(NamedTuple):
+    """Precision is NaN where nothing was predicted; F1 is 0 where nothing was found."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def quality(precision: float, recall: float) -> Quality:
+    """With the harmonic mean; at recall 0 it is 0 whatever the precision, NaN too."""
+    if recall == 0.0:
+        return Quality(precision, 0.0, 0.0)
+    return Quality(precision, recall, 2.0 * precision * recall / (precision + recall))
+
+
+def segments(flags: Flags) -> NDArray[np.int64]:
+    """Maximal runs of True in flags (T,), as rows [start, end) of an int64 array (n, 2)."""
+    edges = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+
+
+def check_lengths(label: Flags, other: NDArray[np.generic]) -> None:
+    """DataError unless both are (T,) alike and the label marks an anomaly."""
+    if label.ndim != 1 or label.shape != other.shape:
+        raise DataError(
+            f"the label has shape {label.shape}, what is measured against it {other.shape}",
+            remedy="Give both one value a row.",
+        )
+    if not label.any():
+        raise DataError(
+            "the label marks no anomaly: no metric is defined",
+            remedy="Leave this series out, or give its labels.",
+        )
+
+
+def no_score_lowest(score: Floats) -> Floats:
+    """The score (T,) with -inf in place of NaN: no score ranks below every score."""
+    values = np.asarray(score, np.float64)
+    return np.where(np.isnan(values), -np.inf, values)
+
+
+def auc_pr(label: Flags, score: Floats) -> float:
+    """Average precision: sum over thresholds of (recall gained) x (precision there).
+
+    label bool (T,), score (T,); rows of equal score enter together, so the order within a tie
+    counts for nothing, and a constant score gets the share of anomalous rows. NaN ranks lowest.
+    No interpolation between thresholds (it flatters: Davis and Goadrich, ICML 2006).
+    Raises DataError for shapes that differ and for a label without an anomaly.
+    """
+    check_lengths(label, score)
+    ranked = no_score_lowest(score)
+    order = np.argsort(-ranked, kind="stable")
+    ranked, hits = ranked[order], label[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each group of ties
+    found = np.cumsum(hits)[last]
+    gained = np.diff(found, prepend=0)
+    return float(np.sum(gained * found / (last + 1)) / found[-1])

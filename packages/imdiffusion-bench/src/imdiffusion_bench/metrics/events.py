@@ -1,4 +1,4 @@
-"""Event by event: true segments found, predicted runs that were right, and false alarms.
+"""Events: true segments found, how late and in which channel, and false alarms; affiliation.
 
 A true segment is a run of anomalous rows, a predicted run a run of rows in alarm; they meet when
 they share a row. Recall = true segments met / true segments; precision = predicted runs that meet
@@ -6,6 +6,25 @@ a true segment / predicted runs; a false event is a predicted run that meets non
 
 One alarm over the whole series is one run that meets every segment: event F1 1. So event F1 is read
 beside `alarm_share_normal`, or `composite_f1` in its place, which takes precision over rows.
+
+Affiliation (Huet, Navarro and Rossi, KDD 2022), from the formulas: time is continuous, row t is the
+interval [t, t + 1). It is cut half-way between neighbouring true segments, so that each segment has
+a zone. Within a zone Z with true segment G and predictions P:
+
+    precision = mean over x in P of    Pr(dist(X, G) >= dist(x, G))
+    recall    = mean over y in G of    Pr(|X - y|    >= dist(y, P))      X uniform on Z
+
+that is, how often a point drawn at random lies no nearer. Precision is averaged over the zones with
+predictions, recall over all (a zone without predictions has recall 0). Uniform random alarms get
+about .5 and .9 or more, so an F1 of .67 and above says little by itself.
+
+Both integrands are linear between multiples of a half (precision) and a quarter (recall) of a row,
+so the value at the middle of each such piece gives the integral exactly.
+
+Channels: for each anomaly with known causes the channel scores are averaged over its rows, and the
+channels ranked by them; channels without a score (NaN) rank last, equal ones in their order in the
+series. HitRate@P% (Su et al., KDD 2019): of the n true channels, the share among the first
+floor(P / 100 x n) ranked.
 """
 
 from __future__ import annotations
@@ -16,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError
-from imdiffusion_bench.metrics.segments import (
+from imdiffusion_bench.metrics import (
     NAN,
     Flags,
     Floats,

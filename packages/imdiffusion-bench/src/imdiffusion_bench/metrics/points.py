@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion_bench.metrics.segments import (
+from imdiffusion_bench.metrics import (
     NAN,
     Flags,
     Floats,

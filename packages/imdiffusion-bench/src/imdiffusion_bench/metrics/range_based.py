@@ -17,6 +17,19 @@ Ties: there is no threshold inside a tie, and the trapezoid across a long one cr
 no threshold reaches (one right alarm and zeros elsewhere would get about one half). So rows of
 equal score stand in an order drawn at random from `seed`: a constant score ranks like a random one.
 Without ties nothing is random. Rows without a score (NaN) tie with each other, below the rest.
+
+VUS-PR as TSB-AD has it (Liu and Paparrizos, NeurIPS 2024), `vus_pr_period`, written from its
+definition, differs from `surface` in five ways: the largest buffer W is the period of the first
+channel (`window_of`) instead of a constant; both slopes of a segment have W // 2 rows; segments
+whose slopes meet count as one for the share of segments that were met; what is right among the slopes
+counts as positive only where it was flagged,
+
+    TP = sum(a y),  P = sum(label) + sum(a y outside the segments) / 2
+    precision = TP / sum(a),  recall = min(TP / P, 1) x share of the soft segments that a meets
+
+and the area is that of steps, each recall gained at the precision there. Rows of equal score enter
+together, at 250 even ranks of the score (TSB-AD's version "opt"). VUS is the mean over the buffers
+0, 1, ... W.
 """
 
 from __future__ import annotations
@@ -25,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.errors import DataError, MissingExtraError
-from imdiffusion_bench.metrics.segments import (
+from imdiffusion_bench.metrics import (
     Flags,
     Floats,
     check_lengths,

@@ -11,8 +11,7 @@ from imdiffusion_bench.generator.config import KINDS
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.study import Study, dataset, imputing
+from imdiffusion_bench.studies import Study, dataset, imputing, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +106,7 @@ def _says(found: reading.Cells) -> list[str]:
             change = ", ".join(
                 f"{one.name} {_signed(found, low, high, one.name)}"
                 for one in VARIANTS
-                if one.row != "random"
+                if one.detector != "random"
             )
             lines.append(f"{family}, {dial} from {levels[0]:g} to {levels[-1]:g}: {change}")
     for name, title in [(of_kind(kind), kind) for kind in KINDS]:

@@ -10,8 +10,7 @@ from imdiffusion_bench import columns
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.protocols import SIZES
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.study import Study, dataset, imputing
+from imdiffusion_bench.studies import Study, dataset, imputing, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

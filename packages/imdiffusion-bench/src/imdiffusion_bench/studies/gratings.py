@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from imdiffusion_bench.columns import bullets
 from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.study import Study, dataset, imputing
+from imdiffusion_bench.studies import Study, dataset, imputing, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

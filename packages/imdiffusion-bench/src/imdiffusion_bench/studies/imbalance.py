@@ -10,8 +10,7 @@ from imdiffusion_bench.columns import bullets
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, charts_figure
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.study import Study, dataset, imputing
+from imdiffusion_bench.studies import Study, dataset, imputing, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +84,7 @@ _LIMITS = (
 
 def _says(records: list[Record]) -> list[str]:
     lines = []
-    networks = [one.name for one in VARIANTS if one.row == "fast"]
+    networks = [one.name for one in VARIANTS if one.detector == "fast"]
     for protocol, metric, heading in _METRICS:
         if metric == "alarm_share_normal":
             continue

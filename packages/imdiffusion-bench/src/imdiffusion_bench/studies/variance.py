@@ -10,8 +10,7 @@ from imdiffusion_bench import columns
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.studies.study import IMPUTING, Study, dataset, imputing
+from imdiffusion_bench.studies import IMPUTING, Study, dataset, imputing, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
