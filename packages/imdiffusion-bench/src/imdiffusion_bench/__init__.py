@@ -23,7 +23,7 @@ _LAZY = {
     "import_official": "imdiffusion_bench.datasets",
     "headline_tables": "imdiffusion_bench.tables",
     "open_source": "imdiffusion_bench.datasets",
-    "paper_table": "imdiffusion_bench.tables",
+    "paper_table": "imdiffusion_bench.published",
     "Plan": "imdiffusion_bench.plan",
     "read": "imdiffusion_bench.record",
     "Scores": "imdiffusion_bench.split",

@@ -128,8 +128,8 @@ def tables(
 @app.command(epilog="imdiffusion bench paper runs.jsonl")
 def paper(ctx: typer.Context, runs: Runs) -> None:
     """Print the paper's table: its protocol, beside the published figures."""
+    from imdiffusion_bench.published import paper_table
     from imdiffusion_bench.record import read
-    from imdiffusion_bench.tables import paper_table
 
     terminal: Terminal = ctx.obj
     terminal.emit(paper_table(list(read(runs))))

@@ -27,11 +27,11 @@ from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import GENERATED
 from imdiffusion_bench.plan import THREE
 from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
-from imdiffusion_bench.published import shortfall
+from imdiffusion_bench.published import paper_table, shortfall
 from imdiffusion_bench.record import Record, files_in, read, there
 from imdiffusion_bench.runner import gaps
 from imdiffusion_bench.studies import STUDIES, named_plan, study
-from imdiffusion_bench.tables import headline_tables, paper_table
+from imdiffusion_bench.tables import headline_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,18 +224,18 @@ def write_results(docs: Path) -> None:
     known = entities(docs)
     for name, (title, plans, parts, taken) in PAGES.items():
         page = docs / "results" / f"{name}.md"
-        runs = {one: measured(docs, one) for one in plans}
-        if not runs[plans[0]]:  # the others only stand beside it
+        made_of = tuple(one for one in plans if there(runs_of(docs, one)))
+        if plans[0] not in made_of:  # the others only stand beside it
             page.unlink(missing_ok=True)
             continue
-        records = [run for each in runs.values() for run in each if taken(run)]
+        records = [run for run in read([runs_of(docs, one) for one in made_of]) if taken(run)]
         body = "\n\n".join(part(records).strip() for part in parts)
         kept = answer_in(page)
         answer = f"{ANSWER}\n\n{kept}\n\n## Tables\n\n" if kept else ""
         notes = "\n".join(
-            f"- {ARCHIVED.get(one) or gaps(named_plan(one), runs[one], known)}" for one in plans
+            f"- {ARCHIVED.get(one) or gaps(named_plan(one), measured(docs, one), known)}"
+            for one in plans
         )
-        made_of = tuple(one for one in plans if runs[one])
         head = f"# {title}\n\n{source(docs, 'results', records, made_of)}\n\n{notes}"
         write(page, f"{head}\n\n{answer}{body}\n")
     _write_studies(docs)

@@ -110,8 +110,7 @@ def bench(
     jobs: worker processes, several also on one GPU. threads: of one worker, None = cores / jobs.
     minutes: stop in order after so long; the next call continues. retry_failed: failed runs too.
     keep_scores: folder for the scores of each run (`score_archive.py`), made where it is not
-    there; a run
-    that is in `out` and has none there is measured again.
+    there; a run that is in `out` and has none there is measured again.
 
     Before anything is measured it raises UsageError, also where another call writes to `out`;
     OutputError where `out` or `keep_scores` cannot be written; DataError for data that is not

@@ -22,19 +22,9 @@ from imdiffusion_bench.columns import (
     title,
     value,
 )
-from imdiffusion_bench.published import (
-    ENSEMBLE_ADD,
-    ENSEMBLE_F1,
-    PUBLISHED,
-    PUBLISHED_MEANS,
-    SOURCE,
-    published,
-)
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.significance import Comparison, compare
-from imdiffusion_bench.summary import Block, Summary, VariantSummary, headline, protocols, summarise
-
-PAPER_METRICS = ("f1", "precision", "recall", "r_auc_pr", "add", "f1_last", "add_last")
+from imdiffusion_bench.summary import Block, Summary, VariantSummary, headline, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,81 +132,14 @@ def headline_tables(
     return f"### All data sets, protocol `{protocol}`\n\n{text_of(overview(summary))}\n\n{text}"
 
 
-def paper_table(records: Iterable[Record]) -> str:
-    """The paper's protocol, each data set beside its published figures; then the published means.
-
-    Raises DataError where a data set has no random row, and as `summarise`.
-    """
-    runs = list(records)
-    known = protocols(runs).get("paper", ())
-    metrics = [name for name in PAPER_METRICS if name in known] or ["f1"]
-    summary = summarise(runs, protocol="paper", metrics=metrics)
-    parts = []
-    for block in summary.blocks:
-        check_random(block, "paper")
-        parts.append(f"### {escaped(block.dataset)}, protocol `paper`, beside the publication")
-        parts.append(text_of(_beside(block, metrics)))
-    means = Table(
-        ("published mean over six data sets", "F1", "R-AUC-PR"),
-        tuple((name, f"{f1:.4f}", f"{area:.4f}") for name, (f1, area) in PUBLISHED_MEANS.items()),
-        (f"Source: {SOURCE} ({', '.join(PUBLISHED)}).",),
-    )
-    return "\n\n".join([*parts, text_of(means)]) + "\n"
-
-
-def _beside(block: Block, metrics: Sequence[str]) -> Table:
-    head = ("row", "P", "R", "F1", "F1 std", "R-AUC-PR", "ADD (rows)", "entities", "seeds")
-    lines = []
-    figures = published(block.dataset)
-    if figures is not None:
-        numbers = (figures.precision, figures.recall, figures.f1, figures.f1_std, figures.r_auc_pr)
-        shares = tuple(f"{number:.4f}" for number in numbers)
-        lines.append(("published ImDiffusion", *shares, NOTHING, "all", "6"))
-    told = [] if figures else ["The paper has no figures for this data set."]
-    for row in block.ordered(metrics[0]):
-        cells = [_mean_cell(block, row, name) for name in ("precision", "recall", "f1")]
-        std = row.measures["f1"].std if "f1" in row.measures else math.nan
-        cells += [columns.value("f1", std)]
-        cells += [_mean_cell(block, row, name) for name in ("r_auc_pr", "add")]
-        cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
-        lines.append((row.variant, *cells))
-        told += _ensemble(row)
-    if any(INCOMPLETE in cell for line in lines for cell in line):
-        told.append(f"{INCOMPLETE} over fewer entities than other rows have.")
-    shown = [name for name in metrics if not name.endswith("_last")]  # baselines have no steps
-    told += covered(block, shown)
-    return Table(head, tuple(lines), tuple(told))
-
-
-def _ensemble(row: VariantSummary) -> list[str]:
-    """How the vote of several steps does against the last step alone, beside the paper's claim."""
-    told = []
-    claims = (("f1", "f1_last", "F1", ENSEMBLE_F1), ("add", "add_last", "ADD", ENSEMBLE_ADD))
-    for whole, last, name, claim in claims:
-        if whole not in row.measures or last not in row.measures:
-            continue
-        both = row.measures[whole].by_entity, row.measures[last].by_entity
-        if both[0].keys() != both[1].keys() or not row.measures[last].mean > 0:
-            continue
-        change = row.measures[whole].mean / row.measures[last].mean - 1
-        told.append(f"{name} {change:+.2%} (published {claim:+.2%})")
-    return [f"{row.variant}, ensemble against its last step: {', '.join(told)}."] if told else []
-
-
-def _mean_cell(block: Block, row: VariantSummary, metric: str) -> str:
-    if metric not in row.measures:
-        return NOTHING
-    partial = INCOMPLETE if _partial(block, row, metric) else ""
-    return columns.value(metric, row.measures[metric].mean) + partial
-
-
 def _cell(block: Block, row: VariantSummary, metric: str) -> str:
     measure = row.measures[metric]
-    partial = INCOMPLETE if _partial(block, row, metric) else ""
-    return mean_and_std(metric, measure.mean, measure.std) + partial
+    cross = INCOMPLETE if is_partial(block, row, metric) else ""
+    return mean_and_std(metric, measure.mean, measure.std) + cross
 
 
-def _partial(block: Block, row: VariantSummary, metric: str) -> bool:
+def is_partial(block: Block, row: VariantSummary, metric: str) -> bool:
+    """Whether a line has values, but not on every entity that others have."""
     return bool(row.measures[metric].by_entity) and row not in block.comparable(metric)
 
 

@@ -21,8 +21,8 @@ Without ties nothing is random. Rows without a score (NaN) tie with each other, 
 VUS-PR as TSB-AD has it (Liu and Paparrizos, NeurIPS 2024), `vus_pr_period`, written from its
 definition, differs from `surface` in five ways: the largest buffer W is the period of the first
 channel (`window_of`) instead of a constant; both slopes of a segment have W // 2 rows; segments
-whose slopes meet count as one for the share of segments that were met; what is right among the slopes
-counts as positive only where it was flagged,
+whose slopes meet count as one for the share of segments that were met; what is right among the
+slopes counts as positive only where it was flagged,
 
     TP = sum(a y),  P = sum(label) + sum(a y outside the segments) / 2
     precision = TP / sum(a),  recall = min(TP / P, 1) x share of the soft segments that a meets
