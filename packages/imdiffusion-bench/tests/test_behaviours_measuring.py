@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from imdiffusion_bench.behaviours.plot import plot, write_plot
 
 from imdiffusion.errors import UsageError
 from imdiffusion_bench.behaviours.measuring import (
@@ -17,7 +16,8 @@ from imdiffusion_bench.behaviours.measuring import (
     measure_outside,
 )
 from imdiffusion_bench.behaviours.running import Question, document
-from imdiffusion_bench.behaviours.table import by_both, tables
+from imdiffusion_bench.behaviours.table import by_both, panels, plot, tables
+from imdiffusion_bench.plots import save_plot
 from imdiffusion_bench.split import Cause
 
 ROWS = 1000
@@ -193,14 +193,17 @@ def test_a_document_is_plain_json():
 
 
 def test_the_plot_has_a_mark_a_detector_and_one_for_what_was_missed(tmp_path):
-    svg = plot(whole())
-    assert svg.count("fast: 3<") == 1  # its delay; the median of 2 and 4
-    assert svg.count("fast: 1 of 3 missed") == 2
-    assert svg.count("random: 1 of 1 missed") == 2
-    page = write_plot(whole(), tmp_path / "b.html").read_text()
-    assert "<svg xmlns=" in page
-    assert "b &lt; c" in page
-    assert "https://" not in page
-    assert write_plot(whole(), tmp_path / "b.svg").read_text().startswith("<svg xmlns=")
+    delay, edge, outside = panels(whole())
+    (scenario,) = delay.values["fast"]
+    assert delay.values["fast"][scenario] == 3  # the median of 2 and 4
+    for panel in (delay, edge):
+        assert panel.missed["fast", scenario] == 1
+        assert panel.missed["random", scenario] == 1
+    assert outside.missed is None
+    text = save_plot(plot(whole()), tmp_path / "b.svg").read_text()
+    assert "<svg " in text
+    assert ">Behaviours<" in text
+    assert scenario in text
+    assert save_plot(plot(whole()), tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="neither"):
-        write_plot(whole(), tmp_path / "b.png")
+        save_plot(plot(whole()), tmp_path / "b.html")

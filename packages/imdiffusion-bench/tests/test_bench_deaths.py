@@ -9,8 +9,7 @@ import psutil
 import pytest
 from tiny_data import write_set
 
-from imdiffusion_bench import link as links
-from imdiffusion_bench import record
+from imdiffusion_bench import record, workers
 from imdiffusion_bench.measure import Group, fit_key
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
@@ -46,11 +45,11 @@ def root(tmp_path):
 
 
 def worker(monkeypatch, before: str) -> None:
-    """Have every worker run `before`, with the module of real workers at hand as `worker`."""
+    """Have every worker run `before`, with the module of real workers at hand as `workers`."""
     program = (
-        f"import os, sys, time\nfrom imdiffusion_bench import workers\n{before}\nworker.main()"
+        f"import os, sys, time\nfrom imdiffusion_bench import workers\n{before}\nworkers.main()"
     )
-    monkeypatch.setattr(links, "WORKER", (sys.executable, "-c", program))
+    monkeypatch.setattr(workers, "WORKER", (sys.executable, "-c", program))
 
 
 def measured(root, out, *variants):
@@ -121,8 +120,8 @@ def test_workers_that_never_take_up_a_group_do_not_try_for_ever(
     starts, out = tmp_path / "starts", tmp_path / "runs.jsonl"
     ends = "os.close(0); os.close(1)"  # whatever is sent to it, now or before, nobody reads
     program = f"import os, sys, time\nopen({str(starts)!r}, 'a').write('x')\n{ends}\n{fate}"
-    monkeypatch.setattr(links, "WORKER", (sys.executable, "-c", program))
-    monkeypatch.setattr(links, "GRACE", 1.0)
+    monkeypatch.setattr(workers, "WORKER", (sys.executable, "-c", program))
+    monkeypatch.setattr(workers, "GRACE", 1.0)
     state, found = measured(root, out, FIRST, SECOND)
     assert (state.done, state.failed, state.left) == (0, 2, 0)
     for one in found.values():

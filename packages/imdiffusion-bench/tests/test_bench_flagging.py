@@ -1,8 +1,5 @@
 """Rules for alarms, by hand; and the page that is made of kept scores."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,12 +16,12 @@ from imdiffusion_bench.flagging import (
     judge,
     mean_f1,
     median_share,
+    write_flagging,
 )
 from imdiffusion_bench.score_archive import Kept
 
 SCORE = np.array([0.0, 2.0, 0.5, 1.1, 0.0, 0.0, 1.05, 0.0])
 LABEL = np.array([0, 1, 1, 1, 0, 0, 0, 0], bool)
-SCRIPT = Path(__file__).parents[3] / "docs" / "flagging.py"
 
 
 def kept_run(score, *, seed=0, threshold=1.0, variant="v"):
@@ -78,9 +75,7 @@ def test_the_lowest_seed_counts_and_means_are_over_entities():
     assert median_share(found["v"]["SMD"]) == pytest.approx(0.2)
 
 
-def test_the_page_asks_for_folders():
-    spec = importlib.util.spec_from_file_location("flagging", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    with pytest.raises(UsageError, match="folders of kept scores"):
-        script.main([])
+def test_the_page_asks_for_folders_and_data(tmp_path):
+    for folders, root in (([], tmp_path), ([tmp_path], None)):
+        with pytest.raises(UsageError, match="folders of kept scores"):
+            write_flagging(tmp_path, folders, root)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from tiny_data import refused
-from tiny_rows import TINY
+from tiny_detectors import TINY
 
 from imdiffusion_bench.datasets import DATASETS, check, open_dataset
 from imdiffusion_bench.detectors import make, settings_of

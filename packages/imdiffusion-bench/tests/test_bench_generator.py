@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from imdiffusion.errors import ConfigError
-from imdiffusion_bench.generator import KINDS, generate
+from imdiffusion_bench.generator import generate
+from imdiffusion_bench.generator.config import KINDS
 
 # Everything a channel has comes from what it shares, and no two channels correlate.
 TIED = {

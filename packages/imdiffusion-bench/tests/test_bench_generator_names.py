@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imdiffusion.errors import ConfigError, DataError
-from imdiffusion_bench.generator import KINDS, Dials, Generated, generate, open_generated
+from imdiffusion_bench.generator import Generated, generate, open_generated
+from imdiffusion_bench.generator.config import KINDS, Dials
 
 
 def test_the_same_dials_and_seed_give_the_same_values_and_another_seed_others():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_rows import FAST, ROWS, TINY, ZSCORE, group, label_of, split
+from tiny_detectors import FAST, ROWS, TINY, ZSCORE, group, label_of, split
 
 from imdiffusion import fitting
 from imdiffusion_bench.measure import fit_key, measure

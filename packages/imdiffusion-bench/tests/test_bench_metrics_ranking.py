@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.errors import ConfigError, DataError
-from imdiffusion_bench.metrics import METRICS, auc_pr, load
-from imdiffusion_bench.metrics.range_based import areas_by_aeon, r_auc_pr, r_auc_roc, surface
+from imdiffusion.errors import DataError
+from imdiffusion_bench.metrics import auc_pr
+from imdiffusion_bench.metrics.range_based import (
+    areas_by_aeon,
+    r_auc_pr,
+    r_auc_roc,
+    surface,
+    vus_pr,
+    vus_roc,
+)
 
 RANGES = ("r_auc_pr", "r_auc_roc", "vus_pr", "vus_roc")
 
@@ -32,12 +39,6 @@ def series(seed: int, rows: int = 240, strength: float = 1.0) -> tuple[np.ndarra
     for start in rng.integers(0, rows - 20, 3):
         label[start : start + rng.integers(1, 20)] = True
     return label, rng.normal(size=rows) + strength * label
-
-
-def test_every_name_in_the_table_loads_and_the_nearest_is_offered() -> None:
-    assert all(callable(load(name)) for name in METRICS)
-    with pytest.raises(ConfigError, match="vus_pr"):
-        load("vus_rp")
 
 
 @given(cases())
@@ -115,8 +116,8 @@ def test_volumes_are_the_mean_over_all_buffers() -> None:
     assert found["vus_pr"] == pytest.approx(areas[:, 0].mean(), abs=1e-12)
     assert found["vus_roc"] == pytest.approx(areas[:, 1].mean(), abs=1e-12)
     assert (found["r_auc_pr"], found["r_auc_roc"]) == pytest.approx(areas[-1], abs=1e-12)
-    assert load("vus_pr")(label, score, buffer=12) == found["vus_pr"]
-    assert load("vus_roc")(label, score, buffer=12) == found["vus_roc"]
+    assert vus_pr(label, score, buffer=12) == found["vus_pr"]
+    assert vus_roc(label, score, buffer=12) == found["vus_roc"]
 
 
 @pytest.mark.parametrize("rows", [20, 240, 900])

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 from tiny_data import write_entity, write_set
-from tiny_rows import FAST, ROWS, TINY, ZSCORE
+from tiny_detectors import FAST, ROWS, TINY, ZSCORE
 
 from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
 from imdiffusion_bench import record
@@ -165,7 +165,7 @@ def test_a_call_interrupted_mid_fit_goes_on_where_it_was(tmp_path):
 def test_a_worker_does_not_outlive_a_caller_that_was_killed(tmp_path):
     root = write_set(tmp_path, entities=("machine-1-1",))
     command = [sys.executable, "-m", "imdiffusion.cli", "bench", "run", "--sets", "SMD"]
-    command += ["--rows", "fast", "--data", str(root), "--out", str(tmp_path / "runs.jsonl")]
+    command += ["--detectors", "fast", "--data", str(root), "--out", str(tmp_path / "runs.jsonl")]
     for key, value in {**TINY, "max_steps": 100_000}.items():
         command += ["--set", f"{key}={value}"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -200,7 +200,8 @@ def test_every_plan_is_of_known_rows_and_valid_settings(name):
             assert one.detector in names()
     assert len({one.name for one in asked.variants}) == len(asked.variants)
     keys = [
-        settings_of(one.detector, one.settings) | {"row": one.detector} for one in asked.variants
+        settings_of(one.detector, one.settings) | {"detector": one.detector}
+        for one in asked.variants
     ]
     assert all(keys.count(key) == 1 for key in keys), "two variants are the same"
 
@@ -253,7 +254,7 @@ def test_only_the_states_of_a_calls_own_fits_are_removed(tmp_path):
 def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
     root, out = write_set(tmp_path), tmp_path / "runs.jsonl"
     fine = Plan("p", ("SMD",), ROWS)
-    with pytest.raises(ConfigError, match="unknown row 'zscor'"):
+    with pytest.raises(ConfigError, match="unknown detector 'zscor'"):
         bench(Plan("p", ("SMD",), (Variant("x", "zscor"),)), out, root=root)
     with pytest.raises(UsageError, match="no entity 'machine-9'"):
         groups_of(Plan("p", ("SMD",), ROWS, entities={"SMD": ("machine-9",)}), root)

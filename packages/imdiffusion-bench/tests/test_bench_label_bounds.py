@@ -41,7 +41,7 @@ def test_a_slipped_label_is_worth_what_its_overlap_is(tmp_path):
 
 
 def run(row, entity, value, seed=0, status="ok"):
-    facts = {"dataset": "SMD", "row": row, "variant": row, "entity": entity, "seed": seed}
+    facts = {"dataset": "SMD", "detector": row, "variant": row, "entity": entity, "seed": seed}
     return {**facts, "status": status, "metrics": {"label_free": {"vus_pr": value}}}
 
 

@@ -1,6 +1,5 @@
-"""docs/results.py: pages from the runs that are there, whole or not at all, answers kept."""
+"""Documents: pages from the runs that are there, whole or not at all, answers kept."""
 
-import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,9 @@ import pytest
 from tiny_data import write_set
 
 from imdiffusion.errors import DataError, OutputError
-from imdiffusion_bench import record
+from imdiffusion_bench import documents, record
 from imdiffusion_bench.aggregate import KINDS, kinds_table
+from imdiffusion_bench.documents import write_results
 from imdiffusion_bench.measure import asked_id
 from imdiffusion_bench.plan import RANDOM, Plan, Variant
 from imdiffusion_bench.published import shortfall, steps_asked
@@ -18,7 +18,7 @@ from imdiffusion_bench.runner import bench, gaps
 from imdiffusion_bench.studies import named_plan, study
 from imdiffusion_bench.tables import headline_tables
 
-SCRIPT = Path(__file__).parents[3] / "docs" / "results.py"
+WHOLE = dict(documents.PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -33,88 +33,79 @@ def measured(tmp_path_factory):
 
 
 @pytest.fixture
-def script(tmp_path, measured, monkeypatch):
-    """The script, with folders of its own: one page of the small plan, and the studies."""
-    spec = importlib.util.spec_from_file_location("results", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(module, "STUDIED", tmp_path / "studies")
-    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
-    (tmp_path / "runs").mkdir()
+def docs(tmp_path, measured, monkeypatch):
+    """A folder of documents with one page of the small plan, and the studies."""
+    (tmp_path / "results" / "runs").mkdir(parents=True)
     for path in measured.iterdir():
-        (tmp_path / "runs" / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "results" / "runs" / path.name).write_bytes(path.read_bytes())
     parts = (lambda records: headline_tables(records, protocol="label_free"),)
     mine = ("Mine", ("small", "headline"), parts, lambda _: True)
     pages = {"mine": mine, "none": ("-", ("paper",), parts, lambda _: True)}
-    monkeypatch.setattr(module, "PAGES", pages)
-    return module
+    monkeypatch.setattr(documents, "PAGES", pages)
+    return tmp_path
 
 
-def test_a_page_stands_as_long_as_its_runs_do(script, tmp_path):
-    for name in ("none.md", "none.html", "by hand.md"):
-        (tmp_path / name).write_text("old")
-    script.write_results()
-    text = (tmp_path / "mine.md").read_text()
+def test_a_page_stands_as_long_as_its_runs_do(docs):
+    results = docs / "results"
+    for name in ("none.md", "by hand.md"):
+        (results / name).write_text("old")
+    write_results(docs)
+    text = (results / "mine.md").read_text()
     assert text.startswith("# Mine\n")
     assert "bench run small --out docs/results/runs/small.jsonl" in text  # its data are made
-    assert "[mine.html](mine.html)" in text
     assert re.search(r"some \d+ minutes on one core", text)
-    assert "bench run paper --data DATA --out" in script.source(
-        list(record.read([script.runs_of("small")])), ("paper",)
-    )
+    runs = list(record.read([documents.runs_of(docs, "small")]))
+    assert "bench run paper --data DATA --out" in documents.source(docs, "x", runs, ("paper",))
     assert "bench run headline" not in text  # it was not measured
     assert "- `small`: 1 of 5 runs are there." in text
     assert "- `headline`: 0 of 0 runs are there. Of unknown size: SMD, GCP, ASD, MSL, SMAP." in text
     assert "| random |" in text
-    assert "Mine" in (tmp_path / "mine.html").read_text()
-    files = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert files == {"mine.md", "mine.html", "by hand.md"}
-    script.runs_of("small").unlink()
-    script.write_results()
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"by hand.md"}
+    written = {path.name for path in results.iterdir() if path.is_file()}
+    assert written == {"mine.md", "by hand.md", "README.md"}
+    record.pack(documents.runs_of(docs, "small"))
+    write_results(docs)
+    assert (results / "mine.md").read_text() == text  # packed or not
+    record._halves(documents.runs_of(docs, "small"))[0].unlink()
+    write_results(docs)
+    assert not (results / "mine.md").exists()
 
 
-def test_the_index_lists_what_there_is_and_nothing_else(script, tmp_path):
-    script.write_results()
-    script.write_studies()
-    script.write_index()
-    text = (tmp_path / "README.md").read_text()
+def test_the_index_lists_what_there_is_and_nothing_else(docs):
+    write_results(docs)
+    text = (docs / "results" / "README.md").read_text()
     assert "- [Mine](mine.md)\n" in text
     assert "none.md" not in text
     assert re.findall(r"\.\./studies/(\w+)\.md", text)[0] == "imbalance"
     assert "gratings.md" not in text
 
 
-def test_an_answer_written_by_hand_is_kept(script, tmp_path):
-    script.write_studies()
-    page, plot = (tmp_path / "studies" / f"imbalance.{kind}" for kind in ("md", "svg"))
+def test_an_answer_written_by_hand_is_kept(docs):
+    write_results(docs)
+    page, plot = (docs / "studies" / f"imbalance.{kind}" for kind in ("md", "svg"))
     assert "## Answer\n\nNot written yet.\n" in page.read_text()
     assert "runs/study_imbalance.jsonl" in page.read_text()
-    assert plot.read_text().startswith("<svg")
+    assert "<svg " in plot.read_text()
     page.write_text(page.read_text().replace("Not written yet.", "It does.\n\nMostly."))
-    script.write_studies()
+    write_results(docs)
     assert "## Answer\n\nIt does.\n\nMostly.\n\n## Set-up\n" in page.read_text()
-    script.runs_of("study:imbalance").unlink()
-    script.write_studies()
+    documents.runs_of(docs, "study:imbalance").unlink()
+    write_results(docs)
     assert "Mostly." in page.read_text()
 
 
-def test_what_cannot_be_written_leaves_the_old_page_whole(script, tmp_path, monkeypatch):
-    script.write_results()
-    script.write_studies()
-    pages = [tmp_path / "mine.md", tmp_path / "studies" / "imbalance.svg"]
-    before = [path.read_text() for path in pages]
+def test_what_cannot_be_written_leaves_the_old_page_whole(docs, monkeypatch):
+    write_results(docs)
+    page = docs / "results" / "mine.md"
+    before = page.read_text()
 
     def cut(self, text, **_):
         self.write_bytes(text.encode()[:20])
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(Path, "write_text", cut)
-    for write in (script.write_results, script.write_studies):
-        with pytest.raises(OutputError, match="the disk is gone"):
-            write()
-    assert [path.read_text() for path in pages] == before
+    with pytest.raises(OutputError, match="the disk is gone"):
+        write_results(docs)
+    assert page.read_text() == before
 
 
 # -- what is missing, and what is missed
@@ -130,7 +121,7 @@ def run(entity, variant, seed, **changed):
         "dataset": "SMD",
         "entity": entity,
         "variant": variant,
-        "row": variant,
+        "detector": variant,
         "seed": seed,
         "status": "ok",
         **changed,
@@ -214,12 +205,9 @@ def test_kinds_are_read_off_with_what_was_wanted():
         kinds_table([run("machine-1-1", "random", 0)])
 
 
-def test_the_pages_of_few_entities_are_made_of_runs_of_those_alone(script, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("whole", SCRIPT)
-    whole = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(whole)
-    pages = {name: whole.PAGES[name] for name in ("ablations", "peers")}
-    monkeypatch.setattr(script, "PAGES", pages)
+def test_the_pages_of_few_entities_are_made_of_runs_of_those_alone(docs, tmp_path, monkeypatch):
+    pages = {name: WHOLE[name] for name in ("ablations", "peers")}
+    monkeypatch.setattr(documents, "PAGES", pages)
     root = write_set(tmp_path, entities=("machine-1-2", "machine-1-9"))
     network = {"window": 20, "patch_length": 5, "width": 8, "layers": 1, "heads": 2, "max_steps": 4}
     network |= {"diffusion_steps": 4, "sampling_steps": 4, "stride": 10}
@@ -233,11 +221,11 @@ def test_the_pages_of_few_entities_are_made_of_runs_of_those_alone(script, tmp_p
         names = plans.get(one["variant"], "one_liners"), "ablations_three"
         for name in names if one["variant"] == "random" else names[:1]:
             if name == "one_liners" or one["entity"] == "machine-1-2":
-                record.append(script.runs_of(name), {**one, "plan": name})
+                record.append(documents.runs_of(docs, name), {**one, "plan": name})
     before = "# Before\n\n## Answer\n\nBy hand.\n\n## Tables\n\nas it was"
-    (tmp_path / "ablations.md").write_text(before)
-    script.write_results()
-    ablations, peers = ((tmp_path / f"{name}.md").read_text() for name in pages)
+    (docs / "results" / "ablations.md").write_text(before)
+    write_results(docs)
+    ablations, peers = ((docs / "results" / f"{name}.md").read_text() for name in pages)
     assert "\n## Answer\n\nBy hand.\n\n## Tables\n" in ablations
     assert "as it was" not in ablations
     assert "| base |" in ablations

@@ -1,28 +1,23 @@
 """What was missed and what was raised for nothing, against cases worked out by hand."""
 
-import importlib.util
-import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from imdiffusion_bench.failures import false_alarms, missed, worst
-from imdiffusion_bench.page.strips import MOST_POINTS, Strip, Strips, strips
 from tiny_data import write_set
 
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench import score_archive
+from imdiffusion_bench import gallery, score_archive
+from imdiffusion_bench.gallery import false_alarms, missed, worst
 from imdiffusion_bench.plan import Plan, Variant
+from imdiffusion_bench.plots import CasePlot, Channel, case_figure, save_plot, thinned
 from imdiffusion_bench.runner import bench
 from imdiffusion_bench.score_archive import Kept
 from imdiffusion_bench.split import Scores, Split, Truth
 
 ROWS = 1000
-SCRIPT = Path(__file__).parents[3] / "docs" / "gallery.py"
 
 
 def split(label=(), **values):
@@ -107,9 +102,7 @@ def test_a_score_without_bounds_is_the_worst_and_is_drawn():
     (case,) = false_alarms(run, split([(900, 901)]))
     assert (case.peak, case.channels) == (np.inf, (1, 0))
     assert run.shares[305] == pytest.approx([0, 1])
-    text = strips(drawn(60, score=np.full(60, np.inf)))
-    assert "nan" not in text
-    assert "inf" not in text
+    case_figure(drawn(60, score=np.full(60, np.inf)))
 
 
 def test_the_worst_are_of_different_entities():
@@ -131,35 +124,34 @@ def drawn(rows, **changed):
     given = {
         "title": "a <b>",
         "first": 500,
-        "channels": (Strip("cpu & co", "40% of the error", seen, seen * 0.5),),
+        "channels": (Channel("cpu & co", "40% of the error", seen, seen * 0.5),),
         "score": np.where(label, 3.0, 0.0),
         "threshold": 1.0,
         "label": label,
     }
-    return Strips(**{**given, **changed})
+    return CasePlot(**{**given, **changed})
 
 
-def test_strips_are_whole_svg_small_and_keep_extremes():
-    text = strips(drawn(60))
+def test_a_case_is_whole_svg_small_and_keeps_extremes(tmp_path):
+    text = save_plot(case_figure(drawn(60)), tmp_path / "a.svg").read_text()
     root = ElementTree.fromstring(text)
     assert root.tag.endswith("svg")
     assert "a &lt;b&gt;" in text
+    assert "cpu &amp; co, seen and expected (40% of the error)" in text
     assert "<script" not in text
-    assert text.count('class="label"') == 2  # in either strip
-    assert text.count('class="alarm"') == 1
-    seen = re.search(r'class="seen" d="([^"]*)"', text)[1]
-    assert seen.count("M") == 2  # broken where there is no value
+    again = save_plot(case_figure(drawn(60)), tmp_path / "b.svg").read_text()
+    assert again == text  # the same numbers, the same file
     # A spike of one row among thousands is still there.
     long = np.zeros(20_000)
     long[12_345] = 1.0
-    spiky = Strip("a", "", long, None)
-    text = strips(drawn(20_000, channels=(spiky,) * 3))
-    assert len(text) < 60_000
-    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", text.partition('"seen"')[2])]
-    assert min(heights) < max(heights) - 70
-    assert text.count("L") < 5 * MOST_POINTS
+    assert 12_345 in thinned(long)
+    assert len(thinned(long)) <= 360
+    assert thinned(long[:300]).tolist() == list(range(300))
+    spiky = Channel("a", "", long, None)
+    figure = case_figure(drawn(20_000, channels=(spiky,) * 3))
+    assert len(save_plot(figure, tmp_path / "c.svg").read_text()) < 90_000
     with pytest.raises(DataError, match="differ in length"):
-        strips(drawn(60, label=np.zeros(3, bool)))
+        case_figure(drawn(60, label=np.zeros(3, bool)))
 
 
 @pytest.fixture(scope="module")
@@ -172,46 +164,36 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def script(monkeypatch):
-    spec = importlib.util.spec_from_file_location("gallery", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gallery", module)  # its dataclass looks for itself there
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_gallery_is_written_and_keeps_what_was_written_by_hand(script, folder, tmp_path):
+def test_the_gallery_is_written_and_keeps_what_was_written_by_hand(folder, tmp_path):
     page = tmp_path / "studies" / "gallery.md"
-    found = script.collect(folder / "scores", folder)
+    found = gallery.collect_cases(folder / "scores", folder)
     assert (found.events, found.judged) == (2, 2)
-    script.write(found, page, "scores")
+    gallery.write_gallery(tmp_path, [folder / "scores"], folder)
     text = page.read_text()
     assert f"Of 2 events {len(found.missed)} have no row in alarm" in text
-    cases = script.chosen(found)
+    cases = gallery.chosen(found)
     assert cases, "two machines under random scores, and nothing is wrong"
     for name, case in cases:
         assert f"(gallery/{name}.svg)" in text
-        plot = (page.parent / "gallery" / f"{name}.svg").read_text()
-        assert case.title in ElementTree.fromstring(plot)[0].text
-    assert text.count(script.NOT_SEEN) == len(cases)
-    one = script.heading(cases[0][1])
+        assert case.title in (page.parent / "gallery" / f"{name}.svg").read_text()
+    assert text.count(gallery.NOT_SEEN) == len(cases)
+    one = gallery.heading(cases[0][1])
     assert one in text
-    page.write_text(text.replace(script.NOT_SEEN, "It is small.\n\nVery.", 1))
+    page.write_text(text.replace(gallery.NOT_SEEN, "It is small.\n\nVery.", 1))
     (page.parent / "gallery" / "missed_SMD_7.svg").write_text("of an earlier page")
-    script.write(found, page, "scores")
+    gallery.write_gallery(tmp_path, [folder / "scores"], folder)
     assert "It is small.\n\nVery." in page.read_text()
     assert not (page.parent / "gallery" / "missed_SMD_7.svg").exists()
     # Another score is another case: what was said of the old one is not said of it.
     louder = replace(cases[0][1], peak=cases[0][1].peak * 0.5)
-    assert script.heading(louder) != one
+    assert gallery.heading(louder) != one
 
 
-def test_the_gallery_asks_for_what_it_needs(script, folder, tmp_path):
-    with pytest.raises(UsageError, match="no folder"):
-        script.main([])
+def test_the_gallery_asks_for_what_it_needs(folder, tmp_path):
+    with pytest.raises(UsageError, match="one folder"):
+        gallery.write_gallery(tmp_path, [], folder)
     with pytest.raises(DataError, match="no scores are kept"):
-        script.collect(folder, folder)
+        gallery.collect_cases(folder, folder)
     first = next(score_archive.load_all(folder / "scores"))
 
     def also(**changed):
@@ -221,14 +203,14 @@ def test_the_gallery_asks_for_what_it_needs(script, folder, tmp_path):
         )
 
     again = also(seed=7)  # one entity of another seed does not stand against two of this one
-    found = script.collect(folder / "scores", folder)
+    found = gallery.collect_cases(folder / "scores", folder)
     assert (found.seed, found.judged) == (0, 2)
     also(variant="fast, otherwise")
-    assert script.collect(folder / "scores", folder).judged == 2
+    assert gallery.collect_cases(folder / "scores", folder).judged == 2
     also()
     with pytest.raises(DataError, match="holds two runs of SMD"):
-        script.collect(folder / "scores", folder)
+        gallery.collect_cases(folder / "scores", folder)
     again.unlink()
     score_archive.keep(tmp_path, {**first.run, "variant": "another"}, Scores(first.score))
     with pytest.raises(DataError, match="no run of 'fast'"):
-        script.collect(tmp_path, folder)
+        gallery.collect_cases(tmp_path, folder)

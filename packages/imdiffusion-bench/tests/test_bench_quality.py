@@ -1,28 +1,28 @@
-"""docs/quality.py: means over sets, what is behind, the promise, and what is kept by hand."""
+"""The document `quality`: means over sets, what is behind, the promise, what is kept by hand."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "docs" / "quality.py"
+from imdiffusion.errors import DataError
+from imdiffusion_bench import quality
 
-
-@pytest.fixture
-def quality():
-    spec = importlib.util.spec_from_file_location("quality", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def run(row, entity, value, dataset="SMD", alarm=0.01, status="ok"):
     metrics = dict.fromkeys(("vus_pr", "vus_pr_10", "auc_pr", "event_f1"), value)
-    facts = {"dataset": dataset, "row": row, "variant": row, "entity": entity, "status": status}
+    facts = {
+        "dataset": dataset,
+        "detector": row,
+        "variant": row,
+        "entity": entity,
+        "status": status,
+    }
     return {**facts, "metrics": {"label_free": {**metrics, "alarm_share_normal": alarm}}}
 
 
-def everywhere(quality, **rows):
+def everywhere(**rows):
     """One entity a set, the same value on all of them but for what a dict says."""
     return [
         run(row, "x", value.get(name, value["else"]) if isinstance(value, dict) else value, name)
@@ -36,7 +36,7 @@ def cells(text, start):
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-def test_only_entities_that_every_row_has_count_and_the_others_are_named(quality):
+def test_only_entities_that_every_row_has_count_and_the_others_are_named():
     records = [run("fast", "x", 0.5), run("fast", "y", 0.9), run("random", "x", 0.1)]
     records += [run("random", "y", 0.1, status="failed"), run("fast", "x", 1.0, dataset="PSM")]
     kept, told = quality.common(records)
@@ -46,9 +46,8 @@ def test_only_entities_that_every_row_has_count_and_the_others_are_named(quality
     assert len(told) == len(quality.SETS)
 
 
-def test_the_best_is_bold_and_what_is_behind_is_said(quality):
+def test_the_best_is_bold_and_what_is_behind_is_said():
     records = everywhere(
-        quality,
         fast={"GCP": 0.2, "ASD": 0.395, "else": 0.5},
         linear=0.4,
         forecast_s30={"GCP": 0.3, "else": 0.3},
@@ -74,15 +73,15 @@ def test_the_best_is_bold_and_what_is_behind_is_said(quality):
     assert said.endswith("below the best row on GCP (-0.250, `joined_logs`).")
 
 
-def test_a_row_that_lacks_a_set_has_no_mean(quality):
-    records = everywhere(quality, fast=0.5, zscore=0.4)
+def test_a_row_that_lacks_a_set_has_no_mean():
+    records = everywhere(fast=0.5, zscore=0.4)
     records = [one for one in records if (one["row"], one["dataset"]) != ("zscore", "TEP")]
     line = cells(quality.ranking(records, "vus_pr"), "`zscore`")
     assert line[-1] == "–"
     assert line[list(quality.SETS).index("TEP")] == "–"
 
 
-def test_the_promise_is_kept_from_above_and_from_both_sides(quality):
+def test_the_promise_is_kept_from_above_and_from_both_sides():
     shares = {"a": 0.001, "b": 0.03, "c": 0.004, "d": 0.2}
     records = [run("fast", entity, 0.5, alarm=share) for entity, share in shares.items()]
     records += [run("fast", "e", 0.5, "GCP", 0.01)]
@@ -94,7 +93,7 @@ def test_the_promise_is_kept_from_above_and_from_both_sides(quality):
     assert cells(kept, "`fast`") == ["5", "0.010", "80%", "88%", "60%", "75%"]
 
 
-def test_what_the_network_is_worth_is_counted_by_entity(quality):
+def test_what_the_network_is_worth_is_counted_by_entity():
     records = [run("fast", f"e{n}", 0.5 + 0.01 * n) for n in range(8)]
     records += [run("linear", f"e{n}", 0.5) for n in range(8)]
     line = cells(quality.worth(records), "SMD (8)")
@@ -103,16 +102,16 @@ def test_what_the_network_is_worth_is_counted_by_entity(quality):
     assert line[-3:] == ["7", "0", "0.016"]
 
 
-def test_the_page_keeps_what_is_written_by_hand(quality, tmp_path, monkeypatch):
-    page = tmp_path / "quality.md"
+def test_the_page_keeps_what_is_written_by_hand(tmp_path):
+    docs = tmp_path / "docs"
+    (docs / "results").mkdir(parents=True)
+    (docs / "studies").mkdir()
+    (docs / "results" / "runs").symlink_to(DOCS / "results" / "runs")
+    page, readme = docs / "studies" / "quality.md", tmp_path / "README.md"
     page.write_text("# Old\n\n## Answer\n\nBy hand.\n\n## What the labels allow\n\nAs it was.\n")
-    monkeypatch.setattr(quality, "PAGE", page)
-    readme = tmp_path / "README.md"
     readme.write_text("Before\n<!-- fourteen -->\n<!-- end of fourteen -->\nafter\n")
-    monkeypatch.setattr(quality, "README", readme)
-    monkeypatch.delenv("IMDIFFUSION_DATA", raising=False)
     for _ in range(2):
-        quality.main()
+        quality.write_quality(docs, None)
         text = page.read_text()
         assert text.count("By hand.") == text.count("As it was.") == text.count(quality.LAST) == 1
         assert "## VUS-PR, buffer 10\n" in text
@@ -120,3 +119,6 @@ def test_the_page_keeps_what_is_written_by_hand(quality, tmp_path, monkeypatch):
         assert short[0] == "Before"
         assert short[-1] == "after"
         assert len(short) == 4 + 2 + len(quality.SETS) + 1
+    readme.write_text("Before\nafter\n")
+    with pytest.raises(DataError, match="no place"):
+        quality.write_quality(docs, None)

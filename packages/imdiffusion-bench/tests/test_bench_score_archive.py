@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tiny_data import ANOMALY, write_set
-from tiny_rows import FAST, ROWS, ZSCORE, group, label_of, split
+from tiny_detectors import FAST, ROWS, ZSCORE, group, label_of, split
 
 from imdiffusion.errors import DataError, OutputError
 from imdiffusion_bench import record, score_archive
