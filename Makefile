@@ -2,9 +2,9 @@
 # or 3.13 with venv. Each verb makes what it needs, once, in $(VENV), from constraints.txt.
 #
 #   make demo        fit, detect and explain the bundled recording; writes ./report.html
-#   make test        the whole suite
+#   make test        the whole suite, of the library and of the benchmark
 #   make lint        ruff: rules and layout
-#   make types       mypy --strict over src
+#   make types       mypy --strict over the sources of both
 #   make docs        write docs/settings.md and the file map, and check what the documents say
 #   make soak        kill live detection 320 times, load it for an hour; writes benchmarks/results/soak*.json
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
@@ -28,6 +28,7 @@ ARGS ?=
 THREADS ?= 1
 
 BIN := $(VENV)/bin
+BENCHMARK := packages/imdiffusion-bench
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c constraints.txt $(PIP_ARGS)
 USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -79,7 +80,7 @@ bench-compare: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/compare.py $(BASE) $(ARGS)
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis report.html
+	rm -rf .venv build dist src/*.egg-info packages/*/build packages/*/src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis report.html
 
 # -- the environment: the library for `demo`, everything else for the rest
 
@@ -97,7 +98,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed $(BENCHMARK)/pyproject.toml
 	@echo "== installing the tools for tests, lint and types (once)"
-	$(PIP) -e '.[test,lint]'
+	$(PIP) -e '.[test,lint]' -e $(BENCHMARK)
 	@touch $@

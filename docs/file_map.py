@@ -37,16 +37,14 @@ def updated(page: str) -> str:
 
 def _sentence(name: str) -> str:
     if name.startswith("docs/results/runs/"):
-        return f"The runs of the plan `{Path(name).stem}`, a JSON line each"
+        return f"The runs of the plan `{Path(name).name.partition('.')[0]}`, a JSON line each"
     if name.startswith("docs/studies/gallery/"):
-        return "A case of docs/studies/gallery.md, drawn by docs/gallery.py"
+        return "A case of docs/studies/gallery.md"
     if name == "docs/results/README.md":
-        return "The list of results and studies, written by docs/results.py"
-    if re.match(r"docs/(results|studies)/\w+\.(md|html|svg)$", name):
-        kind = {"md": "tables", "html": "page", "svg": "plot"}[name.rpartition(".")[2]]
-        own = (ROOT / "docs" / f"{Path(name).stem}.py").exists()
-        maker = Path(name).stem if own else "results"
-        return f"The {kind} of `{Path(name).stem}`, written by docs/{maker}.py"
+        return "The list of results and studies"
+    if re.match(r"docs/(results|studies)/\w+\.(md|svg)$", name):
+        kind = {"md": "tables", "svg": "plot"}[name.rpartition(".")[2]]
+        return f"The {kind} of `{Path(name).stem}`, written by `imdiffusion bench document`"
     maker = f"{Path(name).stem}.py"
     if name.startswith("benchmarks/results/") and (ROOT / "benchmarks" / maker).exists():
         return f"What {maker} measured last, with machine and commit"

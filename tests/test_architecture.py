@@ -38,10 +38,8 @@ STRANGERS = {
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 OPTIONAL = {
     "matplotlib", "confluent_kafka", "cramjam", "fastapi", "pydantic", "uvicorn",
-    "aeon", "sklearn", "scipy", "pyod", "ray", "holidays",
+    "sklearn", "pyod", "ray", "holidays",
 }  # fmt: skip
-# Scripts that another environment's Python runs; what they import is not ours to install.
-ELSEWHERE = SRC / "imdiffusion" / "bench" / "peers" / "workers"
 
 
 def room(module: str) -> str:
@@ -111,8 +109,6 @@ def users() -> dict[str, set[str]]:
     """Every package that is neither ours nor Python's, with the files that import it."""
     found = defaultdict(set)
     for path in FILES:
-        if path.is_relative_to(ELSEWHERE):
-            continue
         for module in imports(path):
             package = module.split(".")[0]
             if package != "imdiffusion" and package not in sys.stdlib_module_names:

@@ -32,6 +32,7 @@ DOCUMENTS = [
 ]
 # Written at the time and true of that time: what it names may be gone.
 LIVING = [path for path in DOCUMENTS if path.name not in ("log.md", "CHANGELOG.md")]
+BASES = ("", "src/imdiffusion", "packages/imdiffusion-bench/src")  # where a named file may lie
 BLOCK = re.compile(r"(<!-- tested -->\n+)?```(\w*)\n(.*?)```", re.DOTALL)
 KEYWORDS = {"preset", "seed", "device", "exclude", "checkpoint", "on_progress"}
 
@@ -141,9 +142,9 @@ def definitions(file: Path) -> frozenset[str]:
 def test_named_files_and_functions_exist(path):
     for snippet in code(path):
         for file, function in re.findall(r"([\w/.-]+\.py):([A-Za-z_][\w.]*)", snippet):
-            there = next(p for p in (ROOT / file, ROOT / "src/imdiffusion" / file) if p.exists())
+            there = next(p for base in BASES if (p := ROOT / base / file).exists())
             assert function in definitions(there), f"{name_of(path)}: {file}:{function}"
-        if re.fullmatch(r"(src|tests|docs|benchmarks|examples)/[a-z0-9_/.-]*", snippet):
+        if re.fullmatch(r"(src|tests|docs|benchmarks|examples|packages)/[a-z0-9_/.-]*", snippet):
             assert (ROOT / snippet).exists(), f"{name_of(path)}: {snippet}"
 
 

@@ -11,7 +11,7 @@ from imdiffusion_bench.studies import named_plan
 
 
 def asked(name=None, *overrides, root=None, **options):
-    given = {"sets": None, "entities": None, "rows": None, "seeds": None} | options
+    given = {"sets": None, "entities": None, "detectors": None, "seeds": None} | options
     return asked_plan(name, **given, overrides=overrides, root=root)
 
 

@@ -40,7 +40,7 @@ def test_only_entities_that_every_row_has_count_and_the_others_are_named():
     records = [run("fast", "x", 0.5), run("fast", "y", 0.9), run("random", "x", 0.1)]
     records += [run("random", "y", 0.1, status="failed"), run("fast", "x", 1.0, dataset="PSM")]
     kept, told = quality.common(records)
-    assert [(one["row"], one["entity"]) for one in kept] == [("fast", "x"), ("random", "x")]
+    assert [(one["detector"], one["entity"]) for one in kept] == [("fast", "x"), ("random", "x")]
     assert "SMD y: no run of random." in told
     assert "GCP: no run." in told
     assert len(told) == len(quality.SETS)
@@ -75,7 +75,7 @@ def test_the_best_is_bold_and_what_is_behind_is_said():
 
 def test_a_row_that_lacks_a_set_has_no_mean():
     records = everywhere(fast=0.5, zscore=0.4)
-    records = [one for one in records if (one["row"], one["dataset"]) != ("zscore", "TEP")]
+    records = [one for one in records if (one["detector"], one["dataset"]) != ("zscore", "TEP")]
     line = cells(quality.ranking(records, "vus_pr"), "`zscore`")
     assert line[-1] == "–"
     assert line[list(quality.SETS).index("TEP")] == "–"
