@@ -69,7 +69,7 @@ def test_what_is_declared_is_imported_and_the_reverse():
     used = {name.split(".")[0] for path in FILES for name in imports(path)}
     used -= {*sys.stdlib_module_names, *own}
     indirect = {"scikit-learn", "pyod"}  # the library's baselines import them
-    assert used - {"requests"} == names - indirect - {"imdiffusion"}  # requests: pooch's own
+    assert used == names - indirect - {"imdiffusion"}
 
 
 def test_the_library_is_imported_without_it():

@@ -176,7 +176,7 @@ def test_joined_is_the_parts_one_after_the_other_with_lazy_truth(tmp_path):
     (write(tmp_path, "x") / "interpretation_label.txt").write_text("1-3:1\n")
     normal = write(tmp_path, "y", start=100.0, label=[0, 0, 0, 0])  # allowed: x has anomalies
     (normal / "interpretation_label.txt").write_text("0-2:1,2")
-    joined = open_dataset("own", tmp_path, concatenated=True)
+    joined = open_dataset("own-concatenated", tmp_path)
     assert isinstance(joined, Joined)
     assert joined.name == "own-concatenated"
     assert joined.entities() == ["all"]

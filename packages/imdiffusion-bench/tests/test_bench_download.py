@@ -45,7 +45,7 @@ def test_a_file_arrives_whole_and_is_not_asked_for_again(origin, target):
 
 def test_a_cut_connection_is_an_error_that_leaves_nothing_half(origin, target):
     origin.cuts = [1000]
-    refused(lambda: get(origin, target), "/file did not arrive", "call again")
+    refused(lambda: get(origin, target), "/file did not arrive", "Call again")
     assert list(target.parent.iterdir()) == []
     assert get(origin, target, sha256=DIGITS) == len(BODY)
 

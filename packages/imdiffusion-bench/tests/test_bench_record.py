@@ -164,13 +164,13 @@ def test_other_torn_lines_are_counted_in_one_warning_a_file(tmp_path, path):
     ("line", "told"),
     [
         (b"PAR1\x00\xff\xfe", "line 2: not text"),
-        (b"5", "line 2: not a run of schema 1"),
-        (json.dumps({"schema": 99}).encode(), "line 2: not a run of schema 1"),
+        (b"5", "line 2: not a run of schema 2"),
+        (json.dumps({"schema": 99}).encode(), "line 2: not a run of schema 2"),
         (json.dumps({**run(), "id": None}).encode(), "line 2: .* 'id'"),
         (json.dumps({**run(), "id": []}).encode(), "line 2: .* 'id'"),
         (json.dumps({**run(), "status": "fine"}).encode(), "line 2: .* 'status'"),
         (json.dumps({**run(), "status": "failed"}).encode(), "line 2: .* 'stage' and 'error'"),
-        (json.dumps({"schema": 1, "id": "x"}).encode(), "line 2: .* 'variant' .* 'status'"),
+        (json.dumps({"schema": 2, "id": "x"}).encode(), "line 2: .* 'variant' .* 'status'"),
     ],
 )
 def test_what_is_no_run_is_told_by_file_and_line(path, line, told):

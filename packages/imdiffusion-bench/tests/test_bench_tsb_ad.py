@@ -22,9 +22,9 @@ from imdiffusion_bench.datasets.tsb_ad import (
 )
 from imdiffusion_bench.measure import Group, measure
 from imdiffusion_bench.metrics import segments
-from imdiffusion_bench.metrics.range_based import vus_pr, window_of
+from imdiffusion_bench.metrics.range_based import vus_pr_period, window_of
 from imdiffusion_bench.plan import EVERY_ROW, Plan, Variant
-from imdiffusion_bench.published import PUBLISHED_MEANS, tsb_ad_tables
+from imdiffusion_bench.published import TSB_AD_MEANS, tsb_ad_tables
 from imdiffusion_bench.record import read
 from imdiffusion_bench.runner import bench
 from imdiffusion_bench.studies import named_plan
@@ -36,22 +36,22 @@ def test_the_volume_of_five_rows_by_hand():
     label = np.array([0, 0, 1, 0, 0], bool)
     score = np.array([0.0, 3.0, 2.0, 1.0, 0.0])
     # Buffers 0 and 1 have no slope: row 1 first, then the right one, found at precision 1/2.
-    assert vus_pr(label, score, 1) == pytest.approx(0.5)
+    assert vus_pr_period(label, score, 1) == pytest.approx(0.5)
     # Buffer 2: both neighbours count h = sqrt(1/2). Row 1 alone: recall h / (1 + h / 2) at
     # precision h; with row 2 recall 1 at precision (1 + h) / 2.
     h = np.sqrt(0.5)
     first = h / (1 + h / 2)
     area = first * h + (1 - first) * (1 + h) / 2
-    assert vus_pr(label, score, 2) == pytest.approx((0.5 + 0.5 + area) / 3)
+    assert vus_pr_period(label, score, 2) == pytest.approx((0.5 + 0.5 + area) / 3)
 
 
 def test_rows_of_equal_score_enter_together_and_no_score_is_the_lowest():
     label = np.array([0, 1, 0, 0], bool)
-    assert vus_pr(label, np.ones(4), 0) == pytest.approx(0.25)
-    assert vus_pr(label, np.array([0.0, np.nan, 0.0, 0.0]), 0) == pytest.approx(0.25)
-    assert vus_pr(label, np.array([np.nan, 0.0, np.nan, np.nan]), 0) == pytest.approx(1.0)
+    assert vus_pr_period(label, np.ones(4), 0) == pytest.approx(0.25)
+    assert vus_pr_period(label, np.array([0.0, np.nan, 0.0, 0.0]), 0) == pytest.approx(0.25)
+    assert vus_pr_period(label, np.array([np.nan, 0.0, np.nan, np.nan]), 0) == pytest.approx(1.0)
     with pytest.raises(DataError, match="no anomaly"):
-        vus_pr(np.zeros(4, bool), np.ones(4), 0)
+        vus_pr_period(np.zeros(4, bool), np.ones(4), 0)
 
 
 def slowly(label, score, window):
@@ -90,7 +90,9 @@ def test_the_volume_is_what_the_definition_gives(seed, window, ties):
     label = rng.random(40) < 0.2
     label[rng.integers(40)] = True
     score = rng.integers(0, 5, 40).astype(float) if ties else rng.random(40)
-    assert vus_pr(label, score, window) == pytest.approx(slowly(label, score, window), abs=1e-12)
+    assert vus_pr_period(label, score, window) == pytest.approx(
+        slowly(label, score, window), abs=1e-12
+    )
 
 
 def test_the_window_is_the_period_of_the_first_channel():
@@ -262,7 +264,7 @@ def test_the_table_stands_beside_what_was_published():
 def test_the_whole_180_stand_beside_the_published_means():
     files = [FIRST, *(f"{n:03d}_X_id_1_Y_tr_5_1st_9" for n in range(201, 380))]
     text = tsb_ad_tables([judged("a", name, 0.42) for name in files])
-    above = sum(value > 0.42 for value in PUBLISHED_MEANS.values())
+    above = sum(value > 0.42 for value in TSB_AD_MEANS.values())
     part = text[text.index("all 180 files") :]
     assert line_of(part, "a") == ["a", "0.420", str(above + 1), "180"]
     assert line_of(part, "published PCA") == ["published PCA", "0.310", "–", "180"]
@@ -291,7 +293,9 @@ def test_rebuilt_files_give_what_tsb_ads_own_measure_gave(benchmark_data):
         for row, wanted in (("mahalanobis_30", mahalanobis), ("moving_variance", variance)):
             fitted = make(row, settings_of(row, EVERY_ROW), seed=0).fit(split.train)
             score = fitted.score(split.test).score
-            assert vus_pr(label, score, split.tsb_ad_window) == pytest.approx(wanted, abs=2e-4)
+            assert vus_pr_period(label, score, split.tsb_ad_window) == pytest.approx(
+                wanted, abs=2e-4
+            )
 
 
 @pytest.mark.data

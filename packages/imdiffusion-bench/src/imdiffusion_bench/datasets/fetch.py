@@ -23,6 +23,7 @@ from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_offi
 DRAFTS = ".fetch"  # in the root: what is being downloaded
 _MIB = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
+_PIECE = 1 << 16
 _GROUPS = {1: 8, 2: 9, 3: 11}  # of the machines of SMD: 28 in all
 _MACHINES = [f"machine-{group}-{k}" for group, n in _GROUPS.items() for k in range(1, n + 1)]
 _KINDS = ("train", "test", "test_label", "interpretation_label")
@@ -104,37 +105,6 @@ def fetch(
     return folder
 
 
-class _Meter:
-    """What pooch tells of a download, as its progress bar: counted, and stopped at the limit."""
-
-    def __init__(self, url: str, limit: int) -> None:
-        self.url, self.limit, self.seen, self._total = url, limit, 0, 0
-
-    @property
-    def total(self) -> int:
-        """Bytes of the file as the server declares them; 0 = it does not."""
-        return self._total
-
-    @total.setter
-    def total(self, declared: int) -> None:
-        self._total = declared
-        if declared > self.limit:
-            raise _too_large(self.url, f"{declared:,} bytes", self.limit)
-
-    def update(self, count: int) -> None:
-        """So many bytes more."""
-        self.seen += count
-        if not self._total and self.seen > self.limit + 1024:  # the last piece counts whole
-            raise _too_large(self.url, "more bytes", self.limit)
-
-    def reset(self) -> None:
-        """At the end pooch counts the whole once more."""
-        self.seen = 0
-
-    def close(self) -> None:
-        """Whole."""
-
-
 def download(
     url: str, target: Path, *, limit: int, sha256: str | None = None, timeout: float = _TIMEOUT
 ) -> int:
@@ -153,9 +123,21 @@ def download(
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url} is not an address of http or https", remedy="Give one.")
     pooch.get_logger().setLevel("WARNING")
-    meter = _Meter(url, limit)
-    headers = {"User-Agent": "imdiffusion", "Accept-Encoding": "identity"}
-    get = pooch.HTTPDownloader(progressbar=meter, timeout=timeout, headers=headers)
+
+    def get(url: str, output_file: str, _: object) -> None:
+        headers = {"User-Agent": "imdiffusion", "Accept-Encoding": "identity"}
+        with (
+            requests.get(url, stream=True, timeout=timeout, headers=headers) as response,
+            Path(output_file).open("wb") as file,
+        ):
+            response.raise_for_status()
+            declared = int(response.headers.get("Content-Length") or 0)
+            if declared > limit:
+                raise _too_large(url, f"{declared:,} bytes", limit)
+            for piece in response.iter_content(_PIECE):
+                if file.write(piece) and file.tell() > limit:
+                    raise _too_large(url, "more bytes", limit)
+
     try:
         pooch.retrieve(url, sha256, fname=target.name, path=target.parent, downloader=get)
     except requests.HTTPError as error:
