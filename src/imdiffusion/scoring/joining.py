@@ -31,8 +31,8 @@ JOINED = 0.6  # share of the promise that the join may use
 SURE = 0.05  # and the sparse test alone; the rest is for checks beside the views
 # How far a rare value lies is known from n rows to about 1 / sqrt(n) of it: with fewer than so many
 # the sparse evidence must be that much larger to be beyond doubt.
-ENOUGH = 4_500
-MOST_DOUBT = 3.0
+ENOUGH = 16_000
+MOST_DOUBT = 2.25
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
 LEAST_UNIT = 1e-9
