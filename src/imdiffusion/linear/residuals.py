@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.scoring.joining import dense, sparse
-from imdiffusion.scoring.scan import trailing_means
+from imdiffusion.scoring.scan import trailing_means, whole_means
+from imdiffusion.scoring.tail import TailLaws
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,17 +34,28 @@ def residuals_of(
     return residuals, np.asarray(weighed / sum(weights), np.float32)
 
 
-def filled(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A channel without a value counts as normal."""
-    return np.where(np.isnan(evidence), np.float32(1.0), evidence)
+def evidence_of(
+    tails: Sequence[TailLaws], residuals: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Evidence (n, V, K) of the residuals of each view (n, K); a channel without a value counts as
+    normal.
+    """
+    pairs = zip(tails, residuals, strict=True)
+    evidence = np.stack([tail.evidence(one) for tail, one in pairs], axis=1)
+    evidence[np.isnan(evidence)] = 1.0
+    return evidence
 
 
 def joined_means(
-    evidence: list[NDArray[np.float32]], widths: tuple[int, ...]
+    evidence: NDArray[np.float32], widths: tuple[int, ...]
 ) -> tuple[Floats, Floats]:
-    """Trailing means of the dense and the sparse join over channels, (n, W, V) each."""
-    thick = trailing_means(np.stack([dense(one) for one in evidence], axis=-1), widths)
-    thin = np.stack([sparse(trailing_means(one, widths)) for one in evidence], axis=-1)
+    """Evidence of views (n, V, K): trailing means of the dense join over channels, and the sparse
+    join of their trailing means, (n, W, V) each.
+    """
+    thick = trailing_means(dense(evidence), widths)
+    thin = np.full_like(thick, np.nan)
+    for place, means in enumerate(whole_means(evidence, widths)):
+        thin[len(thin) - len(means) :, place] = sparse(means)
     return thick, thin
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
-from imdiffusion.linear.residuals import filled, joined_means, residuals_of, where_known
+from imdiffusion.linear.residuals import evidence_of, joined_means, residuals_of, where_known
 from imdiffusion.linear.run import Arrays, LinearRun, empty_run
 from imdiffusion.linear.views import LinearViews
 
@@ -44,10 +44,7 @@ class LinearStream:
         run, evidence, context = self._residuals(rows)
         held = np.concatenate([self._evidence, evidence])
         before = len(self._evidence)
-        thick, thin = (
-            means[before:]
-            for means in joined_means(list(held.transpose(1, 0, 2)), views.dense.widths)
-        )
+        thick, thin = (means[before:] for means in joined_means(held, views.dense.widths))
         self._evidence = held[max(0, len(held) - views.dense.widths[-1] + 1) :].copy()
         early, apart = views.dense.at_arrival(thick), run.apart
         if self._memory is not None:
@@ -115,13 +112,7 @@ class LinearStream:
         residuals, expected = residuals_of(
             views.law, held, observed, np.where(rows.observed, rows.values, np.nan)
         )
-        evidence = np.stack(
-            [
-                filled(tail.evidence(one[:, views.measured]))
-                for tail, one in zip(views.tails, residuals, strict=True)
-            ],
-            axis=1,
-        )
+        evidence = evidence_of(views.tails, [one[:, views.measured] for one in residuals])
         parts = np.zeros(rows.values.shape, np.float32)
         parts[:, views.measured] = np.maximum(evidence - 1.0, 1e-3 * evidence).sum(axis=1)
         parts[~rows.observed] = np.nan

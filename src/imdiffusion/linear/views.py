@@ -21,7 +21,7 @@ from imdiffusion.linear.fitting import (
     summed,
     usual_range,
 )
-from imdiffusion.linear.residuals import filled, joined_means, where_known
+from imdiffusion.linear.residuals import evidence_of, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY
@@ -218,7 +218,7 @@ def _normal(
     tails = tuple(
         TailLaws.fit(np.delete(one, block, axis=0), least=LEAST_RESIDUAL) for one in residuals
     )
-    evidence = [filled(tail.evidence(one)) for tail, one in zip(tails, residuals, strict=True)]
+    evidence = evidence_of(tails, residuals)
     thick, thin = joined_means(evidence, widths)
     scans = (
         ScanUnits.fit(np.delete(thick, block, axis=0), widths),

@@ -49,7 +49,9 @@ def dense(evidence: NDArray[np.floating]) -> Floats:
 
 def sparse(evidence: NDArray[np.floating]) -> Floats:
     """Power mean over channels (..., K) -> (...)."""
-    eighth = np.square(np.square(np.square(evidence)))
+    eighth = np.square(evidence, dtype=np.float64)
+    for _ in range(2):
+        np.square(eighth, out=eighth)
     return np.asarray(eighth.mean(axis=-1, dtype=np.float64) ** (1.0 / POWER))
 
 
