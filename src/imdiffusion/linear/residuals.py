@@ -46,9 +46,7 @@ def evidence_of(
     return evidence
 
 
-def joined_means(
-    evidence: NDArray[np.float32], widths: tuple[int, ...]
-) -> tuple[Floats, Floats]:
+def joined_means(evidence: NDArray[np.float32], widths: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Evidence of views (n, V, K): trailing means of the dense join over channels, and the sparse
     join of their trailing means, (n, W, V) each.
     """
