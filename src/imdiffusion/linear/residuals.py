@@ -15,6 +15,8 @@ from imdiffusion.scoring.tail import TailLaws
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+PIECE = 1_024  # rows whose channels are joined together: what the processor's cache holds
+
 
 def residuals_of(
     law: GaussianPatches, held: NDArray[np.float32], observed: Flags, seen: NDArray[np.floating]
@@ -52,8 +54,11 @@ def joined_means(evidence: NDArray[np.float32], widths: tuple[int, ...]) -> tupl
     """
     thick = trailing_means(dense(evidence), widths)
     thin = np.full_like(thick, np.nan)
-    for place, means in enumerate(whole_means(evidence, widths)):
-        thin[len(thin) - len(means) :, place] = sparse(means)
+    for start in range(0, len(thin), PIECE):
+        first, stop = max(0, start - widths[-1] + 1), min(start + PIECE, len(thin))
+        for place, means in enumerate(whole_means(evidence[first:stop], widths)):
+            new = means[-(stop - start) :]
+            thin[stop - len(new) : stop, place] = sparse(new)
     return thick, thin
 
 
