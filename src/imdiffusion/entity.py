@@ -350,7 +350,7 @@ class Entity:
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Errors of *every* step of the reverse process: (S, T), the last step last."""
-        runs = [run.step_errors for run in self.score_runs(pieces, every_step=True)]
+        runs = [run.step_errors for run in self.network_runs(pieces, every_step=True)]
         found = [each for each in runs if each is not None]
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
         return np.concatenate(found, axis=1) if found else empty

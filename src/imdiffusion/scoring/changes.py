@@ -162,7 +162,9 @@ def _unexplained(
             ratio = np.log(number[some] / usual[some])
             excess = number[some] * (ratio - 1.0) + usual[some]
             more[rows][some] = np.maximum(more[rows][some], excess)
-            missed[rows] = np.where(part.since >= width, np.maximum(missed[rows], sure), missed[rows])
+            missed[rows] = np.where(
+                part.since >= width, np.maximum(missed[rows], sure), missed[rows]
+            )
         held = whole[len(whole) - len(held) :].copy()
     return more, missed, held
 
