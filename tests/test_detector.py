@@ -167,10 +167,11 @@ def test_every_ensemble_and_reduction_finds_the_planted_anomaly(ensemble, reduce
 
 
 def test_alarm_rate_moves_the_threshold() -> None:
-    often = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.2, "threshold": "quantile"}).fit(series())
-    rarely = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.001, "threshold": "pot"}).fit(series())
+    train = series(1_000)
+    often = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.2, "threshold": "quantile"}).fit(train)
+    rarely = ImDiffusion(**{**SETTINGS, "alarm_rate": 0.001, "threshold": "pot"}).fit(train)
     assert often.threshold_[0] < rarely.threshold_[0]
-    assert often.predict(series()).mean() > rarely.predict(series()).mean()
+    assert often.predict(train).mean() > rarely.predict(train).mean()
 
 
 def test_a_threshold_from_all_rows_knows_what_the_last_ones_do_not() -> None:

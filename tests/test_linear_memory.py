@@ -232,6 +232,24 @@ def test_half_the_values_missing_are_no_news():
     assert np.isfinite(run.views[np.r_[:60, 120:200]]).all()
 
 
+def test_without_hindsight_arrival_is_the_same_and_no_row_waits():
+    entity = entity_of(detector(waves(400, 0)))
+    rows = rows_of(entity, waves(200, 1))
+    with_it, without = stream_of(entity), entity.linear_stream(entity.linear, hindsight=False)
+    for start in range(0, 120, 40):
+        early, late = without.push(rows.slice(start, start + 40))
+        same(early, with_it.push(rows.slice(start, start + 40))[0])
+        assert len(late) == 0
+    assert not any(name.startswith("waiting.") for name in without.state())
+    # Also from the state of a version in which rows waited all the same.
+    later = entity.linear_stream(entity.linear, hindsight=False)
+    later.resume(with_it.state())
+    early, late = later.push(rows.slice(120))
+    same(early, without.push(rows.slice(120))[0])
+    assert len(late) == len(later.finish()) == 0
+    assert later.state().keys() == without.state().keys()
+
+
 # -- reasons
 
 

@@ -64,7 +64,7 @@ class Arrival:
         self.context = context(entity)
         self.linear: LinearStream | None = None
         if entity.linear is not None:
-            self.linear = entity.linear_stream(entity.linear)
+            self.linear = entity.linear_stream(entity.linear, hindsight=hindsight)
         self.waiting = entity.pairing()
         follows = any(view.recent for view in entity.recipe.views)
         networked = entity.settings.networked

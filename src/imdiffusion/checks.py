@@ -189,12 +189,12 @@ class GapStream:
         """The next rows: values (n,) that a channel must miss in a row to have stopped."""
         before = len(self.held)
         held = np.concatenate([self.held, 1.0 - observed.mean(axis=1)])
-        share = np.zeros(len(held))
-        for width in (1, 4, 16, RECENT):  # as far as there are rows
-            mean = trailing_means(held, (width,))[:, 0]
-            share = np.where(np.isnan(mean), share, mean)
+        means = trailing_means(held, (1, 4, 16, RECENT))[before:]
+        share = means[:, 0]
+        for wider in means.T[1:]:  # as far as there are rows
+            share = np.where(np.isnan(wider), share, wider)
         self.held = held[max(0, len(held) - RECENT + 1) :].copy()
-        share = np.clip(share[before:], 1e-9, 1.0 - 1e-9)
+        share = np.clip(share, 1e-9, 1.0 - 1e-9)
         return np.asarray(np.log(self.rate / observed.shape[1]) / np.log(share))
 
 
@@ -223,19 +223,20 @@ class CheckStream:
         values = rows.values.astype(np.float64)
         if self._monitor is not None and self._news is not None:
             run = self._monitor.push(values, rows.observed)
-            usual = self._gaps.push(rows.observed)
-            stopped = (run.kind == MISSING) & (run.since + 1 >= usual[:, None])
-            there = np.where(run.kind == MISSING, np.int8(0), run.kind)
-            news = stopped | self._news.push(there, run.since)
-            news |= (run.kind == MISSING) & (run.all_missing > 1.0)[:, None]
-            kind[:] = np.where(news, run.kind, np.int8(0))
-            since[:] = np.where(news, run.since, 0)
-            np.maximum(score, np.where(news, run.score, 0.0).max(axis=1, initial=0.0), out=score)
+            gone, nothing = run.kind == MISSING, run.all_missing > 1.0
+            stopped = gone & (run.since + 1 >= self._gaps.push(rows.observed)[:, None])
+            news = stopped | self._news.push(np.where(gone, np.int8(0), run.kind), run.since)
+            news |= gone & nothing[:, None]
             np.maximum(score, run.all_missing, out=score)
-            # Rows without any value are about every channel, also where its own gap is no news yet.
-            silent = (run.all_missing > 1.0)[:, None] & self._monitor.live & (kind == 0)
-            kind[silent] = MISSING
-            since[:] = np.where(silent, run.all_since[:, None], since)
+            if news.any() or nothing.any():
+                kind[:] = np.where(news, run.kind, np.int8(0))
+                since[:] = np.where(news, run.since, 0)
+                np.maximum(score, np.where(news, run.score, 0.0).max(axis=1), out=score)
+                # Rows without any value are about every channel, also where its own gap is no
+                # news yet.
+                silent = nothing[:, None] & self._monitor.live & (kind == 0)
+                kind[silent] = MISSING
+                since[:] = np.where(silent, run.all_since[:, None], since)
         if self._hours is not None and rows.times is not None:
             size, far = self._hours.push(rows.times, values, rows.observed)
             unusual = np.nan_to_num(size / self._level).astype(np.float32)

@@ -278,9 +278,9 @@ class Entity:
             networked=self.settings.networked,
         )
 
-    def linear_stream(self, views: LinearViews) -> LinearStream:
+    def linear_stream(self, views: LinearViews, *, hindsight: bool = True) -> LinearStream:
         """A fresh pass of the views in closed form over a series."""
-        return LinearStream(views, self.checks, rate=self.alarm_rate)
+        return LinearStream(views, self.checks, rate=self.alarm_rate, hindsight=hindsight)
 
     def network_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
@@ -326,7 +326,8 @@ class Entity:
             place = names.index(NETWORK)
             others = np.delete(added, place, axis=1).sum(axis=1)
             parts = mixed_parts((parts, others), (network.channel_scores, added[:, place]))
-        score = join.score(views, linear.sparse, self.alarm_rate, linear.ease)
+        joined = added.sum(axis=1)
+        score = join.score_of(joined, linear.sparse, self.alarm_rate, linear.ease)
         score[~linear.known] = np.nan
         parts = with_checks(score, parts, linear)
         steps = None if network is None else network.step_errors
@@ -349,7 +350,7 @@ class Entity:
 
     def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
         """Errors of *every* step of the reverse process: (S, T), the last step last."""
-        runs = [run.step_errors for run in self.score_runs(pieces, every_step=True)]
+        runs = [run.step_errors for run in self.network_runs(pieces, every_step=True)]
         found = [each for each in runs if each is not None]
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
         return np.concatenate(found, axis=1) if found else empty

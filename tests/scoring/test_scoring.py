@@ -12,7 +12,7 @@ from scipy.stats import genpareto
 from imdiffusion.errors import DataError
 from imdiffusion.scoring.error import reduce_channels
 from imdiffusion.scoring.event import find_events, spans
-from imdiffusion.scoring.threshold import peaks_over_threshold, quantile
+from imdiffusion.scoring.threshold import peaks_over_threshold, quantile, thresholds_at
 from imdiffusion.scoring.vote import LargestEnsemble, MeanEnsemble, RankVote, ThresholdVote
 
 NAN = np.float32(np.nan)
@@ -52,6 +52,15 @@ def test_pot_finds_the_quantile_of_a_pareto_tail(shape: float) -> None:
 def test_pot_reaches_beyond_the_largest_score() -> None:
     scores = np.random.default_rng(0).exponential(size=1_000)
     assert peaks_over_threshold(scores, alarm_rate=1e-5) > scores.max()
+
+
+@pytest.mark.parametrize("rule", [quantile, peaks_over_threshold])
+@pytest.mark.parametrize("rows", [5, 39, 40, 3000])
+def test_thresholds_at_many_rates_are_those_of_each(rule, rows: int) -> None:
+    scores, rates = np.random.default_rng(rows).exponential(size=rows), np.geomspace(0.5, 1e-9, 20)
+    for some in (scores, np.ones(rows)):
+        wanted = [rule(some, alarm_rate=float(rate)) for rate in rates]
+        assert thresholds_at(rule, some, rates).tolist() == wanted
 
 
 def test_thresholds_without_scores_and_without_errors() -> None:

@@ -133,3 +133,19 @@ def test_channels_do_not_know_of_one_another():
         alone = fitted([column])
         assert np.array_equal(alone.size[:, 0], both.size[:, place])
         assert alone.excess[0] == both.excess[place]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=60),
+    st.lists(st.floats(-2e3, 2e3, width=32) | st.just(float("nan")), min_size=9, max_size=30),
+    st.booleans(),
+)
+def test_a_row_alone_is_told_what_it_is_told_among_many(seen, asked, at_knots):
+    laws = fitted([np.array(seen), np.arange(len(seen)) % 3])
+    rows = np.repeat(np.array(asked, np.float32)[:, None], 2, axis=1)
+    if at_knots:
+        rows = np.concatenate([laws.size, rows])
+    whole = laws.evidence(rows)
+    alone = np.concatenate([laws.evidence(row[None]) for row in rows])
+    assert np.array_equal(whole, alone, equal_nan=True)

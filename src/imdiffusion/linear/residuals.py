@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.scoring.joining import dense, sparse
-from imdiffusion.scoring.scan import trailing_means
+from imdiffusion.scoring.scan import trailing_means, whole_means
+from imdiffusion.scoring.tail import TailLaws
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SHIFTS = 12  # with half the values missing one of 4,000 still lacks
 GOLDEN = 0.6180339887  # multiples of it, less whole numbers, lie evenly between 0 and 1
+PIECE = 1_024  # rows whose channels are joined together: what the processor's cache holds
 
 
 def residuals_of(
@@ -34,9 +38,20 @@ def residuals_of(
     return residuals, np.asarray(weighed / sum(weights), np.float32)
 
 
-def filled(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A channel without a value counts as normal."""
-    return np.where(np.isnan(evidence), np.float32(1.0), evidence)
+def evidence_of(
+    tails: Sequence[TailLaws],
+    residuals: Sequence[NDArray[np.float32]],
+    *,
+    as_whole: bool = False,
+) -> NDArray[np.float32]:
+    """Evidence (n, V, K) of the residuals of each view (n, K); a channel without a value counts as
+    normal, or as `as_if_whole` has it.
+    """
+    pairs = zip(tails, residuals, strict=True)
+    each = [tail.evidence(one) for tail, one in pairs]
+    evidence = np.stack([as_if_whole(one) for one in each] if as_whole else each, axis=1)
+    evidence[np.isnan(evidence)] = 1.0
+    return evidence
 
 
 def as_if_whole(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,15 +70,20 @@ def as_if_whole(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
             break
         shift = round(trial * GOLDEN % 1.0 * len(evidence))
         found = np.where(lacks, np.roll(evidence, shift, axis=0), found)
-    return filled(found)
+    return np.where(np.isnan(found), np.float32(1.0), found)
 
 
-def joined_means(
-    evidence: list[NDArray[np.float32]], widths: tuple[int, ...]
-) -> tuple[Floats, Floats]:
-    """Trailing means of the dense and the sparse join over channels, (n, W, V) each."""
-    thick = trailing_means(np.stack([dense(one) for one in evidence], axis=-1), widths)
-    thin = np.stack([sparse(trailing_means(one, widths)) for one in evidence], axis=-1)
+def joined_means(evidence: NDArray[np.float32], widths: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Evidence of views (n, V, K): trailing means of the dense join over channels, and the sparse
+    join of their trailing means, (n, W, V) each.
+    """
+    thick = trailing_means(dense(evidence), widths)
+    thin = np.full_like(thick, np.nan)
+    for start in range(0, len(thin), PIECE):
+        first, stop = max(0, start - widths[-1] + 1), min(start + PIECE, len(thin))
+        for place, means in enumerate(whole_means(evidence[first:stop], widths)):
+            new = means[-(stop - start) :]
+            thin[stop - len(new) : stop, place] = sparse(new)
     return thick, thin
 
 

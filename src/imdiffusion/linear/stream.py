@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
-from imdiffusion.linear.residuals import filled, joined_means, residuals_of, where_known
+from imdiffusion.linear.residuals import evidence_of, joined_means, residuals_of, where_known
 from imdiffusion.linear.run import Arrays, LinearRun, empty_run
 from imdiffusion.linear.views import LinearViews
 
@@ -21,11 +21,14 @@ Floats = NDArray[np.float64]
 class LinearStream:
     """The views over one series that is pushed in pieces, at arrival and in hindsight at once.
 
-    checks: what is looked at beside them. rate: the whole promise.
+    checks: what is looked at beside them. rate: the whole promise. hindsight: without it no row
+    waits to be final, and none ever is.
     """
 
-    def __init__(self, views: LinearViews, checks: RowChecks, *, rate: float) -> None:
-        self.views, self._fitted = views, checks
+    def __init__(
+        self, views: LinearViews, checks: RowChecks, *, rate: float, hindsight: bool = True
+    ) -> None:
+        self.views, self._fitted, self._hindsight = views, checks, hindsight
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
         lags, count = views.law.lags, len(views.tails)
@@ -44,17 +47,15 @@ class LinearStream:
         run, evidence, context = self._residuals(rows)
         held = np.concatenate([self._evidence, evidence])
         before = len(self._evidence)
-        thick, thin = (
-            means[before:]
-            for means in joined_means(list(held.transpose(1, 0, 2)), views.dense.widths)
-        )
+        thick, thin = (means[before:] for means in joined_means(held, views.dense.widths))
         self._evidence = held[max(0, len(held) - views.dense.widths[-1] + 1) :].copy()
         early, apart = views.dense.at_arrival(thick), run.apart
         if self._memory is not None:
             near, final = self._memory.push(
                 context[:, views.measured], rows.observed[:, views.measured]
             )
-            self._far = self._far.join(final)
+            if self._hindsight:
+                self._far = self._far.join(final)
             early, apart = self._beside(early, near)
         arrival = replace(
             run,
@@ -62,6 +63,8 @@ class LinearStream:
             apart=apart,
             sparse=where_known(views.sparse.at_arrival(thin).max(axis=1), run.known),
         )
+        if not self._hindsight:
+            return arrival, self._none()
         self._thick = np.concatenate([self._thick, thick])
         self._thin = np.concatenate([self._thin, thin])
         self._waiting = run if self._waiting is None else self._waiting.join(run)
@@ -69,6 +72,8 @@ class LinearStream:
 
     def finish(self) -> LinearRun:
         """The series has ended: the rows that are left."""
+        if not self._hindsight:
+            return self._none()
         if self._memory is not None:
             self._far = self._far.join(self._memory.finish())
         return self._final(len(self._thick))
@@ -76,8 +81,7 @@ class LinearStream:
     def _final(self, count: int) -> LinearRun:
         views = self.views
         if self._waiting is None:
-            channels = len(views.low)
-            return empty_run(len(views.names), channels, channels if self._memory else 0)
+            return self._none()
         first, self._waiting = self._waiting.split(count)
         late, apart = views.dense.in_hindsight(self._thick, count), first.apart
         if self._memory is not None:
@@ -94,6 +98,10 @@ class LinearStream:
         )
         self._thick, self._thin = self._thick[count:].copy(), self._thin[count:].copy()
         return final
+
+    def _none(self) -> LinearRun:
+        channels = len(self.views.low)
+        return empty_run(len(self.views.names), channels, channels if self._memory else 0)
 
     def _beside(self, scores: Floats, near: NearestRun) -> tuple[Floats, NDArray[np.float32]]:
         """Scores of the other views (n, V) with the memory's, and what is apart of all channels."""
@@ -115,13 +123,7 @@ class LinearStream:
         residuals, expected = residuals_of(
             views.law, held, observed, np.where(rows.observed, rows.values, np.nan)
         )
-        evidence = np.stack(
-            [
-                filled(tail.evidence(one[:, views.measured]))
-                for tail, one in zip(views.tails, residuals, strict=True)
-            ],
-            axis=1,
-        )
+        evidence = evidence_of(views.tails, [one[:, views.measured] for one in residuals])
         parts = np.zeros(rows.values.shape, np.float32)
         parts[:, views.measured] = np.maximum(evidence - 1.0, 1e-3 * evidence).sum(axis=1)
         parts[~rows.observed] = np.nan
@@ -159,15 +161,18 @@ class LinearStream:
         self._rows = np.asarray(arrays["rows"], np.float32)
         self._observed = np.asarray(arrays["observed"], bool)
         self._evidence = np.asarray(arrays["evidence"], np.float32)
+        if self._memory is not None:
+            self._memory.resume(_under("memory.", arrays))
+        self._checks.resume(_under("checks.", arrays))
+        if not self._hindsight:  # earlier versions kept rows waiting here too
+            return
         self._thick = np.asarray(arrays["thick"], np.float64)
         self._thin = np.asarray(arrays["thin"], np.float64)
         own = _under("waiting.", arrays)
         self._waiting = LinearRun.from_arrays(own) if own else None
         if self._memory is not None:
-            self._memory.resume(_under("memory.", arrays))
             score = np.asarray(arrays["far.score"], np.float64)
             self._far = NearestRun(score, np.asarray(arrays["far.apart"], np.float32))
-        self._checks.resume(_under("checks.", arrays))
 
 
 def _under(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:

@@ -22,7 +22,7 @@ from imdiffusion.linear.fitting import (
     summed,
     usual_range,
 )
-from imdiffusion.linear.residuals import as_if_whole, joined_means, where_known
+from imdiffusion.linear.residuals import evidence_of, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY
@@ -221,7 +221,7 @@ def _normal(
     tails = tuple(
         TailLaws.fit(np.delete(one, block, axis=0), least=LEAST_RESIDUAL) for one in residuals
     )
-    evidence = [as_if_whole(tail.evidence(one)) for tail, one in zip(tails, residuals, strict=True)]
+    evidence = evidence_of(tails, residuals, as_whole=True)
     thick, thin = joined_means(evidence, widths)
     scans = (
         ScanUnits.fit(np.delete(thick, block, axis=0), widths),

@@ -40,7 +40,7 @@ from imdiffusion.scoring.change_rows import Alphabet, Step, Walk, fitting_arrays
 from imdiffusion.scoring.change_rules import Counts, RuleLists, fit_rules, lists_of
 from imdiffusion.scoring.change_states import NEWS, Entries, StateSurprises
 from imdiffusion.scoring.run_length import LONG_AGO, rows_since
-from imdiffusion.scoring.scan import trailing_means
+from imdiffusion.scoring.scan import whole_means
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -100,10 +100,10 @@ class Tail:
     def surprise(self, found: Floats) -> Floats:
         """Minus the logarithm of the share of normal rows that come so high."""
         base = -float(np.log(self.number / self.spans * self.share))
-        beyond = np.maximum(found - self.start, 0.0) / self.excess
         below = np.minimum(found / max(self.start, 1e-9), 1.0)
-        low = np.where(found > 0.0, below if self.start > 0.0 else 1.0, 0.0)
-        told: Floats = base * low + self.number * np.log1p(beyond)
+        told: Floats = base * np.where(found > 0.0, below if self.start > 0.0 else 1.0, 0.0)
+        far = found > self.start  # few: there is a logarithm for each
+        told[far] += self.number * np.log1p((found[far] - self.start) / self.excess)
         return told
 
     def to_array(self) -> Floats:
@@ -144,7 +144,6 @@ def _unexplained(
     needs (C, C + M): without which channels of late the rules of one say nothing.
     """
     more, missed = np.zeros(step.changed.shape), np.zeros(step.changed.shape)
-    size = np.array(WIDTHS)[:, None]
     for start in range(0, len(step), CHUNK):
         rows = slice(start, start + CHUNK)
         part = step.rows(rows)
@@ -153,17 +152,19 @@ def _unexplained(
         changed = part.changed & judged
         chance = np.where(judged, rules.of(part.features, part.before), 0.0)
         free = chance < DUE
-        due = np.where(changed | free, 0.0, -np.log1p(-chance))
+        due, expected = np.zeros(chance.shape), ~(changed | free)
+        due[expected] = -np.log1p(-chance[expected])
         new = np.stack([changed & free, np.where(free, chance, 0.0), due], axis=1)
         whole = np.concatenate([held, new])
-        sums = trailing_means(whole, WIDTHS)[len(held) :] * size[:, :, None]
-        number, usual = sums[:, :, 0], sums[:, :, 1]
-        some = number > usual
-        excess = np.zeros(number.shape)
-        ratio = np.log(number[some] / usual[some])
-        excess[some] = number[some] * (ratio - 1.0) + usual[some]
-        more[rows] = excess.max(axis=1)
-        missed[rows] = np.where(part.since[:, None] >= size, sums[:, :, 2], 0.0).max(axis=1)
+        for width, means in zip(WIDTHS, whole_means(whole, WIDTHS), strict=True):
+            number, usual, sure = np.moveaxis(means[len(means) - len(part) :] * width, 1, 0)
+            some = number > usual
+            ratio = np.log(number[some] / usual[some])
+            excess = number[some] * (ratio - 1.0) + usual[some]
+            more[rows][some] = np.maximum(more[rows][some], excess)
+            missed[rows] = np.where(
+                part.since >= width, np.maximum(missed[rows], sure), missed[rows]
+            )
         held = whole[len(whole) - len(held) :].copy()
     return more, missed, held
 

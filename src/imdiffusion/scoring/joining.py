@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from imdiffusion import registry
 from imdiffusion.scoring.scan import UNIT_QUANTILE
+from imdiffusion.scoring.threshold import thresholds_at
 
 Floats = NDArray[np.float64]
 
@@ -31,10 +32,11 @@ JOINED = 0.6  # share of the promise that the join may use
 SURE = 0.05  # and the sparse test alone; the rest is for checks beside the views
 # How far a rare value lies is known from n rows to about 1 / sqrt(n) of it: with fewer than so many
 # the sparse evidence must be that much larger to be beyond doubt.
-ENOUGH = 4_500
-MOST_DOUBT = 3.0
+ENOUGH = 16_000
+MOST_DOUBT = 2.25
 LIFT = 0.1  # how far above 1 it lifts a row, for each factor e of its evidence
 RATES = np.geomspace(0.5, 1e-9, 60)  # promises for which thresholds are kept
+_FALLING = -np.log(RATES)
 LEAST_UNIT = 1e-9
 MANY = 1_500  # rows that say themselves how rare scores lie
 APART = 32  # rows after which scores are taken for independent
@@ -49,7 +51,9 @@ def dense(evidence: NDArray[np.floating]) -> Floats:
 
 def sparse(evidence: NDArray[np.floating]) -> Floats:
     """Power mean over channels (..., K) -> (...)."""
-    eighth = np.square(np.square(np.square(evidence)))
+    eighth = np.square(evidence, dtype=np.float64)
+    for _ in range(2):
+        np.square(eighth, out=eighth)
     return np.asarray(eighth.mean(axis=-1, dtype=np.float64) ** (1.0 / POWER))
 
 
@@ -69,8 +73,7 @@ class PromiseTable:
         Gumbel law of the maxima of `APART` rows, read off their quartiles: mu + .3665 beta is their
         median, 1.5725 beta lies between the outer two.
         """
-        threshold = registry.load("thresholds", rule)
-        found = np.array([threshold(scores, alarm_rate=float(rate)) for rate in RATES])
+        found = thresholds_at(registry.load("thresholds", rule), scores, RATES)
         known = scores[np.isfinite(scores)]
         blocks = len(known) // APART
         if len(known) < MANY and blocks > 1:
@@ -84,8 +87,7 @@ class PromiseTable:
 
     def at(self, rate: float) -> float:
         """The threshold of one promise."""
-        place = np.log(rate)
-        return float(np.interp(-place, -np.log(RATES), self.thresholds))
+        return float(np.interp(-np.log(rate), _FALLING, self.thresholds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,17 @@ class Join:
         ease: NDArray[np.floating] | None = None,
     ) -> Floats:
         """The score (n,) under a promise: above 1 = anomalous. ease: as of `fit`."""
-        joined, evidence = eased(self.join(views, evidence), evidence, ease)
+        return self.score_of(self.join(views, evidence), evidence, rate, ease)
+
+    def score_of(
+        self,
+        joined: Floats,
+        evidence: Floats,
+        rate: float,
+        ease: NDArray[np.floating] | None = None,
+    ) -> Floats:
+        """`score` of what `join` gave (n,)."""
+        joined, evidence = eased(joined, evidence, ease)
         score = joined / self.threshold(rate)
         sure = np.maximum(np.nan_to_num(evidence), 0.0) / self.alone.at(rate * SURE)
         lifted = 1.0 + LIFT * np.log(np.maximum(sure, 1.0))

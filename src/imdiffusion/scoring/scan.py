@@ -16,6 +16,7 @@ them by that width. Windows that would reach beyond the rows there are do not ex
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +36,23 @@ def trailing_means(rows: NDArray[np.floating], widths: tuple[int, ...]) -> Float
     same to the last bit in whatever pieces the rows arrive.
     """
     means = np.full((len(rows), len(widths), *rows.shape[1:]), np.nan)
+    for place, whole in enumerate(whole_means(rows, widths)):
+        means[len(rows) - len(whole) :, place] = whole
+    return means
+
+
+def whole_means(
+    rows: NDArray[np.floating], widths: tuple[int, ...]
+) -> Iterator[NDArray[np.floating]]:
+    """Of each width the means of `trailing_means` that there are, of rows w - 1 to T - 1."""
     total: NDArray[np.floating] = rows
     size = 1
-    for place, width in enumerate(widths):
+    for width in widths:
         while size < width:
             if len(total) <= size:
-                return means
+                return
             total, size = total[size:] + total[: len(total) - size], size * 2
-        if len(total):
-            means[width - 1 :, place] = total / width
-    return means
+        yield total / width
 
 
 def largest_ahead(values: Floats, width: int) -> Floats:
@@ -101,12 +109,12 @@ class ScanUnits:
 
     def in_hindsight(self, means: Floats, rows: int) -> Floats:
         """The same of the first `rows` rows, over all windows of means that contain each."""
-        best = np.full((rows, *means.shape[2:]), np.nan)
-        for place, width in enumerate(self.widths):
-            ahead = largest_ahead(means[: rows + width - 1, place], width)[:rows]
-            unit = (ahead - self.median[place]) / self.hindsight[place]
-            best = np.fmax(best, unit)
-        return best
+        ahead, size = means[: rows + self.widths[-1] - 1].copy(), 1
+        while size < min(self.widths[-1], len(ahead)):
+            wider = ahead[:, sum(width <= size for width in self.widths) :]
+            wider[:-size] = np.fmax(wider[:-size], wider[size:])
+            size *= 2
+        return _largest((ahead[:rows] - self.median) / self.hindsight)
 
 
 def _largest(values: Floats) -> Floats:

@@ -293,12 +293,11 @@ _Moments = tuple[Floats, Floats]
 
 def patterns(seen: Flags) -> Iterator[tuple[Flags, NDArray[np.int64]]]:
     """The different rows of flags (n, D), each with the positions of the rows that are it."""
-    packed = np.packbits(seen, axis=1)
-    _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(which.reshape(-1), kind="stable")
-    ends = np.cumsum(np.bincount(which.reshape(-1)))
-    for at, alike in zip(first, np.split(order, ends[:-1]), strict=True):
-        yield seen[at], alike
+    alike: dict[bytes, list[int]] = {}
+    for at, key in enumerate(map(bytes, np.packbits(seen, axis=1))):
+        alike.setdefault(key, []).append(at)
+    for places in alike.values():
+        yield seen[places[0]], np.array(places)
 
 
 def _inverses(law: Floats, seen: Flags) -> Floats:
