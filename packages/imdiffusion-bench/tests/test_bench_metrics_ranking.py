@@ -41,6 +41,7 @@ def series(seed: int, rows: int = 240, strength: float = 1.0) -> tuple[np.ndarra
     return label, rng.normal(size=rows) + strength * label
 
 
+@settings(deadline=None)  # the first call imports scikit-learn
 @given(cases())
 def test_auc_pr_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     from sklearn.metrics import average_precision_score

@@ -23,8 +23,8 @@ def test_a_line_lies_where_its_numbers_say_and_a_bar_is_as_long_as_its_spread():
     assert y[::2] == [0.0, 1.0]
     assert math.isnan(y[1])  # a gap breaks the line
     assert axes.get_xscale() == "log"
-    bars = axes.containers[0].lines[2][0].get_segments()
-    assert bars[2].tolist() == [[100, 0.75], [100, 1.25]]
+    (bar,) = axes.collections[0].get_segments()
+    assert bar.tolist() == [[100, 0.75], [100, 1.25]]
     assert axes.get_ylim() == (0, 1.02)  # a bar does not lift shares above 1
 
 

@@ -63,12 +63,10 @@ def against_base(
     rows = [
         [
             line.name,
-            columns.value(metric, line.base),
-            columns.value(metric, line.own),
+            *(columns.value(metric, number) for number in (line.base, line.own)),
             f"{line.change:+.3f}",
             f"{line.below if less else line.above} of {line.entities}",
-            p_words(line.p),
-            p_words(p),
+            *map(p_words, (line.p, p)),
         ]
         for line, p in zip(lines, corrected, strict=True)
     ]

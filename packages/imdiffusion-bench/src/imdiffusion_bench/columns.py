@@ -58,16 +58,7 @@ NEITHER = frozenset({"share", "xi"})  # what was chosen, not how well it went
 # Counts of rows or events; the other metrics lie between 0 and 1.
 COUNTS = LOWER_IS_BETTER - {"alarm_share_normal"} | {"xi"}
 
-# What each section of a page and each heading of a table begins with, in this order.
-PROTOCOLS = {
-    "label_free": "Thresholds come from training data alone; labels are read once, to measure.",
-    "oracle": "The threshold is the best one for the labels of the test part: no user has those.",
-    "paper": "The paper's own: point-adjusted, threshold and votes chosen on the labels of the "
-    "test part. Noise scores high here: read every number beside the random row.",
-    "tsb_ad": "TSB-AD's own: fitted on the first rows of a file, all of its rows ranked; VUS-PR "
-    "with buffers up to the period of the first channel.",
-}
-# The columns of a page, as far as the runs have them; the first one sorts and ranks.
+# The columns of a table, as far as the runs have them; the first one sorts and ranks.
 HEADLINE = {
     "label_free": (
         *("vus_pr", "vus_pr_10", "auc_pr", "r_auc_pr"),

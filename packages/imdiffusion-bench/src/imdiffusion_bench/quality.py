@@ -199,22 +199,14 @@ def alarms(records: list[Record]) -> str:
         medians.append([f"`{row}`", *(number(one) for one in middle), f"{held} of {len(SETS)}"])
         shares = [np.array(list(entities.values())) for entities in found[row].values()]
         every = np.concatenate(shares)
-        cells = []
-        for rule in (at_most, within):
-            cells += [
-                f"{rule(every).mean():.0%}",
-                f"{np.mean([rule(one).mean() for one in shares]):.0%}",
-            ]
+        cells = [
+            f"{share:.0%}"
+            for rule in (at_most, within)
+            for share in (rule(every).mean(), np.mean([rule(one).mean() for one in shares]))
+        ]
         kept.append([f"`{row}`", str(len(every)), number(float(np.median(every))), *cells])
-    head = [
-        "row",
-        "entities",
-        "median",
-        "at most 3 times",
-        "mean of sets",
-        "within a factor of 3",
-        "mean of sets",
-    ]
+    rules = ("at most 3 times", "mean of sets", "within a factor of 3", "mean of sets")
+    head = ["row", "entities", "median", *rules]
     return (
         f"{markdown(['median of a set', *SETS, 'at most .03'], medians)}\n\n"
         f"{markdown(head, kept)}\n\n`random` finds nothing, and shows how well "
@@ -238,15 +230,9 @@ def worth(records: list[Record]) -> str:
     found = {metric: values(records, metric) for metric in metrics}
     both = found["vus_pr"]
     sets = [name for name in SETS if all(name in both.get(row, {}) for row in OURS)]
+    pairs = {name: [both[row][name] for row in ("fast", "linear")] for name in sets}
     differences = {
-        name: np.array(
-            [
-                both["fast"][name][e] - both["linear"][name][e]
-                for e in both["fast"][name]
-                if e in both["linear"][name]
-            ]
-        )
-        for name in sets
+        name: np.array([a[e] - b[e] for e in a if e in b]) for name, (a, b) in pairs.items()
     }
     tested = [name for name in sets if len(differences[name]) > 5]  # fewer cannot reach .05
     adjusted = dict(
@@ -258,17 +244,8 @@ def worth(records: list[Record]) -> str:
         cells = [
             mean_of(found[metric], row, name) for metric in metrics for row in ("linear", "fast")
         ]
-        p = f"{adjusted[name]:.3f}" if name in adjusted else "–"
-        lines.append(
-            [
-                f"{name} ({len(gap)})",
-                DOMAIN_OF[name],
-                *cells,
-                f"{(gap > 0).sum()}",
-                f"{(gap < 0).sum()}",
-                p,
-            ]
-        )
+        counts = [f"{(gap > 0).sum()}", f"{(gap < 0).sum()}", number(adjusted.get(name))]
+        lines.append([f"{name} ({len(gap)})", DOMAIN_OF[name], *cells, *counts])
     if len(sets) == len(SETS):
         totals = [
             number(overall(means(found[metric])[row]))
@@ -300,26 +277,10 @@ def former(records: list[Record]) -> str:
     for name, (network, aim) in FORMER.items():
         today = found.get("fast", {}).get(name, np.nan)
         linear = found.get("linear", {}).get(name, np.nan)
-        lines.append(
-            [
-                name,
-                number(network),
-                number(linear),
-                number(today),
-                signed(today - network),
-                f"{aim:.2f}",
-                signed(today - aim),
-            ]
-        )
-    head = [
-        "set",
-        "the network alone",
-        "`linear`",
-        "`fast` today",
-        "difference",
-        "aim",
-        "to the aim",
-    ]
+        cells = [*map(number, (network, linear, today)), signed(today - network)]
+        lines.append([name, *cells, f"{aim:.2f}", signed(today - aim)])
+    head = ["set", "the network alone", "`linear`", "`fast` today", "difference"]
+    head += ["aim", "to the aim"]
     return (
         f"{markdown(head, lines)}\n\nVUS-PR. The network alone: mean of five seeds, this page at "
         "commit 0aa6d81. Not more than .01 below it was asked."

@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from imdiffusion.errors import DataError, MissingExtraError
+from imdiffusion.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,6 @@ class Comparison:
             if name in (pair.first, pair.second) and pair.p_holm >= self.level
         )
 
-    def groups(self) -> list[tuple[str, ...]]:
-        """Largest runs of two or more variants, best first, within one critical difference."""
-        if self.critical_difference is None:
-            return []
-        order = sorted(self.names, key=self.mean_ranks.__getitem__)
-        found: list[tuple[str, ...]] = []
-        reached = 0
-        for start, name in enumerate(order):
-            near = self.mean_ranks[name] + self.critical_difference
-            end = sum(self.mean_ranks[other] <= near for other in order)
-            if end > reached and end - start > 1:
-                found.append(tuple(order[start:end]))
-            reached = max(reached, end)
-        return found
-
 
 def compare(
     names: Sequence[str],
@@ -83,8 +68,7 @@ def compare(
     """Compare variants by `values` (E entities, V variants), all finite.
 
     With fewer than `fewest_entities` there are mean ranks but no p: `note` says so.
-    Raises DataError for other shapes and for values that are missing; MissingExtraError
-    without scipy.
+    Raises DataError for other shapes and for values that are missing.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] != len(names) or not np.isfinite(values).all():
@@ -149,13 +133,13 @@ def friedman(ranks: NDArray[np.float64]) -> tuple[float, float]:
     """
     if (ranks == ranks[:, :1]).all():
         return 0.0, 1.0
-    result = _stats().friedmanchisquare(*ranks.T)
+    result = stats.friedmanchisquare(*ranks.T)
     return float(result.statistic), float(result.pvalue)
 
 
 def critical_difference(variants: int, entities: int, *, level: float = 0.05) -> float:
     """Nemenyi's: q sqrt(k (k + 1) / 6 N), q = studentized range of k and infinity over sqrt 2."""
-    q = float(_stats().studentized_range.ppf(1 - level, variants, np.inf)) / np.sqrt(2)
+    q = float(stats.studentized_range.ppf(1 - level, variants, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(variants * (variants + 1) / (6 * entities)))
 
 
@@ -191,14 +175,5 @@ def _pairs(names: Sequence[str], values: NDArray[np.float64]) -> tuple[Pair, ...
 
 
 def _ranks(values: NDArray[np.float64], axis: int = 1) -> NDArray[np.float64]:
-    ranks: NDArray[np.float64] = _stats().rankdata(values, method="average", axis=axis)
+    ranks: NDArray[np.float64] = stats.rankdata(values, method="average", axis=axis)
     return ranks
-
-
-def _stats() -> ModuleType:
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingExtraError("scipy", extra="bench") from error
-    module: ModuleType = stats
-    return module

@@ -47,7 +47,7 @@ def comparison(block: Block, metric: str, *, level: float = 0.05) -> Comparison:
 def table(block: Block, protocol: str, metrics: Sequence[str], *, level: float = 0.05) -> Table:
     """One data set under one protocol, best row first.
 
-    Raises DataError for the protocol "paper" without a random row; MissingExtraError without scipy.
+    Raises DataError for the protocol "paper" without a random row.
     """
     check_random(block, protocol)
     found = comparison(block, metrics[0], level=level)
@@ -105,7 +105,7 @@ def overview(summary: Summary) -> Table:
 def markdown(summary: Summary, *, level: float = 0.05, heading: int = 3) -> str:
     """A heading, a table and its notes for each data set; the protocol stands in every heading.
 
-    level: of the tests. heading: its depth. Raises DataError and MissingExtraError as `table`.
+    level: of the tests. heading: its depth. Raises DataError as `table`.
     """
     parts = []
     for block in summary.blocks:

@@ -62,9 +62,7 @@ class Question:
         return len(self.present) * len(self.scenarios) * len(self.seeds)
 
 
-def run_behaviours(
-    question: Question, *, on_record: Callable[[Record], None] | None = None
-) -> Iterator[Record]:
+def run_behaviours(question: Question) -> Iterator[Record]:
     """A record for each present detector, seed and scenario, in that order.
 
     status "ok" has `faults` (one measure each) and `outside`; "impossible" says why the scenario
@@ -82,10 +80,7 @@ def run_behaviours(
             fits = _Fits(fitter(name, settings[name], seed=seed, device=question.device))
             for asked in question.scenarios:
                 head = {"detector": name, "scenario": asked, "seed": seed}
-                record = {**head, **_measured(asked, question.dials, seed, fits)}
-                if on_record is not None:
-                    on_record(record)
-                yield record
+                yield {**head, **_measured(asked, question.dials, seed, fits)}
 
 
 def document(question: Question, records: Sequence[Record]) -> Record:

@@ -37,7 +37,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.errors import DataError, MissingExtraError
+from imdiffusion.errors import DataError
 from imdiffusion_bench.metrics import (
     Flags,
     Floats,
@@ -99,12 +99,10 @@ def areas_by_aeon(
 ) -> tuple[float, float]:
     """R-AUC-PR and R-AUC-ROC by the package aeon, ties ordered as everywhere here.
 
-    The second opinion on this file. Raises MissingExtraError without aeon.
+    The second opinion on this file.
     """
-    try:
-        from aeon.benchmarking.metrics.anomaly_detection import range_pr_roc_auc_support
-    except ImportError as error:
-        raise MissingExtraError("aeon", extra="bench") from error
+    from aeon.benchmarking.metrics.anomaly_detection import range_pr_roc_auc_support  # slow
+
     ranks = (len(label) - 1 - _places(label, score, seed)).astype(np.float64)
     precision_recall, roc = range_pr_roc_auc_support(
         label.astype(np.int64), ranks, buffer_size=buffer, skip_check=True
