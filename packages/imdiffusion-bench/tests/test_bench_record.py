@@ -193,3 +193,33 @@ def test_a_file_of_something_else_is_refused(tmp_path, path):
         ids(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match=f"cannot read {tmp_path}: Is a directory"):
         ids(tmp_path)
+
+
+def test_packed_runs_are_read_before_the_others_and_keep_six_digits(path):
+    first = {**run(), "metrics": {"label_free": {"auc_pr": 0.123456789}}, "extra": {}}
+    record.append(path, first)
+    packed = record.pack(path)
+    assert packed.name == "runs.jsonl.xz"
+    assert not path.exists()
+    assert record.there(path)
+    assert record.files_in(path.parent) == [path]
+    (again,) = record.read([path])
+    assert again["metrics"] == {"label_free": {"auc_pr": 0.123457}}
+    record.append(path, {**first, "id": "f" * 16})
+    assert [one["id"] for one in record.read([packed])] == [first["id"], "f" * 16]
+    record.append(path, first)  # measured again, with the same numbers: no second answer
+    assert len(list(record.read([path]))) == 2
+    record.pack(path)
+    assert len(list(record.read([path]))) == 2
+    packed.write_bytes(packed.read_bytes()[:-40] + b"0" * 40)
+    with pytest.raises(DataError, match="damaged"):
+        list(record.read([path]))
+
+
+def test_runs_of_schema_1_are_read_as_those_of_today(path):
+    old = {**run(), "schema": 1, "row": "fast"}
+    del old["detector"]
+    record.append(path, old)
+    (found,) = record.read([path])
+    assert (found["schema"], found["detector"]) == (record.SCHEMA, "fast")
+    assert "row" not in found

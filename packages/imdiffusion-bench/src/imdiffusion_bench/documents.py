@@ -28,7 +28,7 @@ from imdiffusion_bench.datasets import GENERATED
 from imdiffusion_bench.plan import THREE
 from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
 from imdiffusion_bench.published import paper_table, shortfall
-from imdiffusion_bench.record import Record, files_in, read, there
+from imdiffusion_bench.record import Record, files_in, read, read_document, there
 from imdiffusion_bench.runner import gaps
 from imdiffusion_bench.studies import STUDIES, named_plan, study
 from imdiffusion_bench.tables import headline_tables
@@ -303,7 +303,7 @@ def write_behaviours(docs: Path) -> None:
     DataError where a place is missing.
     """
     page, run = docs / "behaviours.md", docs / "results" / "runs" / "behaviours.json"
-    found = json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
+    found = read_document(run)
     scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
     dials = [[f"`{name}`", *told] for name, told in meanings().items()]
     parts = {

@@ -61,7 +61,7 @@ from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 
 SCHEMA = 2
-DIGITS = 7  # significant ones of a metric that is packed
+DIGITS = 6  # significant ones of a metric that is packed
 _RUNS, _PACKED = ".jsonl", ".xz"
 Record = dict[str, Any]
 NAMES = ("id", "plan", "dataset", "entity", "variant", "detector")  # text in every line
@@ -172,21 +172,35 @@ def files_in(folder: Path) -> list[Path]:
 def pack(path: Path) -> Path:
     """Move the runs of FILE.jsonl into FILE.jsonl.xz, the latest line of each alone; its path.
 
+    A document FILE.json, such as that of the behaviours, is packed as it is (`read_document`).
+
     Metrics keep DIGITS significant digits: tables write three, and the others are most of the
     bytes. Raises UsageError while a call writes to the file, and as `read` and `alone`.
     """
     plain = _plain(path)
+    if plain.suffix != _RUNS:
+        return _packed(plain, plain.read_bytes())
     with alone(plain):
         lines = [
             json.dumps(_finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
             for run in read([plain])
         ]
-        target = plain.with_name(plain.name + _PACKED)
-        with atomic_path(target) as draft:
-            text = "".join(f"{line}\n" for line in lines).encode()
-            draft.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
-        plain.unlink(missing_ok=True)
+        return _packed(plain, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _packed(plain: Path, text: bytes) -> Path:
+    target = plain.with_name(plain.name + _PACKED)
+    with atomic_path(target) as draft:
+        draft.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    plain.unlink(missing_ok=True)
     return target
+
+
+def read_document(path: Path) -> Any:
+    """The JSON document in FILE, or in FILE.xz where it is packed; None where there is neither."""
+    for half in reversed(_halves(path)):  # the unpacked one is the newer
+        return json.loads(b"".join(_lines(half)))
+    return None
 
 
 def _plain(path: Path) -> Path:
@@ -284,7 +298,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     try:
         with lzma.open(path) if path.suffix == _PACKED else path.open("rb") as file:
             yield from file
-    except lzma.LZMAError as error:
+    except (lzma.LZMAError, EOFError) as error:
         raise DataError(
             f"{path} is damaged: {error}", remedy="Copy it again from where it was made."
         ) from error
