@@ -196,7 +196,8 @@ def test_a_file_of_something_else_is_refused(tmp_path, path):
 
 
 def test_packed_runs_are_read_before_the_others_and_keep_six_digits(path):
-    first = {**run(), "metrics": {"label_free": {"auc_pr": 0.123456789}}, "extra": {}}
+    values = {"auc_pr": 0.123456789, "vus_pr": 0.123456789}  # the second one ranks
+    first = {**run(), "metrics": {"label_free": values}, "extra": {}}
     record.append(path, first)
     packed = record.pack(path)
     assert packed.name == "runs.jsonl.xz"
@@ -204,7 +205,7 @@ def test_packed_runs_are_read_before_the_others_and_keep_six_digits(path):
     assert record.there(path)
     assert record.files_in(path.parent) == [path]
     (again,) = record.read([path])
-    assert again["metrics"] == {"label_free": {"auc_pr": 0.123457}}
+    assert again["metrics"] == {"label_free": {"auc_pr": 0.123457, "vus_pr": 0.123456789}}
     record.append(path, {**first, "id": "f" * 16})
     assert [one["id"] for one in record.read([packed])] == [first["id"], "f" * 16]
     record.append(path, first)  # measured again, with the same numbers: no second answer

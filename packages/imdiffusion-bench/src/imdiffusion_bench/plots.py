@@ -139,7 +139,11 @@ def _short(svg: str) -> str:
 
     svg = re.sub(r'\b(d|x|y|transform)="([^"]*)"', rounded, svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    svg = re.sub(r'style="[^"]*"', lambda one: re.sub("(?<=[:;]) ", "", one[0]), svg)
+    styles = dict.fromkeys(re.findall(r'style="([^"]*)"', svg))
+    classes = {style: f"s{place}" for place, style in enumerate(styles)}
+    svg = re.sub(r'style="([^"]*)"', lambda one: f'class="{classes[one[1]]}"', svg)
+    rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
+    svg = svg.replace("</style>", f"{rules}</style>", 1)
     used = set(re.findall(r"#([\w.]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in used else "", svg)
     return re.sub(r"\n\s*|<!--.*?-->", "\n", svg)

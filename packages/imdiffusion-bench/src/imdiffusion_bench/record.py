@@ -59,6 +59,7 @@ from typing import IO, Any
 
 from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
+from imdiffusion_bench.columns import HEADLINE
 
 SCHEMA = 2
 DIGITS = 6  # significant ones of a metric that is packed
@@ -174,8 +175,9 @@ def pack(path: Path) -> Path:
 
     A document FILE.json, such as that of the behaviours, is packed as it is (`read_document`).
 
-    Metrics keep DIGITS significant digits: tables write three, and the others are most of the
-    bytes. Raises UsageError while a call writes to the file, and as `read` and `alone`.
+    The metric that ranks under a protocol keeps every digit, the others DIGITS significant ones:
+    tables write three, and the rest are most of the bytes. Raises UsageError while a call writes to
+    the file, and as `read` and `alone`.
     """
     plain = _plain(path)
     if plain.suffix != _RUNS:
@@ -214,8 +216,13 @@ def _halves(path: Path) -> list[Path]:
 
 
 def _rounded(run: Record) -> Record:
-    """What of a run is measured quality, to DIGITS significant digits."""
-    return {key: _to_digits(run[key]) for key in ("metrics", "extra") if key in run}
+    """What of a run is measured quality, to DIGITS significant digits; what ranks keeps all."""
+    found: Record = {key: _to_digits(run[key]) for key in ("metrics", "extra") if key in run}
+    for protocol, names in HEADLINE.items():
+        values = run.get("metrics", {}).get(protocol, {})
+        if names[0] in values:
+            found["metrics"][protocol][names[0]] = values[names[0]]
+    return found
 
 
 def _to_digits(value: Any) -> Any:
