@@ -69,7 +69,7 @@ class VerbGroup(TyperGroup):
         if cmd_name in ELSEWHERE:
             raise UsageError(
                 f"the verb {cmd_name} is a distribution of its own, which is not installed",
-                remedy=f"pip install {ELSEWHERE[cmd_name]}",
+                remedy=f"Install it with: pip install {ELSEWHERE[cmd_name]}.",
             )
         return None
 
