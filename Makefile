@@ -2,10 +2,11 @@
 # or 3.13 with venv. Each verb makes what it needs, once, in $(VENV), from constraints.txt.
 #
 #   make demo        fit, detect and explain the bundled recording; writes ./report.html
-#   make test        the whole suite, of the library and of the benchmark
+#   make test        the library on its real parts, in minutes
+#   make test-all    and what takes longer: processes killed, browsers, clusters, packaging, soak, the benchmark
 #   make lint        ruff: rules and layout
 #   make types       mypy --strict over the sources of both
-#   make docs        write docs/settings.md and the file map, and check what the documents say
+#   make docs        write docs/settings.md, and check what the documents say
 #   make soak        kill live detection 320 times, load it for an hour; writes benchmarks/results/soak*.json
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)
 #   make bench-small the same programs at tiny sizes; measures nothing, writes nothing
@@ -17,6 +18,7 @@
 #   PIP_ARGS  further arguments for pip. A machine without a GPU saves gigabytes with
 #             PIP_ARGS="--extra-index-url ADDRESS", the address of PyTorch's CPU builds
 #   VENV      the environment's folder
+#   JOBS      tests at the same time: one for each core, if nothing else is said
 #   THREADS   threads of one tensor operation in the tests
 #   ARGS      further arguments for pytest (make test) or for imdiffusion demo (make demo)
 
@@ -26,6 +28,7 @@ ARGS ?=
 # The tests' tensors are small: a second thread gains nothing on them, and costs tenfold in waiting
 # as soon as anything else wants the second core.
 THREADS ?= 1
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 BENCHMARK := packages/imdiffusion-bench
@@ -37,7 +40,7 @@ ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM
 BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py benchmarks/countless.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint types docs bench bench-small bench-compare clean
+.PHONY: help demo test test-all soak lint types docs bench bench-small bench-compare clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -48,7 +51,11 @@ demo: $(VENV)/.installed
 	$(BIN)/imdiffusion demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' tests $(ARGS)
+
+test-all: $(VENV)/.installed-dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	IMDIFFUSION_KILLS=200 IMDIFFUSION_SOAK_RESULT=benchmarks/results/soak.json \
@@ -67,7 +74,6 @@ types: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/settings.py
-	$(BIN)/python docs/file_map.py
 	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_docs.py
 
 bench: $(VENV)/.installed-dev

@@ -19,9 +19,9 @@ from imdiffusion import masks
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.mixer import MixerBlock
-from imdiffusion.diffusion.fleet import Fleet
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError
 from imdiffusion.fitting import Prepared, prepare
@@ -272,7 +272,7 @@ def _windows(rows: Rows, generator: np.random.Generator, batch: int) -> tuple[Te
 
 def ready(frame: Frame, denoiser: nn.Module) -> Prepared:
     """An entity under this denoiser: scaled, not calibrated yet."""
-    shared = Fleet(denoiser, 0, 1).eval()
+    shared = SharedDenoiser(denoiser, 0, 1).eval()
     none = np.zeros(len(frame.values), bool)
     return prepare(frame, SETTINGS, excluded=none, seed=0, device=CPU, fleet=shared)
 
@@ -283,7 +283,7 @@ def shown(frame: Frame) -> Rows:
 
 
 def calibrated(frame: Frame, make: Make) -> Entity:
-    """An entity calibrated as `calibrate` does it, less the thresholds of scores at arrival."""
+    """An entity calibrated as `calibrate` does it, less the thresholds of scores online."""
     one = ready(frame, make(shown(frame)))
     entity, recipe = one.entity, one.entity.recipe
     held = one.split if one.split < len(one.rows) else 0

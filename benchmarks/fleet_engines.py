@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from imdiffusion import fleet
+from imdiffusion import batch
+from imdiffusion.batch import ray as ray_engine
 from imdiffusion.data.layout import FileOptions
-from imdiffusion.fleet import ray_engine
 
 CHANNELS, ENGINES = 10, ("local", "ray")
 START = np.datetime64("2026-01-01", "ns")
@@ -65,11 +65,11 @@ def call(on: str, data: Path, out: Path, **settings: int) -> dict[str, float]:
     crew = {"on": on, "jobs": jobs, "threads": 1}
 
     def fit() -> None:
-        found = fleet.fit(data, out / "models", **crew, **settings)
+        found = batch.fit(data, out / "models", **crew, **settings)
         assert not found.failed, found.failed
 
     def detect() -> None:
-        found = fleet.detect(data, out / "models", out / "results", **crew)
+        found = batch.detect(data, out / "models", out / "results", **crew)
         assert not found.failed, found.failed
 
     return {"fit_s": seconds(fit), "detect_s": seconds(detect)}
@@ -77,7 +77,7 @@ def call(on: str, data: Path, out: Path, **settings: int) -> dict[str, float]:
 
 def apart(folder: Path) -> list[dict[str, object]]:
     """Seconds to take one file of all entities apart; Ray Data on a cluster that runs already."""
-    engine = ray_engine.RayEngine("", jobs=1, threads=1, gpus=0.0)
+    engine = ray_engine.RayBackend("", jobs=1, threads=1, gpus=0.0)
     rows: list[dict[str, object]] = []
     try:
         for name, least in (("by one process", 1 << 60), ("by Ray Data", 0)):

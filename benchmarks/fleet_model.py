@@ -1,6 +1,6 @@
 """One network for many entities: fit time, quality, size on disk, and 10,000 of them in memory.
 
-The 30 services of GCP share one network (`scope="fleet"`); beside it stand the recorded runs of a
+The 30 services of GCP share one network (`scope="shared"`); beside it stand the recorded runs of a
 network each (docs/results/runs/headline.jsonl, the same seed). Each of the 10,000 is an entity of
 38 channels as live detection holds it: calibration, imputer, buffers that are full.
 """
@@ -19,8 +19,8 @@ import psutil
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
-from imdiffusion.sharing import guest
-from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.shared_model import guest
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.metrics.range_based import surface
 from imdiffusion_bench.record import read
@@ -43,7 +43,7 @@ def shared(name: str, folder: Path) -> dict[str, object]:
     """Fit a whole data set as one fleet, and score it."""
     source = open_source(name, folder)
     splits = {entity: source.load(entity) for entity in source.entities()}
-    detector = ImDiffusion(scope="fleet", **PROMISE)
+    detector = ImDiffusion(scope="shared", **PROMISE)
     start = time.perf_counter()
     detector.fit({entity: split.train for entity, split in splits.items()})
     fitted = time.perf_counter()
@@ -106,7 +106,7 @@ def main() -> None:
             rows.append(shared("GCP", folder))
         noise = np.random.default_rng(0)
         data = {f"h{n}": noise.normal(size=(500, CHANNELS)) for n in range(2)}
-        detector = ImDiffusion(scope="fleet", max_steps=2, validate_every=2).fit(data)
+        detector = ImDiffusion(scope="shared", max_steps=2, validate_every=2).fit(data)
         more, many = (2, 20) if small else (10, 10_000)
         kilobytes = round(on_disk(detector, more), 2)
         rows.append({"what": "one more entity of 38 channels on disk", "kB": kilobytes})

@@ -1,7 +1,7 @@
 """How long one new point takes: of one entity, of 600 entities in turn, and from a cold start.
 
 A point is scored from the 200 rows that end with it: a window and what the score reads around its
-row. In a stream it is pushed, and scored at its arrival and, where that is asked for, in hindsight:
+row. In a stream it is pushed, and scored as it arrives and, where that is asked for, in offline:
 the pushes with which a window becomes whole are the slowest percent. The 600 entities share one
 model here, as the time of one does not hang on its weights. The cold start is a fresh process that
 loads a saved model and scores once, torch import included. Goals on 2 cores, 38 channels: median 20
@@ -22,7 +22,7 @@ import numpy as np
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
-from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.live.scorers.fitted import EntityScorer
 
 CHANNELS, HISTORY = 38, 200
 COLD = """
@@ -50,13 +50,13 @@ def seconds_of(detector: ImDiffusion, calls: int) -> np.ndarray:
     return np.array(taken)
 
 
-def seconds_pushed(detector: ImDiffusion, calls: int, *, hindsight: bool) -> np.ndarray:
+def seconds_pushed(detector: ImDiffusion, calls: int, *, offline: bool) -> np.ndarray:
     """Wall time of each of so many pushes of one row into a stream that is under way."""
     (entity,) = detector._need_fit().values()
     rows = series(HISTORY + calls, 0)
     times = np.datetime64("2026-01-01", "ns") + np.arange(len(rows)) * np.timedelta64(60, "s")
     frame = Frame(rows, np.ones(rows.shape, bool), times, detector.channels_)
-    scorer = EntityScorer(entity, hindsight=hindsight)
+    scorer = EntityScorer(entity, offline=offline)
     scorer.push(frame.slice(0, HISTORY))
     taken = []
     for row in range(HISTORY, len(rows)):
@@ -89,8 +89,8 @@ def main() -> None:
     seconds_of(detector, 3)  # warm
     one = seconds_of(detector, 10 if small else 1_000) * 1e3
     pushed = {
-        name: seconds_pushed(detector, 10 if small else 1_000, hindsight=again) * 1e3
-        for name, again in (("at arrival", False), ("at arrival and in hindsight", True))
+        name: seconds_pushed(detector, 10 if small else 1_000, offline=again) * 1e3
+        for name, again in (("online", False), ("online and offline", True))
     }
     fleet = seconds_of(detector, 20 if small else 600).sum()
     cold = cold_start(detector, 1 if small else 7)

@@ -1,7 +1,7 @@
 """What live detection with fitted models costs: lag, processor, restart, memory, rows over HTTP.
 
 `imdiffusion serve` is a process of its own, with a model of the default preset for every entity;
-rows of 38 channels come through its API, all of a minute at once, are scored at their arrival,
+rows of 38 channels come through its API, all of a minute at once, are scored at their coming,
 written to SQLite and told to a sink of lines. Once all entities speak through one model folder,
 whose weights are then in memory once, and once each has a folder of its own. A score costs the same
 whatever the weights are, so the model is one that was hardly trained. Goals on 2 cores with 600
@@ -37,17 +37,17 @@ from serving import (
 )  # fmt: skip
 
 from imdiffusion import ImDiffusion
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConvergenceWarning, SourceEnded
-from imdiffusion.live.places import Places
-from imdiffusion.live.reading import parse
-from imdiffusion.live.voices import Voices
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
+from imdiffusion.live.config.parser import parse
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.live_state import Store
 
 WARM = 300  # rows that every entity has behind it
 CLIENTS, BLOCK = 4, (50, 20)  # that send at once; entities and rows of one of their requests
@@ -98,20 +98,20 @@ def prepare(
             if own:
                 shutil.copytree(places.folder / "models" / "shared", places.folder / path)
             store.add_model(name, digest, detector="fast", path=path, now=now)
-            store.enthrone(name, digest, reason="benchmark", now=now)
+            store.promote(name, digest, reason="benchmark", now=now)
         made = parse('[detector]\ndevice = "cpu"\n[stream]\ninterval = 60\n[serve]\n')
-        voices = Voices(store, places, made)
+        router = ModelRouter(store, places, made)
         engine = Engine(
             store,
             sources={"first": Once(frame(WARM, start, entities[0]))},
             sinks={},
-            scorer_for=voices.scorer_for,
+            scorer_for=router.scorer_for,
             options=EngineOptions(every=1e-9),
         )
         while engine.turn():
             pass
         engine.close()
-        voices.close()
+        router.close()
         state = store.state(entities[0], "scorer")
         if state is None:
             sys.exit("the first entity was not scored")

@@ -20,16 +20,16 @@ import numpy as np
 import psutil
 
 from imdiffusion import baselines
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.connection.record_json import record_text
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.store.checkpoint import Checkpoint, Told
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Told
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.store import Store
-from imdiffusion.stream.texts import record_text
 
 CHANNELS = tuple(f"c{k}" for k in range(38))
 MINUTE = 60 * 1_000_000_000
@@ -45,13 +45,13 @@ class Scorer:
         self._baseline = baselines.make("zscore").fit(np.zeros((2, len(CHANNELS))))
         self._rows = np.zeros((200, len(CHANNELS)), np.float32)
 
-    def push(self, frame: Frame) -> list[Judged]:
+    def push(self, frame: Frame) -> list[ScoredRow]:
         found = []
         for at, values in zip(frame.timestamps.astype(np.int64), frame.values, strict=True):
             self._rows = np.concatenate([self._rows[1:], values[None].astype(np.float32)])
             score = float(self._baseline.decision_function(values[None])[0]) / 1.2
             cells = (np.abs(values), values, 0 * values, values - 1, values + 1)
-            found.append(Judged(int(at), "arrival", score, *cells))
+            found.append(ScoredRow(int(at), "online", score, *cells))
         return found
 
     def dump(self) -> bytes:
@@ -144,7 +144,7 @@ def taken(work: Callable[[], Any]) -> float:
 
 def fill_day(store: Store, entities: int, rows: int) -> float:
     """Write `rows` scores of every entity in bulk; scores a second."""
-    record = ScoreRecord("", 0, "arrival", 0.5, "ready", "zscore", "benchmark")
+    record = ScoreRecord("", 0, "online", 0.5, "ready", "zscore", "benchmark")
     start = time.perf_counter()
     for first in range(0, rows, 20):
         told = [

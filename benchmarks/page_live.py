@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "service"))
 from chromium import PROGRAM, Chromium
 from page_story import Story
 
-from imdiffusion.live.places import Places
-from imdiffusion.stream.store import Store
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.store.live_state import Store
 
 WARM = 12  # rows of each entity after which the baseline speaks
 BEHIND = 50  # minutes before now at which the story ends and the rows that are sent begin

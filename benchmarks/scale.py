@@ -27,11 +27,11 @@ from live_state import CHANNELS, MINUTE, START, Lines, Source, rounds
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
-from imdiffusion.sharing import guest
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.shared_model import guest
 
 HELD = 250  # rows before the first measured one: more than a context, so that buffers are full
 PERIOD = 60.0
@@ -41,7 +41,7 @@ def member() -> Entity:
     """A member of a fleet whose network has the default's size: scoring costs what it does."""
     noise = np.random.default_rng(0)
     data = {f"h{n}": noise.normal(size=(500, len(CHANNELS))) for n in range(2)}
-    detector = ImDiffusion(scope="fleet", max_steps=2, validate_every=2).fit(data)
+    detector = ImDiffusion(scope="shared", max_steps=2, validate_every=2).fit(data)
     return next(iter(detector._need_fit().values()))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import cramjam
 
-from imdiffusion.connectors.remote_write import Sample, write_request
+from imdiffusion.live.sinks.remote_write import Sample, write_request
 
 PATIENCE = 60.0  # seconds; a busy machine is slow, not broken
 

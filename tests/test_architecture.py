@@ -23,7 +23,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Room -> row of the table of layers: a file imports from its own room and from the rows above.
 TABLE = (SRC.parent / "docs" / "architecture.md").read_text().partition("## Layers")[2]
 ROWS = re.findall(r"^\| (`[^|]*`) \|", TABLE.partition("\n## ")[0], flags=re.MULTILINE)
-LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z_]+)", names)}
+LAYERS = {name: row for row, names in enumerate(ROWS) for name in re.findall(r"`([a-z_.]+)", names)}
 # Sharper than the layers: who has never heard of whom.
 STRANGERS = {
     "data": {"torch"},
@@ -31,9 +31,11 @@ STRANGERS = {
     "diffusion": {"imdiffusion.data"},
     "scoring": {"torch"},
     "baselines": {"torch"},
-    "connectors": {"torch", "imdiffusion.detector"},
     "report": {"torch"},
-    "service": {"torch", "imdiffusion.detector"},
+    "live.connection": {"torch", "imdiffusion.detector"},
+    "live.sources": {"torch", "imdiffusion.detector"},
+    "live.sinks": {"torch", "imdiffusion.detector"},
+    "live.service": {"torch", "imdiffusion.detector"},
 }
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 OPTIONAL = {
@@ -43,7 +45,12 @@ OPTIONAL = {
 
 
 def room(module: str) -> str:
-    return module.removeprefix("imdiffusion").lstrip(".").split(".")[0]
+    """The first part of a module's name; of `live`, which has rooms of its own, two parts."""
+    first, _, rest = module.removeprefix("imdiffusion").lstrip(".").partition(".")
+    inner = rest.partition(".")[0]
+    if first == "live" and (SRC / "imdiffusion" / first / inner / "__init__.py").exists() and inner:
+        return f"{first}.{inner}"
+    return first
 
 
 @cache

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from imdiffusion import ImDiffusion
-from imdiffusion.cli.keywords import keywords
+from imdiffusion.cli.setting_options import keywords
 from imdiffusion.devices import check_device, device_of
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.problems import ProblemsError
-from imdiffusion.live.reading import read_configuration
+from imdiffusion.live.config.errors import ProblemsError
+from imdiffusion.live.config.parser import read_configuration
 
 CONFIGURATION = """
 [detector]

@@ -6,7 +6,6 @@ import ast
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -209,13 +208,3 @@ def test_named_commands_and_options_exist(path):
 def test_the_settings_page_is_current():
     page = runpy.run_path(str(ROOT / "docs" / "settings.py"))["page"]()
     assert (ROOT / "docs" / "settings.md").read_text() == page, "run: make docs"
-
-
-def test_the_file_map_names_exactly_the_files_that_exist():
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
-        pytest.skip("needs a git checkout to know which files belong to the project")
-    names = runpy.run_path(str(ROOT / "docs" / "file_map.py"))
-    section = ARCHITECTURE.read_text().partition(names["HEADING"])[2]
-    said = dict(names["LINE"].findall(section))
-    assert sorted(said) == names["files"](), "run: make docs"
-    assert "?" not in said.values(), "say in the map what the new file is for"

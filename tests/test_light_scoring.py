@@ -17,7 +17,7 @@ assert not heavy, f"torch was imported, {len(heavy)} modules of it"
 LIBRARY = """
 import numpy as np
 from imdiffusion import ImDiffusion
-from imdiffusion.arrival import arrival_runs
+from imdiffusion.online import online_runs
 from imdiffusion.data.frame import Frame
 
 rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ assert again.predict(test).any()
 assert again.channel_scores(test).shape == test.shape
 (entity,) = again._need_fit().values()
 rows = entity.rows(Frame(test, np.ones(test.shape, bool), None, entity.channels))
-(run,) = arrival_runs(entity, [rows])
+(run,) = online_runs(entity, [rows])
 assert len(run) == 80
 """
 TABLE = """

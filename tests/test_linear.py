@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from linear_series import entity_of, rows_of, series, stream_of
 
 from imdiffusion import ImDiffusion
-from imdiffusion.arrival import Arrival
 from imdiffusion.data.windows import Rows
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.linear import LinearViews
 from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
 from imdiffusion.linear.residuals import as_if_whole, residuals_of
 from imdiffusion.linear.views import LEAST_RESIDUAL
+from imdiffusion.online import OnlineScorer
 from imdiffusion.scoring.joining import dense, sparse
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.scoring.tail import TailLaws
@@ -80,10 +80,10 @@ def test_pieces_of_any_size_are_the_whole(fitted):
         cut = [0, *np.minimum(np.cumsum(sizes, dtype=int), 60).tolist(), 60]
         again = stream_of(entity)
         runs = [again.push(rows.slice(a, b)) for a, b in pairwise(cut)]
-        arrival, final = runs[0]
+        online, final = runs[0]
         for one, two in runs[1:]:
-            arrival, final = arrival.join(one), final.join(two)
-        alike(arrival, early)
+            online, final = online.join(one), final.join(two)
+        alike(online, early)
         alike(final.join(again.finish()), late)
 
     pieces()
@@ -112,7 +112,7 @@ def test_over_a_restart_it_goes_on_to_the_last_bit(fitted):
 
 
 @pytest.mark.parametrize("at", [0, 7, 30])
-def test_at_arrival_nothing_is_known_of_later_rows(fitted, at):
+def test_online_nothing_is_known_of_later_rows(fitted, at):
     entity = entity_of(fitted)
     one = series(40, 3)
     two = one.copy()
@@ -122,7 +122,7 @@ def test_at_arrival_nothing_is_known_of_later_rows(fitted, at):
     assert not np.allclose(first.views[at + 1 :], second.views[at + 1 :], equal_nan=True)
 
 
-def test_hindsight_is_what_was_defined_at_the_fit(fitted):
+def test_offline_is_what_was_defined_at_the_fit(fitted):
     """The last lines of the fit, on the whole of a fresh series."""
     entity = entity_of(fitted)
     views, values = entity.linear, thinned(series(80, 4), 0.05)
@@ -167,10 +167,10 @@ def test_tails_say_that_training_rows_are_normal():
     rows = plain_rows(series(800, 6, channels=4))
     views, fit = LinearViews.fit(rows, lags=3, widths=WIDTHS)
     assert views.law.lags == 3
-    assert len(views.tails) == len(VIEWS) == fit.views_arrival.shape[1]
+    assert len(views.tails) == len(VIEWS) == fit.views_online.shape[1]
     stream = LinearViews.from_dict(views.to_dict())
     assert np.array_equal(stream.law.covariances, views.law.covariances)
-    for high in (fit.views_arrival, fit.views_hindsight):
+    for high in (fit.views_online, fit.views_offline):
         assert np.nanquantile(high, 0.5) < 1 < np.nanmax(high)
         assert 0.005 < np.nanmean(high > 1) < 0.05  # a unit is what few rows exceed
     fresh = residuals_of(
@@ -186,13 +186,13 @@ def test_tails_say_that_training_rows_are_normal():
 def test_pushed_rows_end_with_the_scores_of_the_whole_series(fitted):
     entity, values = entity_of(fitted), thinned(series(70, 8), 0.1)
     values[30:33] += 9
-    arrival = Arrival(entity, hindsight=True)
-    pushed = [arrival.push(rows_of(entity, values[t : t + 9])) for t in range(0, 70, 9)]
-    late = [run for _, runs in pushed for run in runs] + arrival.finish()
+    online = OnlineScorer(entity, offline=True)
+    pushed = [online.push(rows_of(entity, values[t : t + 9])) for t in range(0, 70, 9)]
+    late = [run for _, runs in pushed for run in runs] + online.finish()
     found = np.concatenate([entity.score(run.errors) for run in late])
     whole = fitted.decision_function(values)
     assert np.allclose(found, whole, rtol=1e-4)
-    early = np.concatenate([entity.score(run.errors, "arrival") for run, _ in pushed])
+    early = np.concatenate([entity.score(run.errors, "online") for run, _ in pushed])
     assert early.shape == whole.shape
     assert (early[:30] < 1).all()
     assert (early[30:33] > 1).all()
@@ -469,7 +469,7 @@ def test_the_settings_lags_and_scan_are_what_is_read():
         ({"views": "network,forecast,channel"}, "none of its choices"),
         ({"views": "memory"}, "none of its choices"),
         ({"views": "forecast,channel,network,memory"}, "none of its choices"),
-        ({"scope": "fleet", "views": "forecast,channel"}, "shares a network"),
+        ({"scope": "shared", "views": "forecast,channel"}, "shares a network"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, says):

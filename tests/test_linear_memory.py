@@ -32,7 +32,7 @@ def detector(train, **more):
 
 
 def both(stream, rows):
-    """What is said of rows at arrival, and in hindsight."""
+    """What is said of rows online, and offline."""
     early, late = stream.push(rows)
     return early, late.join(stream.finish())
 
@@ -85,7 +85,7 @@ def test_columns_weights_and_units_stand_in_one_order():
     without = entity_of(detector(waves(900, 0), views=LAW))
     assert without.view_names == ("forecast", "channel")
     assert without.linear.memory is None
-    one, two = (model.joins["hindsight"].unit for model in (entity, without))
+    one, two = (model.joins["offline"].unit for model in (entity, without))
     assert np.array_equal(np.delete(one, 2), two)  # what stands beside it is the same
 
 
@@ -107,13 +107,13 @@ def test_beside_a_network_each_view_has_its_own_weight_and_unit():
     for join in entity.joins.values():
         assert join.weight.tolist() == [1.0, 1.0, 0.5, 200 / 3_000, 0.25]
         assert join.unit.shape == (5,)
-    late, early = entity.joins["hindsight"].unit, entity.joins["arrival"].unit
+    late, early = entity.joins["offline"].unit, entity.joins["online"].unit
     assert np.allclose([early[2], late[2]], 1.0, atol=0.02)
-    assert early[3] == late[3] != early[4]  # the network's at arrival is that of hindsight
+    assert early[3] == late[3] != early[4]  # the network's online is that of offline
     found = fitted.analyze(waves(120, 1))
     assert np.isfinite(found.score).all()
     assert np.isfinite(found.channel_scores).all()
-    assert np.isfinite(fitted.decision_function(waves(120, 1), at="arrival")[20:]).all()
+    assert np.isfinite(fitted.decision_function(waves(120, 1), mode="online")[20:]).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*repeat themselves:imdiffusion.errors.DataWarning")
@@ -151,10 +151,10 @@ def test_pieces_of_any_size_are_the_whole(scanned):
         cut = [0, *np.minimum(np.cumsum(sizes, dtype=int), 150).tolist(), 150]
         again = stream_of(entity)
         runs = [again.push(rows.slice(a, b)) for a, b in pairwise(cut)]
-        arrival, final = runs[0]
+        online, final = runs[0]
         for one, two in runs[1:]:
-            arrival, final = arrival.join(one), final.join(two)
-        same(arrival, early, rtol=1e-3, atol=1e-4)
+            online, final = online.join(one), final.join(two)
+        same(online, early, rtol=1e-3, atol=1e-4)
         same(final.join(again.finish()), late, rtol=1e-3, atol=1e-4)
 
     pieces()
@@ -216,7 +216,7 @@ def test_of_few_rows_its_units_hold_on_rows_that_had_no_part_in_them():
     stream = LinearStream(views, rows.checks, rate=0.01)
     fresh = both(stream, rows_of(rows, waves(300, 7)))[1].views[:, 2]
     # Training rows were judged by half the patches that fresh rows meet.
-    assert np.mean(fresh > np.nanquantile(fit.views_hindsight[:, 2], 0.99)) < 0.02
+    assert np.mean(fresh > np.nanquantile(fit.views_offline[:, 2], 0.99)) < 0.02
 
 
 def test_half_the_values_missing_are_no_news():
@@ -232,17 +232,17 @@ def test_half_the_values_missing_are_no_news():
     assert np.isfinite(run.views[np.r_[:60, 120:200]]).all()
 
 
-def test_without_hindsight_arrival_is_the_same_and_no_row_waits():
+def test_without_offline_online_is_the_same_and_no_row_waits():
     entity = entity_of(detector(waves(400, 0)))
     rows = rows_of(entity, waves(200, 1))
-    with_it, without = stream_of(entity), entity.linear_stream(entity.linear, hindsight=False)
+    with_it, without = stream_of(entity), entity.linear_stream(entity.linear, offline=False)
     for start in range(0, 120, 40):
         early, late = without.push(rows.slice(start, start + 40))
         same(early, with_it.push(rows.slice(start, start + 40))[0])
         assert len(late) == 0
     assert not any(name.startswith("waiting.") for name in without.state())
     # Also from the state of a version in which rows waited all the same.
-    later = entity.linear_stream(entity.linear, hindsight=False)
+    later = entity.linear_stream(entity.linear, offline=False)
     later.resume(with_it.state())
     early, late = later.push(rows.slice(120))
     same(early, without.push(rows.slice(120))[0])

@@ -17,6 +17,8 @@ import pytest
 
 import imdiffusion
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 1 << 20
 OURS = {"imdiffusion", "imdiffusion-bench"}  # one repository, one version: no pin

@@ -22,7 +22,7 @@ def _rows() -> tuple[np.ndarray, np.ndarray]:
     return series(900, 0), test
 
 
-@pytest.mark.parametrize("at", ["hindsight", "arrival"])
+@pytest.mark.parametrize("at", ["offline", "online"])
 def test_scores_are_those_of_a_fit_with_that_rate(rows, at, tmp_path) -> None:
     train, test = rows
     changed = ImDiffusion("linear", alarm_rate=0.05).fit(train).set_alarm_rate(0.002)

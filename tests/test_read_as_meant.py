@@ -111,7 +111,7 @@ def test_entities_of_a_fleet_have_the_counters_of_most() -> None:
     data["b"] = data["b"].assign(req_total=np.random.default_rng(0).normal(9e3, 10, 200))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fleet = ImDiffusion(**{**SMALL, "counters": "rate", "scope": "fleet"}).fit(data)
+        fleet = ImDiffusion(**{**SMALL, "counters": "rate", "scope": "shared"}).fit(data)
     said = [str(one.message) for one in caught if "only ever rise" in str(one.message)]
     assert len(said) == 1
     assert "of most entities: req_total, uptime" in said[0]

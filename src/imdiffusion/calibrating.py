@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import arrival, registry
+from imdiffusion import online, registry
 from imdiffusion.checks import RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError
 from imdiffusion.linear import LinearFit, LinearViews
-from imdiffusion.measuring import Judged, normal, record_of, with_stretches
+from imdiffusion.measuring import NetworkScores, normal, record_of, with_stretches
 from imdiffusion.runs import Calibration, Floats
 from imdiffusion.scoring.budget import rate_within
 from imdiffusion.scoring.error import residual_of, scored, smoothed_errors
@@ -56,7 +56,7 @@ def calibrate(entity: Entity, rows: Rows, split: int, *, measured: bool = True) 
         entity.notes = with_stretches(entity, rows)
 
 
-def _calibrate_network(entity: Entity, rows: Rows, split: int) -> Judged:
+def _calibrate_network(entity: Entity, rows: Rows, split: int) -> NetworkScores:
     """Where no rows were held out, all count as such. A threshold from all rows (`calibrate_on`)
     has seen more of what normal does than the last rows alone; that the network has too costs
     little where it was trained for few steps.
@@ -91,22 +91,22 @@ def _calibrate_network(entity: Entity, rows: Rows, split: int) -> Judged:
     band = _band(told[:, -1].astype(np.float64), settings.scale_factor)
     entity.calibration = Calibration(units, band, ensemble.thresholds)
     start = first if settings.calibrate_on == "all" else first + held
-    sample = arrival.sample_arrivals(entity, rows.slice(start), normal)
-    at_arrival = arrival.fit_thresholds(entity, sample, np.concatenate(joined), ensemble.thresholds)
-    entity.calibration = replace(entity.calibration, arrival=at_arrival)
+    sample = online.sample_online(entity, rows.slice(start), normal)
+    limits = online.fit_thresholds(entity, sample, np.concatenate(joined), ensemble.thresholds)
+    entity.calibration = replace(entity.calibration, online=limits)
     log.info("calibrated on %d rows: thresholds %s", len(errors), ensemble.thresholds)
     blank = np.empty(0)
-    return Judged(
+    return NetworkScores(
         start,
         steps,
-        entity.network_score(steps, "hindsight"),
+        entity.network_score(steps, "offline"),
         sample.seen - 1,
-        blank if at_arrival is None else entity.network_score(sample.errors, "arrival"),
+        blank if limits is None else entity.network_score(sample.errors, "online"),
     )
 
 
 def _calibrate_linear(
-    entity: Entity, rows: Rows, network: Judged | None, split: int
+    entity: Entity, rows: Rows, network: NetworkScores | None, split: int
 ) -> tuple[LinearFit, float]:
     """Fit the views in closed form on all rows, then the join of all views; and what its thresholds
     were raised by.
@@ -124,7 +124,7 @@ def _calibrate_linear(
     entity.joins, louder = _joins(entity, fit, network, split, weight, None)
     if settings.calendar == "auto" and rows.times is not None:
         views, sparse = normal(fit, network)
-        scores = np.stack([entity.joins["hindsight"].join(views, sparse), sparse], axis=1)
+        scores = np.stack([entity.joins["offline"].join(views, sparse), sparse], axis=1)
         times = rows.times[len(rows) - len(scores) :].view("datetime64[ns]")
         hard = HardHours.fit(times, scores, settings.timezone)
         if hard is not None:
@@ -137,7 +137,7 @@ def _calibrate_linear(
     if settings.alarms_per_day and entity.period is not None:
         views, sparse = normal(fit, network)
         ease = entity.checks.ease(rows)[len(rows) - len(sparse) :]
-        score = eased(entity.joins["hindsight"].join(views, sparse), sparse, ease)[0]
+        score = eased(entity.joins["offline"].join(views, sparse), sparse, ease)[0]
         entity.alarm_rate = _alarm_rate(entity, score.astype(np.float32))
         entity.checks = entity.checks.at_rate(entity.alarm_rate)
     return fit, louder
@@ -167,38 +167,38 @@ def view_weights(names: tuple[str, ...], rows: int) -> NDArray[np.float64]:
 def _joins(
     entity: Entity,
     fit: LinearFit,
-    network: Judged | None,
+    network: NetworkScores | None,
     split: int,
     weight: NDArray[np.float64],
     ease: NDArray[np.float32] | None,
 ) -> tuple[dict[str, Join], float]:
-    """The joins of hindsight and, where every view has a say there, of arrival; and what their
+    """The joins of offline and, where every view has a say there, of online; and what their
     thresholds were raised by. ease (T, 2): as of `Join.fit`, of all rows.
 
-    The network is judged at arrival on a sample, so how much higher thresholds must be there is
-    read off the sample: by how much the tail of the join is longer than in hindsight.
+    The network is judged online on a sample, so how much higher thresholds must be there is
+    read off the sample: by how much the tail of the join is longer than offline.
     """
     rule = entity.settings.threshold
     views, sparse = normal(fit, network)
     late = None if ease is None else ease[len(ease) - len(sparse) :]
-    hindsight = Join.fit(views, sparse, weight, rule=rule, ease=late)
+    offline = Join.fit(views, sparse, weight, rule=rule, ease=late)
     if network is None:
-        early = Join.fit(fit.views_arrival, fit.sparse_arrival, weight, rule=rule, ease=ease)
-        return {"hindsight": hindsight, "arrival": early}, 1.0
+        early = Join.fit(fit.views_online, fit.sparse_online, weight, rule=rule, ease=ease)
+        return {"offline": offline, "online": early}, 1.0
     held = max(0, split - network.first)
-    louder = _louder(eased(hindsight.join(views, sparse), sparse, late)[0], held)
-    if not len(network.at_arrival):
-        return {"hindsight": hindsight.scaled(louder)}, louder
+    louder = _louder(eased(offline.join(views, sparse), sparse, late)[0], held)
+    if not len(network.online):
+        return {"offline": offline.scaled(louder)}, louder
     place, rows = entity.view_names.index(NETWORK), network.first + network.sample
     others = np.delete(weight, place)
-    alone = Join.fit(fit.views_arrival, fit.sparse_arrival, others, rule=rule, ease=ease)
-    unit = np.insert(alone.unit, place, hindsight.unit[place])
-    early = replace(hindsight, unit=unit, alone=alone.alone)
-    early_views = np.insert(fit.views_arrival[rows], place, network.at_arrival, axis=1)
-    found = early.join(early_views, fit.sparse_arrival[rows])
-    same = hindsight.join(views[network.sample], sparse[network.sample])
-    longer = arrival.loudness(found) / arrival.loudness(same)
-    return {"hindsight": hindsight.scaled(louder), "arrival": early.scaled(louder * longer)}, louder
+    alone = Join.fit(fit.views_online, fit.sparse_online, others, rule=rule, ease=ease)
+    unit = np.insert(alone.unit, place, offline.unit[place])
+    early = replace(offline, unit=unit, alone=alone.alone)
+    early_views = np.insert(fit.views_online[rows], place, network.online, axis=1)
+    found = early.join(early_views, fit.sparse_online[rows])
+    same = offline.join(views[network.sample], sparse[network.sample])
+    longer = online.loudness(found) / online.loudness(same)
+    return {"offline": offline.scaled(louder), "online": early.scaled(louder * longer)}, louder
 
 
 def check_budget(settings: Settings, period: np.timedelta64 | None) -> None:

@@ -3,7 +3,7 @@
 A model is a folder:
     config.json          preset, seed and every setting
     manifest.json        format, sha256 of the other files, each entity's fitted state and version
-    weights.safetensors  tensors named "<entity number>/<parameter>", or "fleet/<parameter>" of a
+    weights.safetensors  tensors named "<entity number>/<parameter>", or "shared/<parameter>" of a
                          network that entities share; the arrays of an entity's fitted state under
                          "<entity number>/facts/<name>"
 """
@@ -26,7 +26,7 @@ from imdiffusion.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = 2  # 1 had an entity's arrays in the manifest, as text
+FORMAT = 3  # 1 had an entity's arrays as text, 2 other names of settings
 Arrays = dict[str, NDArray[Any]]
 FACTS = "facts"
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"
@@ -189,6 +189,11 @@ def _check_format(path: Path, content: dict[str, Any]) -> None:
     found = content.get("format")
     if not isinstance(found, int):
         raise _altered(path)
+    if found < FORMAT:
+        raise ModelError(
+            f"{path} has format {found}, of a version before 0.1.0; this version reads {FORMAT}",
+            remedy="Fit again.",
+        )
     if found > FORMAT:
         raise ModelError(
             f"{path} has format {found}; this version reads formats up to {FORMAT}",

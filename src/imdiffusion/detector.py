@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import presets
-from imdiffusion.arrival import arrival_runs
 from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.devices import device_of
@@ -20,6 +19,7 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, UsageError
 from imdiffusion.fitting import fit_entities
 from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame, too_short
+from imdiffusion.online import online_runs
 from imdiffusion.results import SECOND, Analysis, event_table, imputation_table, tables
 from imdiffusion.runs import Number, ScoredRun
 from imdiffusion.scoring.event import find_events
@@ -67,7 +67,7 @@ class ImDiffusion(FittedState):
         ignore_columns: non-numeric columns to leave out; sort: sort rows by time first, here and
         whenever this detector reads rows; scores are then of the sorted rows.
         checkpoint: folder for the state of an interrupted fit; the same call continues it, to
-        bit-identical weights on CPU. With `scope="fleet"` an entity that cannot be fitted is left
+        bit-identical weights on CPU. With `scope="shared"` an entity that cannot be fitted is left
         out: `failed_` names it. Raises ConfigError, DataError.
         """
         settings = presets.resolve(self.preset, self._overrides)
@@ -92,8 +92,8 @@ class ImDiffusion(FittedState):
             "checkpoint": None if checkpoint is None else Path(checkpoint),
             "on_progress": on_progress,
         }
-        if settings.scope == "fleet":
-            from imdiffusion.sharing import fit_fleet
+        if settings.scope == "shared":
+            from imdiffusion.shared_model import fit_fleet
 
             self._entities, self._failed = fit_fleet(series, settings, **how)
         else:
@@ -105,7 +105,7 @@ class ImDiffusion(FittedState):
         return self
 
     def enroll(self, x: Any, *, exclude: Iterable[tuple[Any, Any]] = ()) -> Self:
-        """Add entities to a fleet (`scope="fleet"`) without training; returns self.
+        """Add entities to a fleet (`scope="shared"`) without training; returns self.
 
         x: a dict of series or a file of several entities: their first hours, a window of rows at
         least. Each gets a scaler, units and thresholds of its own; the weights are the fleet's. An
@@ -113,7 +113,7 @@ class ImDiffusion(FittedState):
         as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
         ConfigError (no fleet), DataError (nobody can join).
         """
-        from imdiffusion.sharing import enroll, fleet_of
+        from imdiffusion.shared_model import enroll, fleet_of
 
         entities = self._need_fit()
         fleet_of(next(iter(entities.values())))
@@ -168,27 +168,27 @@ class ImDiffusion(FittedState):
         self,
         x: Any,
         *,
-        at: str = "hindsight",
+        mode: str = "offline",
         ignore_extra: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Any:
         """Score of every row, float64 (T,): higher is more anomalous, above 1 is anomalous.
 
-        at: "hindsight", from the rows on both sides; or "arrival", from the rows up to it alone, as
+        mode: "offline", from the rows on both sides; or "online", from the rows up to it alone, as
         a live stream has it (slower, NaN before the first whole window). NaN where a row has
         nothing observed. ignore_extra: pass over channels the model does not know. Raises
-        NotFittedError, UsageError, DataError; ModelError for a model that knows no arrival.
+        NotFittedError, UsageError, DataError; ModelError for a model that knows no online.
         """
-        if at not in ("hindsight", "arrival"):
-            raise UsageError(f"unknown moment {at!r}", remedy="Use 'hindsight' or 'arrival'.")
+        if mode not in ("offline", "online"):
+            raise UsageError(f"unknown mode {mode!r}", remedy="Use 'offline' or 'online'.")
 
         def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float64]:
             own: list[NDArray[np.bool_]] = []
             runs = self._runs(
-                entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)), at=at
+                entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)), mode=mode
             )
             errors = np.concatenate([run.errors for run in runs], axis=1)
-            score, mine = entity.score(errors, at), np.concatenate(own)
+            score, mine = entity.score(errors, mode), np.concatenate(own)
             return score if mine.all() else score[mine]
 
         return self._each(x, ignore_extra, one)
@@ -197,12 +197,14 @@ class ImDiffusion(FittedState):
         self,
         x: Any,
         *,
-        at: str = "hindsight",
+        mode: str = "offline",
         ignore_extra: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Any:
         """1 where the score is above 1, else 0: int64 (T,). A row without any value is 0."""
-        score = self.decision_function(x, at=at, ignore_extra=ignore_extra, on_progress=on_progress)
+        score = self.decision_function(
+            x, mode=mode, ignore_extra=ignore_extra, on_progress=on_progress
+        )
         if isinstance(score, dict):
             return {name: (one > 1.0).astype(np.int64) for name, one in score.items()}
         return (score > 1.0).astype(np.int64)
@@ -325,7 +327,7 @@ class ImDiffusion(FittedState):
         on_progress: OnProgress | None,
         *,
         keep: Callable[[Frame], Any],
-        at: str = "hindsight",
+        mode: str = "offline",
     ) -> Iterator[ScoredRun]:
         """Scored runs of a series, telling progress; DataError if it is shorter than a window."""
         total = done = 0
@@ -336,7 +338,7 @@ class ImDiffusion(FittedState):
             keep(frame)
 
         rows = _rows(entity, frames, keep=count)
-        for run in arrival_runs(entity, rows) if at == "arrival" else entity.score_runs(rows):
+        for run in online_runs(entity, rows) if mode == "online" else entity.score_runs(rows):
             done += run.errors.shape[1]
             if on_progress is not None:
                 on_progress(Progress("score", done, total))

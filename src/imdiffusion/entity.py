@@ -32,7 +32,7 @@ from imdiffusion.promise.record import FitNotes, PromiseRecord
 from imdiffusion.promise.report import PromiseReport, promise_report
 from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
 from imdiffusion.scoring.error import (
-    Units,
+    NormalScale,
     residual_of,
     scored,
     smoothed_errors,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from imdiffusion.diffusion.imputer import Imputer
     from imdiffusion.diffusion.loss import Denoiser
 
-MOMENTS = ("hindsight", "arrival")
+MODES = ("offline", "online")
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
 
 
@@ -85,7 +85,9 @@ class Entity:
         self.counters = Counters()  # channels that are read as rates before `rows` sees them
         self.recipe = recipe_of(settings)
         self.calibration = Calibration(
-            Units.neutral(self.recipe, len(channels)), np.zeros((2, len(channels)), np.float32), []
+            NormalScale.neutral(self.recipe, len(channels)),
+            np.zeros((2, len(channels)), np.float32),
+            [],
         )
         self.number, self.version = number, ""
         self.alarm_rate = settings.alarm_rate  # or what a budget of events comes to
@@ -101,9 +103,9 @@ class Entity:
         """Impute with this network, or with a new one."""
         import torch
 
-        from imdiffusion.diffusion.fleet import Fleet
         from imdiffusion.diffusion.imputer import imputer_of
         from imdiffusion.diffusion.networks import new_network
+        from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 
         count = len(self.channels)
         device = torch.device("cpu") if self.device is None else self.device
@@ -111,7 +113,7 @@ class Entity:
             network = new_network(self.settings, count, self.seed, self.name).to(device)
         self.network = network
         denoiser: Denoiser = network
-        if isinstance(network, Fleet):
+        if isinstance(network, SharedDenoiser):
             denoiser = network.of(torch.tensor([self.number], device=device))
         self.imputer = imputer_of(denoiser, self.settings, count, seed=self.seed, device=device)
 
@@ -124,10 +126,10 @@ class Entity:
 
     @property
     def thresholds(self) -> list[float]:
-        """What stands for a score of 1 in hindsight: of the join of views, or of each step."""
+        """What stands for a score of 1 offline: of the join of views, or of each step."""
         if self.linear is None:
             return list(self.calibration.thresholds)
-        return [self.joins["hindsight"].threshold(self.alarm_rate)]
+        return [self.joins["offline"].threshold(self.alarm_rate)]
 
     def promise(self, rate: float) -> None:
         """Score under another promise from now on; of an entity with views in closed form."""
@@ -272,15 +274,15 @@ class Entity:
         yield from pairs.take()
 
     def pairing(self) -> Pairing:
-        """What joins hindsight runs of the views as they come."""
+        """What joins offline runs of the views as they come."""
         return Pairing(
-            lambda linear, network: self.merged(linear, network, "hindsight"),
+            lambda linear, network: self.merged(linear, network, "offline"),
             networked=self.settings.networked,
         )
 
-    def linear_stream(self, views: LinearViews, *, hindsight: bool = True) -> LinearStream:
+    def linear_stream(self, views: LinearViews, *, offline: bool = True) -> LinearStream:
         """A fresh pass of the views in closed form over a series."""
-        return LinearStream(views, self.checks, rate=self.alarm_rate, hindsight=hindsight)
+        return LinearStream(views, self.checks, rate=self.alarm_rate, offline=offline)
 
     def network_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
@@ -303,7 +305,7 @@ class Entity:
             each = np.array(joined.T, order="C") if every_step else None
             yield ScoredRun(errors, self.joined(parts[:, picked]), expected.pop(len(joined)), each)
 
-    def merged(self, linear: LinearRun, network: ScoredRun | None, moment: str) -> ScoredRun:
+    def merged(self, linear: LinearRun, network: ScoredRun | None, mode: str) -> ScoredRun:
         """The views of a run of rows as one: `errors` (1, n) are the score itself.
 
         Each channel has a view's contribution to the score in the shares that the view gives it.
@@ -312,13 +314,13 @@ class Entity:
         expected = network.expected if network is not None else None
         if expected is None:
             expected = self.scaler.backward(linear.expected)
-        elif moment == "arrival":
+        elif mode == "online":
             # Before its first whole window the network expects nothing yet.
             early = self.scaler.backward(linear.expected)
             expected = np.where(np.isnan(expected), early, expected)
-        join, names = self.joins[moment], self.view_names
+        join, names = self.joins[mode], self.view_names
         if network is not None:
-            own = self.network_score(network.errors, moment)
+            own = self.network_score(network.errors, mode)
             views = np.concatenate([views, own[:, None]], axis=1)
         added = join.shares(views, linear.sparse)
         parts = linear_parts(linear, names, added)
@@ -335,10 +337,10 @@ class Entity:
         evidence = row_evidence(linear)
         return ScoredRun(scores, parts, expected, steps, linear.kind, evidence, linear.since)
 
-    def network_score(self, errors: Floats, moment: str) -> NDArray[np.float64]:
+    def network_score(self, errors: Floats, mode: str) -> NDArray[np.float64]:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
         settings, calibration = self.settings, self.calibration
-        limits = calibration.arrival if moment == "arrival" else calibration.thresholds
+        limits = calibration.online if mode == "online" else calibration.thresholds
         kind = registry.load("ensembles", settings.ensemble)
         score: NDArray[np.float64] = kind(limits, settings.xi, settings.anomaly_share).score(errors)
         return score
@@ -355,11 +357,11 @@ class Entity:
         empty = np.empty((self.settings.sampling_steps, 0), np.float32)
         return np.concatenate(found, axis=1) if found else empty
 
-    def score(self, errors: Floats, moment: str = "hindsight") -> NDArray[np.float64]:
+    def score(self, errors: Floats, mode: str = "offline") -> NDArray[np.float64]:
         """What runs of a moment carry as errors (S, T) -> score (T,), above 1 = anomalous."""
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
-        return self.network_score(errors, moment)
+        return self.network_score(errors, mode)
 
     @property
     def judged(self) -> NDArray[np.bool_] | None:
@@ -394,8 +396,8 @@ class Entity:
             **({} if self.linear is None else self.linear.to_dict() | self.checks.to_dict()),
             **{
                 name: value
-                for moment, join in self.joins.items()
-                for name, value in join.to_dict(f"join_{moment}").items()
+                for mode, join in self.joins.items()
+                for name, value in join.to_dict(f"join_{mode}").items()
             },
             "period_ns": None
             if self.period is None
@@ -440,8 +442,8 @@ class Entity:
             entity.linear = LinearViews.from_dict(facts)
             entity.checks = RowChecks.from_dict(facts)
             entity.joins = {
-                moment: Join.from_dict(facts, f"join_{moment}")
-                for moment in MOMENTS
-                if f"join_{moment}_unit" in facts
+                mode: Join.from_dict(facts, f"join_{mode}")
+                for mode in MODES
+                if f"join_{mode}_unit" in facts
             }
         return entity

@@ -32,7 +32,7 @@ from imdiffusion.settings import MEMORY, Settings
 if TYPE_CHECKING:
     import torch
 
-    from imdiffusion.diffusion.fleet import Fleet
+    from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
     from imdiffusion.parts import Part
 
 LEAST_ROWS = 10  # that views in closed form are fitted on
@@ -176,7 +176,7 @@ def prepare(
     excluded: NDArray[np.bool_],
     seed: int,
     device: torch.device | None,
-    fleet: Fleet | None = None,
+    fleet: SharedDenoiser | None = None,
     number: int = NOBODY,
     counters: Counters | None = None,
 ) -> Prepared:

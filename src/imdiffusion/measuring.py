@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.arrival import WHOLE_SERIES
 from imdiffusion.checks import CheckStream
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.linear import LinearFit
+from imdiffusion.online import WHOLE_SERIES
 from imdiffusion.promise.record import FitNotes, LeftOut, PromiseRecord
 from imdiffusion.runs import Floats
 from imdiffusion.scoring.absence_kinds import KINDS
@@ -25,9 +25,9 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class NetworkScores:
     """What the network says of the normal rows from `first` on: errors of its steps (S, n) and its
-    score (n,) in hindsight, and its score at arrival (m,) of the rows at `sample`, counted from
+    score (n,) offline, and its score online (m,) of the rows at `sample`, counted from
     `first`.
     """
 
@@ -35,15 +35,15 @@ class Judged:
     errors: Floats
     score: Scores
     sample: NDArray[np.int64]
-    at_arrival: Scores
+    online: Scores
 
 
-def normal(fit: LinearFit, network: Judged | None) -> tuple[Scores, Scores]:
-    """Views and sparse evidence in hindsight of the normal rows that all views have judged."""
-    return _beside(fit.views_hindsight, fit.sparse_hindsight, network)
+def normal(fit: LinearFit, network: NetworkScores | None) -> tuple[Scores, Scores]:
+    """Views and sparse evidence offline of the normal rows that all views have judged."""
+    return _beside(fit.views_offline, fit.sparse_offline, network)
 
 
-def _beside(views: Scores, sparse: Scores, network: Judged | None) -> tuple[Scores, Scores]:
+def _beside(views: Scores, sparse: Scores, network: NetworkScores | None) -> tuple[Scores, Scores]:
     if network is None:
         return views, sparse
     own = network.score[:, None]
@@ -55,7 +55,7 @@ def record_of(
     rows: Rows,
     split: int,
     fit: LinearFit | None,
-    network: Judged | None,
+    network: NetworkScores | None,
     *,
     weight: Scores,
     louder: float = 1.0,
@@ -108,7 +108,7 @@ def _checked(entity: Entity, rows: Rows) -> NDArray[np.bool_]:
     return np.concatenate([stream.push(rows.slice(a, a + PIECE)).score > 1.0 for a in starts])
 
 
-def _rates_of_network(entity: Entity, network: Judged) -> Scores:
+def _rates_of_network(entity: Entity, network: NetworkScores) -> Scores:
     """Critical rates (n,) under the one rate whose thresholds a network alone has: 0, or never."""
     settings = entity.settings
     kind = registry.load("ensembles", settings.ensemble)

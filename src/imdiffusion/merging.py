@@ -21,7 +21,7 @@ CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row 
 
 
 class Pairing:
-    """Hindsight runs of the views in closed form and of the network, until both are there.
+    """Offline runs of the views in closed form and of the network, until both are there.
 
     merge: makes one run of the same rows of both. networked: whether there is a network.
     """

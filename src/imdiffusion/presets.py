@@ -91,7 +91,7 @@ def preset(name: str) -> Settings:
 def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     """The preset's settings with `overrides` put over them; a value of None changes nothing.
 
-    What entities share is a network: with scope = "fleet" the preset's views are that alone.
+    What entities share is a network: with scope = "shared" the preset's views are that alone.
     Raises ConfigError for an unknown preset or key, a wrong type, or a value out of range.
     """
     check_names(overrides)
@@ -99,7 +99,7 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     given: dict[str, Any] = {
         key: _as_kind(value, kinds[key]) for key, value in overrides.items() if value is not None
     }
-    if given.get("scope") == "fleet":
+    if given.get("scope") == "shared":
         given.setdefault("views", "network")
     if given.get("views") == "network":
         given = {"absence": False, "changes": False, "calendar": "off", **given}

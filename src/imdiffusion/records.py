@@ -16,9 +16,9 @@ from typing import Any
 #   degraded  scored, but from less than it was fitted on: channels missing, rows imputed
 #   stale     nothing new arrived for two intervals
 STATES = ("warming", "ready", "degraded", "stale")
-# When a row was judged: at its arrival, from the past alone, or again once the rows after it
+# When a row was judged: as it arrives, from the past alone, or again once the rows after it
 # were there.
-MOMENTS = ("arrival", "hindsight")
+MODES = ("online", "offline")
 # The life of an event.
 STATUSES = ("ongoing", "resolved", "expired")
 
@@ -27,7 +27,7 @@ STATUSES = ("ongoing", "resolved", "expired")
 class ScoreRecord:
     """The score of one row of one entity.
 
-    score: above 1 = anomalous, NaN where nothing was observed. moment: of MOMENTS. detector: which
+    score: above 1 = anomalous, NaN where nothing was observed. mode: of MODES. detector: which
     one spoke ("fast", "zscore", ...). model: its version, the digest of what was fitted. state: of
     STATES. channels and shares: the most responsible first, shares of all channels sum to 1; empty
     below a score of 1. kinds: by channel what a check beside the views found in it ("missing",
@@ -36,7 +36,7 @@ class ScoreRecord:
 
     entity: str
     timestamp: int
-    moment: str
+    mode: str
     score: float
     state: str
     detector: str
@@ -47,8 +47,8 @@ class ScoreRecord:
 
     @property
     def key(self) -> tuple[str, int, str, str]:
-        """(entity, timestamp, moment, model)."""
-        return (self.entity, self.timestamp, self.moment, self.model)
+        """(entity, timestamp, mode, model)."""
+        return (self.entity, self.timestamp, self.mode, self.model)
 
     def to_dict(self) -> dict[str, Any]:
         """A flat dict of JSON values, `kind` first."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.scoring.error import Units
+from imdiffusion.scoring.error import NormalScale
 
 Floats = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.generic)
@@ -83,13 +83,13 @@ def _both(
 class Calibration:
     """What normal rows say: units of errors, residual band (2, K), thresholds.
 
-    arrival: the thresholds of scores at arrival; None = there are none.
+    online: the thresholds of scores online; None = there are none.
     """
 
-    units: Units
+    units: NormalScale
     band: Floats
     thresholds: list[float]
-    arrival: list[float] | None = None
+    online: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it: arrays, and JSON facts."""
@@ -99,7 +99,7 @@ class Calibration:
             "view_past": self.units.recent,
             "band": self.band,
             "thresholds": self.thresholds,
-            "arrival_thresholds": self.arrival,
+            "online_thresholds": self.online,
         }
 
     @classmethod
@@ -109,5 +109,5 @@ class Calibration:
             np.array(facts[name], np.float32)
             for name in ("error_scale", "view_unit", "view_past", "band")
         )
-        arrival = facts.get("arrival_thresholds")  # models from before it have none
-        return cls(Units(scale, view, past), band, facts["thresholds"], arrival)
+        online = facts.get("online_thresholds")  # models from before it have none
+        return cls(NormalScale(scale, view, past), band, facts["thresholds"], online)

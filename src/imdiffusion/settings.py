@@ -129,7 +129,7 @@ class Settings:
     )
     # -- denoiser
     scope: str = _setting(
-        "entity", "a network for each, or one for a fleet", choices=("entity", "fleet")
+        "entity", "a network for each, or one for a fleet", choices=("entity", "shared")
     )
     entity_embedding: int = _setting(16, "width of an entity's vector in a fleet", low=1)
     denoiser: str = _setting(
@@ -332,16 +332,17 @@ def _validate_lists(settings: Settings) -> None:
             "not asked for",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
-    if settings.denoiser in registry.CLOSED_FORM and settings.scope == "fleet":
+    if settings.denoiser in registry.CLOSED_FORM and settings.scope == "shared":
         raise ConfigError(
-            f"denoiser = {settings.denoiser!r} is fitted to one entity's rows, and scope = 'fleet' "
-            "shares a network that is told whose window it sees",
+            f"denoiser = {settings.denoiser!r} is fitted to one entity's rows, and scope = "
+            "'shared' has one network, which is told whose window it sees",
             remedy="Use scope='entity', or another denoiser.",
         )
-    if settings.linear and settings.scope == "fleet":
+    if settings.linear and settings.scope == "shared":
         raise ConfigError(
-            f"views = {settings.views!r} are an entity's own, and scope = 'fleet' shares a network",
-            remedy="Use views='network' with scope='fleet'.",
+            f"views = {settings.views!r} are an entity's own, and scope = 'shared' shares a "
+            "network",
+            remedy="Use views='network' with scope='shared'.",
         )
     settings.widths("detrend", least=0)
     settings.widths("smooth", least=1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Result = TypeVar("Result")
-FLEET = "fleet"  # where a shared network stands among the weights
+SHARED = "shared"  # where a shared network stands among the weights
 
 
 class FittedState(Parameters):
@@ -47,10 +47,10 @@ class FittedState(Parameters):
         """
         entities = self._need_fit()
         weights: dict[str, NDArray[Any]] = {}
-        shared = self._settings.scope == "fleet"
+        shared = self._settings.scope == "shared"
         for number, entity in enumerate(entities.values()):
             if self._settings.networked and (number == 0 or not shared):
-                weights |= flat_weights(entity.network, FLEET if shared else str(number))
+                weights |= flat_weights(entity.network, SHARED if shared else str(number))
         config = {
             "version": __version__,
             "preset": self._fitted_as[0],
@@ -174,7 +174,7 @@ class FittedState(Parameters):
             return entities[name]
         if len(entities) == 1 and (name is None or None in entities):
             return next(iter(entities.values()))
-        if self._settings.scope == "fleet":
+        if self._settings.scope == "shared":
             return self._guest(name)
         known = ", ".join(repr(known) for known in entities)
         raise DataError(
@@ -188,7 +188,7 @@ class FittedState(Parameters):
             DataWarning,
             stacklevel=4,
         )
-        from imdiffusion.sharing import guest
+        from imdiffusion.shared_model import guest
 
         return guest(list(self._need_fit().values()), name)
 
@@ -209,18 +209,18 @@ def _restored(
         return found
     import torch
 
-    from imdiffusion.diffusion.filling import Filled
-    from imdiffusion.sharing import restore_fleet
+    from imdiffusion.diffusion.frozen import FrozenDenoiser
+    from imdiffusion.shared_model import restore_fleet
 
     split: dict[str, dict[str, torch.Tensor]] = {}
     for name, array in weights.items():
         owner, _, parameter = name.partition("/")
         split.setdefault(owner, {})[parameter] = torch.from_numpy(array)
-    if settings.scope == "fleet":
-        return restore_fleet(facts, split[FLEET], settings, seed=seed, device=on)
+    if settings.scope == "shared":
+        return restore_fleet(facts, split[SHARED], settings, seed=seed, device=on)
     found = []
     for number, one in enumerate(facts):
-        network = Filled(settings, len(one["channels"]), split[str(number)], device=on)
+        network = FrozenDenoiser(settings, len(one["channels"]), split[str(number)], device=on)
         found.append(Entity.restore(one, network, settings, seed=seed, device=on))
         found[-1].version = str(one.get("version", ""))  # folders from before it do not say it
     return found
@@ -254,12 +254,12 @@ _digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 def _digest(network: nn.Module) -> str:
     """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
-    from imdiffusion.diffusion.fleet import Fleet
+    from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 
-    if isinstance(network, Fleet) and network in _digests:
+    if isinstance(network, SharedDenoiser) and network in _digests:
         return _digests[network]
     weights = network.state_dict()
     found = fingerprint({}, *(weights[name].cpu().numpy() for name in sorted(weights)))
-    if isinstance(network, Fleet):
+    if isinstance(network, SharedDenoiser):
         _digests[network] = found
     return found

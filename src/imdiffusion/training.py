@@ -24,10 +24,10 @@ from imdiffusion import masks
 from imdiffusion.checkpoint import fingerprint, read_state, write_state
 from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
 from imdiffusion.diffusion.denoisers.closed_form import ClosedForm
-from imdiffusion.diffusion.fleet import NOBODY, Fleet
 from imdiffusion.diffusion.loss import Denoiser, target_loss
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.shared_denoiser import NOBODY, SharedDenoiser
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.parts import Part, squares, window_starts
 from imdiffusion.settings import Settings
@@ -40,9 +40,10 @@ UNOWNED = 0.1  # share of a fleet's windows that are shown without their owner
 
 
 class Trainer:
-    """Trains the denoiser of one entity, or a `Fleet` of many (parts in its order); see `fit`.
+    """Trains the denoiser of one entity, or a `SharedDenoiser` of many; see `fit`.
 
-    length: a fleet trains this many times as long as the settings say for one entity.
+    parts: in the order of its entities. length: a shared network trains this many times as long as
+    the settings say for one entity.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class Trainer:
 
     def _denoiser(self, owners: NDArray[np.int64]) -> Denoiser:
         """The network for windows of these entities, some of which it is not told."""
-        if not isinstance(self.network, Fleet):
+        if not isinstance(self.network, SharedDenoiser):
             return self.network
         generator = np.random.default_rng(seed_from(self.seed, "owners", self.step))
         told = np.where(generator.random(len(owners)) < UNOWNED, NOBODY, owners)

@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.store.queries import Reader
 
 MINUTE = 60 * 1_000_000_000
 START = 1_700_000_400 * 1_000_000_000

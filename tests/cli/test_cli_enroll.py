@@ -1,4 +1,4 @@
-"""`imdiffusion fit --set scope=fleet` and `enroll`: who joins, who is left out, what stays"""
+"""`imdiffusion fit --set scope=shared` and `enroll`: who joins, who is left out, what stays"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny import TINY, ended, series
 from imdiffusion import ImDiffusion
 from imdiffusion.cli import main
 
-FLEET = [*TINY, "--set", "scope=fleet"]
+FLEET = [*TINY, "--set", "scope=shared"]
 
 
 def files(folder: Path, **rows: int) -> list[Path]:
@@ -137,7 +137,7 @@ def test_what_enroll_refuses(call, model, fleet, mine, data, tmp_path):
     alone = call("enroll", new, "--model", model)
     assert alone.code == 4
     assert "is no fleet" in alone.err
-    assert "scope=fleet" in alone.err
+    assert "scope=shared" in alone.err
     absent = call("enroll", new, "--model", tmp_path / "absent")
     assert absent.code == 4
     assert "no model folder" in absent.err

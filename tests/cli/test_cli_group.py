@@ -7,8 +7,11 @@ import math
 import signal
 import time
 
+import pytest
 from kafka_cluster import QUICK, cluster, fresh, make, put
 from live_far import DETECTOR, MINUTE, START, Said, circle, scores, wait_for
+
+pytestmark = pytest.mark.slow
 
 ENTITIES = 4  # one in each partition of the mock's topics
 FIRST, MOST = 40, 400  # rows of an entity at first, and at most until the group is shared out

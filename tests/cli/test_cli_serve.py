@@ -21,7 +21,7 @@ from live_far import (
 )
 from tiny import ended
 
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.store.queries import Reader
 
 
 def lines_of(folder, name):

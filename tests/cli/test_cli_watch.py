@@ -92,7 +92,7 @@ def test_wrong_options(call, tmp_path, words, code, told):
 
 
 def score(value, *, row=0, state="ready", model="m", detector="fast"):
-    return ScoreRecord("web", row * SECOND, "arrival", value, state, detector, model)
+    return ScoreRecord("web", row * SECOND, "online", value, state, detector, model)
 
 
 def event(status, *, turn=0):

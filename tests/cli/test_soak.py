@@ -18,14 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from live_far import TINY, Said, circle, get, put, wait_for
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.places import Places
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.store.live_state import Store
+
+pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("IMDIFFUSION_SOAK_SECONDS", "6"))
 RESULT = os.environ.get("IMDIFFUSION_SOAK_MEMORY_RESULT", "")
@@ -56,7 +59,7 @@ scores = 0.5
 feed = 2_000
 [stream]
 interval = 1
-hindsight = true
+offline = true
 stale_after = 1e9
 [fit]
 enabled = false
@@ -80,7 +83,7 @@ def prepare(folder: Path, start: int) -> None:
     detector.save(places.folder / "models" / "one")
     with Store(places.live) as store:
         store.add_model(MODEL, digest, detector="fast", path="models/one", now=start)
-        store.enthrone(MODEL, digest, reason="by hand", now=start)
+        store.promote(MODEL, digest, reason="by hand", now=start)
 
 
 class Load:

@@ -10,7 +10,7 @@ START = 1_700_000_000_123_456_789
 
 
 def score(i: int, entity: str = "db1", value: float = 0.5) -> ScoreRecord:
-    return ScoreRecord(entity, START + i * 10**9, "arrival", value, "ready", "fast", "m1")
+    return ScoreRecord(entity, START + i * 10**9, "online", value, "ready", "fast", "m1")
 
 
 def event(turn: int, entity: str = "db1", name: str = "e1") -> EventRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from imdiffusion.connectors.seam import Batch, Source
+from imdiffusion.live.connection.protocols import Batch, Source
 
 Cells = dict[tuple[str, int, str], float]
 

@@ -12,8 +12,8 @@ from live_records import event, score
 from odd_server import Answer, OddServer
 from programs import Alertmanager, wait_until
 
-from imdiffusion.connectors.alertmanager import AlertmanagerSink, alert_text
 from imdiffusion.errors import ConfigError, ConnectionLost, UsageError
+from imdiffusion.live.sinks.alertmanager import AlertmanagerSink, alert_text
 
 REAL = pytest.mark.tool("prometheus-alertmanager")
 START = int(time.time()) - 300

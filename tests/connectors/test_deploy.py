@@ -15,9 +15,9 @@ import pytest
 from live_records import event, score
 from programs import Prometheus, call, wait_until
 
-from imdiffusion.connectors.latest import FAMILIES
-from imdiffusion.connectors.metrics import MetricsSink
-from imdiffusion.connectors.remote_write import RemoteWriteSink
+from imdiffusion.live.sinks.metric_state import FAMILIES
+from imdiffusion.live.sinks.metrics import MetricsSink
+from imdiffusion.live.sinks.remote_write import RemoteWriteSink
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = re.compile(r"\bimdiffusion_\w+")
@@ -30,7 +30,7 @@ def queries() -> list[str]:
     return [
         target["expr"]
         .replace("$entity", ".*")
-        .replace("$moment", ".*")
+        .replace("$mode", ".*")
         .replace("$__rate_interval", "1m")
         for panel in board["panels"]
         for target in panel["targets"]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows_read import cells, drain, rejected
 
-from imdiffusion.connectors.files_source import FilesSource
 from imdiffusion.errors import ConfigError, ConnectionLost
+from imdiffusion.live.sources.files import FilesSource
 
 START = 1_700_000_000
 HEADER = "timestamp,cpu,memory\n"

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imdiffusion.connectors import host
-from imdiffusion.connectors.host import HostSource, record
-from imdiffusion.connectors.procfs import read_procfs
 from imdiffusion.errors import ConfigError, DataError, OutputError
+from imdiffusion.live.sources import host_metrics as host
+from imdiffusion.live.sources.host_metrics import HostSource, record
+from imdiffusion.live.sources.procfs import read_procfs
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
 

@@ -12,8 +12,8 @@ import threading
 import pytest
 from odd_server import Answer, OddServer
 
-from imdiffusion.connectors.http import Client, HttpOptions
 from imdiffusion.errors import ConfigError, ConnectionLost
+from imdiffusion.live.connection.http import Client, HttpOptions
 
 SECRET = "s3cret-token"
 

@@ -13,10 +13,10 @@ from kafka_cluster import cluster, fresh, halt, make, put, started, stored
 from records_made import few, score
 from rows_read import cells, drain, rejected
 
-from imdiffusion.connectors.kafka_sink import KafkaSink
-from imdiffusion.connectors.kafka_source import KafkaSource
-from imdiffusion.connectors.record_text import key_in, key_of
 from imdiffusion.errors import ConfigError, ConnectionLost
+from imdiffusion.live.connection.record_json import key_in, key_of
+from imdiffusion.live.sinks.kafka import KafkaSink
+from imdiffusion.live.sources.kafka import KafkaSource
 
 START = 1_700_000_000
 
@@ -205,7 +205,7 @@ def test_wrong_settings_are_said_without_their_values(tmp_path):
 def test_without_the_extra_it_is_named():
     program = (
         "import sys; sys.modules['confluent_kafka'] = None\n"
-        "from imdiffusion.connectors.options import load_sink, load_source\n"
+        "from imdiffusion.live.connection.options import load_sink, load_source\n"
         "from imdiffusion.errors import MissingExtraError\n"
         "for load in (load_source, load_sink):\n"
         "    try:\n"

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from kafka_cluster import QUICK, cluster, fresh, put
 from records_made import score
 from rows_read import cells, drain
 
-from imdiffusion.connectors.kafka_source import KafkaSource
+from imdiffusion.live.sources.kafka import KafkaSource
+
+pytestmark = pytest.mark.slow
 
 
 def row(i: int) -> tuple[str, bytes]:
@@ -23,7 +26,7 @@ def row(i: int) -> tuple[str, bytes]:
 MEMBER = """
 import sys
 sys.path[:0] = sys.argv[4:]
-from imdiffusion.connectors.options import load_sink, load_source
+from imdiffusion.live.connection.options import load_sink, load_source
 from records_made import score
 servers, topic, folder = sys.argv[1:4]
 options = {"servers": servers, "topic": topic, "group": "family", "batch_rows": 5,

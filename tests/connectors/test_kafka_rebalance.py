@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from kafka_cluster import QUICK, cluster, fresh, put
 from rows_read import cells, drain
 
-from imdiffusion.connectors.kafka_client import TopicPartition
-from imdiffusion.connectors.kafka_source import KafkaSource
+from imdiffusion.live.connection.kafka_client import TopicPartition
+from imdiffusion.live.sources.kafka import KafkaSource
+
+pytestmark = pytest.mark.slow
 
 ROWS = range(80)
 

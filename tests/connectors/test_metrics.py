@@ -15,8 +15,8 @@ import pytest
 from live_records import event, score
 from programs import Prometheus, call, wait_until
 
-from imdiffusion.connectors.metrics import MetricsSink
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.sinks.metrics import MetricsSink
 
 NASTY = 'a "quoted" \\ name\nof two lines {é}'
 
@@ -36,10 +36,10 @@ def test_the_latest_of_every_entity_is_told():
     start = time.time() - 100
     rows = [score(start + 10 * row, 0.1 * row) for row in range(9)]
     hot = score(start + 90, 2.5, channels=("cpu", "disk"), shares=(0.75, 0.25))
-    sink.send([*rows, hot, score(start + 80, 0.8, moment="hindsight"), event(start + 90)])
-    labels = 'entity="web-1",detector="fast",moment="{}",state="ready"'
-    assert value(sink, f"imdiffusion_score{{{labels.format('arrival')}}}") == 2.5
-    assert value(sink, f"imdiffusion_score{{{labels.format('hindsight')}}}") == 0.8
+    sink.send([*rows, hot, score(start + 80, 0.8, mode="offline"), event(start + 90)])
+    labels = 'entity="web-1",detector="fast",mode="{}",state="ready"'
+    assert value(sink, f"imdiffusion_score{{{labels.format('online')}}}") == 2.5
+    assert value(sink, f"imdiffusion_score{{{labels.format('offline')}}}") == 0.8
     shares = {name: text for name, text in lines(sink).items() if "channel_share" in name}
     assert list(shares.values()) == ["0.75"]
     assert value(sink, 'imdiffusion_event_active{entity="web-1"}') == 1
@@ -47,8 +47,8 @@ def test_the_latest_of_every_entity_is_told():
     last = value(sink, 'imdiffusion_last_score_timestamp_seconds{entity="web-1"}')
     assert last == pytest.approx(start + 90, abs=1e-3)
     assert 9 < value(sink, 'imdiffusion_lag_seconds{entity="web-1"}') < 90
-    assert value(sink, 'imdiffusion_scores_total{entity="web-1",moment="arrival"}') == 10
-    assert value(sink, 'imdiffusion_anomalies_total{entity="web-1",moment="arrival"}') == 1
+    assert value(sink, 'imdiffusion_scores_total{entity="web-1",mode="online"}') == 10
+    assert value(sink, 'imdiffusion_anomalies_total{entity="web-1",mode="online"}') == 1
     assert value(sink, 'imdiffusion_events_total{entity="web-1"}') == 1
     # once more, and older ones: nothing changes
     before = lines(sink)
@@ -61,8 +61,8 @@ def test_the_latest_of_every_entity_is_told():
     assert value(sink, 'imdiffusion_events_total{entity="web-1"}') == 1
     # another state is another series, in the place of the first
     sink.send([score(start + 101, math.nan, state="degraded")])
-    scores = {name: text for name, text in lines(sink).items() if 'moment="arrival"' in name}
-    degraded = labels.format("arrival").replace("ready", "degraded")
+    scores = {name: text for name, text in lines(sink).items() if 'mode="online"' in name}
+    degraded = labels.format("online").replace("ready", "degraded")
     assert scores[f"imdiffusion_score{{{degraded}}}"] == "NaN"
     assert sum(name.startswith("imdiffusion_score{") for name in scores) == 1
     # that nothing comes any more is told, and is no row: silence goes on being measured

@@ -12,10 +12,10 @@ from typing import Literal
 import pytest
 
 from imdiffusion import registry
-from imdiffusion.connectors.files_source import FilesSource
-from imdiffusion.connectors.http import HttpOptions
-from imdiffusion.connectors.options import load_sink, load_source, options_of, takes_of
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.connection.http import HttpOptions
+from imdiffusion.live.connection.options import load_sink, load_source, options_of, takes_of
+from imdiffusion.live.sources.files import FilesSource
 
 PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("connectors.md", "prometheus.md")]
 # Options that everything has that speaks HTTP: in a table of their own.

@@ -13,9 +13,9 @@ import pytest
 from live_records import score
 from programs import NodeExporter, Prometheus, VictoriaMetrics, wait_until
 
-from imdiffusion.connectors.prometheus import PrometheusSource
-from imdiffusion.connectors.remote_write import RemoteWriteSink, Sample
 from imdiffusion.errors import ConfigError, ConnectionLost
+from imdiffusion.live.sinks.remote_write import RemoteWriteSink, Sample
+from imdiffusion.live.sources.prometheus import PrometheusSource
 
 REAL = pytest.mark.tool("prometheus")
 STEP = 10  # seconds
@@ -231,8 +231,8 @@ def test_what_the_sink_writes_the_source_reads(prometheus):
         sink.send([score(BASE + STEP * row, row / 7, entity=host) for row in range(ROWS)])
     sink.flush()
     sink.close()
-    query = ALONE.format('imdiffusion_score{moment="arrival"}')
-    options = {"queries": f"score={query}", "groupby": "entity", "ignore": "detector,moment,state"}
+    query = ALONE.format('imdiffusion_score{mode="online"}')
+    options = {"queries": f"score={query}", "groupby": "entity", "ignore": "detector,mode,state"}
     with PrometheusSource(url=prometheus.url, step=float(STEP), **options) as source:
         source.open(text(BASE - STEP))
         rows, said = everything(source, last=BASE + ROWS * STEP)

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from odd_server import Answer, Asked, OddServer
 
-from imdiffusion.connectors.prometheus import PrometheusSource
-from imdiffusion.connectors.promql import Naming, Query, parse_queries
 from imdiffusion.errors import ConfigError, ConnectionLost, UsageError
+from imdiffusion.live.sources.prometheus import PrometheusSource
+from imdiffusion.live.sources.promql import Naming, Query, parse_queries
 
 NOW = 1_800_000_000.0  # the odd server's clock
 

@@ -15,12 +15,12 @@ from live_records import event, score
 from odd_server import Answer, OddServer
 from programs import Prometheus, VictoriaMetrics, call
 
-from imdiffusion.connectors.remote_write import RemoteWriteSink, Sample, write_request
 from imdiffusion.errors import ConfigError, ConnectionLost, MissingExtraError, UsageError
+from imdiffusion.live.sinks.remote_write import RemoteWriteSink, Sample, write_request
 
 REAL = pytest.mark.tool("prometheus")
 BASE = int(time.time()) // 10 * 10 - 1800
-LABELS = "detector=fast,entity=web-1,moment=arrival,state=ready"
+LABELS = "detector=fast,entity=web-1,mode=online,state=ready"
 
 
 @pytest.fixture(name="prometheus")
@@ -59,13 +59,13 @@ def test_scores_are_stored_at_their_time_whatever_order_they_came_in(prometheus)
     sink.send([*rows[25:], *rows[:25], odd])
     sink.flush()
     found = stored(prometheus, "imdiffusion_score")
-    values = found["detector=fast,entity=web-1,moment=arrival,site=north,state=ready"]
+    values = found["detector=fast,entity=web-1,mode=online,site=north,state=ready"]
     assert [at for at, _ in values] == [BASE + 10 * row for row in range(50)]
     assert math.isnan(values[7][1])
     assert [value for at, value in values if at != BASE + 70] == [
         0.1 * row for row in range(50) if row != 7
     ]
-    name = 'detector=fast,entity=a "quoted"\\\nname,moment=arrival,site=north,state=warming'
+    name = 'detector=fast,entity=a "quoted"\\\nname,mode=online,site=north,state=warming'
     assert found[name] == [(BASE, 0.25)]
     assert sink.refused == 0
     conditions = stored(prometheus, "imdiffusion_last_score_timestamp_seconds")
@@ -96,7 +96,7 @@ def test_a_series_ends_where_its_labels_change(prometheus):
     assert speaking(25) == {"fast", "cpu"}
     assert speaking(35) == {"fast"}
     shares = stored(prometheus, "imdiffusion_channel_share")
-    assert shares["channel=cpu,detector=fast,entity=web-1,moment=arrival"] == [
+    assert shares["channel=cpu,detector=fast,entity=web-1,mode=online"] == [
         (BASE + 10, 0.9),
         (BASE + 20, 1.0),
     ]

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows_read import cells
 
-from imdiffusion.connectors.instants import instant_of
-from imdiffusion.connectors.rows import Gathering, RowForm, number_of
 from imdiffusion.data.epochs import unit_of
 from imdiffusion.data.place import Place
 from imdiffusion.data.timestamps import parse_times
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.live.connection.instants import instant_of
+from imdiffusion.live.sources.text_rows import Gathering, RowForm, number_of
 
 TIMES = [
     "2024-01-31T12:00:00Z",

@@ -13,8 +13,8 @@ import pytest
 from disk import file_size_limit
 from records_made import START, event, few, score
 
-from imdiffusion.connectors.sqlite_sink import SqliteSink
 from imdiffusion.errors import ConnectionLost, OutputError
+from imdiffusion.live.sinks.sqlite import SqliteSink
 
 
 def opened(path: Path, **options) -> SqliteSink:
@@ -98,7 +98,7 @@ def test_a_lock_and_a_full_disk_are_waited_out(tmp_path):
 KILLED = """
 import sys; sys.path.insert(0, sys.argv[1])
 from records_made import score
-from imdiffusion.connectors.sqlite_sink import SqliteSink
+from imdiffusion.live.sinks.sqlite import SqliteSink
 sink = SqliteSink(path=sys.argv[2])
 sink.open()
 for i in range(0, 10**9, 10):

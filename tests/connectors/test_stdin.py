@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rows_read import cells, drain, rejected
 
-from imdiffusion.connectors.seam import Batch
-from imdiffusion.connectors.stdin import StdinSource
 from imdiffusion.errors import ConfigError, SourceEnded
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.sources.stdin import StdinSource
 
 
 def row(i: int) -> str:
@@ -108,7 +108,7 @@ def test_bad_and_endless_lines_are_told_and_block_nothing(pipe):
 
 PROGRAM = """
 import sys
-from imdiffusion.connectors.options import load_source
+from imdiffusion.live.connection.options import load_source
 from imdiffusion.errors import SourceEnded
 with load_source("stdin", {"name": "none"}) as source:
     source.open(None)

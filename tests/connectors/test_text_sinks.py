@@ -14,10 +14,10 @@ import pytest
 from disk import file_size_limit
 from records_made import START, event, few, score
 
-from imdiffusion.connectors.files_sink import FilesSink
-from imdiffusion.connectors.record_text import json_of, key_in, key_of, line_of
-from imdiffusion.connectors.stdout import StdoutSink
 from imdiffusion.errors import ConfigError, ConnectionLost, OutputError
+from imdiffusion.live.connection.record_json import json_of, key_in, key_of, line_of
+from imdiffusion.live.sinks.files import FilesSink
+from imdiffusion.live.sinks.stdout import StdoutSink
 
 
 def rows(*paths: Path) -> list[dict[str, object]]:
@@ -67,7 +67,7 @@ def test_standard_output_of_a_process():
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from records_made import few\n"
-        "from imdiffusion.connectors.options import load_sink\n"
+        "from imdiffusion.live.connection.options import load_sink\n"
         "sink = load_sink('stdout', {'takes': 'score'}); sink.open()\n"
         "sink.send(few()[:2]); sink.flush(); sink.send(few()[:2]); sink.flush(); sink.close()\n"
         "assert sink.takes == {'score'}\n"
@@ -144,7 +144,7 @@ def test_a_record_is_written_once_over_restarts_within_the_window(tmp_path):
 KILLED = """
 import sys; sys.path.insert(0, sys.argv[1])
 from records_made import score
-from imdiffusion.connectors.files_sink import FilesSink
+from imdiffusion.live.sinks.files import FilesSink
 sink = FilesSink(path=sys.argv[2], max_bytes=20_000)
 sink.open()
 for i in range(0, 10**9, 10):

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from imdiffusion.connectors.host import HostSource
-from imdiffusion.connectors.this_host import ThisHost
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.sources.host import ThisHost
+from imdiffusion.live.sources.host_metrics import HostSource
 
 
 def test_rows_of_this_host_come_on_schedule():

@@ -11,8 +11,8 @@ import pytest
 from live_records import event, score
 from odd_server import Answer, OddServer
 
-from imdiffusion.connectors.webhook import WebhookSink
 from imdiffusion.errors import ConfigError, ConnectionLost, UsageError
+from imdiffusion.live.sinks.webhook import WebhookSink
 
 
 def opened(url: str, **options) -> WebhookSink:

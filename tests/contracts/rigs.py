@@ -20,7 +20,7 @@ from kafka_cluster import QUICK, cluster, fresh, make, put, stored
 from odd_server import Answer, OddServer
 from programs import Alertmanager, Prometheus, VictoriaMetrics, call, free_port
 
-from imdiffusion.connectors.remote_write import Sample
+from imdiffusion.live.sinks.remote_write import Sample
 from imdiffusion.records import Record, ScoreRecord
 from imdiffusion.testing import SinkRig, SourceRig
 from imdiffusion.testing.rigs import START, Cells, keys_of, rows_of
@@ -92,16 +92,16 @@ def remote_write_sink() -> Iterator[SinkRig]:
         def shows(records: Sequence[Record]) -> None:
             program.flush()
             found = {
-                (moment, int(at), float(value))
-                for moment in ("arrival", "hindsight")
+                (mode, int(at), float(value))
+                for mode in ("online", "offline")
                 for values in program.raw(
-                    f'imdiffusion_score{{moment="{moment}"}}', START / 1e9 + 60
+                    f'imdiffusion_score{{mode="{mode}"}}', START / 1e9 + 60
                 ).values()
                 for at, value in values
                 if not math.isnan(float(value))
             }
             wanted = {
-                (one.moment, one.timestamp // 10**9, one.score)
+                (one.mode, one.timestamp // 10**9, one.score)
                 for one in records
                 if isinstance(one, ScoreRecord) and not math.isnan(one.score)
             }
@@ -117,9 +117,9 @@ def metrics_sink() -> Iterator[SinkRig]:
     def shows(records: Sequence[Record]) -> None:
         text = call(f"http://127.0.0.1:{port}/metrics").decode()
         scores = [one for one in records if isinstance(one, ScoreRecord)]
-        for moment in ("arrival", "hindsight"):
-            count = sum(one.moment == moment for one in scores)
-            line = f'imdiffusion_scores_total{{entity="one",moment="{moment}"}} {count}.0'
+        for mode in ("online", "offline"):
+            count = sum(one.mode == mode for one in scores)
+            line = f'imdiffusion_scores_total{{entity="one",mode="{mode}"}} {count}.0'
             assert line in text.splitlines(), f"no {line} in {text}"
         for line in (
             'imdiffusion_events_total{entity="one"} 1.0',

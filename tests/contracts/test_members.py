@@ -6,9 +6,9 @@ import pytest
 from rigs import RIGS, TOOLS
 
 from imdiffusion import registry, testing
-from imdiffusion.connectors.files_sink import FilesSink
-from imdiffusion.connectors.files_source import FilesSource
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.sinks.files import FilesSink
+from imdiffusion.live.sources.files import FilesSource
 from imdiffusion.records import Record
 from imdiffusion.testing.rigs import SINK_RIGS, SOURCE_RIGS
 

@@ -11,7 +11,7 @@ from imdiffusion import ImDiffusion, registry
 from imdiffusion.diffusion.denoisers import closed_form
 from imdiffusion.diffusion.denoisers.closed_form import ClosedForm, Gaussian, Memory
 from imdiffusion.diffusion.denoisers.memory import PatchMemory
-from imdiffusion.diffusion.filling import Filled
+from imdiffusion.diffusion.frozen import FrozenDenoiser
 from imdiffusion.diffusion.networks import new_network
 from imdiffusion.diffusion.schedule import quadratic
 from imdiffusion.errors import ConfigError
@@ -175,7 +175,7 @@ def test_shapes_hang_on_settings_alone(denoiser: str, channels: int) -> None:
     state = network.state_dict()
     assert {name: tensor.shape for name, tensor in state.items()} == before
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
-    filled = Filled(given, channels, state, device=torch.device("cpu"))
+    filled = FrozenDenoiser(given, channels, state, device=torch.device("cpu"))
     x = torch.randn(2, 20, channels, generator=torch.Generator().manual_seed(0))
     parts = x, torch.tensor([0, 9]), x > 0, torch.tensor([0, 1])
     with torch.no_grad():
@@ -307,7 +307,7 @@ def test_what_has_no_meaning_is_refused(denoiser: str) -> None:
     with pytest.raises(ConfigError, match="It has no attention"):
         resolve("paper", {"denoiser": denoiser, "attention": "temporal"})
     with pytest.raises(ConfigError, match="fitted to one entity's rows"):
-        resolve("fast", {"denoiser": denoiser, "scope": "fleet"})
+        resolve("fast", {"denoiser": denoiser, "scope": "shared"})
 
 
 def test_another_class_says_what_it_lacks() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from imdiffusion import presets, registry
-from imdiffusion.diffusion.filling import Filled, _shapes
+from imdiffusion.diffusion.frozen import FrozenDenoiser, _shapes
 from imdiffusion.diffusion.networks import new_network
 from imdiffusion.errors import ModelError
 
@@ -42,7 +42,7 @@ def windows(given, number: int = 2):
 def test_it_says_what_the_network_says_that_had_the_weights(denoiser, conditioning):
     given = settings(denoiser, conditioning)
     networks = [drawn(given, seed) for seed in (1, 2)]
-    filled = [Filled(given, CHANNELS, one.state_dict(), device=CPU) for one in networks]
+    filled = [FrozenDenoiser(given, CHANNELS, one.state_dict(), device=CPU) for one in networks]
     parts = windows(given)
     for _ in range(2):  # in turn: nothing of one may stay behind for the other
         for network, one in zip(networks, filled, strict=True):
@@ -62,7 +62,7 @@ def test_it_says_what_the_network_says_that_had_the_weights(denoiser, conditioni
 @torch.no_grad()
 def test_a_copy_says_the_same_and_moves_alone():
     given = settings("relay")
-    one = Filled(given, CHANNELS, drawn(given, 1).state_dict(), device=CPU)
+    one = FrozenDenoiser(given, CHANNELS, drawn(given, 1).state_dict(), device=CPU)
     other, parts = copy.deepcopy(one), windows(given)
     before = one(*parts)
     assert torch.equal(other(*parts), before)
@@ -75,7 +75,7 @@ def test_a_copy_says_the_same_and_moves_alone():
 def test_threads_do_not_see_each_others_weights():
     given, wrong = settings("relay"), []
     networks = [drawn(given, seed) for seed in range(4)]
-    filled = [Filled(given, CHANNELS, one.state_dict(), device=CPU) for one in networks]
+    filled = [FrozenDenoiser(given, CHANNELS, one.state_dict(), device=CPU) for one in networks]
     parts = windows(given, 8)
     start = threading.Barrier(len(networks))
 
@@ -99,12 +99,12 @@ def test_weights_of_another_network_are_refused_by_name():
     given = settings("mixer")
     weights = new_network(given, CHANNELS, 0, None).state_dict()
     with pytest.raises(ModelError, match=r"not those of a network 'mixer' of 4 channels: .*input"):
-        Filled(given, CHANNELS + 1, weights, device=CPU)
+        FrozenDenoiser(given, CHANNELS + 1, weights, device=CPU)
     del weights["norm.weight"]
     with pytest.raises(ModelError, match=r"norm\.weight.*fit again"):
-        Filled(given, CHANNELS, weights, device=CPU)
+        FrozenDenoiser(given, CHANNELS, weights, device=CPU)
     with pytest.raises(ModelError, match="more"):
-        Filled(
+        FrozenDenoiser(
             given,
             CHANNELS,
             new_network(given, CHANNELS, 0, None).state_dict() | {"more": torch.zeros(1)},
@@ -114,8 +114,10 @@ def test_weights_of_another_network_are_refused_by_name():
 
 def test_modules_go_with_the_last_network_of_their_shape():
     given = settings("rows")
-    one = Filled(given, CHANNELS, new_network(given, CHANNELS, 0, None).state_dict(), device=CPU)
-    other = Filled(given, CHANNELS, one.state_dict(), device=CPU)
+    one = FrozenDenoiser(
+        given, CHANNELS, new_network(given, CHANNELS, 0, None).state_dict(), device=CPU
+    )
+    other = FrozenDenoiser(given, CHANNELS, one.state_dict(), device=CPU)
     assert one.shape is other.shape
     gc.collect()
     held = len(_shapes)

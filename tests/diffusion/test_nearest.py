@@ -40,8 +40,8 @@ def test_where_directions_span_all_the_distance_is_that_of_the_memory() -> None:
     found = model.distances(patches, seen)
     exact = np.sqrt(memory.distances(patches - patches.mean(axis=1, keepdims=True), seen))
     np.testing.assert_allclose(found, exact, atol=2e-3)
-    arrival = NearestStream(model).push(others, whole(others))[0].score
-    np.testing.assert_allclose(arrival[7:], np.minimum(exact / model.unit[0], 3), atol=5e-3)
+    online = NearestStream(model).push(others, whole(others))[0].score
+    np.testing.assert_allclose(online[7:], np.minimum(exact / model.unit[0], 3), atol=5e-3)
 
 
 def test_what_lies_beside_the_directions_counts_by_its_size() -> None:
@@ -89,9 +89,9 @@ def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int
     pieces, at = NearestStream(model), 0
     arrivals, late = [], []
     for size in sizes:
-        arrival, done = pieces.push(others[at : at + size], observed[at : at + size])
+        online, done = pieces.push(others[at : at + size], observed[at : at + size])
         at += size
-        arrivals.append(arrival)
+        arrivals.append(online)
         late.append(done)
         state = {name: array.copy() for name, array in pieces.state().items()}
         pieces = NearestStream(NearestPatches.from_dict(model.to_dict("x"), "x"))
@@ -104,7 +104,7 @@ def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int
         np.testing.assert_allclose(joined.apart, same.apart, rtol=1e-3, atol=1e-4)
 
 
-def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
+def test_online_looks_back_alone_and_offline_as_far_as_a_patch() -> None:
     rows, others = rows_of(300), rows_of(120, seed=1)
     model, _, _ = NearestPatches.fit(rows, whole(rows), width=16, every=4)
     changed = others.copy()
@@ -112,8 +112,8 @@ def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
     said = []
     for series in (others, changed):
         stream = NearestStream(model)
-        arrival, final = stream.push(series, whole(series))
-        said.append((arrival.score, final.join(stream.finish()).score))
+        online, final = stream.push(series, whole(series))
+        said.append((online.score, final.join(stream.finish()).score))
     for (one, other), until in zip(zip(*said, strict=True), (80, 65), strict=True):
         np.testing.assert_array_equal(one[:until], other[:until])
         assert (other[88:] == MOST_UNITS).all()
@@ -126,9 +126,9 @@ def test_arrival_looks_back_alone_and_hindsight_as_far_as_a_patch() -> None:
 def test_a_series_without_values_has_no_distance() -> None:
     rows = rows_of(100)
     model, _, _ = NearestPatches.fit(rows, whole(rows), width=8, every=4)
-    arrival, _ = NearestStream(model).push(rows[:40], np.zeros((40, 2), bool))
-    assert np.isnan(arrival.score).all()
-    assert (arrival.apart == 0).all()
+    online, _ = NearestStream(model).push(rows[:40], np.zeros((40, 2), bool))
+    assert np.isnan(online.score).all()
+    assert (online.apart == 0).all()
 
 
 def test_what_is_not_visible_is_no_difference() -> None:

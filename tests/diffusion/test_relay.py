@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from imdiffusion import ImDiffusion
-from imdiffusion.diffusion.denoisers.relay import Relay
-from imdiffusion.diffusion.denoisers.rows import Rows
+from imdiffusion.diffusion.denoisers.row_mlp import RowMLP
+from imdiffusion.diffusion.denoisers.two_stage import TwoStage
 from imdiffusion.diffusion.noise import counter_normal, private_rng
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")
@@ -48,7 +48,7 @@ def test_a_tie_between_channels_is_learned_through_patches_and_its_break_found()
 
 def test_the_relay_hands_each_window_to_one_network() -> None:
     with private_rng(3):
-        relay = Relay(
+        relay = TwoStage(
             10, 2, patch_length=5, width=8, layers=1, feedforward=8, conditioning="conditional"
         ).eval()
         for network in (relay.coarse.output, relay.sharp.write[-1], relay.sharp.tell):
@@ -71,7 +71,7 @@ def test_the_relay_hands_each_window_to_one_network() -> None:
 
 def test_a_row_hears_of_its_neighbours_through_patches_alone() -> None:
     with private_rng(4):
-        network = Rows(12, 2, patch_length=3, width=8, layers=1, feedforward=8).eval()
+        network = RowMLP(12, 2, patch_length=3, width=8, layers=1, feedforward=8).eval()
         torch.nn.init.normal_(network.write[-1].weight)
     x = counter_normal(torch.arange(12).view(1, 12), 2, stream=1)
     visible, zero = torch.ones(1, 12, 2, dtype=torch.bool), torch.zeros(1, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Rows in a live state, the voice they came through, and a tiny detector to fit on them"""
+"""Rows in a live state, the active they came through, and a tiny detector to fit on them"""
 
 import sys
 import time
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.configuration import Configuration
-from imdiffusion.live.fitter import Fitter
-from imdiffusion.live.places import Places
-from imdiffusion.live.reading import parse
-from imdiffusion.live.voices import Voices
+from imdiffusion.live.config.configuration import Configuration
+from imdiffusion.live.config.parser import parse
+from imdiffusion.live.models.background_fits import Fitter
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.store.checkpoint import Checkpoint, Told
+from imdiffusion.live.store.live_state import Store
 from imdiffusion.records import ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Told
-from imdiffusion.stream.store import Store
 
 NAMES = ("a", "b", "c", "d")
 SECOND = 1_000_000_000
@@ -65,29 +65,29 @@ def frame(values, first=0):
 
 
 def parts(folder, made, values):
-    """Store, places, voices that have read the rows, fitter."""
+    """Store, places, router that have read the rows, fitter."""
     places = Places(Path(folder))
     places.make()
     store = Store(places.live)
-    voices = Voices(store, places, made)
+    router = ModelRouter(store, places, made)
     rows = frame(values)
-    voice = voices.scorer_for(rows)
-    voice.push(rows)
+    active = router.scorer_for(rows)
+    active.push(rows)
     told = [
         Told(
-            ScoreRecord("web", int(at), "arrival", 0.5, "ready", voice.detector, voice.model),
+            ScoreRecord("web", int(at), "online", 0.5, "ready", active.detector, active.model),
             NAMES,
             np.stack([row, row, row, row]).astype(np.float32),
         )
         for at, row in zip(rows.timestamps.astype(np.int64), values, strict=True)
     ]
-    states = {("web", "scorer"): f"{voice.detector}\n{voice.model}\n".encode() + voice.dump()}
+    states = {("web", "scorer"): f"{active.detector}\n{active.model}\n".encode() + active.dump()}
     store.write(Checkpoint(told=told, states=states), now=time.time_ns())
-    return store, places, voices, Fitter(store, places, made)
+    return store, places, router, Fitter(store, places, made)
 
 
 if __name__ == "__main__":  # fits, until it is killed; says the process that fits
-    _, _, voices, fitter = parts(sys.argv[1], configuration(steps=100_000), circle(420))
-    fitter.tick(voices.speaking())
+    _, _, router, fitter = parts(sys.argv[1], configuration(steps=100_000), circle(420))
+    fitter.tick(router.speaking())
     print(fitter._process.pid, flush=True)
     time.sleep(600)

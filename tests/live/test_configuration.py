@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.problems import ProblemsError
-from imdiffusion.live.reading import parse, read_configuration
-from imdiffusion.live.sections import SECTIONS
+from imdiffusion.live.config.errors import ProblemsError
+from imdiffusion.live.config.parser import parse, read_configuration
+from imdiffusion.live.config.schema import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 HOST = '[[source]]\ntype = "host"\n'
@@ -29,7 +29,7 @@ def test_the_example_is_right_and_says_what_it_says():
     assert found.keywords["alarms_per_day"] == found.settings.alarms_per_day == 2.0
     assert found.alerts.rules().quiet == 600.0
     assert found.state.retention().details == 2.0
-    assert found.stream.options().hindsight is False
+    assert found.stream.options().offline is False
 
 
 def test_nothing_but_a_source_is_needed():
@@ -84,7 +84,7 @@ def test_everything_wrong_is_said_at_once_with_its_line():
         (HOST + "[detector]\nwindow = 99\n", "patch_length"),
         (HOST + "[detector]\npreset = 'slow'\n", "'slow'"),
         (HOST + "[stream]\nbaseline = 'pca'\n", "linear"),
-        (HOST + "[stream]\nhindsight = 1\n", "true or false"),
+        (HOST + "[stream]\noffline = 1\n", "true or false"),
         (HOST + "[state]\ndetails = 0\n", "above 0"),
     ],
 )

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.contest import Contestant, contest
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.planting import APART, FIRST, KINDS, LENGTHS, plant
+from imdiffusion.live.models.champion_challenger import Contestant, contest
+from imdiffusion.live.scorers.fault_injection import APART, FIRST, KINDS, LENGTHS, plant
+from imdiffusion.live.scorers.scored_row import ScoredRow
 
 START = np.datetime64("2026-01-01T00:00", "ns")
 
@@ -35,7 +35,7 @@ class Rule:
     def push(self, frame):
         nothing = np.full(3, math.nan)
         cells = (nothing, nothing, nothing, nothing, nothing)
-        return [Judged(0, "arrival", self.rule(row), *cells) for row in frame.values]
+        return [ScoredRow(0, "online", self.rule(row), *cells) for row in frame.values]
 
     def dump(self):
         return b""

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from imdiffusion.errors import ConfigError, OutputError
+from imdiffusion.live.config.parser import parse
 from imdiffusion.live.detection import Detection
-from imdiffusion.live.places import Places
-from imdiffusion.live.reading import parse
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.store.queries import Reader
 
 START = 1_700_000_400
 FAR = 2**62

@@ -15,13 +15,13 @@ import pytest
 from fit_parts import circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.fit_child import main
-from imdiffusion.live.fitter import Fitter
-from imdiffusion.live.job import JOB, RESUME, VERDICT, read_outcome, write_facts
-from imdiffusion.live.judging import Shape
-from imdiffusion.live.places import name_of
-from imdiffusion.live.voices import Voices
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.models.background_fits import Fitter
+from imdiffusion.live.models.feedback import Shape
+from imdiffusion.live.models.fit_job import JOB, RESUME, VERDICT, read_outcome, write_facts
+from imdiffusion.live.models.fit_worker import main
+from imdiffusion.live.models.paths import name_of
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.store.queries import Reader
 
 HERE = Path(__file__).parent
 
@@ -34,27 +34,27 @@ def wait_for(condition, seconds=90):
     return found
 
 
-def over(fitter, voices):
+def over(fitter, router):
     """Look after it until a fit is over."""
 
     def look():
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         return not fitter.fitting
 
-    fitter.tick(voices.speaking())
+    fitter.tick(router.speaking())
     assert fitter.fitting == "web"
     wait_for(look)
 
 
-def fitted_here(fitter, voices):
+def fitted_here(fitter, router):
     """What the process of a fit does, done in this one, which has what takes long to load."""
     folder = fitter.places.fit("web")
     folder.mkdir(parents=True)
-    write_facts(folder / JOB, fitter._job("web", voices.speaking()["web"]))
+    write_facts(folder / JOB, fitter._job("web", router.speaking()["web"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert main(folder) == 0
-    assert fitter._due("web", voices.speaking()["web"], Shape()) is False  # its verdict is there
+    assert fitter._due("web", router.speaking()["web"], Shape()) is False  # its verdict is there
     assert not (folder / JOB).exists()
     return read_outcome(folder)
 
@@ -70,13 +70,13 @@ def counters(store):
 
 
 class Engine:
-    """Takes the voices that are put forward."""
+    """Takes the router that are put forward."""
 
     def __init__(self):
         self.spoken = []
 
-    def succeed(self, entity, voice):
-        self.spoken.append((entity, voice))
+    def succeed(self, entity, active):
+        self.spoken.append((entity, active))
 
 
 def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
@@ -84,9 +84,9 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
     made = configuration()
     # Against `linear` a network of this size, trained for a moment, does not win.
     made = replace(made, stream=replace(made.stream, baseline="mahalanobis"))
-    store, places, voices, fitter = parts(tmp_path, made, values[:420])
+    store, places, router, fitter = parts(tmp_path, made, values[:420])
     with store:
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         folder = places.fit("web")
         wait_for(lambda: (folder / "rows").exists())
         fitter._process.kill()
@@ -94,37 +94,37 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
         assert (folder / JOB).exists()
         assert not (folder / VERDICT).exists()
         fitter = Fitter(store, places, made)
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         fitter._process.wait()  # to its end, and then whoever started it ends before it looked
         assert models(store) == []
         fitter.close()
         fitter = Fitter(store, places, made)
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         assert not fitter.fitting
         assert not (folder / JOB).exists()
         assert not (folder / RESUME).exists()
         outcome = read_outcome(folder)
         (model,) = models(store)
         assert (outcome.won, model.live, model.digest) == (True, True, outcome.digest)
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         assert not fitter.fitting  # till it is time for the next
         engine = Engine()
-        assert voices.follow(engine) == ["web"]
-        assert voices.follow(engine) == []
-        ((_, voice),) = engine.spoken
-        told = voice.push(frame(values[420:], 420))
-        assert (voice.detector, voice.model) == ("fast", model.digest)
+        assert router.follow(engine) == ["web"]
+        assert router.follow(engine) == []
+        ((_, active),) = engine.spoken
+        told = active.push(frame(values[420:], 420))
+        assert (active.detector, active.model) == ("fast", model.digest)
         assert {one.state for one in told} == {"ready"}
         assert np.isfinite([one.score for one in told]).all()
         store.add_model("web", "feedface", detector="fast", path="models/none", now=time.time_ns())
-        store.enthrone("web", "feedface", reason="by hand", now=time.time_ns())
-        assert voices.follow(engine) == []  # there is nothing in its folder: the one before serves
+        store.promote("web", "feedface", reason="by hand", now=time.time_ns())
+        assert router.follow(engine) == []  # there is nothing in its folder: the one before serves
         assert counters(store)["models_refused", "web"] == 1
         assert next(one for one in models(store) if one.live).digest == model.digest
-        assert Voices(store, places, made).scorer_for(frame(values[:1])).model == model.digest
+        assert ModelRouter(store, places, made).scorer_for(frame(values[:1])).model == model.digest
         torn = tmp_path / model.path / "manifest.json"
         torn.write_text(torn.read_text()[:-40])
-        again = Voices(store, places, made)
+        again = ModelRouter(store, places, made)
         assert again.scorer_for(frame(values[:1])).detector == "mahalanobis"
         refused = counters(store)["models_refused", "web"]
         assert refused >= 2
@@ -134,28 +134,28 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
 
 def test_who_loses_is_noted_and_does_not_speak(tmp_path):
     made = configuration(steps=1, more="nice = 0")
-    store, _, voices, fitter = parts(tmp_path, made, np.random.default_rng(0).normal(size=(420, 4)))
+    store, _, router, fitter = parts(tmp_path, made, np.random.default_rng(0).normal(size=(420, 4)))
     with store:
-        outcome = fitted_here(fitter, voices)
+        outcome = fitted_here(fitter, router)
         (model,) = models(store)
         assert model.live == outcome.won
         assert not outcome.won, outcome.reason
-        assert voices.follow(Engine()) == []
-        fitter.tick(voices.speaking())
+        assert router.follow(Engine()) == []
+        fitter.tick(router.speaking())
         assert not fitter.fitting
 
 
 def test_rows_that_are_too_few_are_said_and_tried_again_later(tmp_path):
     made = configuration(more="most_rows = 400\nholdout = 0.3")
-    store, places, voices, fitter = parts(tmp_path, made, circle(420))
+    store, places, router, fitter = parts(tmp_path, made, circle(420))
     with store:
         with store._transaction():
             store._connection.execute("DELETE FROM details")
-        over(fitter, voices)
+        over(fitter, router)
         assert counters(store)["fits_failed", "web"] == 1
         assert "400 are needed" in (places.fit("web") / "log.txt").read_text()
         assert models(store) == []
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         assert not fitter.fitting  # it waits
 
 
@@ -169,11 +169,11 @@ def test_a_file_to_fit_on(tmp_path):
     columns = {name: values[:, k] for k, name in enumerate(("a", "b", "c", "d"))}
     write_table(pa.table({"timestamp": rows.timestamps, **columns}), tmp_path / "old.parquet")
     made = configuration(steps=1, more=f'nice = 0\ntrain = "{tmp_path / "old.parquet"}"')
-    store, _, voices, fitter = parts(tmp_path, made, values[:10])
+    store, _, router, fitter = parts(tmp_path, made, values[:10])
     with store:
-        assert fitter._due("web", voices.speaking()["web"], Shape())  # whatever has come live
+        assert fitter._due("web", router.speaking()["web"], Shape())  # whatever has come live
         fitter._outcomes.clear()
-        outcome = fitted_here(fitter, voices)
+        outcome = fitted_here(fitter, router)
         assert [one.digest for one in models(store)] == [outcome.digest]
         assert outcome.rows == 450
 

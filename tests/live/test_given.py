@@ -18,16 +18,16 @@ from fit_parts import START, circle, configuration, frame
 
 from imdiffusion.cli import main
 from imdiffusion.errors import ConvergenceWarning, ModelError
+from imdiffusion.live.config.errors import ProblemsError
+from imdiffusion.live.config.parser import parse, read_configuration
 from imdiffusion.live.detection import Detection
-from imdiffusion.live.given import NAMED, copied
-from imdiffusion.live.places import Places
-from imdiffusion.live.problems import ProblemsError
-from imdiffusion.live.reading import parse, read_configuration
-from imdiffusion.live.rehearsal import rehearse
-from imdiffusion.live.voices import Voices
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
+from imdiffusion.live.dry_run import rehearse
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import NAMED, copied
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 
 FAR = 2**62
 DOCUMENT = Path(__file__).parents[2] / "docs" / "live.md"
@@ -59,13 +59,13 @@ def named(folder, more=""):
 
 @contextmanager
 def speaking(tmp_path, made):
-    """Voices over the live state of a folder."""
+    """ModelRouter over the live state of a folder."""
     places = Places(tmp_path / "state")
     places.make()
     with Store(places.live) as store:
-        voices = Voices(store, places, made)
-        yield voices
-        voices.close()
+        router = ModelRouter(store, places, made)
+        yield router
+        router.close()
 
 
 def tear(folder):
@@ -76,20 +76,20 @@ def tear(folder):
 def test_many_entities_share_one_model_and_others_have_none(tmp_path, detectors):
     folder = tmp_path / "model"
     detectors[0].save(folder)
-    with speaking(tmp_path, named(folder)) as voices:
+    with speaking(tmp_path, named(folder)) as router:
         rows = frame(circle(30))
         one, two, other = (
-            voices.scorer_for(replace(rows, entity=name)) for name in ("web-1", "web-2", "db")
+            router.scorer_for(replace(rows, entity=name)) for name in ("web-1", "web-2", "db")
         )
         assert one.model == two.model == version(detectors[0])
         assert one._speaker.entity is two._speaker.entity
         assert other.detector == "linear"
-        assert list(voices.to_fit()) == ["db"]
-        arrived = [row for row in one.push(rows) if row.moment == "arrival"]
+        assert list(router.to_fit()) == ["db"]
+        arrived = [row for row in one.push(rows) if row.mode == "online"]
         assert [row.state for row in arrived] == ["warming"] * 19 + ["ready"] * 11
-        assert voices.follow(None) == []
+        assert router.follow(None) == []
     with Reader(tmp_path / "state" / "live.db") as reader:
-        assert reader.reigns("web-1") == [(one.model, NAMED)]
+        assert reader.promotions("web-1") == [(one.model, NAMED)]
         assert len(list((tmp_path / "state" / "models" / "given").iterdir())) == 1
 
 
@@ -97,26 +97,31 @@ def test_a_torn_folder_is_refused_and_the_last_good_one_serves(tmp_path, detecto
     folder = tmp_path / "model"
     rows = replace(frame(circle(3)), entity="web")
     detectors[0].save(folder)
-    with speaking(tmp_path, named(folder)) as voices:
-        assert voices.scorer_for(rows).model == version(detectors[0])
+    with speaking(tmp_path, named(folder)) as router:
+        assert router.scorer_for(rows).model == version(detectors[0])
     tear(folder)
-    with speaking(tmp_path, named(folder)) as voices:
-        assert voices.scorer_for(rows).model == version(detectors[0])
+    with speaking(tmp_path, named(folder)) as router:
+        assert router.scorer_for(rows).model == version(detectors[0])
         assert "is refused" in caplog.text
-        assert voices._reader.counters()["models_refused", "web"] == 1
-        assert voices.scorer_for(replace(rows, entity="web-2")).detector == "linear"
-        assert voices._reader.counters()["models_refused", "web-2"] == 1
+        assert router._reader.counters()["models_refused", "web"] == 1
+        assert router.scorer_for(replace(rows, entity="web-2")).detector == "linear"
+        assert router._reader.counters()["models_refused", "web-2"] == 1
     shutil.rmtree(folder)
     detectors[1].save(folder)
-    with speaking(tmp_path, named(folder)) as voices:
-        assert voices.scorer_for(rows).model == version(detectors[1])
-        voices.store.roll_back("web", reason="by hand", now=time.time_ns())
-    with speaking(tmp_path, named(folder)) as voices:  # a person's word stands
-        assert voices.scorer_for(rows).model == version(detectors[0])
+    with speaking(tmp_path, named(folder)) as router:
+        assert router.scorer_for(rows).model == version(detectors[1])
+        router.store.roll_back("web", reason="by hand", now=time.time_ns())
+    with speaking(tmp_path, named(folder)) as router:  # a person's word stands
+        assert router.scorer_for(rows).model == version(detectors[0])
     detectors[0].save(folder)
-    with speaking(tmp_path, named(folder)) as voices:
-        assert voices.scorer_for(rows).model == version(detectors[0])
-        assert [why for _, why in voices._reader.reigns("web")] == [NAMED, "by hand", NAMED, NAMED]
+    with speaking(tmp_path, named(folder)) as router:
+        assert router.scorer_for(rows).model == version(detectors[0])
+        assert [why for _, why in router._reader.promotions("web")] == [
+            NAMED,
+            "by hand",
+            NAMED,
+            NAMED,
+        ]
 
 
 def test_a_copy_that_was_altered_is_not_trusted(tmp_path, detectors):
@@ -143,12 +148,12 @@ def test_which_entity_of_a_folder_is_meant(tmp_path, detectors):
         )
     many.save(tmp_path / "many")
     rows = frame(circle(3))
-    with speaking(tmp_path, named(tmp_path / "many")) as voices:
-        found = [voices.scorer_for(replace(rows, entity=f"web-{n}")).model for n in (1, 2, 3)]
+    with speaking(tmp_path, named(tmp_path / "many")) as router:
+        found = [router.scorer_for(replace(rows, entity=f"web-{n}")).model for n in (1, 2, 3)]
         assert len({*found}) == 3
-        assert voices.voices["web-3"].detector == "linear"
-    with speaking(tmp_path, named(tmp_path / "many", 'of = "web-2"')) as voices:
-        assert voices.scorer_for(replace(rows, entity="web-3")).model == found[1]
+        assert router.router["web-3"].detector == "linear"
+    with speaking(tmp_path, named(tmp_path / "many", 'of = "web-2"')) as router:
+        assert router.scorer_for(replace(rows, entity="web-3")).model == found[1]
 
 
 @pytest.mark.parametrize(

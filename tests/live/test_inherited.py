@@ -12,18 +12,18 @@ from dataclasses import replace
 import pytest
 from fit_parts import circle, configuration, frame
 
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.errors import ConvergenceWarning, SourceEnded
-from imdiffusion.live.fitter import Fitter
-from imdiffusion.live.inherited import CAME
-from imdiffusion.live.places import Places
-from imdiffusion.live.voices import Voices
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.estate import Estate
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.models.background_fits import Fitter
+from imdiffusion.live.models.migrated import CAME
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.live.store.takeover import Estate
 
 VALUES = circle(160)
 FAR = 2**62
@@ -80,13 +80,13 @@ class Member:
         (self.places.folder / path).parent.mkdir(parents=True, exist_ok=True)
         detector.save(self.places.folder / path)
         self.store.add_model(entity, digest, detector="fast", path=path, now=7)
-        self.store.enthrone(entity, digest, reason="it won", now=8)
+        self.store.promote(entity, digest, reason="it won", now=8)
         return digest
 
     def reads(self, first, last):
         """Score rows of `web`, in an engine that ends then; detector, version, score and state."""
         estate = Estate(self.places.folder.parent, own=self.places.folder)
-        voices = Voices(self.store, self.places, self.made, estate=estate)
+        router = ModelRouter(self.store, self.places, self.made, estate=estate)
         source = Fed()
         source.frames = [frame(VALUES[row : row + 1], row) for row in range(first, last)]
         options = EngineOptions(every=1e-9, stale_after=1e9)
@@ -94,15 +94,15 @@ class Member:
             self.store,
             sources={"fed": source},
             sinks={},
-            scorer_for=voices.scorer_for,
+            scorer_for=router.scorer_for,
             options=options,
             estate=estate,
         )
-        voices.source_of = engine.source_of
+        router.source_of = engine.source_of
         while engine.turn():
             pass
         engine.close()
-        voices.close()
+        router.close()
         with Reader(self.places.live) as reader:
             found = reader.scores(
                 "web",
@@ -143,7 +143,7 @@ def test_it_goes_on_as_if_one_process_had_seen_all_rows(tmp_path, detectors, pat
         assert b.reads(159, 160)[0][:2] == ("fast", digest)
         Fitter(b.store, b.places, b.made)._prune("web")
         assert b.places.model(model.path).is_dir()
-        Voices(b.store, b.places, b.made).close()
+        ModelRouter(b.store, b.places, b.made).close()
         assert b.places.model(model.path).is_dir()
 
 
@@ -185,7 +185,7 @@ def test_an_entity_that_comes_back_goes_on_with_the_model_that_spoke_last(tmp_pa
         a.store._connection.execute("DELETE FROM states WHERE entity = 'web'")
         assert a.reads(100, 120)[-1][:2] == ("fast", second)
         with Reader(a.places.live) as reader:
-            assert reader.reigns("web")[0] == (second, CAME)
+            assert reader.promotions("web")[0] == (second, CAME)
             assert {one.digest for one in reader.models("web")} == {first, second}
 
 
@@ -193,7 +193,7 @@ def test_a_model_that_has_won_since_stands_after_a_restart(tmp_path, detectors):
     with group(tmp_path, "a", "b") as (a, _):
         a.has(detectors[0])
         a.reads(0, 40)
-        second = a.has(detectors[1])  # enthroned, and then the process is killed
+        second = a.has(detectors[1])  # promoted, and then the process is killed
         assert a.reads(40, 60)[-1][:2] == ("fast", second)
 
 
@@ -203,9 +203,9 @@ def test_its_next_fit_is_due_when_it_would_have_been(tmp_path, detectors):
         a.store._connection.execute("UPDATE models SET made = ?", (time.time_ns(),))
         a.reads(0, 40)
         b.reads(40, 60)
-        voice = Voices(b.store, b.places, b.made).scorer_for(frame(VALUES[:1]))
-        voice.feed.count = 10 * b.made.fit.rows
+        active = ModelRouter(b.store, b.places, b.made).scorer_for(frame(VALUES[:1]))
+        active.feed.count = 10 * b.made.fit.rows
         fitter = Fitter(b.store, b.places, b.made)
-        assert fitter._next({"web": voice}) is None
+        assert fitter._next({"web": active}) is None
         b.store._connection.execute("UPDATE models SET made = 7")
-        assert Fitter(b.store, b.places, b.made)._next({"web": voice}) == "web"
+        assert Fitter(b.store, b.places, b.made)._next({"web": active}) == "web"

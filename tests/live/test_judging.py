@@ -11,12 +11,12 @@ import pytest
 from fit_parts import NAMES, SECOND, START, circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.fit_child import fit
-from imdiffusion.live.judging import Shape, shape_of
-from imdiffusion.live.loading import speaker_of
+from imdiffusion.live.models.cache import speaker_of
+from imdiffusion.live.models.feedback import Shape, shape_of
+from imdiffusion.live.models.fit_worker import fit
+from imdiffusion.live.store.checkpoint import Checkpoint, Judgement, Told
+from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord, ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Judgement, Told
-from imdiffusion.stream.queries import Reader
 
 MINUTE = 60 * SECOND
 ROWS = 420
@@ -57,11 +57,11 @@ def test_what_was_said_as_rows(said, shape):
 
 @pytest.fixture
 def live(tmp_path):
-    """Store, fitter and voice of an entity with one loud event."""
+    """Store, fitter and active of an entity with one loud event."""
     values = circle(ROWS)
     values[FAULT] += 9.0
     made = configuration(steps=10, more="most_rows = 600")
-    store, places, voices, fitter = parts(tmp_path, made, values)
+    store, places, router, fitter = parts(tmp_path, made, values)
     nothing = (float("nan"),) * 4
     first, last = (START + row * MINUTE for row in (FAULT.start, FAULT.stop))
     event = EventRecord(
@@ -70,16 +70,16 @@ def live(tmp_path):
     )  # fmt: skip
     store.write(Checkpoint(turns=[event]), now=1)
     with store:
-        yield store, places, voices, fitter
+        yield store, places, router, fitter
 
 
 def fitted(live, *, rows=400):
     """The entity and the outcome of the next fit, made in this process."""
     from imdiffusion import ImDiffusion
 
-    _, places, voices, fitter = live
+    _, places, router, fitter = live
 
-    job = replace(fitter._job("web", voices.speaking()["web"]), rows=rows)
+    job = replace(fitter._job("web", router.speaking()["web"]), rows=rows)
     folder = places.fit("web")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -125,9 +125,9 @@ def test_a_fault_that_is_confirmed_is_no_false_alarm_in_the_contest(live):
 
 
 def test_new_normal_begins_there_and_is_waited_for(live):
-    store, _, voices, fitter = live
+    store, _, router, fitter = live
     store.add_feedback("e", "new_normal", who="", text="", now=2)
-    fitter.tick(voices.speaking())
+    fitter.tick(router.speaking())
     assert not fitter.fitting  # 140 rows are too few
     entity, outcome = fitted(live, rows=140)
     assert outcome.rows == ROWS - FAULT.start
@@ -137,25 +137,25 @@ def test_new_normal_begins_there_and_is_waited_for(live):
     assert (said.entity, said.verdict, said.start) == ("web", "new_normal", START + 280 * MINUTE)
     made = replace(fitter.configuration.fit, rows=140)
     fitter.configuration = replace(fitter.configuration, fit=made)
-    voice, shape = voices.speaking()["web"], Shape((), said.start, 2)
+    active, shape = router.speaking()["web"], Shape((), said.start, 2)
     fitter._outcomes["web"] = replace(outcome, won=True, made=1)
-    assert fitter._due("web", voice, shape)  # at once, not after `refit`
+    assert fitter._due("web", active, shape)  # at once, not after `refit`
     fitter._outcomes["web"] = replace(outcome, won=True)  # made after it was said
-    assert not fitter._due("web", voice, shape)
+    assert not fitter._due("web", active, shape)
 
 
 def test_the_next_fit_takes_up_what_is_new_and_leaves_what_is_gone(live):
-    store, _, voices, _ = live
-    voice = voices.speaking()["web"]
+    store, _, router, _ = live
+    active = router.speaking()["web"]
     values = circle(ROWS + 200)[ROWS:]
     rows = replace(frame(values, ROWS), channels=("a", "b", "c", "x"))  # d has another name
-    voice.push(rows)
+    active.push(rows)
     names = ("a", "b", "c", "d", "x")
-    assert voice.channels == names
+    assert active.channels == names
     cells = np.insert(values, 3, np.nan, axis=1)
     told = [
         Told(
-            ScoreRecord("web", int(at), "arrival", 0.5, "ready", voice.detector, voice.model),
+            ScoreRecord("web", int(at), "online", 0.5, "ready", active.detector, active.model),
             names,
             np.stack([row] * 4).astype(np.float32),
         )

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from imdiffusion.connectors.stdin import StdinSource
-from imdiffusion.live.kept import Kept
+from imdiffusion.live.sources.persistent import Kept
+from imdiffusion.live.sources.stdin import StdinSource
 
 
 def line(row):

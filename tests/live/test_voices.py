@@ -1,4 +1,4 @@
-"""A fitted model as the voice of an entity: primed, over leaps of time, in hindsight too."""
+"""A fitted model as the active of an entity: primed, over leaps of time, offline too."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from fit_parts import circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.fitter import Fitter
-from imdiffusion.live.places import Places
-from imdiffusion.live.voices import Voices, cold_rate
-from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.live.models.background_fits import Fitter
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.router import ModelRouter, cold_rate
+from imdiffusion.live.scorers.fitted import EntityScorer
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +28,37 @@ def detector():
 
 @pytest.fixture
 def state(tmp_path, detector):
-    """Store, places, voices and rows of an entity whose live model is `detector`."""
+    """Store, places, router and rows of an entity whose live model is `detector`."""
     made = configuration()
-    made = replace(made, stream=replace(made.stream, hindsight=True))
+    made = replace(made, stream=replace(made.stream, offline=True))
     values = circle(600)
-    store, places, voices, _ = parts(tmp_path, made, values[:420])
+    store, places, router, _ = parts(tmp_path, made, values[:420])
     (entity,) = detector._need_fit().values()
     digest = EntityScorer(entity).model
     detector.save(places.folder / "models" / "one")
     store.add_model("web", digest, detector="fast", path="models/one", now=1)
-    store.enthrone("web", digest, reason="by hand", now=2)
+    store.promote("web", digest, reason="by hand", now=2)
     with store:
-        yield voices, values, digest
+        yield router, values, digest
 
 
 class Engine:
-    def succeed(self, entity, voice):
-        self.voice = voice
+    def succeed(self, entity, active):
+        self.active = active
 
 
 @pytest.mark.parametrize("gap", [0, 500])
 def test_a_model_begins_ready_and_afresh_after_a_leap(state, gap):
-    voices, values, digest = state
+    router, values, digest = state
     engine = Engine()
-    assert voices.follow(engine) == ["web"]
-    voice = engine.voice
-    told = voice.push(frame(values[420:460], 420))
-    arrived = [one for one in told if one.moment == "arrival"]
-    assert voice.model == digest
+    assert router.follow(engine) == ["web"]
+    active = engine.active
+    told = active.push(frame(values[420:460], 420))
+    arrived = [one for one in told if one.mode == "online"]
+    assert active.model == digest
     assert {one.state for one in arrived} == {"ready"}
-    more = voice.push(frame(values[460:520], 460 + gap))
-    arrived = [one for one in more if one.moment == "arrival"]
+    more = active.push(frame(values[460:520], 460 + gap))
+    arrived = [one for one in more if one.mode == "online"]
     assert [one.state for one in arrived[:19]] == [("warming" if gap else "ready")] * 19
     # The closed-form views speak at once, while the network still waits for its first window.
     assert all(math.isfinite(one.score) for one in arrived)
@@ -66,15 +66,15 @@ def test_a_model_begins_ready_and_afresh_after_a_leap(state, gap):
 
 
 def test_a_channel_that_is_renamed_is_missed_and_seen_and_the_model_speaks_on(state):
-    voices, values, digest = state
+    router, values, digest = state
     engine = Engine()
-    voices.follow(engine)
-    voice = engine.voice
-    voice.push(frame(values[420:430], 420))
+    router.follow(engine)
+    active = engine.active
+    active.push(frame(values[420:430], 420))
     new = replace(frame(values[430:480], 430), channels=("a", "b", "c", "x"))
-    arrived = [one for one in voice.push(new) if one.moment == "arrival"]
-    assert voice.channels == ("a", "b", "c", "d", "x")
-    assert (voice.model, {one.state for one in arrived[20:]}) == (digest, {"degraded"})
+    arrived = [one for one in active.push(new) if one.mode == "online"]
+    assert active.channels == ("a", "b", "c", "d", "x")
+    assert (active.model, {one.state for one in arrived[20:]}) == (digest, {"degraded"})
     assert [one.seen[4] for one in arrived] == [row[3] for row in values[430:480]][: len(arrived)]
     cells = [(one.parts, one.expected, one.lower, one.upper) for one in arrived]
     assert np.isnan([[cell[4] for cell in row] for row in cells]).all()
@@ -83,25 +83,25 @@ def test_a_channel_that_is_renamed_is_missed_and_seen_and_the_model_speaks_on(st
 
 
 def test_a_model_of_other_channels_does_not_speak(state):
-    voices, values, digest = state
+    router, values, digest = state
     rows = frame(values[:3])
     names = ("w", "x", "y", "z")
-    other = Voices(voices.store, voices.places, voices.configuration)
-    voice = other.scorer_for(replace(rows, channels=names, entity="db"))
-    assert voice.detector == "linear"
-    voices.store.add_model("db", digest, detector="fast", path="models/one", now=1)
-    voices.store.enthrone("db", digest, reason="by hand", now=2)
+    other = ModelRouter(router.store, router.places, router.configuration)
+    active = other.scorer_for(replace(rows, channels=names, entity="db"))
+    assert active.detector == "linear"
+    router.store.add_model("db", digest, detector="fast", path="models/one", now=1)
+    router.store.promote("db", digest, reason="by hand", now=2)
     assert other.follow(Engine()) == []
     assert other.scorer_for(replace(rows, channels=names, entity="db")).channels == names
 
 
 def test_the_first_rows_of_a_model_without_a_past(state):
-    voices, values, digest = state
+    router, values, digest = state
     rows = replace(frame(values[:30]), entity="db")
-    voices.store.add_model("db", digest, detector="fast", path="models/one", now=1)
-    voices.store.enthrone("db", digest, reason="by hand", now=2)
-    voice = voices.scorer_for(rows)
-    arrived = [one for one in voice.push(rows) if one.moment == "arrival"]
+    router.store.add_model("db", digest, detector="fast", path="models/one", now=1)
+    router.store.promote("db", digest, reason="by hand", now=2)
+    active = router.scorer_for(rows)
+    arrived = [one for one in active.push(rows) if one.mode == "online"]
     assert [one.state for one in arrived] == ["warming"] * 19 + ["ready"] * 11
 
 
@@ -115,21 +115,21 @@ def test_the_budget_of_alarms_is_a_rate_of_rows():
 
 def test_nothing_is_fitted_where_nobody_wants_it(tmp_path):
     made = configuration(more="enabled = false")
-    store, _, voices, fitter = parts(tmp_path, made, np.zeros((420, 4)))
+    store, _, router, fitter = parts(tmp_path, made, np.zeros((420, 4)))
     with store:
-        fitter.tick(voices.speaking())
+        fitter.tick(router.speaking())
         assert not fitter.fitting
         Fitter(store, Places(tmp_path), made).close()
 
 
 def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(state):
-    voices, values, digest = state
+    router, values, digest = state
     names = ["db", "cache", "queue"]
     for name in names:
-        voices.store.add_model(name, digest, detector="fast", path="models/one", now=1)
-        voices.store.enthrone(name, digest, reason="by hand", now=2)
-    made = {name: voices.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
-    scorers = [voice._speaker for voice in made.values()]
+        router.store.add_model(name, digest, detector="fast", path="models/one", now=1)
+        router.store.promote(name, digest, reason="by hand", now=2)
+    made = {name: router.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
+    scorers = [active._speaker for active in made.values()]
     assert len({id(one.entity.network) for one in scorers}) == 1
     assert {one.model for one in scorers} == {digest}
     told = {
@@ -137,30 +137,30 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
         for row, name in enumerate(names)
     }
     # Woven with the others, each says what it says alone.
-    alone = Voices(voices.store, voices.places, voices.configuration)
-    voice = alone.scorer_for(replace(frame(values[:1]), entity="cache"))
-    same = voice.push(replace(frame(values[1:41]), entity="cache"))
+    alone = ModelRouter(router.store, router.places, router.configuration)
+    active = alone.scorer_for(replace(frame(values[:1]), entity="cache"))
+    same = active.push(replace(frame(values[1:41]), entity="cache"))
     assert [one.score for one in told["cache"]] == pytest.approx(
         [one.score for one in same], nan_ok=True
     )
-    assert voice._speaker.entity.network is not scorers[0].entity.network
+    assert active._speaker.entity.network is not scorers[0].entity.network
 
 
 def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):
     from imdiffusion import ImDiffusion
 
-    voices, values, digest = state
-    first = voices.scorer_for(replace(frame(values[:1]), entity="web"))
+    router, values, digest = state
+    first = router.scorer_for(replace(frame(values[:1]), entity="web"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         other = ImDiffusion(**configuration(steps=20).keywords).fit(frame(circle(400)))
     (entity,) = other._need_fit().values()
     new = EntityScorer(entity).model
-    other.save(voices.places.folder / "models" / "one")
+    other.save(router.places.folder / "models" / "one")
     for name, noted in (("db", new), ("cache", digest)):
-        voices.store.add_model(name, noted, detector="fast", path="models/one", now=1)
-        voices.store.enthrone(name, noted, reason="by hand", now=2)
-    assert voices.scorer_for(replace(frame(values[:1]), entity="db")).model == new
+        router.store.add_model(name, noted, detector="fast", path="models/one", now=1)
+        router.store.promote(name, noted, reason="by hand", now=2)
+    assert router.scorer_for(replace(frame(values[:1]), entity="db")).model == new
     # What is in memory is still what was noted.
-    assert voices.scorer_for(replace(frame(values[:1]), entity="cache")).model == digest
+    assert router.scorer_for(replace(frame(values[:1]), entity="cache")).model == digest
     assert first.model == digest

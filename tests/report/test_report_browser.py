@@ -10,7 +10,7 @@ from story import story
 
 from imdiffusion.report.page import write_report
 
-pytestmark = pytest.mark.tool("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
 
 INSTANT = "{block: 'center', behavior: 'instant'}"
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"

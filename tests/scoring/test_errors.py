@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from imdiffusion import presets, registry
 from imdiffusion.scoring.error import (
-    Recipe,
-    Units,
-    View,
+    ErrorConfig,
+    ErrorView,
+    NormalScale,
     evidence,
     last_errors,
     residual_of,
@@ -87,7 +87,7 @@ def test_smoothed_errors_are_those_of_the_whole_series(cuts: list[int], kind: st
     residual = np.random.default_rng(0).normal(size=(61, 2, 3)).astype(np.float32)
     edges = np.unique(np.clip(np.cumsum([0, *cuts, 61]), 0, 61))
     pieces = [residual[a:b] for a, b in itertools.pairwise(edges)]
-    recipe = Recipe(detrend=(0, 5, 12), smooth=(1, 4), kind=kind)
+    recipe = ErrorConfig(detrend=(0, 5, 12), smooth=(1, 4), kind=kind)
     out = np.concatenate(list(smoothed_errors(pieces, recipe)))
     assert out.shape == (61, 3, 2, 2, 3)
     power = 2 if kind == "squared" else 1
@@ -111,14 +111,14 @@ def test_the_last_errors_are_those_of_the_whole_series(
     random = np.random.default_rng(rows)
     residual = random.normal(size=(rows, 2, 3)).astype(np.float32)
     residual[random.random(residual.shape) < holes] = np.nan
-    recipe = Recipe(detrend=tuple(detrend), smooth=tuple(smooth), kind=kind)
+    recipe = ErrorConfig(detrend=tuple(detrend), smooth=tuple(smooth), kind=kind)
     whole = np.concatenate(list(smoothed_errors([residual], recipe)))
     assert np.array_equal(last_errors(residual, recipe), whole[-1], equal_nan=True)
 
 
 def test_what_drifts_slowly_is_no_error_and_what_jumps_is() -> None:
     ramp = np.linspace(0, 50, 400, dtype=np.float32)[:, None, None]
-    recipe = Recipe(detrend=(20,), kind="squared")
+    recipe = ErrorConfig(detrend=(20,), kind="squared")
     out = np.concatenate(list(smoothed_errors([ramp], recipe)))
     assert out[20:-20].max() < 0.01
     ramp[200:] += 5
@@ -127,32 +127,32 @@ def test_what_drifts_slowly_is_no_error_and_what_jumps_is() -> None:
 
 
 def test_a_series_that_never_comes_gives_no_error() -> None:
-    assert list(smoothed_errors([], Recipe(detrend=(5,), smooth=(3,)))) == []
+    assert list(smoothed_errors([], ErrorConfig(detrend=(5,), smooth=(3,)))) == []
 
 
 def test_evidence_is_a_mean_over_widths_of_logarithms() -> None:
     errors = f32([[[[4.0]], [[8.0]]]])  # one row, one width of the slow part, two of the mean
     scale = f32([[2.0], [4.0]])
-    assert evidence(errors, scale, View(), log_gain=0.0).item() == 2.0
-    logged = evidence(errors, scale, View(), log_gain=0.5).item()
+    assert evidence(errors, scale, ErrorView(), log_gain=0.0).item() == 2.0
+    logged = evidence(errors, scale, ErrorView(), log_gain=0.5).item()
     assert logged == pytest.approx(np.log(2.0))
 
 
 def test_a_view_looks_at_its_own_widths_alone() -> None:
     errors = f32([[[[4.0]]], [[[8.0]]]])  # one row, two widths of the slow part
     for widths, expected in (((0,), 4.0), ((1,), 8.0), ((0, 1), 6.0)):
-        view = View(widths=widths)
+        view = ErrorView(widths=widths)
         assert evidence(errors, np.ones((2, 1, 1), np.float32), view, log_gain=0.0) == expected
 
 
-def units(scale: np.ndarray, *high: float, past: float = 0.0) -> Units:
-    return Units(scale, f32(*high), np.full((len(high), KNOTS), past, np.float32))
+def units(scale: np.ndarray, *high: float, past: float = 0.0) -> NormalScale:
+    return NormalScale(scale, f32(*high), np.full((len(high), KNOTS), past, np.float32))
 
 
 def test_of_several_views_the_largest_in_its_own_unit_counts() -> None:
     errors = f32([1.0, 2.0], [6.0, NAN], [NAN, NAN])[:, None, None, None, :]
     scale = np.stack([np.ones((1, 1, 2)), np.full((1, 1, 2), 4.0)]).astype(np.float32)
-    recipe = Recipe(views=(View(), View()), reduce="mean")
+    recipe = ErrorConfig(views=(ErrorView(), ErrorView()), reduce="mean")
     ((joined, parts),) = scored([errors], units(scale, 2.0, 0.25), recipe)
     # first view: error / 2; second: error / 4 / .25 = error
     assert joined[:2, 0].tolist() == [1.5, 6.0]
@@ -163,7 +163,7 @@ def test_of_several_views_the_largest_in_its_own_unit_counts() -> None:
 def test_a_unit_that_follows_the_past_rises_and_falls_with_it() -> None:
     series = np.ones((3 * RECENT_ROWS, 1, 1, 1, 1), np.float32)
     series[RECENT_ROWS : 2 * RECENT_ROWS] = 8.0
-    recipe = Recipe(views=(View(recent=True),))
+    recipe = ErrorConfig(views=(ErrorView(recent=True),))
     ((joined, _),) = scored(
         [series], units(np.ones((1, 1, 1, 1), np.float32), 2.0, past=1.0), recipe
     )
@@ -241,12 +241,16 @@ def test_spread_without_a_trained_or_held_part_is_that_of_the_other() -> None:
 def test_units_of_views_are_high_held_out_rows() -> None:
     rng = np.random.default_rng(1)
     errors = rng.exponential(size=(4000, 1, 1, 1, 2)).astype(np.float32)
-    one = fit_units(errors, 1000, Recipe(views=(View("spread"),)), unit=1.0)
+    one = fit_units(errors, 1000, ErrorConfig(views=(ErrorView("spread"),)), unit=1.0)
     assert one.view.tolist() == [1.0]
-    recipe = Recipe(views=(View("spread"), View("peak")), kind="squared", reduce="mean")
+    recipe = ErrorConfig(
+        views=(ErrorView("spread"), ErrorView("peak")), kind="squared", reduce="mean"
+    )
     two = fit_units(errors, 1000, recipe, unit=1.0)
-    alone = Units(two.scale[:1], two.view[:1], two.recent[:1])
-    ((joined, _),) = scored([errors[1000:]], alone, Recipe(views=recipe.views[:1], reduce="mean"))
+    alone = NormalScale(two.scale[:1], two.view[:1], two.recent[:1])
+    ((joined, _),) = scored(
+        [errors[1000:]], alone, ErrorConfig(views=recipe.views[:1], reduce="mean")
+    )
     assert (joined > 1).mean() == pytest.approx(0.1, abs=0.002)
     past = np.quantile(joined * two.view[0], np.linspace(0, 1, KNOTS))
     assert two.recent[0] == pytest.approx(past, rel=1e-4)
@@ -255,8 +259,8 @@ def test_units_of_views_are_high_held_out_rows() -> None:
 def test_a_view_of_the_last_step_leaves_the_others_to_the_rest() -> None:
     rng = np.random.default_rng(2)
     errors = rng.exponential(size=(400, 1, 1, 2, 3)).astype(np.float32)
-    views = (View("spread", reads="but_last"), View("tie", reads="last"))
-    recipe = Recipe(views=views, kind="squared", reduce="mean")
+    views = (ErrorView("spread", reads="but_last"), ErrorView("tie", reads="last"))
+    recipe = ErrorConfig(views=views, kind="squared", reduce="mean")
     units = fit_units(errors, 300, recipe, unit=1.0)
     ((joined, parts),) = scored([errors], units, recipe)
     # Two thirds of the largest normal row, trained rows too, are what the last step is held to.
@@ -272,7 +276,9 @@ def test_a_view_of_the_last_step_leaves_the_others_to_the_rest() -> None:
 def test_floors_are_in_standard_deviations_of_a_channel() -> None:
     errors = np.zeros((10, 1, 1, 1, 1), np.float32)
     found = [
-        fit_units(errors, 5, Recipe(views=(View("holdout"),), kind=kind), unit=20.0).scale.item()
+        fit_units(
+            errors, 5, ErrorConfig(views=(ErrorView("holdout"),), kind=kind), unit=20.0
+        ).scale.item()
         for kind in ("absolute", "squared")
     ]
     assert found == pytest.approx([0.05 * 20, (0.05 * 20) ** 2])
@@ -281,7 +287,7 @@ def test_floors_are_in_standard_deviations_of_a_channel() -> None:
 def test_every_view_has_its_floor_in_the_same_units() -> None:
     errors = np.full((20, 1, 1, 2, 2), 1e-9, np.float32)
     names = ("spread", "peak", "level", "tie")
-    recipe = Recipe(views=tuple(View(name, recent=name == "level") for name in names))
+    recipe = ErrorConfig(views=tuple(ErrorView(name, recent=name == "level") for name in names))
     found = fit_units(errors, 15, recipe, unit=1.0)
     assert found.scale[:, 0, 0, 0] == pytest.approx([0.2, 0.05, 0.2, 0.2])
     ((joined, parts),) = scored([errors], found, recipe)
@@ -291,12 +297,12 @@ def test_every_view_has_its_floor_in_the_same_units() -> None:
 
 def test_a_recipe_has_the_views_that_the_settings_name() -> None:
     paper = recipe_of(presets.preset("paper"))
-    assert paper == Recipe()
+    assert paper == ErrorConfig()
     assert not needs_trained_rows(paper)
     asked = presets.resolve("fast", {"error_scale": "spread,level", "detrend": "10,30"})
     recipe = recipe_of(asked)
     assert recipe.detrend == (10, 30, 0)
-    assert recipe.views == (View("spread", (0, 1)), View("level", (2,), recent=True))
+    assert recipe.views == (ErrorView("spread", (0, 1)), ErrorView("level", (2,), recent=True))
     assert needs_trained_rows(recipe)
     ties = recipe_of(presets.preset("fast")).views
     assert [(view.rule, view.reads) for view in ties] == [
@@ -306,4 +312,7 @@ def test_a_recipe_has_the_views_that_the_settings_name() -> None:
         ("tie", "last"),
     ]
     own = presets.resolve("fast", {"error_scale": "holdout,level", "detrend": "0,30"})
-    assert recipe_of(own).views == (View("holdout", (0, 1)), View("level", (0,), recent=True))
+    assert recipe_of(own).views == (
+        ErrorView("holdout", (0, 1)),
+        ErrorView("level", (0,), recent=True),
+    )

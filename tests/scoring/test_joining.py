@@ -210,10 +210,10 @@ def test_scaled_moves_the_thresholds_of_the_join_alone():
 def test_saved_and_read_it_is_the_same_to_the_last_bit():
     join = fitted(seed=4)
     stream = io.BytesIO()
-    np.savez(stream, **join.to_dict("join_arrival"))
+    np.savez(stream, **join.to_dict("join_online"))
     stream.seek(0)
     with np.load(stream) as facts:
-        same = Join.from_dict(facts, "join_arrival")
+        same = Join.from_dict(facts, "join_online")
     views, evidence = normal(6, rows=500)
     for rate in (0.1, 1e-3, 1e-7):
         assert np.array_equal(join.score(views, evidence, rate), same.score(views, evidence, rate))

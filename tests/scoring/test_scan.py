@@ -57,29 +57,29 @@ def test_golden_numbers():
 
 @quick
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 99))
-def test_hindsight_is_the_largest_over_all_windows_that_contain_a_row(total, asked, seed):
+def test_offline_is_the_largest_over_all_windows_that_contain_a_row(total, asked, seed):
     asked = min(asked, total)
     scan = units(seed, WIDTHS, 2)
     rows = np.random.default_rng(seed).normal(size=(total, 2))
-    found = scan.in_hindsight(trailing_means(rows, WIDTHS), asked)
+    found = scan.offline_scores(trailing_means(rows, WIDTHS), asked)
     assert found.shape == (asked, 2)
     for t in range(asked):
         best = np.full(2, -np.inf)
         for place, width in enumerate(WIDTHS):
             for end in range(max(t, width - 1), min(t + width, total)):
                 mean = rows[end - width + 1 : end + 1].sum(axis=0) / width
-                unit = (mean - scan.median[place]) / scan.hindsight[place]
+                unit = (mean - scan.median[place]) / scan.offline[place]
                 best = np.maximum(best, unit)
         assert np.allclose(found[t], best)
 
 
 @quick
 @given(st.integers(1, 40), st.integers(0, 99))
-def test_at_arrival_it_is_the_largest_over_the_windows_that_end_with_a_row(total, seed):
+def test_online_it_is_the_largest_over_the_windows_that_end_with_a_row(total, seed):
     scan = units(seed, WIDTHS, 2)
     rows = np.random.default_rng(seed).normal(size=(total, 2))
-    found = scan.at_arrival(trailing_means(rows, WIDTHS))
-    by_loops = (means_by_loops(rows, WIDTHS) - scan.median) / scan.arrival
+    found = scan.online_scores(trailing_means(rows, WIDTHS))
+    by_loops = (means_by_loops(rows, WIDTHS) - scan.median) / scan.online
     assert np.allclose(found, np.nanmax(by_loops, axis=1))
 
 
@@ -109,20 +109,20 @@ def test_units_are_the_median_and_what_few_normal_rows_exceed():
                           for t in range(3000)])  # fmt: skip
         middle = np.median(known, axis=0)
         assert np.allclose(scan.median[place], middle)
-        assert np.allclose(scan.arrival[place], np.quantile(known, 0.99, axis=0) - middle)
-        assert np.allclose(scan.hindsight[place], np.quantile(ahead, 0.99, axis=0) - middle)
-        high = ((known - middle) / scan.arrival[place] > 1).mean(axis=0)
+        assert np.allclose(scan.online[place], np.quantile(known, 0.99, axis=0) - middle)
+        assert np.allclose(scan.offline[place], np.quantile(ahead, 0.99, axis=0) - middle)
+        high = ((known - middle) / scan.online[place] > 1).mean(axis=0)
         assert np.allclose(high, 0.01, atol=0.001)
     rarer = ScanUnits.fit(means, WIDTHS, quantile=0.999)
-    assert (rarer.arrival > scan.arrival).all()
-    assert (scan.hindsight[1:] > scan.arrival[1:]).all()  # the largest of several is larger
+    assert (rarer.online > scan.online).all()
+    assert (scan.offline[1:] > scan.online[1:]).all()  # the largest of several is larger
 
 
 def test_rows_that_are_all_alike_have_a_unit():
     scan = ScanUnits.fit(trailing_means(np.full((50, 1), 2.0), WIDTHS), WIDTHS)
     assert np.allclose(scan.median, 2.0)
-    assert (scan.arrival == 1e-6).all()
-    assert (scan.hindsight == 1e-6).all()
+    assert (scan.online == 1e-6).all()
+    assert (scan.offline == 1e-6).all()
 
 
 @pytest.mark.parametrize("total", [0, 1, 3, 5])
@@ -133,20 +133,20 @@ def test_fewer_rows_than_a_width(total):
     for place, width in enumerate(WIDTHS):
         if total < (3 * width - 1 if width > 1 else 1):  # room for fewer than two windows
             assert (scan.median[place] == 0).all()
-            assert np.isinf(scan.arrival[place]).all()
-    arrival, hindsight = scan.at_arrival(means), scan.in_hindsight(means, total)
-    assert arrival.shape == hindsight.shape == (total, 2)
-    assert np.isfinite(arrival).all()
-    assert np.isfinite(hindsight).all()
+            assert np.isinf(scan.online[place]).all()
+    online, offline = scan.online_scores(means), scan.offline_scores(means, total)
+    assert online.shape == offline.shape == (total, 2)
+    assert np.isfinite(online).all()
+    assert np.isfinite(offline).all()
 
 
 def test_a_step_is_found_with_its_edges():
-    """Rows 100 to 119 are 3 higher: in hindsight loud inside, quiet a width before and after."""
+    """Rows 100 to 119 are 3 higher: offline loud inside, quiet a width before and after."""
     rng = np.random.default_rng(3)
     scan = ScanUnits.fit(trailing_means(rng.normal(size=(4000, 1)), WIDTHS), WIDTHS)
     rows = rng.normal(size=(220, 1))
     rows[100:120] += 3.0
-    score = scan.in_hindsight(trailing_means(rows, WIDTHS), 220)[:, 0]
+    score = scan.offline_scores(trailing_means(rows, WIDTHS), 220)[:, 0]
     assert (score[100:120] > 1.2).all()
     assert (score[:92] < 1.2).all()
     assert (score[128:] < 1.2).all()

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
+from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
 from imdiffusion.records import EventRecord, ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Standing, Told
 
 MINUTE = 60 * 1_000_000_000
 BAD = "<img src=x onerror=\"document.title='owned'\">"
@@ -46,7 +46,7 @@ class Story:
         value = 4.0 + row % 5 if loud else 0.4 + 0.3 * abs(np.sin(row + number))
         value = value if score is None else score
         record = ScoreRecord(
-            self.names[number], self.time(row), "arrival", float(value),
+            self.names[number], self.time(row), "online", float(value),
             ("ready", "degraded", "warming")[0 if number < 9 else number % 3], "fast", "m1",
             (self.channels[2], self.channels[5]) if loud else (), (0.7, 0.2) if loud else (),
         )  # fmt: skip

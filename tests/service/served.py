@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from live_story import MINUTE, START, rows, told, turn
 
-from imdiffusion.service.app import make_app
-from imdiffusion.service.limits import Limits
-from imdiffusion.service.pushed import PushedSource
-from imdiffusion.service.serving import Serving
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.store import Store
+from imdiffusion.live.service.app import make_app
+from imdiffusion.live.service.limits import Limits
+from imdiffusion.live.service.server import ServiceThread
+from imdiffusion.live.sources.push import PushedSource
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.live_state import Store
 
 SPAN = "since=2023-11-14T22:20:00Z&until=2023-11-14T23:20:00Z"  # the story's first hour
 READ, CHANGE = "read-" + "r" * 32, "change-" + "c" * 32
@@ -74,7 +74,7 @@ def story(store):
     store.write(rows(["db", "web/1"], 0, 60), now=START)
     store.write(
         Checkpoint(
-            told=[told("web/1", 9, moment="hindsight")],
+            told=[told("web/1", 9, mode="offline")],
             turns=[
                 turn("e1", "web/1", 0, "ongoing"),
                 turn("e1", "web/1", 1, "resolved", end=14),
@@ -86,7 +86,7 @@ def story(store):
     )
     for digest in ("m1", "m2"):
         store.add_model("db", digest, detector="fast", path="/secret/place", now=START)
-        store.enthrone("db", digest, reason="fitted", now=START)
+        store.promote("db", digest, reason="fitted", now=START)
 
 
 @contextmanager
@@ -124,7 +124,7 @@ class Served:
         options.setdefault("limits", FAST)
         try:
             self.app = make_app(self.store, ingest=self.source.push, **options)
-            self.serving = Serving(self.app, certificate=certificate, key=key)
+            self.serving = ServiceThread(self.app, certificate=certificate, key=key)
         except BaseException:
             self.store.close()
             raise

@@ -12,10 +12,10 @@ import pytest
 from live_story import CHANNELS, MINUTE, START, rows, score_of, turn
 from served import SPAN, follow, served, story
 
-from imdiffusion.connectors.metrics import MetricsSink
+from imdiffusion.live.sinks.metrics import MetricsSink
+from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Standing, Told
-from imdiffusion.stream.queries import Reader
 
 
 @pytest.fixture(name="one", scope="module")
@@ -56,8 +56,8 @@ def test_scores_go_on_where_a_page_ended(api):
     assert found[7]["score"] is None
     assert found[9]["score"] == pytest.approx(score_of(9))
     assert (found[9]["channels"], found[9]["shares"]) == (["disk", "cpu"], [0.75, 0.25])
-    late = api.get(f"/api/scores?entity=web/1&{SPAN}&moment=hindsight").json["scores"]
-    assert [one["moment"] for one in late] == ["hindsight"]
+    late = api.get(f"/api/scores?entity=web/1&{SPAN}&mode=offline").json["scores"]
+    assert [one["mode"] for one in late] == ["offline"]
     assert api.get(f"/api/scores?entity=nobody&{SPAN}").json["scores"] == []
 
 
@@ -134,7 +134,7 @@ def test_an_event_says_its_kind_and_is_found_by_it(one, api):
         reason="disk missing for 34 rows (34 min)",
     )
     loud = ScoreRecord(
-        "web/2", START + 20 * MINUTE, "arrival", 2.0, "ready", "zscore", "m1",
+        "web/2", START + 20 * MINUTE, "online", 2.0, "ready", "zscore", "m1",
         ("disk", "cpu"), (0.75, 0.25), ("missing", ""),
     )  # fmt: skip
     one.store.write(Checkpoint(told=[Told(loud, CHANNELS)], turns=[told]), now=START + MINUTE)
@@ -276,10 +276,12 @@ def test_promtool_has_nothing_against_the_metrics(tmp_path):
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("fastapi", "app"), ("pydantic", "models"), ("uvicorn", "serving")],
+    [("fastapi", "app"), ("pydantic", "schemas"), ("uvicorn", "server")],
 )
 def test_an_absent_package_is_an_error_that_names_the_extra(package, module):
-    program = f"import sys; sys.modules[{package!r}] = None; import imdiffusion.service.{module}"
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; import imdiffusion.live.service.{module}"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]
     assert f"the package '{package}' is not installed" in last
@@ -288,7 +290,7 @@ def test_an_absent_package_is_an_error_that_names_the_extra(package, module):
 
 def test_the_service_needs_neither_torch_nor_a_detector():
     program = (
-        "import sys, imdiffusion.service.app, imdiffusion.service.serving;"
+        "import sys, imdiffusion.live.service.app, imdiffusion.live.service.server;"
         "print(*{'torch', 'imdiffusion.detector'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from served import CHANGE, READ, Client, served, story
 
-from imdiffusion.service.access import Access
-from imdiffusion.stream.checkpoint import Checkpoint, Standing
-from imdiffusion.stream.retention import DAY
+from imdiffusion.live.service.auth import Access
+from imdiffusion.live.store.checkpoint import Checkpoint, Standing
+from imdiffusion.live.store.retention import DAY
 
 ENDLESS = "/api/stream"  # a fuzzer would wait for its end; see test_api.py
 ROUTES = {

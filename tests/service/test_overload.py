@@ -12,13 +12,13 @@ import pytest
 from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, ZScorer, series, write_rows
 from served import FAST, Client
 
-from imdiffusion.service.app import make_app
-from imdiffusion.service.pushed import PushedSource
-from imdiffusion.service.serving import Serving
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.service.app import make_app
+from imdiffusion.live.service.server import ServiceThread
+from imdiffusion.live.sources.push import PushedSource
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 
 FAR = 2**62
 ROWS, AT_ONCE = 1_000, 10  # of the whole story, and in one request
@@ -78,7 +78,7 @@ def loaded(folder, *, most=2_000_000, **options):
             clock=clock,
         )
         app = make_app(store, ingest=source.push, health=engine.health, limits=FAST)
-        with engine, Serving(app) as serving:
+        with engine, ServiceThread(app) as serving:
             yield Loaded(store, source, Client(serving.address), engine, clock)
 
 

@@ -10,11 +10,11 @@ from chromium import Chromium
 from page_story import BAD, SHORT, Story
 from served import CHANGE, READ, served
 
-from imdiffusion.service.access import Access
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.service.auth import Access
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.queries import Reader
 
-pytestmark = pytest.mark.tool("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
 
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
 FIGURES = "imdiffusion.state.figures.map(f => f.name)"
@@ -343,8 +343,8 @@ def test_six_hundred_entities_are_a_few_rows_of_the_page(tmp_path, browser, pict
 
 
 def test_a_service_that_goes_away_is_said_and_found_again(tmp_path, browser):
-    from imdiffusion.service.app import make_app
-    from imdiffusion.service.serving import Serving
+    from imdiffusion.live.service.app import make_app
+    from imdiffusion.live.service.server import ServiceThread
 
     with served(tmp_path) as one:
         Story().write(one.store)
@@ -352,7 +352,7 @@ def test_a_service_that_goes_away_is_said_and_found_again(tmp_path, browser):
         port = one.client().address.port
         one.serving.stop()
         browser.wait("document.querySelector('#status-text').textContent.startsWith('not conn')")
-        with Serving(make_app(one.store), port=port):
+        with ServiceThread(make_app(one.store), port=port):
             one.store.write(Checkpoint(told=[_named(Story(), "late")]), now=Story().now)
             browser.wait("document.querySelector('#status-text').textContent === 'following'")
             browser.wait("imdiffusion.entities.has('late')")

@@ -10,16 +10,16 @@ import pytest
 from live_parts import CHANNELS, ZScorer, series
 from served import FAST, Client, follow
 
-from imdiffusion.connectors.metrics import MetricsSink
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError
-from imdiffusion.service.app import make_app
-from imdiffusion.service.pushed import PushedSource
-from imdiffusion.service.serving import Serving
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.running import run
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.threads import run
+from imdiffusion.live.service.app import make_app
+from imdiffusion.live.service.server import ServiceThread
+from imdiffusion.live.sinks.metrics import MetricsSink
+from imdiffusion.live.sources.push import PushedSource
+from imdiffusion.live.store.live_state import Store
 
 MINUTE = 60
 
@@ -58,7 +58,7 @@ def _running(tmp_path):
         thread = threading.Thread(target=run, args=(engine, stop))
         thread.start()
         try:
-            with Serving(app) as serving:
+            with ServiceThread(app) as serving:
                 yield Client(serving.address), source
         finally:
             stop.set()

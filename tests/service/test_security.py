@@ -15,8 +15,8 @@ from live_story import START, rows
 from served import CHANGE, READ, Client, served, story, trusting
 
 from imdiffusion.errors import ConfigError
-from imdiffusion.service.access import Access
-from imdiffusion.service.limits import Limits, Pace
+from imdiffusion.live.service.auth import Access
+from imdiffusion.live.service.limits import Limits, Pace
 
 SAID = {"verdict": "confirmed"}
 FEEDBACK = "/api/events/e1/feedback"
@@ -392,10 +392,10 @@ def test_a_certificate_that_is_none_is_refused_plainly(tmp_path, certificate):
 
 
 def test_an_address_that_is_taken_is_a_plain_error(alone, tmp_path):
-    from imdiffusion.service.serving import Serving
+    from imdiffusion.live.service.server import ServiceThread
 
     with pytest.raises(ConfigError, match="cannot listen"):
-        Serving(alone.app, port=alone.client().address.port)
+        ServiceThread(alone.app, port=alone.client().address.port)
 
 
 def test_every_door_of_the_document_has_its_test():

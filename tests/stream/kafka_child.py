@@ -6,9 +6,9 @@ from pathlib import Path
 
 from real_child import watch
 
-from imdiffusion.connectors.kafka_source import KafkaSource
-from imdiffusion.connectors.sqlite_sink import SqliteSink
-from imdiffusion.stream.running import stopped_by_signals
+from imdiffusion.live.engine.threads import stopped_by_signals
+from imdiffusion.live.sinks.sqlite import SqliteSink
+from imdiffusion.live.sources.kafka import KafkaSource
 
 if __name__ == "__main__":
     place, servers, topic = Path(sys.argv[1]), *sys.argv[2:4]

@@ -15,13 +15,13 @@ from pathlib import Path
 from live_parts import LineSink, LineSource, ZScorer
 
 from imdiffusion.errors import SourceEnded
-from imdiffusion.stream import inserts, store
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.retention import Retention
-from imdiffusion.stream.running import run
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.threads import run
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.store import inserts, live_state
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.retention import Retention
 
 # The rows are of long ago: on a slow machine they would go by their age while they come.
 FOREVER = Retention(details=1e5, kept=1e5, scores=1e5, peaks=1e5, events=1e5)
@@ -32,12 +32,12 @@ STAGES = {
     "dump": (ZScorer, "dump", "before"),
     "write": (inserts.Inserts, "_feed", "after"),
     "counted": (inserts.Inserts, "count", "before"),
-    "state": (store.Store, "write", "before"),
-    "written": (store.Store, "write", "after"),
+    "state": (live_state.Store, "write", "before"),
+    "written": (live_state.Store, "write", "after"),
     "send": (LineSink, "send", "after"),
     "flush": (LineSink, "flush", "before"),
     "flushed": (LineSink, "flush", "after"),
-    "advanced": (store.Store, "advance", "after"),
+    "advanced": (live_state.Store, "advance", "after"),
     "commit": (LineSource, "commit", "before"),
     "committed": (LineSource, "commit", "after"),
 }
@@ -72,10 +72,10 @@ def watch(folder):
             state,
             sources={name: Ending(folder / name, lines=5) for name in ("web", "db")},
             sinks={name: LineSink(folder / f"{name}.out") for name in ("first", "second")},
-            scorer_for=lambda frame: ZScorer(frame.entity, hindsight=True),
+            scorer_for=lambda frame: ZScorer(frame.entity, offline=True),
             rules=EventRules(quiet=600, renotify=120),
             options=EngineOptions(
-                every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, hindsight=True
+                every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, offline=True
             ),
         )
         engine.open()

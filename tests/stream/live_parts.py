@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from imdiffusion import baselines
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConnectionLost, DataError
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.texts import record_text
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.connection.record_json import record_text
+from imdiffusion.live.scorers.scored_row import ScoredRow
 
 CHANNELS = ("cpu", "memory", "disk")
 MINUTE = 60 * 1_000_000_000
@@ -172,16 +172,16 @@ class _Keep(socketserver.StreamRequestHandler):
 
 
 class ZScorer:
-    """A z-score baseline on the scale of the first rows; hindsight: the mean with the next two.
+    """A z-score baseline on the scale of the first rows; offline: the mean with the next two.
 
     Raises DataError for the value 666, as a scorer does that cannot use what it is given.
     """
 
     detector, channels = "zscore", CHANNELS
 
-    def __init__(self, entity, *, hindsight=False):
+    def __init__(self, entity, *, offline=False):
         self.model = hashlib.sha256(entity.encode()).hexdigest()[:8]
-        self.hindsight = hindsight
+        self.offline = offline
         self._rows, self._scale, self._late = [], None, []
         self._baseline = baselines.make("zscore").fit(np.zeros((2, 3)))
 
@@ -201,20 +201,20 @@ class ZScorer:
                 self._scale = rows.mean(axis=0), rows.std(axis=0)
             nothing = np.full(3, np.nan)
             cells = (nothing, values, nothing, nothing, nothing)
-            return [Judged(time, "arrival", float("nan"), *cells, "warming")]
+            return [ScoredRow(time, "online", float("nan"), *cells, "warming")]
         centre, spread = self._scale
         z = (values - centre) / spread
         score = float(self._baseline.decision_function(z[None])[0]) / 2.5
         cells = (np.abs(z), values, centre, centre - 3 * spread, centre + 3 * spread)
-        out = [Judged(time, "arrival", score, *cells)]
-        if self.hindsight:
+        out = [ScoredRow(time, "online", score, *cells)]
+        if self.offline:
             self._late.append((time, score, values.tolist()))
         if len(self._late) == 3:
             then, _, seen = self._late.pop(0)
             late = (score + sum(one for _, one, _ in self._late[:1])) / 2
             out.append(
-                Judged(
-                    then, "hindsight", late, np.abs((np.array(seen) - centre) / spread),
+                ScoredRow(
+                    then, "offline", late, np.abs((np.array(seen) - centre) / spread),
                     np.array(seen), *cells[2:],
                 )
             )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from live_parts import write_rows
 
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.store.queries import Reader
 
 HERE = Path(__file__).parent
 ROWS = 160
@@ -54,8 +54,8 @@ def told(folder, *, settled=True):
         scores = {
             one.key: json.dumps(one.to_dict())
             for entity in ("web", "db")
-            for moment in ("arrival", "hindsight")
-            for one in reader.scores(entity, 0, FAR, moment=moment)
+            for mode in ("online", "offline")
+            for one in reader.scores(entity, 0, FAR, mode=mode)
             if one.state != "stale"
         }
         turns = {
@@ -74,7 +74,7 @@ def sent(path):
     for text in path.read_text().splitlines():
         fact = json.loads(text)
         if fact["kind"] == "score":
-            key = (fact["entity"], fact["timestamp"], fact["moment"], fact["model"])
+            key = (fact["entity"], fact["timestamp"], fact["mode"], fact["model"])
         else:
             key = (fact["id"], fact["turn"])
         assert seen.setdefault(key, fact) == fact, f"two things were said of {key}"

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
 from imdiffusion.records import EventRecord, ScoreRecord
-from imdiffusion.stream.checkpoint import Checkpoint, Standing, Told
 
 MINUTE = 60 * 1_000_000_000
 START = 1_700_000_400 * 1_000_000_000  # at a full ten minutes
@@ -19,11 +19,11 @@ def score_of(row):
     return 3.0 + row / 1000 if row % 50 == 9 else 0.5 + 0.3 * math.sin(row)
 
 
-def told(entity, row, *, moment="arrival", model="m1", score=None, step=MINUTE):
+def told(entity, row, *, mode="online", model="m1", score=None, step=MINUTE):
     value = score_of(row) if score is None else score
     loud = value > 1.0
     record = ScoreRecord(
-        entity, START + row * step, moment, value, "ready", "zscore", model,
+        entity, START + row * step, mode, value, "ready", "zscore", model,
         ("disk", "cpu") if loud else (), (0.75, 0.25) if loud else (),
     )  # fmt: skip
     cells = np.arange(12, dtype=np.float32).reshape(4, 3) + row

@@ -12,21 +12,21 @@ from pathlib import Path
 from live_child import FOREVER, die_at
 from live_parts import ZScorer
 
-from imdiffusion.connectors.files_sink import FilesSink
-from imdiffusion.connectors.files_source import FilesSource
-from imdiffusion.connectors.kafka_sink import KafkaSink
-from imdiffusion.connectors.sqlite_sink import SqliteSink
-from imdiffusion.connectors.webhook import WebhookSink
 from imdiffusion.errors import SourceEnded
-from imdiffusion.stream import inserts, store
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.running import run
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.threads import run
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.sinks.files import FilesSink
+from imdiffusion.live.sinks.kafka import KafkaSink
+from imdiffusion.live.sinks.sqlite import SqliteSink
+from imdiffusion.live.sinks.webhook import WebhookSink
+from imdiffusion.live.sources.files import FilesSource
+from imdiffusion.live.store import inserts, live_state
+from imdiffusion.live.store.live_state import Store
 
 RULES = EventRules(quiet=600, renotify=120)
-OPTIONS = EngineOptions(every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, hindsight=True)
+OPTIONS = EngineOptions(every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, offline=True)
 
 
 class Ending(FilesSource):
@@ -44,7 +44,7 @@ STAGES = {
     "read": (Ending, "read", "after"),
     "score": (ZScorer, "_one", "after"),
     "write": (inserts.Inserts, "_feed", "after"),
-    "written": (store.Store, "write", "after"),
+    "written": (live_state.Store, "write", "after"),
     "sqlite write": (SqliteSink, "_write", "after"),
     "sqlite flushed": (SqliteSink, "flush", "after"),
     "files flush": (FilesSink, "flush", "before"),
@@ -53,7 +53,7 @@ STAGES = {
     "webhook posted": (WebhookSink, "_post", "after"),
     "kafka produce": (KafkaSink, "_produce", "after"),
     "kafka flushed": (KafkaSink, "flush", "after"),
-    "advanced": (store.Store, "advance", "after"),
+    "advanced": (live_state.Store, "advance", "after"),
 }
 
 
@@ -70,7 +70,7 @@ def watch(folder, sources, sinks, stop):
     with Store(folder / "live.db", retention=FOREVER) as state:
         engine = Engine(
             state, sources=sources, sinks=sinks, rules=RULES, options=OPTIONS,
-            scorer_for=lambda frame: ZScorer(frame.entity, hindsight=True),
+            scorer_for=lambda frame: ZScorer(frame.entity, offline=True),
         )  # fmt: skip
         engine.open()
         run(engine, stop)

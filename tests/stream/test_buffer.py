@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.stream.buffer import ASIDE, RowBuffer
-from imdiffusion.stream.held import Run
+from imdiffusion.live.rows.reorder_buffer import ASIDE, RowBuffer, Run
 
 NAMES = ("cpu", "memory", "disk")
 PERIOD = 60 * 10**9

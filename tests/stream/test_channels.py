@@ -7,16 +7,16 @@ import logging
 import numpy as np
 from live_parts import MINUTE, START, Hands
 
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import SourceEnded
-from imdiffusion.stream.cold import ColdScorer
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.feed import Feed
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.store import Store
-from imdiffusion.stream.voice import Voice
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.rows.alignment import Alignment
+from imdiffusion.live.scorers.active_scorer import ActiveScorer
+from imdiffusion.live.scorers.cold_start import ColdStartScorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 
 FAR = 2**62
 
@@ -30,13 +30,13 @@ def noise(rows, channels, *, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, len(channels)))
 
 
-def voice(channels="ab", **options):
-    feed = Feed("web", tuple(channels), period=MINUTE, lateness=0, fill=30, **options)
+def active(channels="ab", **options):
+    feed = Alignment("web", tuple(channels), period=MINUTE, lateness=0, fill=30, **options)
 
     def cold(period):
-        return ColdScorer(feed.channels, period=period, baseline="zscore")
+        return ColdStartScorer(feed.channels, period=period, baseline="zscore")
 
-    return Voice(feed, "zscore", "m", cold)
+    return ActiveScorer(feed, "zscore", "m", cold)
 
 
 def pushed(one, frames):
@@ -44,7 +44,7 @@ def pushed(one, frames):
 
 
 def test_a_new_channel_is_seen_at_once_and_counts_once_it_is_learned():
-    one = voice()
+    one = active()
     pushed(one, [frame(0, noise(60, "ab"), "ab")])
     more = noise(40, "abc", seed=1)
     more[5, 2] = 40.0  # nobody knows yet what is normal of it
@@ -62,7 +62,7 @@ def test_a_new_channel_is_seen_at_once_and_counts_once_it_is_learned():
 
 def test_what_was_learned_of_the_others_stands():
     """Beside a channel that has just come the others are judged much as without it."""
-    one, other = voice(), voice()
+    one, other = active(), active()
     for each in (one, other):
         pushed(each, [frame(0, noise(60, "ab"), "ab")])
     rows = noise(9, "abc", seed=1)
@@ -82,20 +82,20 @@ def test_over_a_restart_in_the_midst_of_it_all_is_the_same():
         yield from (frame(k, first[k : k + 1], "ab") for k in range(40))
         yield from (frame(40 + k, then[k : k + 1], "bcd") for k in range(50))
 
-    whole = voice()
+    whole = active()
     expected = pushed(whole, frames())
     for cut in (39, 41, 45, 55, 80):
         parts = list(frames())
-        before = voice()
+        before = active()
         told = pushed(before, parts[:cut])
-        after = voice(before.channels)
+        after = active(before.channels)
         after.restore(before.dump())
         told += pushed(after, parts[cut:])
         assert str(told) == str(expected)
 
 
 def test_there_is_a_limit_to_new_channels(caplog):
-    one = voice(most=3)
+    one = active(most=3)
     with caplog.at_level(logging.WARNING):
         for first in (0, 5, 10):
             pushed(one, [frame(first, noise(5, "abcde"), "abcde")])
@@ -106,7 +106,7 @@ def test_there_is_a_limit_to_new_channels(caplog):
 
 
 def test_a_channel_without_any_value_is_none():
-    one = voice()
+    one = active()
     rows = noise(5, "abc")
     rows[:, 2] = np.nan
     pushed(one, [frame(0, rows, "abc")])
@@ -114,16 +114,16 @@ def test_a_channel_without_any_value_is_none():
 
 
 def test_whoever_takes_over_brings_its_channels_and_drops_those_that_are_gone():
-    one = voice("abx")
+    one = active("abx")
     pushed(one, [frame(0, noise(30, "abx"), "abx"), frame(30, noise(100, "abn"), "abn")])
-    speaker = ColdScorer("bmx", period=MINUTE, baseline="zscore")
-    after = Voice(one.feed, "zscore", "n", lambda period: speaker, ready=speaker)
+    speaker = ColdStartScorer("bmx", period=MINUTE, baseline="zscore")
+    after = ActiveScorer(one.feed, "zscore", "n", lambda period: speaker, ready=speaker)
     *_, row = after.push(frame(130, np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]), "abn"))
     assert after.channels == ("b", "m", "x", "a", "n")
     assert row.seen.tolist()[0] == 2.0
     assert row.seen.tolist()[3:] == [1.0, 3.0]
-    speaker = ColdScorer("ab", period=MINUTE, baseline="zscore")
-    last = Voice(one.feed, "zscore", "o", lambda period: speaker, ready=speaker)
+    speaker = ColdStartScorer("ab", period=MINUTE, baseline="zscore")
+    last = ActiveScorer(one.feed, "zscore", "o", lambda period: speaker, ready=speaker)
     last.push(frame(132, np.array([[1.0, 2.0, 3.0]]), "abn"))
     assert last.channels == ("a", "b", "n")
 
@@ -167,7 +167,7 @@ def test_in_the_engine_missing_new_and_renamed_channels_are_scored_on(tmp_path, 
             store,
             sources={"files": Frames(frames)},
             sinks={},
-            scorer_for=lambda first: voice(first.channels),
+            scorer_for=lambda first: active(first.channels),
             options=EngineOptions(stale_after=1e9),
             clock=clock,
         )

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from live_series import live, series
 
 from imdiffusion.errors import ConfigError, DataError, ModelError
-from imdiffusion.stream.cold import COLD_BASELINES, MOST_ROWS, SMOOTH, ColdScorer
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.row_lesson import ROW_BASELINES
+from imdiffusion.live.scorers.cold_start import COLD_BASELINES, MOST_ROWS, SMOOTH, ColdStartScorer
+from imdiffusion.live.scorers.row_baseline import ROW_BASELINES
+from imdiffusion.live.scorers.scored_row import ScoredRow
 
 SECOND = 10**9
 NAMES = ("cpu", "memory", "disk")
 
 
-def cold(period: int = 20, **options) -> ColdScorer:
-    return ColdScorer(NAMES, period=period * SECOND, **options)
+def cold(period: int = 20, **options) -> ColdStartScorer:
+    return ColdStartScorer(NAMES, period=period * SECOND, **options)
 
 
 def noise(rows: int, seed: int = 0) -> np.ndarray:
@@ -32,7 +32,7 @@ def noise(rows: int, seed: int = 0) -> np.ndarray:
     return values
 
 
-def scores(judged: list[Judged]) -> np.ndarray:
+def scores(judged: list[ScoredRow]) -> np.ndarray:
     return np.array([one.score for one in judged])
 
 
@@ -53,7 +53,7 @@ def test_a_fault_is_an_alarm_after_ten_minutes_and_normal_rows_are_not(baseline:
     assert one.seen.tolist() == values[252].tolist()
     assert np.abs(one.expected - [0, 1e9, 0]).max() < 1e6
     assert one.lower[2] < one.expected[2] < one.upper[2] < one.seen[2]
-    assert (one.moment, scorer.detector) == ("arrival", baseline)
+    assert (one.mode, scorer.detector) == ("online", baseline)
 
 
 @pytest.mark.parametrize("baseline", ["linear", "mahalanobis"])
@@ -86,29 +86,29 @@ def test_it_goes_on_learning_and_follows_a_level_that_has_moved() -> None:
     cuts=st.lists(st.integers(1, 50), max_size=10),
     saved=st.sets(st.integers(0, 10)),
     baseline=st.sampled_from(COLD_BASELINES),
-    hindsight=st.booleans(),
+    offline=st.booleans(),
 )
 def test_scores_hang_on_rows_alone_not_on_pushes_or_restarts(
-    cuts, saved, baseline, hindsight
+    cuts, saved, baseline, offline
 ) -> None:
     values = noise(160)
     values[20:50:3, 0], values[70], values[90:, 2] = np.nan, np.nan, np.nan
-    options = {"baseline": baseline, "hindsight": hindsight}
+    options = {"baseline": baseline, "offline": offline}
     first = cold(**options)
     whole = [*first.push(live(values)), *first.finish()]
     edges = np.unique(np.clip(np.cumsum([0, *cuts, 160]), 0, 160))
     scorer = cold(**options)
-    judged: list[Judged] = []
+    judged: list[ScoredRow] = []
     for number, (a, b) in enumerate(itertools.pairwise(edges)):
         judged += scorer.push(live(values[a:b], start=int(a)))
         if number in saved:
             state, scorer = scorer.dump(), cold(**options)
             scorer.restore(state)
     judged += scorer.finish()
-    looked = 130 if hindsight and baseline == "linear" else 0  # all rows from the first lesson on
+    looked = 130 if offline and baseline == "linear" else 0  # all rows from the first lesson on
     assert len(judged) == len(whole) == 160 + looked
-    for moment in ("arrival", "hindsight"):
-        some, others = ([one for one in of if one.moment == moment] for of in (judged, whole))
+    for mode in ("online", "offline"):
+        some, others = ([one for one in of if one.mode == mode] for of in (judged, whole))
         assert [one.timestamp for one in some] == sorted({one.timestamp for one in some})
         np.testing.assert_allclose(scores(some), scores(others), rtol=1e-4)
         assert [one.state for one in some] == [one.state for one in others]
@@ -125,7 +125,7 @@ def test_scores_hang_on_rows_alone_not_on_pushes_or_restarts(
 @pytest.mark.parametrize(("baseline", "most"), [("mahalanobis", 200_000), ("linear", 300_000)])
 def test_what_is_held_does_not_grow(baseline: str, most: int) -> None:
     names = tuple(f"c{k}" for k in range(38))
-    scorer = ColdScorer(names, period=SECOND, baseline=baseline)
+    scorer = ColdStartScorer(names, period=SECOND, baseline=baseline)
     held = []
     for start in range(0, 4_000, 500):
         scorer.push(live(series(500, 38, seed=start), names, start=start))
@@ -205,7 +205,7 @@ def test_the_promise_holds_on_rows_like_those_it_learned_from(make, channels, ro
     shares = []
     for seed in range(3):
         values = make(rows + 1_000, channels, seed)
-        scorer = ColdScorer(names, period=10**13, alarm_rate=0.01)
+        scorer = ColdStartScorer(names, period=10**13, alarm_rate=0.01)
         scorer.needed = rows  # learned once, so that all that follow are judged by one lesson
         scorer.push(live(values[:rows], names))
         lesson = scorer._lesson
@@ -220,7 +220,7 @@ def test_counters_are_judged_by_their_rates_and_shown_as_they_came() -> None:
     count = 6.8e10 + np.cumsum(1000 + 50 * np.random.default_rng(5).normal(size=400))
     values = np.column_stack([noise(400), count])
     names = (*NAMES, "bytes")
-    scorer = ColdScorer(names, period=20 * SECOND)
+    scorer = ColdStartScorer(names, period=20 * SECOND)
     judged = scorer.push(live(values, names))
     late = judged[-100:]
     assert np.mean([one.score > 1 for one in late]) < 0.03
@@ -238,14 +238,14 @@ def test_sight_tells_who_is_blind(caplog: pytest.LogCaptureFixture) -> None:
     values = seasonal(600, 38, 0)
     sight = {}
     for baseline in ("mahalanobis", "linear"):
-        scorer = ColdScorer(
+        scorer = ColdStartScorer(
             names, period=20 * SECOND, baseline=baseline, alarm_rate=0.001, entity="web"
         )
         scorer.push(live(values[:20], names))
         assert scorer.sight is None
         scorer.push(live(values[20:], names, start=20))
         found = sight[baseline] = scorer.sight
-        again = ColdScorer(
+        again = ColdStartScorer(
             names, period=20 * SECOND, baseline=baseline, alarm_rate=0.001, entity="web"
         )
         again.restore(scorer.dump())
@@ -261,7 +261,7 @@ def test_sight_tells_who_is_blind(caplog: pytest.LogCaptureFixture) -> None:
 def test_entities_do_not_all_learn_at_the_same_row() -> None:
     due = set()
     for entity in map(str, range(20)):
-        scorer = ColdScorer("ab", period=SECOND, baseline="zscore", entity=entity)
+        scorer = ColdStartScorer("ab", period=SECOND, baseline="zscore", entity=entity)
         scorer.push(live(noise(600)[:, :2], "ab"))
         due.add(scorer._due)
     assert len(due) > 15
@@ -272,10 +272,10 @@ def test_it_needs_no_torch() -> None:
     code = (
         "import sys, numpy as np\n"
         "from imdiffusion.data.frame import Frame\n"
-        "from imdiffusion.stream.cold import ColdScorer\n"
+        "from imdiffusion.live.scorers.cold_start import ColdStartScorer\n"
         "x = np.random.default_rng(0).normal(size=(60, 2))\n"
         "t = (np.arange(60) * 10**9 * 60).astype('datetime64[ns]')\n"
-        "s = ColdScorer(('a', 'b'), period=60 * 10**9, hindsight=True)\n"
+        "s = ColdStartScorer(('a', 'b'), period=60 * 10**9, offline=True)\n"
         "said = s.push(Frame(x, ~np.isnan(x), t, ('a', 'b')))\n"
         "assert np.isfinite(said[-1].score), said[-1]\n"
         "s.restore(s.dump())\n"

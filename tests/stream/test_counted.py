@@ -10,7 +10,7 @@ from live_series import NAMES, entity_of, fit, live, series
 
 from imdiffusion import ImDiffusion
 from imdiffusion.errors import DataWarning
-from imdiffusion.stream.scorer import EntityScorer
+from imdiffusion.live.scorers.fitted import EntityScorer
 
 CHANNELS = (*NAMES, "req_total")
 
@@ -32,19 +32,19 @@ def test_live_and_the_file_say_the_same(counted: ImDiffusion, size: int, restart
     test = counting(130, 1, before=1e6)
     test[60:] -= [0, 0, 0, test[59, 3]]  # a reset
     test[90:97, 3] = np.nan
-    judged, scorer = [], EntityScorer(entity_of(counted), hindsight=True)
+    judged, scorer = [], EntityScorer(entity_of(counted), offline=True)
     for start in range(0, 130, size):
         judged += scorer.push(live(test[start : start + size], CHANNELS, start))
         if restarted:
-            state, scorer = scorer.dump(), EntityScorer(entity_of(counted), hindsight=True)
+            state, scorer = scorer.dump(), EntityScorer(entity_of(counted), offline=True)
             scorer.restore(state)
     judged += scorer.finish()
     frame = live(test, CHANNELS)
-    for moment in ("arrival", "hindsight"):
-        found = np.array([one.score for one in judged if one.moment == moment])
-        wanted = counted.decision_function(frame, at=moment)
+    for mode in ("online", "offline"):
+        found = np.array([one.score for one in judged if one.mode == mode])
+        wanted = counted.decision_function(frame, mode=mode)
         np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4)
-    seen = np.array([one.seen for one in judged if one.moment == "hindsight"])
+    seen = np.array([one.seen for one in judged if one.mode == "offline"])
     np.testing.assert_array_equal(seen, counted.analyze(frame).frame.values)
     assert np.flatnonzero(np.isnan(seen[:, 3])).tolist() == [0, 60, *range(90, 97)]
     assert seen[97, 3] == pytest.approx((test[97, 3] - test[89, 3]) / (8 * 60), rel=1e-5)

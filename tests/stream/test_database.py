@@ -12,12 +12,12 @@ import pytest
 from live_story import START, rows, told
 
 from imdiffusion.errors import OutputError, StateWarning
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.database import connect
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.retention import DAY
-from imdiffusion.stream.schema import NEWEST, STEPS, migrate, version_of
-from imdiffusion.stream.store import Store
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.database import connect
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.live.store.retention import DAY
+from imdiffusion.live.store.schema import NEWEST, STEPS, migrate, version_of
 
 
 def filled(path, count=400):
@@ -112,7 +112,7 @@ def test_a_step_that_fails_leaves_the_version_before(tmp_path, monkeypatch):
     path = tmp_path / "live.db"
     connect(path, writes=True).close()
     broken = (*STEPS, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)")
-    monkeypatch.setattr("imdiffusion.stream.schema.STEPS", broken)
+    monkeypatch.setattr("imdiffusion.live.store.schema.STEPS", broken)
     connection = connect(path, writes=True)
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         migrate(connection, START, to=len(broken))
@@ -139,7 +139,7 @@ def test_a_newer_version_is_refused_by_name(tmp_path):
 def test_a_second_writer_is_refused_and_a_killed_one_lets_go(tmp_path):
     path = tmp_path / "live.db"
     program = (
-        "import sys; from imdiffusion.stream.store import Store; "
+        "import sys; from imdiffusion.live.store.live_state import Store; "
         f"s = Store({str(path)!r}); print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -160,7 +160,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from live_story import START, rows
 from imdiffusion.errors import OutputError
-from imdiffusion.stream.store import Store
+from imdiffusion.live.store.live_state import Store
 {setup}
 acknowledged = 0
 try:
@@ -240,7 +240,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
 def test_a_kill_between_two_checkpoints_leaves_the_first(tmp_path):
     path = tmp_path / "live.db"
     setup = (
-        "import imdiffusion.stream.store as module\n"
+        "import imdiffusion.live.store.live_state as module\n"
         "count = iter(range(9))\n"
         "feed = module.Inserts._feed\n"
         "def die(self, record):\n"

@@ -25,13 +25,13 @@ from live_parts import (
 )  # fmt: skip
 
 from imdiffusion.errors import ConfigError, OutputError, SourceEnded
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.retention import DAY, Retention
-from imdiffusion.stream.running import run, stopped_by_signals
-from imdiffusion.stream.store import Store
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.threads import run, stopped_by_signals
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.live.store.retention import DAY, Retention
 
 FAR = START + 999 * DAY
 

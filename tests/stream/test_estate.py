@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.estate import Estate
-from imdiffusion.stream.store import Store
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.takeover import Estate
 
 
 def leave(folder: Path, entity: str, state: bytes, *, now: int) -> None:

@@ -12,26 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_parts import Hands, LineSink
 
-from imdiffusion.connectors.seam import Batch
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataWarning
+from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.entity_state import EntityState
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.events.evidence_log import MOST, EvidenceLog
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.events.tracker import EventTracker
+from imdiffusion.live.rows.alignment import Alignment
+from imdiffusion.live.scorers.active_scorer import ActiveScorer
+from imdiffusion.live.scorers.fitted import EntityScorer
+from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
 from imdiffusion.results import Analysis
 from imdiffusion.scoring.edges import AROUND
 from imdiffusion.scoring.finding import Finding
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.events import EventTracker
-from imdiffusion.stream.evidence_log import MOST, EvidenceLog
-from imdiffusion.stream.feed import Feed
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.scorer import EntityScorer
-from imdiffusion.stream.store import Store
-from imdiffusion.stream.voice import Voice
-from imdiffusion.stream.watched import Watched
 from imdiffusion.wording import number
 
 STEP = 60 * 1_000_000_000
@@ -41,17 +41,17 @@ FAULTY = (0.1, 40.0, 0.1, 0.1)
 FAR = 2**62
 
 
-def row(at, score, evidence=QUIET, *, reach=8, findings=None, moment="arrival"):
+def row(at, score, evidence=QUIET, *, reach=8, findings=None, mode="online"):
     own = np.array(evidence)
     cells = np.array([at, at + 0.25, at + 0.5, at + 0.75], float)
-    return Judged(
-        at * STEP, moment, score, own, cells, cells - 1, cells - 2, cells + 2,
+    return ScoredRow(
+        at * STEP, mode, score, own, cells, cells - 1, cells - 2, cells + 2,
         findings=findings or {}, evidence=own, echo=2, reach=reach,
     )  # fmt: skip
 
 
-def tracker(hindsight=False, **rules):
-    made = EventTracker("web", EventRules(merge_gap=2, renotify=0, **rules), hindsight=hindsight)
+def tracker(offline=False, **rules):
+    made = EventTracker("web", EventRules(merge_gap=2, renotify=0, **rules), offline=offline)
     made.speak("linear", "m1", CHANNELS)
     return made
 
@@ -123,7 +123,8 @@ def test_two_causes_at_once_have_edges_of_their_own():
 
 def test_without_evidence_of_single_rows_an_event_has_the_rows_above_one():
     rows = [
-        Judged(one.timestamp, "arrival", one.score, one.parts, *[one.seen] * 4) for one in lagging()
+        ScoredRow(one.timestamp, "online", one.score, one.parts, *[one.seen] * 4)
+        for one in lagging()
     ]
     assert span(tracker().push(rows)[-1]) == (63, 90)
 
@@ -136,21 +137,21 @@ def test_an_event_longer_than_what_is_held_keeps_its_start():
     assert span(told[-1]) == (60, count)
     sizes = []
     for one in lagging(count + 60, fault=range(60, count), onset=61, over=count + 20):
-        made.push([Judged(**{**_fields(one), "timestamp": one.timestamp + 10**16})])
+        made.push([ScoredRow(**{**_fields(one), "timestamp": one.timestamp + 10**16})])
         sizes.append(len(made._log))
     assert max(sizes) == MOST
     assert sizes[-1] == AROUND + 8  # an hour after it, what a next one needs
 
 
 def _fields(one):
-    return {name: getattr(one, name) for name in Judged.__slots__}
+    return {name: getattr(one, name) for name in ScoredRow.__slots__}
 
 
 def test_a_leap_of_time_forgets_the_rows_before():
     made = tracker()
     made.push(lagging(60))
     later = [
-        Judged(**{**_fields(one), "timestamp": one.timestamp + 10**15}) for one in lagging()[:62]
+        ScoredRow(**{**_fields(one), "timestamp": one.timestamp + 10**15}) for one in lagging()[:62]
     ]
     made.push(later)
     assert len(made._log) == 62
@@ -170,13 +171,13 @@ def _expired_at(row_count):
     return made.expire()[0]
 
 
-def test_hindsight_that_finds_rows_normal_is_told_and_moves_no_edge():
-    made = tracker(hindsight=True)
+def test_offline_that_finds_rows_normal_is_told_and_moves_no_edge():
+    made = tracker(offline=True)
     told = made.push(lagging())
-    assert made.push([row(at, 1.2, moment="hindsight") for at in range(120)]) == []
-    made = tracker(hindsight=True)
+    assert made.push([row(at, 1.2, mode="offline") for at in range(120)]) == []
+    made = tracker(offline=True)
     made.push(lagging())
-    (again,) = made.push([row(at, 0.4, moment="hindsight") for at in range(120)])
+    (again,) = made.push([row(at, 0.4, mode="offline") for at in range(120)])
     assert (again.score, span(again)) == (0.4, span(told[-1]))
 
 
@@ -200,7 +201,7 @@ def test_a_change_of_channels_in_an_event_keeps_edges_kinds_and_evidence():
     made.speak("linear", "m2", ("gpu", "memory"))
     own = np.array([0.1, 0.1])
     told = made.push(
-        Judged(at * STEP, "arrival", 0.1, own, own, own, own, own, evidence=own, echo=2, reach=8)
+        ScoredRow(at * STEP, "online", 0.1, own, own, own, own, own, evidence=own, echo=2, reach=8)
         for at in range(75, 90)
     )
     assert span(told[0]) == (60, 66)
@@ -298,33 +299,33 @@ def _story() -> tuple[Entity, Analysis]:
         return entity, detector.analyze(kind_story.faulty())
 
 
-def watched(entity: Entity, *, hindsight: bool) -> Watched:
+def watched(entity: Entity, *, offline: bool) -> EntityState:
     rules = EventRules(merge_gap=entity.settings.merge_gap, renotify=0)
-    one = Watched("web", rules, hindsight=hindsight, now=0.0)
-    one.restore_scorer(EntityScorer(entity, hindsight=hindsight), None)
+    one = EntityState("web", rules, offline=offline, now=0.0)
+    one.restore_scorer(EntityScorer(entity, offline=offline), None)
     return one
 
 
-def replayed(entity: Entity, frame: Frame, *, hindsight: bool, step: int) -> list[EventRecord]:
+def replayed(entity: Entity, frame: Frame, *, offline: bool, step: int) -> list[EventRecord]:
     """The turns of a series that is pushed in pieces, with a restart in every tenth of them."""
-    one, turns = watched(entity, hindsight=hindsight), []
+    one, turns = watched(entity, offline=offline), []
     for piece, start in enumerate(range(0, len(frame), step)):
         turns += one.push(frame.slice(start, start + step))[1]
         if piece % 10 == 9:
             states = one.dump()
-            one = watched(entity, hindsight=hindsight)
+            one = watched(entity, offline=offline)
             one.tracker.restore(states["web", "tracker"])
             assert one.restore_scorer(
-                EntityScorer(entity, hindsight=hindsight), states["web", "scorer"]
+                EntityScorer(entity, offline=offline), states["web", "scorer"]
             )
     return turns
 
 
-@pytest.mark.parametrize("hindsight", [False, True])
-def test_live_events_have_the_edges_and_kinds_of_those_of_the_file(story, hindsight: bool) -> None:
+@pytest.mark.parametrize("offline", [False, True])
+def test_live_events_have_the_edges_and_kinds_of_those_of_the_file(story, offline: bool) -> None:
     entity, analysis = story
     frame = analysis.frame
-    turns = replayed(entity, frame, hindsight=hindsight, step=29)
+    turns = replayed(entity, frame, offline=offline, step=29)
     over = {one.id: one for one in turns if one.status != "ongoing"}.values()
     origin, step = frame.timestamps[0].astype(np.int64), int(np.diff(frame.timestamps)[0])
     live = [((one.start - origin) // step, (one.end - origin) // step, one) for one in over]
@@ -339,7 +340,7 @@ def test_live_events_have_the_edges_and_kinds_of_those_of_the_file(story, hindsi
         assert (own[2].peak - origin) // step == event.peak
         assert own[2].seen[0] == pytest.approx(event.seen[0], nan_ok=True)
         assert own[2].expected[0] == pytest.approx(event.expected[0], rel=1e-5)
-    # At arrival a fault is heard in another channel first, now and then, and a row by chance.
+    # Online a fault is heard in another channel first, now and then, and a row by chance.
     assert len(live) <= len(analysis.events) + 2
 
 
@@ -352,10 +353,10 @@ def test_in_a_feed_of_more_channels_the_kinds_stand_by_the_right_ones(story) -> 
     observed = np.concatenate([np.ones((len(frame), 1), bool), frame.observed[:, ::-1]], axis=1)
     wide = Frame(values, observed, frame.timestamps, names, "web")
     step = int(np.diff(frame.timestamps)[0])
-    feed = Feed("web", names, period=step, lateness=0, fill=30)
+    feed = Alignment("web", names, period=step, lateness=0, fill=30)
     own = EntityScorer(entity)
-    one = Watched("web", EventRules(renotify=0), hindsight=False, now=0.0)
-    one.speak(Voice(feed, "linear", own.model, lambda _: own))
+    one = EntityState("web", EventRules(renotify=0), offline=False, now=0.0)
+    one.speak(ActiveScorer(feed, "linear", own.model, lambda _: own))
     turns = [
         turn for at in range(0, len(wide), 40) for turn in one.push(wide.slice(at, at + 40))[1]
     ]
@@ -368,8 +369,8 @@ def test_in_a_feed_of_more_channels_the_kinds_stand_by_the_right_ones(story) -> 
 def test_a_replay_in_other_pieces_and_without_a_restart_says_the_same(story) -> None:
     entity, analysis = story
     frame = analysis.frame.slice(0, 1000)
-    cut = replayed(entity, frame, hindsight=True, step=17)
-    assert repr(cut) == repr(replayed(entity, frame, hindsight=True, step=101))
+    cut = replayed(entity, frame, offline=True, step=17)
+    assert repr(cut) == repr(replayed(entity, frame, offline=True, step=101))
 
 
 class Rows:

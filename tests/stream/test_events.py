@@ -8,22 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.events.tracker import EventTracker
+from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.scoring.event import find_events
-from imdiffusion.stream.events import EventTracker
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.open_event import EventRules
 
 STEP = 60 * 1_000_000_000
 CHANNELS = ("cpu", "memory", "disk", "net")
 
 
-def row(at, score, parts=(1.0, 0.0, 0.0, 0.0), *, moment="arrival", step=STEP):
+def row(at, score, parts=(1.0, 0.0, 0.0, 0.0), *, mode="online", step=STEP):
     cells = np.array(parts) * 10 + at
-    return Judged(at * step, moment, score, np.array(parts), cells, cells - 1, cells - 2, cells + 2)
+    return ScoredRow(
+        at * step, mode, score, np.array(parts), cells, cells - 1, cells - 2, cells + 2
+    )
 
 
-def tracker(hindsight=False, **rules):
-    made = EventTracker("web", EventRules(**rules), hindsight=hindsight)
+def tracker(offline=False, **rules):
+    made = EventTracker("web", EventRules(**rules), offline=offline)
     made.speak("fast", "m1", CHANNELS)
     return made
 
@@ -180,27 +182,27 @@ def test_a_leap_of_time_expires_and_detection_goes_on(leap):
     assert made.interval == STEP
 
 
-def test_hindsight_corrects_in_a_turn_of_its_own():
-    made = tracker(hindsight=True)
+def test_offline_corrects_in_a_turn_of_its_own():
+    made = tracker(offline=True)
     told = made.push(story([0, 2, 4, *[0] * 6]))
     later = [(0, 0, 0, 1.0)] * 9
-    seen = made.push(story([0.2, 5, 2, *[0] * 6], later, moment="hindsight"))
+    seen = made.push(story([0.2, 5, 2, *[0] * 6], later, mode="offline"))
     assert turns(told + seen) == [(0, "ongoing"), (1, "resolved"), (2, "resolved")]
     assert (seen[0].peak, seen[0].score, seen[0].channels[0]) == (STEP, 5.0, "net")
     assert span(seen[0]) == span(told[1])
     assert told[1].channels[0] == "cpu"
 
 
-def test_hindsight_that_agrees_is_not_told():
-    made = tracker(hindsight=True)
+def test_offline_that_agrees_is_not_told():
+    made = tracker(offline=True)
     made.push(story([0, 2, 4, *[0] * 6]))
-    assert made.push(story([0.2, 2.1, 3.9, *[0] * 6], moment="hindsight")) == []
+    assert made.push(story([0.2, 2.1, 3.9, *[0] * 6], mode="offline")) == []
 
 
-def test_hindsight_that_finds_nothing_is_told():
-    made = tracker(hindsight=True)
+def test_offline_that_finds_nothing_is_told():
+    made = tracker(offline=True)
     made.push(story([0, 2, *[0] * 6]))
-    assert [one.score for one in made.push(story([0.2, 0.9], moment="hindsight"))] == [0.9]
+    assert [one.score for one in made.push(story([0.2, 0.9], mode="offline"))] == [0.9]
 
 
 def test_a_change_of_model_keeps_open_events_by_the_names_of_channels():
@@ -214,7 +216,7 @@ def test_a_change_of_model_keeps_open_events_by_the_names_of_channels():
 
 @st.composite
 def _live(draw):
-    """Arrival and hindsight rows of a story, woven as a scorer might, and rules."""
+    """OnlineScorer and offline rows of a story, woven as a scorer might, and rules."""
     count = draw(st.integers(1, 70))
     loud = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))
     causes = draw(st.lists(st.integers(0, 5), min_size=count, max_size=count))
@@ -230,7 +232,7 @@ def _live(draw):
         "renotify": draw(st.sampled_from([0.0, 240.0])),
     }
     return (
-        story(scores, parts), story(again, parts[::-1], moment="hindsight")[: max(0, count - lag)],
+        story(scores, parts), story(again, parts[::-1], mode="offline")[: max(0, count - lag)],
         lag, rules,
     )  # fmt: skip
 
@@ -239,9 +241,9 @@ def _live(draw):
 @given(_live(), st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=30))
 def test_any_cut_and_any_restart_give_the_same_turns(live, cuts):
     arrivals, hindsights, lag, rules = live
-    whole = tracker(hindsight=True, **rules)
+    whole = tracker(offline=True, **rules)
     expected = whole.push(arrivals + hindsights) + whole.expire()
-    made, told, at = tracker(hindsight=True, **rules), [], 0
+    made, told, at = tracker(offline=True, **rules), [], 0
     while at < len(arrivals):
         size, restart = cuts[at % len(cuts)]
         pushed = arrivals[at : at + size]
@@ -250,7 +252,7 @@ def test_any_cut_and_any_restart_give_the_same_turns(live, cuts):
         at += size
         if restart:
             state = made.dump()
-            made = tracker(hindsight=True, **rules)
+            made = tracker(offline=True, **rules)
             made.restore(state)
             assert made.dump() == state
     told += made.push(hindsights[max(0, at - lag) :])

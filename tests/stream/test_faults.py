@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pytest
 from live_runs import check, child, story, told
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name="whole", scope="module")
 def _whole(tmp_path_factory):

@@ -7,9 +7,9 @@ import pytest
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.stream.cold import ColdScorer
-from imdiffusion.stream.feed import TAIL, Feed, facts_of, usual_period
-from imdiffusion.stream.voice import Voice, feed_in
+from imdiffusion.live.rows.alignment import TAIL, Alignment, facts_of, usual_period
+from imdiffusion.live.scorers.active_scorer import ActiveScorer, feed_in
+from imdiffusion.live.scorers.cold_start import ColdStartScorer
 
 SECOND = 1_000_000_000
 START = 1_700_000_400 * SECOND
@@ -26,7 +26,7 @@ def frame(rows, *, step=SECOND, jitter=0.0, seed=0):
 
 
 def feed(period=SECOND):
-    return Feed("web", NAMES, period=period, lateness=2, fill=30)
+    return Alignment("web", NAMES, period=period, lateness=2, fill=30)
 
 
 def out(runs):
@@ -102,22 +102,22 @@ def test_over_a_restart_the_same_rows_go_out(period, cut):
 
 
 def test_a_state_of_other_channels_is_refused():
-    other = Feed("web", ("x",), period=SECOND, lateness=2, fill=30)
+    other = Alignment("web", ("x",), period=SECOND, lateness=2, fill=30)
     with pytest.raises(ModelError, match="other channels"):
         other.restore(feed().dump())
     with pytest.raises(ModelError):
         facts_of(b"rubbish")
 
 
-# -- the voice
+# -- the active
 
 
 def cold(period):
-    return ColdScorer(NAMES, period=60 * SECOND)
+    return ColdStartScorer(NAMES, period=60 * SECOND)
 
 
-def voice(own, **options):
-    return Voice(own, "mahalanobis", "m", cold, **options)
+def active(own, **options):
+    return ActiveScorer(own, "mahalanobis", "m", cold, **options)
 
 
 def told(judged):
@@ -126,11 +126,11 @@ def told(judged):
 
 @pytest.mark.parametrize("cut", [3, 8, 30, 70])
 def test_a_voice_goes_on_over_a_restart(cut):
-    whole, first = voice(feed(None)), voice(feed(None))
+    whole, first = active(feed(None)), active(feed(None))
     rows = [frame([row]) for row in range(80)]
     expected = [one for row in rows for one in told(whole.push(row))]
     got = [one for row in rows[:cut] for one in told(first.push(row))]
-    second = voice(feed(None))
+    second = active(feed(None))
     second.restore(first.dump())
     got += [one for row in rows[cut:] for one in told(second.push(row))]
     assert str(got) == str(expected)
@@ -139,18 +139,18 @@ def test_a_voice_goes_on_over_a_restart(cut):
 
 def test_who_takes_over_has_read_what_was_before():
     own = feed()
-    before = voice(own)
+    before = active(own)
     before.push(frame(range(60)))
     ready = cold(None)
     ready.push(frame(range(30)))
-    after = voice(own, ready=ready, read=START + 29 * SECOND)
+    after = active(own, ready=ready, read=START + 29 * SECOND)
     alone = cold(None)
     alone.push(frame(range(60)))
     assert told(after.push(frame([60]))) == told(alone.push(frame([60])))
 
 
 def test_a_clock_that_was_set_back_stops_nothing():
-    one = voice(feed())
+    one = active(feed())
     one.push(frame(range(100, 160)))
     later = [judged for row in range(40) for judged in one.push(frame([row]))]
     assert [judged.timestamp for judged in later][-1] == START + 39 * SECOND

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from live_parts import MINUTE, START, Hands, LineSource, ZScorer, line
 
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.events.tracker import EventTracker
+from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.events import EventTracker
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.store import Store
 
 
-def judged(row, score, *, moment="arrival"):
+def judged(row, score, *, mode="online"):
     cells = np.full(2, 0.5)
     parts = np.array([2.0, 1.0]) * score
-    return Judged(START + row * MINUTE, moment, score, parts, cells, cells, cells, cells)
+    return ScoredRow(START + row * MINUTE, mode, score, parts, cells, cells, cells, cells)
 
 
 def tracker(**rules):

@@ -5,12 +5,11 @@ import sqlite3
 import pytest
 from live_story import MINUTE, START, rows, turn
 
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.keeping import MARGIN, MOST
-from imdiffusion.stream.queries import FAR, Reader
-from imdiffusion.stream.retention import DAY, Retention
-from imdiffusion.stream.schema import migrate
-from imdiffusion.stream.store import Store
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import FAR, Reader
+from imdiffusion.live.store.retention import DAY, MARGIN, MOST, Retention
+from imdiffusion.live.store.schema import migrate
 
 ROWS = 700
 

@@ -16,6 +16,8 @@ import pytest
 from live_child import STAGES
 from live_runs import check, child, story, told
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("IMDIFFUSION_KILLS", "5"))
 RESULT = os.environ.get("IMDIFFUSION_SOAK_RESULT", "")
 SHORT = ("ingest", "score", "write", "flush", "commit")

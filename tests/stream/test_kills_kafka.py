@@ -13,12 +13,15 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 from kafka_cluster import QUICK, cluster, fresh, make
 from live_runs import ROWS, child, story, told
 
 from imdiffusion.errors import OutputError
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.store.queries import Reader
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("IMDIFFUSION_KAFKA_KILLS", "1"))
@@ -49,14 +52,14 @@ def member(folder, servers, topic):
 
 
 def scored(folder):
-    """Rows of the two entities that were judged twice: at arrival and in hindsight."""
+    """Rows of the two entities that were judged twice: online and offline."""
     if not (folder / "live.db").exists():
         return 0
     with suppress(OutputError), Reader(folder / "live.db") as reader:  # not yet begun
         return sum(
-            len(reader.scores(name, 0, 2**62, moment=moment))
+            len(reader.scores(name, 0, 2**62, mode=mode))
             for name in ("web", "db")
-            for moment in ("arrival", "hindsight")
+            for mode in ("online", "offline")
         )
     return 0
 

@@ -24,8 +24,10 @@ from live_runs import child, told
 from live_runs import story as rows
 from real_child import STAGES
 
-from imdiffusion.connectors.record_text import json_of, key_in, key_of
-from imdiffusion.stream.queries import Reader
+from imdiffusion.live.connection.record_json import json_of, key_in, key_of
+from imdiffusion.live.store.queries import Reader
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("IMDIFFUSION_REAL_KILLS", "5"))
 RESULT = os.environ.get("IMDIFFUSION_REAL_KILLS_RESULT", "")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imdiffusion.errors import ModelError
-from imdiffusion.stream.packing import HEAD, pack, unpack
+from imdiffusion.live.store.state_codec import HEAD, pack, unpack
 
 FACTS = {"channels": ["a", "ü"], "period": None, "count": 2**40}
 ARRAYS = {

@@ -2,9 +2,9 @@
 
 from live_parts import ZScorer
 
-from imdiffusion.stream.open_event import EventRules
-from imdiffusion.stream.pending import Pending
-from imdiffusion.stream.watched import Watched
+from imdiffusion.live.engine.checkpoint_builder import CheckpointBuilder
+from imdiffusion.live.engine.entity_state import EntityState
+from imdiffusion.live.events.open_event import EventRules
 
 
 class Counting(ZScorer):
@@ -18,9 +18,9 @@ class Counting(ZScorer):
 
 
 def test_states_are_made_one_after_the_other_as_they_are_written():
-    watched, pending = {}, Pending()
+    watched, pending = {}, CheckpointBuilder()
     for name in ("web", "db", "cache"):
-        watched[name] = Watched(name, EventRules(), hindsight=False, now=0.0)
+        watched[name] = EntityState(name, EventRules(), offline=False, now=0.0)
         watched[name].speak(Counting(name))
     for name in ("db", "web"):
         pending.changed(name)

@@ -9,8 +9,8 @@ from live_parts import LineSource, write_rows
 from odd_server import Answer, OddServer
 from test_engine import Live
 
-from imdiffusion.connectors.alertmanager import AlertmanagerSink
-from imdiffusion.connectors.metrics import MetricsSink
+from imdiffusion.live.sinks.alertmanager import AlertmanagerSink
+from imdiffusion.live.sinks.metrics import MetricsSink
 
 PATIENCE = 60.0  # seconds; a busy machine is slow, not broken
 

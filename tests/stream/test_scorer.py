@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from live_series import entity_of, faulty, fit, live, series
 
 from imdiffusion import ImDiffusion
-from imdiffusion.arrival import Standing, _last_row, context
 from imdiffusion.data.frame import Frame
+from imdiffusion.delayed import DelayedScorer, rows_after, rows_before
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
-from imdiffusion.hindsight import Hindsight, rows_after, rows_before
+from imdiffusion.live.rows.reorder_buffer import RowBuffer
+from imdiffusion.live.scorers.fitted import KIND, EntityScorer
+from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.online import Standing, _last_row, context
 from imdiffusion.scoring.error import RecentQuantile, residual_of, scored, smoothed_errors
 from imdiffusion.state import version
-from imdiffusion.stream.buffer import RowBuffer
-from imdiffusion.stream.judged import Judged
-from imdiffusion.stream.packing import pack, unpack
-from imdiffusion.stream.scorer import KIND, EntityScorer
 
 
 def alike(found: np.ndarray, expected: np.ndarray) -> None:
@@ -31,50 +31,50 @@ def alike(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.nanmax(apart, initial=-1) <= 0
 
 
-def column(judged: list[Judged], moment: str, name: str = "score") -> np.ndarray:
-    return np.array([getattr(one, name) for one in judged if one.moment == moment])
+def column(judged: list[ScoredRow], mode: str, name: str = "score") -> np.ndarray:
+    return np.array([getattr(one, name) for one in judged if one.mode == mode])
 
 
 # -- the definition
 
 
-def test_a_score_at_arrival_is_the_last_row_of_what_hindsight_says_of_the_rows_up_to_it() -> None:
+def test_a_score_online_is_the_last_row_of_what_offline_says_of_the_rows_up_to_it() -> None:
     detector = fit(series(400), views="network")
     entity, test = entity_of(detector), faulty()
-    arrival = detector.decision_function(live(test), at="arrival")
-    limits = entity.calibration.arrival[0] / entity.calibration.thresholds[0]
+    online = detector.decision_function(live(test), mode="online")
+    limits = entity.calibration.online[0] / entity.calibration.thresholds[0]
     size = context(entity)
     assert size == 20
     # In the first rows the past that the level view follows is still that of the fit.
     for row in range(size - 1, 60):
         few = live(test[row + 1 - size : row + 1], start=row + 1 - size)
         last = detector.decision_function(few)[-1] / limits
-        alike(arrival[row : row + 1], np.array([last]))
-    assert np.flatnonzero(np.isnan(arrival)).tolist() == [*range(size - 1), 170]
+        alike(online[row : row + 1], np.array([last]))
+    assert np.flatnonzero(np.isnan(online)).tolist() == [*range(size - 1), 170]
 
 
-def test_a_score_at_arrival_knows_nothing_of_later_rows(detector: ImDiffusion) -> None:
+def test_a_score_online_knows_nothing_of_later_rows(detector: ImDiffusion) -> None:
     test = faulty()
     other = test.copy()
     other[150:] = 50 * np.random.default_rng(3).normal(size=other[150:].shape)
-    scores = [detector.decision_function(live(x), at="arrival")[:150] for x in (test, other)]
+    scores = [detector.decision_function(live(x), mode="online")[:150] for x in (test, other)]
     assert np.array_equal(*scores, equal_nan=True)
 
 
-def test_the_planted_fault_is_an_alarm_at_arrival(detector: ImDiffusion) -> None:
-    alarm = detector.predict(live(faulty()), at="arrival")
+def test_the_planted_fault_is_an_alarm_online(detector: ImDiffusion) -> None:
+    alarm = detector.predict(live(faulty()), mode="online")
     assert alarm[100:110].any()
-    normal = detector.predict(live(series(400)), at="arrival")
+    normal = detector.predict(live(series(400)), mode="online")
     assert normal[20:].mean() < 0.05
-    with pytest.raises(UsageError, match="unknown moment 'departure'"):
-        detector.decision_function(live(faulty()), at="departure")
+    with pytest.raises(UsageError, match="unknown mode 'departure'"):
+        detector.decision_function(live(faulty()), mode="departure")
 
 
-def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDiffusion) -> None:
+def test_the_level_follows_what_offline_has_made_of_final_rows(detector: ImDiffusion) -> None:
     entity = entity_of(detector)
     frame = live(series(600, seed=5) * np.linspace(1, 4, 600)[:, None])
     rows = entity.rows(frame)
-    hindsight = Hindsight(entity)
+    offline = DelayedScorer(entity)
     raw = []
 
     class Spy(RecentQuantile):
@@ -84,41 +84,41 @@ def test_the_level_follows_what_hindsight_has_made_of_final_rows(detector: ImDif
 
     place = next(n for n, view in enumerate(entity.recipe.views) if view.recent)
     knots = entity.calibration.units.recent[place]
-    hindsight.past[place] = Spy(knots)
+    offline.past[place] = Spy(knots)
     for start in range(0, 600, 7):
-        hindsight.push(rows.slice(start, start + 7))
+        offline.push(rows.slice(start, start + 7))
         seen = min(600, start + 7)
         whole = seen // 20 * 20
         final = max(0, whole - rows_after(entity.recipe))
-        assert hindsight.final == hindsight.final_after(seen) == final
+        assert offline.final == offline.final_after(seen) == final
         past = RecentQuantile(knots)
         if final:
             past.push(np.concatenate(raw))
         assert sum(map(len, raw)) == final
         # It looks at the first of the two steps, and leaves the last one to the view of ties.
-        assert np.array_equal(hindsight.standing[final][place][:1], past.standing(1))
-        assert np.isnan(hindsight.standing[final][place][1])
-    assert len({level[place][0] for level in hindsight.standing.values()}) > 5
+        assert np.array_equal(offline.standing[final][place][:1], past.standing(1))
+        assert np.isnan(offline.standing[final][place][1])
+    assert len({level[place][0] for level in offline.standing.values()}) > 5
 
 
-def test_the_unit_at_arrival_is_that_of_the_rows_final_by_then() -> None:
+def test_the_unit_online_is_that_of_the_rows_final_by_then() -> None:
     detector = fit(series(400), views="network")
     entity = entity_of(detector)
     test = series(400, seed=5) * np.linspace(1, 8, 400)[:, None]
     rows = entity.rows(live(test))
-    arrival = detector.decision_function(live(test), at="arrival")
+    online = detector.decision_function(live(test), mode="online")
     place = next(n for n, view in enumerate(entity.recipe.views) if view.recent)
     levels = set()
     for row in (118, 119, 120, 237, 399):
-        hindsight = Hindsight(entity)
-        hindsight.push(rows.slice(0, row + 1))
-        past = [one and Standing(one.standing(1)[None]) for one in hindsight.past]
+        offline = DelayedScorer(entity)
+        offline.push(rows.slice(0, row + 1))
+        past = [one and Standing(one.standing(1)[None]) for one in offline.past]
         (run,) = entity.estimates([rows.slice(row - 19, row + 1)], entity.chosen_steps)
         residual = residual_of(run.seen, run.estimates, run.target)
         *_, errors = smoothed_errors([residual], entity.recipe)
         units = entity.calibration.units
         ((joined, _),) = scored([errors[-1:]], units, entity.recipe, past)
-        alike(arrival[row : row + 1], entity.score(joined.T, "arrival"))
+        alike(online[row : row + 1], entity.score(joined.T, "online"))
         levels.add(past[place].levels[0, 0])
     assert len(levels) >= 3
 
@@ -157,24 +157,24 @@ def test_pushed_rows_score_as_the_whole_file_whatever_the_cuts_and_restarts(
     edges = np.unique(
         np.clip(np.cumsum([0, *cuts, *([1] * 9 if singles else []), total]), 0, total)
     )
-    scorer = EntityScorer(entity_of(detector), hindsight=True)
-    judged: list[Judged] = []
+    scorer = EntityScorer(entity_of(detector), offline=True)
+    judged: list[ScoredRow] = []
     for number, (a, b) in enumerate(itertools.pairwise(edges)):
         judged += scorer.push(live(test[a:b], start=int(a)))
         if number in saved:
             state = scorer.dump()
-            scorer = EntityScorer(entity_of(detector), hindsight=True)
+            scorer = EntityScorer(entity_of(detector), offline=True)
             scorer.restore(state)
     judged += scorer.finish()
     frame = live(test)
-    for moment in ("arrival", "hindsight"):
-        alike(column(judged, moment), detector.decision_function(frame, at=moment))
-        assert np.array_equal(column(judged, moment, "timestamp"), frame.timestamps.view(np.int64))
+    for mode in ("online", "offline"):
+        alike(column(judged, mode), detector.decision_function(frame, mode=mode))
+        assert np.array_equal(column(judged, mode, "timestamp"), frame.timestamps.view(np.int64))
     analysis = detector.analyze(frame)
-    alike(column(judged, "hindsight", "parts").ravel(), analysis.channel_scores.ravel())
+    alike(column(judged, "offline", "parts").ravel(), analysis.channel_scores.ravel())
     for name in ("expected", "lower", "upper"):
-        assert np.allclose(column(judged, "hindsight", name), getattr(analysis, name), atol=1e-4)
-    assert np.array_equal(column(judged, "hindsight", "seen"), test, equal_nan=True)
+        assert np.allclose(column(judged, "offline", name), getattr(analysis, name), atol=1e-4)
+    assert np.array_equal(column(judged, "offline", "seen"), test, equal_nan=True)
 
 
 @pytest.mark.filterwarnings("ignore:2 gaps in the timestamps")
@@ -186,8 +186,8 @@ def test_a_file_replayed_out_of_order_scores_as_the_file(detector: ImDiffusion) 
     rng = np.random.default_rng(0)
     order = np.argsort(kept + rng.integers(0, 4, len(kept)), kind="stable")
     buffer = RowBuffer(frame.channels, period=60 * 10**9, lateness=3)
-    scorer = EntityScorer(entity_of(detector), hindsight=True)
-    judged: list[Judged] = []
+    scorer = EntityScorer(entity_of(detector), offline=True)
+    judged: list[ScoredRow] = []
     while len(order):
         some, order = kept[order[:9]], order[9:]
         piece = Frame(test[some], frame.observed[some], frame.timestamps[some], frame.channels)
@@ -196,19 +196,19 @@ def test_a_file_replayed_out_of_order_scores_as_the_file(detector: ImDiffusion) 
     judged += scorer.finish()
     assert buffer.counts["filled"] == 4
     own = np.isin(frame.timestamps, file.timestamps)
-    for moment in ("arrival", "hindsight"):
-        found = column(judged, moment)
+    for mode in ("online", "offline"):
+        found = column(judged, mode)
         assert len(found) == 230
-        alike(found[own], detector.decision_function(file, at=moment))
+        alike(found[own], detector.decision_function(file, mode=mode))
 
 
-def test_hindsight_comes_as_soon_as_the_rows_after_allow(detector: ImDiffusion) -> None:
+def test_offline_comes_as_soon_as_the_rows_after_allow(detector: ImDiffusion) -> None:
     entity = entity_of(detector)
-    scorer = EntityScorer(entity, hindsight=True)
+    scorer = EntityScorer(entity, offline=True)
     test, known = series(100), 0
     for row in range(100):
         judged = scorer.push(live(test[row : row + 1], start=row))
-        assert [one.moment for one in judged[:1]] == ["arrival"]
+        assert [one.mode for one in judged[:1]] == ["online"]
         known += len(judged) - 1
         network = (row + 1) // 20 * 20 - rows_after(entity.recipe)
         assert known == max(0, min(network, row + 1 - entity.linear.reach))
@@ -220,11 +220,11 @@ def test_after_finish_the_stream_starts_afresh(detector: ImDiffusion) -> None:
     first = scorer.push(live(faulty()))
     assert scorer.finish() == []
     again = scorer.push(live(faulty()))
-    assert np.array_equal(column(first, "arrival"), column(again, "arrival"), equal_nan=True)
+    assert np.array_equal(column(first, "online"), column(again, "online"), equal_nan=True)
 
 
 def test_what_is_held_does_not_grow(detector: ImDiffusion) -> None:
-    scorer = EntityScorer(entity_of(detector), hindsight=True)
+    scorer = EntityScorer(entity_of(detector), offline=True)
     held = []
     for start in range(0, 10_000, 100):
         scorer.push(live(series(100, seed=start), start=start))
@@ -236,14 +236,14 @@ def test_memory_of_an_entity_of_38_channels_under_the_settings_of_fast() -> None
     names = tuple(f"c{k}" for k in range(38))
     fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 6}
     detector = fit(series(450, 38), names, max_steps=1, validate_every=1, **fast)
-    for hindsight, most in ((False, 180_000), (True, 270_000)):
-        scorer = EntityScorer(entity_of(detector), hindsight=hindsight)
+    for offline, most in ((False, 180_000), (True, 270_000)):
+        scorer = EntityScorer(entity_of(detector), offline=offline)
         scorer.push(live(series(250, 38), names))
         held = [scorer.nbytes]
         for row in range(250, 350, 3):
             scorer.push(live(series(3, 38), names, start=row))
             held.append(scorer.nbytes)
-        assert 20_000 < max(held) < most, hindsight
+        assert 20_000 < max(held) < most, offline
 
 
 # -- states
@@ -254,7 +254,7 @@ def test_states_of_rows(detector: ImDiffusion) -> None:
     test[60:63] = np.nan  # 3 of 20 rows: more than a tenth
     test[100:, 1] = np.nan
     scorer = EntityScorer(entity_of(detector))
-    states = column(scorer.push(live(test)), "arrival", "state").tolist()
+    states = column(scorer.push(live(test)), "online", "state").tolist()
     assert states[:19] == ["warming"] * 19
     runs = [(state, len(list(rows))) for state, rows in itertools.groupby(states[19:])]
     # Rows 62 to 80 see all three; a channel counts as missing after 20 rows, its cells after 7.
@@ -269,8 +269,8 @@ def test_missing_channels_are_scored_from_the_rest(detector: ImDiffusion) -> Non
     judged = EntityScorer(entity_of(detector)).push(part)
     expected = test.copy()
     expected[:, 0] = np.nan
-    alike(column(judged, "arrival"), detector.decision_function(live(expected), at="arrival"))
-    assert set(column(judged, "arrival", "state")) == {"warming", "degraded"}
+    alike(column(judged, "online"), detector.decision_function(live(expected), mode="online"))
+    assert set(column(judged, "online", "state")) == {"warming", "degraded"}
     # What is missing has no part, but for that it is missing, which comes before all else.
     assert all(math.isnan(one.parts[0]) or one.parts[0] == max(one.parts) for one in judged)
 
@@ -282,7 +282,7 @@ def test_a_channel_that_training_never_saw_is_passed_over_and_degrades_nothing()
         detector = fit(train)
     scorer = EntityScorer(entity_of(detector))
     judged = scorer.push(live(series(50)))
-    assert set(column(judged[19:], "arrival", "state")) == {"ready"}
+    assert set(column(judged[19:], "online", "state")) == {"ready"}
     assert all(math.isnan(one.parts[2]) for one in judged)
 
 
@@ -330,27 +330,27 @@ def test_the_version_outlives_a_save(detector: ImDiffusion, tmp_path) -> None:
     entity_of(loaded).version = ""
     assert version(entity_of(loaded)) == stated
     frame = live(faulty())
-    expected = detector.decision_function(frame, at="arrival")
-    assert np.array_equal(loaded.decision_function(frame, at="arrival"), expected, equal_nan=True)
+    expected = detector.decision_function(frame, mode="online")
+    assert np.array_equal(loaded.decision_function(frame, mode="online"), expected, equal_nan=True)
 
 
-def test_a_model_without_thresholds_at_arrival_says_what_to_do() -> None:
+def test_a_model_without_thresholds_online_says_what_to_do() -> None:
     old = fit(series(200), ensemble="rank", reduce="sum")
     assert np.isfinite(old.decision_function(live(series(60)))).all()
-    with pytest.raises(ModelError, match=r"no thresholds for scores at arrival.*Fit it again"):
-        old.decision_function(live(series(60)), at="arrival")
+    with pytest.raises(ModelError, match=r"no thresholds for scores online.*Fit it again"):
+        old.decision_function(live(series(60)), mode="online")
     with pytest.raises(ModelError, match="no thresholds"):
         EntityScorer(entity_of(old))
     with pytest.raises(DataError, match="fewer than a window"):
-        fit(series(200)).decision_function(live(series(10)), at="arrival")
+        fit(series(200)).decision_function(live(series(10)), mode="online")
 
 
-def test_a_model_of_an_older_version_loads_and_says_that_it_knows_no_arrival(
+def test_a_model_of_an_older_version_loads_and_says_that_it_knows_no_online(
     detector: ImDiffusion,
 ) -> None:
     entity = entity_of(detector)
     facts = entity.to_dict()
-    for name in [name for name in facts if name.startswith("join_arrival_")]:
+    for name in [name for name in facts if name.startswith("join_online_")]:
         del facts[name]
     old = Entity.restore(facts, entity.network, entity.settings, seed=0, device=entity.device)
     assert old.calibration.thresholds == entity.calibration.thresholds
@@ -373,27 +373,27 @@ PARTIAL = {"mask": "forecast", "detrend": "5", "smooth": "3", "horizon": 8}
 def test_other_masks_steps_and_ensembles_go_the_same_way(changes) -> None:
     detector = fit(series(200), **changes)
     entity, test = entity_of(detector), faulty()
-    scorer = EntityScorer(entity, hindsight=True)
-    judged: list[Judged] = []
+    scorer = EntityScorer(entity, offline=True)
+    judged: list[ScoredRow] = []
     for start in range(0, 230, 31):
         judged += scorer.push(live(test[start : start + 31], start=start))
     judged += scorer.finish()
-    for moment in ("arrival", "hindsight"):
-        alike(column(judged, moment), detector.decision_function(live(test), at=moment))
-    assert (column(judged, "arrival")[100:110] > 1).any()
+    for mode in ("online", "offline"):
+        alike(column(judged, mode), detector.decision_function(live(test), mode=mode))
+    assert (column(judged, "online")[100:110] > 1).any()
     follows = any(view.recent for view in entity.recipe.views)
-    assert (EntityScorer(entity)._arrival.hindsight is not None) == follows
+    assert (EntityScorer(entity)._arrival.offline is not None) == follows
 
 
 def test_means_that_reach_beyond_a_window_are_given_several() -> None:
     detector = fit(series(200), **DEEP, views="network")
     entity, test = entity_of(detector), series(80, seed=4)
     assert context(entity) == 40
-    arrival = detector.decision_function(live(test), at="arrival")
-    ratio = entity.calibration.arrival[0] / entity.calibration.thresholds[0]
+    online = detector.decision_function(live(test), mode="online")
+    ratio = entity.calibration.online[0] / entity.calibration.thresholds[0]
     for row in (39, 40, 47, 60):
         few = live(test[row - 39 : row + 1], start=row - 39)
-        alike(arrival[row : row + 1], detector.decision_function(few)[-1:] / ratio)
+        alike(online[row : row + 1], detector.decision_function(few)[-1:] / ratio)
 
 
 def test_under_a_grating_only_the_mask_that_hides_the_last_row_is_run(monkeypatch) -> None:
@@ -415,7 +415,7 @@ def test_a_state_of_before_is_gone_on_with(detector: ImDiffusion) -> None:
     """Pasts were once kept of every step, those that no view looks at among them."""
     entity = entity_of(detector)
     rows = entity.rows(live(series(400, seed=5)))
-    one, other = Hindsight(entity), Hindsight(entity)
+    one, other = DelayedScorer(entity), DelayedScorer(entity)
     one.push(rows.slice(0, 300))
     state = one.state()
     pasts = [name for name in state if name.startswith("past") and "." in name]

@@ -9,12 +9,11 @@ import pytest
 from live_story import CHANNELS, MINUTE, START, rows, score_of, told, turn
 
 from imdiffusion.errors import ConfigError, OutputError, UsageError
-from imdiffusion.stream.checkpoint import Checkpoint
-from imdiffusion.stream.database import size_of
-from imdiffusion.stream.keeping import MARGIN, MOST
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.retention import DAY, Retention
-from imdiffusion.stream.store import Store
+from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.database import size_of
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.live.store.retention import DAY, MARGIN, MOST, Retention
 
 
 @pytest.fixture(name="store")
@@ -33,7 +32,7 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
     with Store(tmp_path / "live.db") as store:
         store.write(
             Checkpoint(
-                told=[told("web", 9), told("web", 7), told("web", 9, moment="hindsight")],
+                told=[told("web", 9), told("web", 7), told("web", 9, mode="offline")],
                 turns=[turn("e1", "web", 0, "ongoing")],
                 states={("web", "scorer"): b"\0state"},
                 offsets={"files": "17"},
@@ -50,7 +49,7 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
         first, second = reader.scores("web", START, START + DAY)
         assert math.isnan(first.score)
         assert second == told("web", 9).record
-        assert reader.scores("web", START, START + DAY, moment="hindsight")[0].moment == "hindsight"
+        assert reader.scores("web", START, START + DAY, mode="offline")[0].mode == "offline"
         found = reader.event("e1")[0]
         assert found.channels == ("disk", "cpu")
         assert math.isnan(found.expected[1])
@@ -148,20 +147,20 @@ def test_feedback_is_kept_by_event(store, reader):
         store.add_feedback("e2", "confirmed", who="ann", text="", now=5)
 
 
-def test_models_reign_and_are_rolled_back(store, reader):
+def test_models_are_promoted_and_are_rolled_back(store, reader):
     for number, digest in enumerate(("aa", "bb", "cc")):
         store.add_model("web", digest, detector="fast", path=f"m/{digest}", now=number)
     with pytest.raises(UsageError, match="no earlier live model"):
         store.roll_back("web", reason="bad", now=3)
-    store.enthrone("web", "aa", reason="first", now=3)
-    store.enthrone("web", "bb", reason="won on held-out rows", now=4)
+    store.promote("web", "aa", reason="first", now=3)
+    store.promote("web", "bb", reason="won on held-out rows", now=4)
     assert [(one.digest, one.live) for one in reader.models("web")] == [
         ("cc", False), ("bb", True), ("aa", False),
     ]  # fmt: skip
     assert store.roll_back("web", reason="worse", now=5) == "aa"
     assert [one.digest for one in reader.models() if one.live] == ["aa"]
     with pytest.raises(UsageError, match="no model 'dd'"):
-        store.enthrone("web", "dd", reason="", now=6)
+        store.promote("web", "dd", reason="", now=6)
 
 
 def test_a_sink_goes_on_behind_its_cursor(store, reader):

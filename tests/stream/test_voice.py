@@ -6,22 +6,22 @@ from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, line, series
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError
-from imdiffusion.stream.cold import ColdScorer
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.engine_options import EngineOptions
-from imdiffusion.stream.feed import Feed
-from imdiffusion.stream.queries import Reader
-from imdiffusion.stream.store import Store
-from imdiffusion.stream.voice import Voice
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.rows.alignment import Alignment
+from imdiffusion.live.scorers.active_scorer import ActiveScorer
+from imdiffusion.live.scorers.cold_start import ColdStartScorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
 
 
 def ordered(*, fill=30, feed=None):
-    own = feed or Feed("web", CHANNELS, period=MINUTE, lateness=2, fill=fill)
+    own = feed or Alignment("web", CHANNELS, period=MINUTE, lateness=2, fill=fill)
 
     def cold(period):
-        return ColdScorer(own.channels, period=period, baseline="zscore")
+        return ColdStartScorer(own.channels, period=period, baseline="zscore")
 
-    return Voice(own, "zscore", "m", cold)
+    return ActiveScorer(own, "zscore", "m", cold)
 
 
 def frame(rows, values, *, channels=CHANNELS):
@@ -104,14 +104,14 @@ def test_it_says_beside_the_entity_how_many_planted_faults_it_sees(tmp_path):
     values = series(120)
     with (tmp_path / "rows").open("w") as file:
         file.writelines(line("web", row, values[row].tolist()) for row in range(120))
-    voice, clock = ordered(), Hands()
-    assert voice.note == ""
+    active, clock = ordered(), Hands()
+    assert active.note == ""
     with Store(tmp_path / "live.db") as store, Reader(tmp_path / "live.db") as reader:
         engine = Engine(
             store,
             sources={"files": LineSource(tmp_path / "rows", lines=20)},
             sinks={},
-            scorer_for=lambda _: voice,
+            scorer_for=lambda _: active,
             clock=clock,
         )
         engine.open()
@@ -120,6 +120,6 @@ def test_it_says_beside_the_entity_how_many_planted_faults_it_sees(tmp_path):
             engine.turn()
         engine.close()
         (entity,) = reader.entities()
-    assert entity.note == voice.note
+    assert entity.note == active.note
     assert entity.note.startswith("sees ")
     assert entity.note.endswith(" of 12 planted faults here")

@@ -16,7 +16,7 @@ from imdiffusion_bench.behaviours.scenarios import TestPart
 DIALS = SystemDials(channels=6, period_s=900, rows_train=1344, rows_test=672, size=4, length=24)
 SEEDS = (0, 1)
 # Detector -> what it must find, with the right channel first, and within how many rows of both
-# edges in hindsight and of the start at arrival. A detector that should see more is one line more.
+# edges offline and of the start online. A detector that should see more is one line more.
 EXPECTED = {
     "mahalanobis": (("spike", "level_shift", "swapped", "unit_change", "two_faults_in_a_row"), 3),
     "squared_difference": (("swapped", "unit_change", "counter_reset"), 3),
@@ -42,10 +42,10 @@ def test_a_behaviour_is_found_in_the_right_channel_near_its_edges(detector, scen
     for record in records:
         assert record["status"] == "ok"
         for fault in record["faults"]:
-            assert fault["found"] == fault["found_arrival"] == fault["channel_first"] == 1
+            assert fault["found"] == fault["found_online"] == fault["channel_first"] == 1
             assert abs(fault["start_error"]) <= rows
             assert abs(fault["end_error"]) <= rows
-            assert fault["delay_arrival"] <= rows
+            assert fault["delay_online"] <= rows
 
 
 @pytest.mark.parametrize("detector", EXPECTED)
@@ -54,7 +54,7 @@ def test_a_clean_week_has_at_most_one_event_for_nothing(detector):
         assert record["faults"] == []
         assert record["outside"]["false_events_a_day"] <= 1 / 7
         assert record["outside"]["promised"] == 0.001
-        assert record["outside"]["achieved_hindsight"] <= 0.003
+        assert record["outside"]["achieved_offline"] <= 0.003
 
 
 def test_a_detector_gets_a_part_that_says_nothing_of_faults():
@@ -64,12 +64,12 @@ def test_a_detector_gets_a_part_that_says_nothing_of_faults():
 
 
 @pytest.mark.parametrize("name", ["mahalanobis_30", "squared_difference", "moving_variance"])
-def test_a_score_at_arrival_hangs_on_no_later_row(name):
+def test_a_score_online_hangs_on_no_later_row(name):
     series = make_series("clean", DIALS)
     fitted = fitter(name, settings_of(name, {}), seed=0)(series.train)
-    whole = fitted.verdict(series.unlabelled).arrival
+    whole = fitted.verdict(series.unlabelled).online
     cut = TestPart(series.test.slice(0, 100), series.times, series.positions[:100], 900)
-    early = fitted.verdict(cut).arrival
+    early = fitted.verdict(cut).online
     assert early[:100] == pytest.approx(whole[:100], nan_ok=True)
     assert np.isnan(early[100:]).all()
 
@@ -80,9 +80,9 @@ def test_a_preset_speaks_in_rows_of_the_whole_grid_where_rows_are_left_out():
     detector = fitter("fast", settings_of("fast", TINY), seed=0, device="cpu")(series.train)
     said = detector.verdict(series.unlabelled)
     (gap,) = series.faults
-    assert said.alarm.shape == said.arrival.shape == (DIALS.rows_test,)
-    assert np.isnan(said.arrival[gap.start : gap.end]).all()
-    assert np.isfinite(said.arrival[gap.start - 30 : gap.start]).all()
+    assert said.alarm.shape == said.online.shape == (DIALS.rows_test,)
+    assert np.isnan(said.online[gap.start : gap.end]).all()
+    assert np.isfinite(said.online[gap.start - 30 : gap.start]).all()
     own = ImDiffusion(preset="fast", seed=0, device="cpu", **TINY).fit(series.train)
     analysis = own.analyze(series.test)
     assert said.alarm.tolist() == analysis.alarm.tolist()  # gaps are put in by the library too

@@ -24,13 +24,13 @@ ROWS = 1000
 FAULT = Cause(400, 440, frozenset({2}))
 
 
-def verdict(*events, arrival=(), promised=0.001):
-    """Events, whose rows are in alarm in hindsight, and rows in alarm at arrival."""
+def verdict(*events, online=(), promised=0.001):
+    """Events, whose rows are in alarm offline, and rows in alarm online."""
     alarm, score = np.zeros(ROWS, bool), np.full(ROWS, 0.5)
     score[:99] = np.nan
     for one in events:
         alarm[one.start : one.end] = True
-    score[list(arrival)] = 1.5
+    score[list(online)] = 1.5
     return Verdict(alarm, score, events, promised)
 
 
@@ -40,18 +40,18 @@ def of_fault(said, fault=FAULT, channels=5):
 
 
 def test_an_event_inside_the_fault():
-    found = of_fault(verdict(Told(405, 430, 3.0, (2, 0)), arrival=range(407, 420)))
-    assert (found.found, found.found_arrival) == (1, 1)
-    assert (found.delay_hindsight, found.delay_arrival) == (5, 7)
+    found = of_fault(verdict(Told(405, 430, 3.0, (2, 0)), online=range(407, 420)))
+    assert (found.found, found.found_online) == (1, 1)
+    assert (found.delay_offline, found.delay_online) == (5, 7)
     assert (found.start_error, found.end_error) == (5, -10)
     assert found.channel_first == 1
 
 
 def test_an_event_that_reaches_over_both_edges_is_too_early_and_not_late():
-    found = of_fault(verdict(Told(385, 452, 3.0, (0, 2)), arrival=[390]))
-    assert (found.start_error, found.end_error, found.delay_hindsight) == (-15, 12, 0)
-    assert (found.found_arrival, found.channel_first) == (0, 0)
-    assert math.isnan(found.delay_arrival)
+    found = of_fault(verdict(Told(385, 452, 3.0, (0, 2)), online=[390]))
+    assert (found.start_error, found.end_error, found.delay_offline) == (-15, 12, 0)
+    assert (found.found_online, found.channel_first) == (0, 0)
+    assert math.isnan(found.delay_online)
 
 
 def test_of_several_events_the_outer_edges_and_the_channels_of_the_strongest_count():
@@ -62,14 +62,14 @@ def test_of_several_events_the_outer_edges_and_the_channels_of_the_strongest_cou
 
 def test_an_event_that_only_touches_a_fault_has_not_found_it():
     found = of_fault(verdict(Told(390, 400, 3.0, (2,)), Told(440, 450, 3.0, (2,))))
-    assert (found.found, found.found_arrival) == (0, 0)
-    rest = (found.delay_hindsight, found.start_error, found.end_error, found.channel_first)
+    assert (found.found, found.found_online) == (0, 0)
+    rest = (found.delay_offline, found.start_error, found.end_error, found.channel_first)
     assert all(math.isnan(one) for one in rest)
 
 
-def test_at_arrival_the_rows_just_after_a_fault_are_still_about_it():
-    assert of_fault(verdict(arrival=[440 + GRACE - 1])).delay_arrival == 40 + GRACE - 1
-    assert of_fault(verdict(arrival=[440 + GRACE])).found_arrival == 0
+def test_online_the_rows_just_after_a_fault_are_still_about_it():
+    assert of_fault(verdict(online=[440 + GRACE - 1])).delay_online == 40 + GRACE - 1
+    assert of_fault(verdict(online=[440 + GRACE])).found_online == 0
 
 
 def test_no_channel_is_right_where_none_is_named_or_all_are_at_fault():
@@ -93,13 +93,13 @@ def test_outside_counts_events_a_day_and_shares_of_rows():
         Told(440 + GRACE, 440 + GRACE + 1, 2.0),  # false
         Told(900, 904, 2.0),  # false
     )
-    said = verdict(*events, arrival=[200, 410, 441], promised=0.01)
+    said = verdict(*events, online=[200, 410, 441], promised=0.01)
     found = measure_outside(said, [FAULT], period_s=60)
     outside = ROWS - 40 - GRACE
     assert found.false_events_a_day == pytest.approx(3 / (outside * 60 / 86_400))
     # Rows 450 to 469 are in alarm outside, five before the fault, ten and four elsewhere.
-    assert found.achieved_hindsight == pytest.approx((10 + 5 + 20 + 4) / outside)
-    assert found.achieved_arrival == pytest.approx(1 / (outside - 99))  # 99 rows have no score
+    assert found.achieved_offline == pytest.approx((10 + 5 + 20 + 4) / outside)
+    assert found.achieved_online == pytest.approx(1 / (outside - 99))  # 99 rows have no score
     assert found.promised == 0.01
 
 
@@ -119,7 +119,7 @@ def record(detector, scenario, *faults, status="ok", **more):
     head = {"detector": detector, "scenario": scenario, "seed": 0, "status": status}
     if status != "ok":
         return {**head, **more}
-    outside = dict.fromkeys(("false_events_a_day", "achieved_hindsight", "achieved_arrival"), 0.25)
+    outside = dict.fromkeys(("false_events_a_day", "achieved_offline", "achieved_online"), 0.25)
     return {
         **head,
         "faults": list(faults),
@@ -132,9 +132,9 @@ def record(detector, scenario, *faults, status="ok", **more):
 def fault(found, delay, start, end, first):
     return {
         "found": found,
-        "found_arrival": float(delay is not None),
-        "delay_hindsight": delay,
-        "delay_arrival": delay,
+        "found_online": float(delay is not None),
+        "delay_offline": delay,
+        "delay_online": delay,
         "start_error": start,
         "end_error": end,
         "channel_first": first,
@@ -163,7 +163,7 @@ def test_cells_are_medians_over_the_faults_that_have_a_value():
     cell = by_both(RECORDS)["fast", "spike"]
     assert cell.count("found") == (2, 3)
     assert cell.count("channel_first") == (1, 2)
-    assert cell.median("delay_arrival") == 3
+    assert cell.median("delay_online") == 3
     assert cell.median("start_error") == -1
     assert cell.worst_edge() == 6  # of 4 and 8
     assert cell.outside("false_events_a_day") == 0.25
@@ -189,7 +189,7 @@ def test_an_absent_usual_detector_is_said_loudly(monkeypatch):
 def test_a_document_is_plain_json():
     records = [{**RECORDS[0], "faults": [fault(1.0, math.nan, 0.0, math.inf, 1.0)]}]
     plain = json.loads(json.dumps(whole(records), allow_nan=False))
-    assert plain["records"][0]["faults"][0]["delay_arrival"] is None
+    assert plain["records"][0]["faults"][0]["delay_online"] is None
 
 
 def test_the_plot_has_a_mark_a_detector_and_one_for_what_was_missed(tmp_path):

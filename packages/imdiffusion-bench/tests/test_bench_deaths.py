@@ -15,6 +15,8 @@ from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
 from imdiffusion_bench.workers import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "window": 20,
     "stride": 10,

@@ -15,6 +15,8 @@ import typer
 
 import imdiffusion
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[1]
 LEFT_BEHIND = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
 

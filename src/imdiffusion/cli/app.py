@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from imdiffusion import __version__
 from imdiffusion.cli import (
+    batch,
     config,
     demo,
     detect,
@@ -179,5 +180,6 @@ for module, panel in (
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, rich_help_panel=panel, epilog=module.EXAMPLES)(getattr(module, name))
+app.add_typer(batch.app, name="batch", rich_help_panel="Your data")
 app.add_typer(model.app, name="model", rich_help_panel="Look inside")
 app.add_typer(config.app, name="config", rich_help_panel="Look inside")

@@ -31,7 +31,7 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of settings.")],
 ) -> None:
     """Check a TOML file of settings, or of live detection; exit code 4 if it would be refused."""
-    from imdiffusion.cli.keywords import read_config
+    from imdiffusion.cli.setting_options import read_config
 
     terminal: Terminal = ctx.obj
     if _is_live(file):
@@ -49,7 +49,7 @@ def _is_live(file: Path) -> bool:
     """Whether a file has tables of live detection; what cannot be read has not."""
     import tomllib
 
-    from imdiffusion.live.reading import is_live
+    from imdiffusion.live.config.parser import is_live
 
     try:
         return is_live(tomllib.loads(file.read_text(encoding="utf-8")))
@@ -63,8 +63,8 @@ def _check_live(terminal: Terminal, file: Path) -> None:
     Sources and sinks are looked at; models that it names are read, and tried on the first rows.
     """
     from imdiffusion.cli.door import check_door
-    from imdiffusion.live.problems import ProblemsError
-    from imdiffusion.live.reading import read_configuration
+    from imdiffusion.live.config.errors import ProblemsError
+    from imdiffusion.live.config.parser import read_configuration
 
     try:
         found = read_configuration(file)
@@ -81,7 +81,7 @@ def _check_live(terminal: Terminal, file: Path) -> None:
         f"{_counted(len(found.sources), 'source')} ({', '.join(one.id for one in found.sources)})",
         _counted(len(found.sinks), "sink") + "".join(f", {one.id}" for one in found.sinks),
     ]
-    from imdiffusion.live.rehearsal import try_all
+    from imdiffusion.live.dry_run import try_all
 
     looked = try_all(found, seconds=SECONDS)
     for one in looked:
@@ -109,7 +109,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print every setting that would be used, with its meaning, as a TOML file for --config."""
-    from imdiffusion.cli.keywords import check, keywords, toml
+    from imdiffusion.cli.setting_options import check, keywords, toml
 
     given = keywords(config, overrides, preset=preset)
     settings = check(given)

@@ -32,8 +32,8 @@ def demo(
     overrides: Overrides = None,
 ) -> None:
     """Fit and detect on a bundled recording of a real host; compare with the faults injected."""
-    from imdiffusion.cli.keywords import keywords
     from imdiffusion.cli.outputs import check_output
+    from imdiffusion.cli.setting_options import keywords
 
     terminal: Terminal = ctx.obj
     check_output(out, (".html", ".htm"))

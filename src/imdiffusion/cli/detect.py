@@ -7,25 +7,28 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from imdiffusion.cli.fleet import Fleet, asked, detect_fleet, knows_fleets, refuse
-from imdiffusion.cli.options import AsJson, Device, IgnoreExtra, MaybeFiles, Model, flag
-from imdiffusion.cli.reading import Reading, reads_files
+from imdiffusion.cli.input_options import Reading, reads_files
+from imdiffusion.cli.options import (
+    AsJson,
+    Device,
+    FailOnAnomaly,
+    Files,
+    IgnoreExtra,
+    Model,
+    end_with_anomalies,
+)
 from imdiffusion.cli.terminal import Terminal
 
-ANOMALIES_FOUND = 10
 EXAMPLES = """imdiffusion detect new.parquet --model m/
 
-imdiffusion detect new.csv --model m/ --json --fail-on-anomaly | jq '.events[0].channels'
-
-imdiffusion detect --fleet services/ --model models/ --out results/ --on ray://head:10001"""
+imdiffusion detect new.csv --model m/ --json --fail-on-anomaly | jq '.events[0].channels'"""
 
 
-@knows_fleets
 @reads_files
 def detect(
     ctx: typer.Context,
+    files: Files,
     model: Model,
-    files: MaybeFiles = None,
     as_json: AsJson = False,
     out: Annotated[
         Path | None,
@@ -33,8 +36,7 @@ def detect(
             "--out",
             "-o",
             metavar="FILE",
-            help="Also write the events: .csv, .csv.gz, .parquet or .jsonl; "
-            "with --fleet: the folder of all results.",
+            help="Also write the events: .csv, .csv.gz, .parquet or .jsonl.",
             show_default=False,
         ),
     ] = None,
@@ -42,34 +44,16 @@ def detect(
         Path | None,
         typer.Option(metavar="FILE", help="Also write the score of every row.", show_default=False),
     ] = None,
-    fail_on_anomaly: Annotated[
-        bool, flag("--fail-on-anomaly", help="Exit with 10 if there is any event.")
-    ] = False,
+    fail_on_anomaly: FailOnAnomaly = False,
     device: Device = "auto",
     ignore_extra: IgnoreExtra = False,
     reading: Reading = Reading(),  # noqa: B008 - frozen
-    many: Fleet = Fleet(),  # noqa: B008 - frozen
 ) -> None:
     """Find anomalies in new data: when, how strong, and which channels."""
-    folder = asked(many, files, out=out)
-    if folder is None or out is None:
-        outputs = _Outputs(as_json, out, scores)
-        events = _detected(ctx.obj, files or [], model, reading, outputs, device, ignore_extra)
-    else:
-        refuse(scores=scores)
-        events = detect_fleet(
-            ctx.obj,
-            folder,
-            model,
-            out,
-            many,
-            reading,
-            as_json=as_json,
-            device=device,
-            ignore_extra=ignore_extra,
-        )
-    if fail_on_anomaly and events:
-        raise typer.Exit(ANOMALIES_FOUND)
+    outputs = _Outputs(as_json, out, scores)
+    events = _detected(ctx.obj, files, model, reading, outputs, device, ignore_extra)
+    if fail_on_anomaly:
+        end_with_anomalies(events)
 
 
 class _Outputs(NamedTuple):

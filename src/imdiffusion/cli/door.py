@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from imdiffusion.live.sections import ServeSection
-from imdiffusion.service.access import Access
-from imdiffusion.service.tls import check_tls
+from imdiffusion.live.config.schema import ServeSection
+from imdiffusion.live.service.auth import Access
+from imdiffusion.live.service.server import check_tls
 
 
 def access_of(given: ServeSection) -> Access:

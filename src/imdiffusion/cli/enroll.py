@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imdiffusion.cli.fleet import end_with_failures
+from imdiffusion.cli.batch import end_with_failures
+from imdiffusion.cli.input_options import Reading, reads_files
 from imdiffusion.cli.options import AsJson, Device, Files, Model, span
-from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Terminal
 from imdiffusion.errors import ConfigError, OutputError, UsageError
 
@@ -52,7 +52,7 @@ def enroll(
     device: Device = "auto",
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
-    """Add entities to a model of scope=fleet by their first rows; nobody else's scores move."""
+    """Add entities to a model of scope=shared by their first rows; nobody else's scores move."""
     from imdiffusion.cli.outputs import check_model_output
     from imdiffusion.cli.scoring import load
 
@@ -61,10 +61,10 @@ def enroll(
     check_model_output(target)
     with _alone(target):
         detector = load(model, device)
-        if detector.settings_.scope != "fleet":
+        if detector.settings_.scope != "shared":
             raise ConfigError(
                 f"{model} is no fleet: each of its entities has a network of its own",
-                remedy="Fit one with --set scope=fleet, or fit the new entities by themselves.",
+                remedy="Fit one with --set scope=shared, or fit the new entities by themselves.",
             )
         known = set(detector.entities_)
         frames, broken = reading.readable(files)

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imdiffusion.cli.fleet import (
-    Fleet,
-    asked,
-    end_with_failures,
-    fit_fleet,
-    knows_fleets,
-    refuse,
-)
+from imdiffusion.cli.batch import end_with_failures
+from imdiffusion.cli.input_options import Reading, reads_files
 from imdiffusion.cli.options import (
     Config,
-    MaybeFiles,
-    MaybeModel,
+    Exclude,
+    Files,
+    Model,
     Overrides,
     Preset,
     Seed,
@@ -29,66 +24,38 @@ from imdiffusion.cli.options import (
     flag,
     span,
 )
-from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Terminal, resumable
-from imdiffusion.errors import UsageError
 
 if TYPE_CHECKING:
     from imdiffusion.cli.bars import Step
 
 EXAMPLES = """imdiffusion fit train.csv --model m/
 
-imdiffusion fit host-a.parquet host-b.parquet --model m/ --set window=50 --set max_steps=4000
-
-imdiffusion fit --fleet services/ --out models/ --jobs 8"""
+imdiffusion fit host-a.parquet host-b.parquet --model m/ --set window=50 --set max_steps=4000"""
 
 
-@knows_fleets
 @reads_files
 def fit(
     ctx: typer.Context,
-    files: MaybeFiles = None,
-    model: MaybeModel = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="With --fleet: where its models go.", show_default=False
-        ),
-    ] = None,
+    files: Files,
+    model: Model,
     preset: Preset = None,
     config: Config = None,
     overrides: Overrides = None,
     seed: Seed = None,
     device: TrainDevice = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="START..END",
-            help="Leave a bad span (times or rows, end exclusive) out of training; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    exclude: Exclude = None,
     resume: Annotated[
         bool, flag("--resume/--no-resume", help="Continue an interrupted identical fit.")
     ] = True,
     reading: Reading = Reading(),  # noqa: B008 - frozen
-    many: Fleet = Fleet(),  # noqa: B008 - frozen
 ) -> None:
     """Learn from normal data and save a model. Ctrl-C is safe: the same command continues."""
-    from imdiffusion.cli.keywords import keywords
+    from imdiffusion.cli.setting_options import keywords
 
     given = keywords(config, overrides, preset=preset, seed=seed, device=device)
     spans = [span(text) for text in exclude or ()]
-    folder = asked(many, files, out=out)
-    if folder is not None and out is not None:
-        refuse(model=model, no_resume=not resume)
-        fit_fleet(ctx.obj, folder, out, many, reading, keywords=given, spans=spans)
-        return
-    refuse(out=out)
-    if model is None:
-        raise UsageError("--model is not given", remedy="Name a folder for the model.")
-    train = _Training(ctx.obj, files or [], model, given, spans)
-    train.fit(reading, resume=resume)
+    _Training(ctx.obj, files, model, given, spans).fit(reading, resume=resume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +95,9 @@ class _Training:
 
     def _read(self, reading: Reading) -> tuple[Any, dict[str, str]]:
         """The series, and which files of a fleet cannot be read: those are told and left out."""
-        from imdiffusion.cli.keywords import check
+        from imdiffusion.cli.setting_options import check
 
-        if len(self.files) < 2 or check(self.given).scope != "fleet":
+        if len(self.files) < 2 or check(self.given).scope != "shared":
             return reading.frames(self.files), {}
         train, broken = reading.readable(self.files)
         for name, reason in broken.items():

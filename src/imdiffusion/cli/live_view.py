@@ -16,9 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from imdiffusion.connectors.context import Closing
-from imdiffusion.connectors.stdout import StdoutSink
 from imdiffusion.errors import OutputError
+from imdiffusion.live.connection.protocols import Closing
+from imdiffusion.live.sinks.stdout import StdoutSink
 from imdiffusion.records import EventRecord, Record, ScoreRecord
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -75,7 +75,7 @@ class Lines(Closing):
                 self._take_score(record)
 
     def _take_score(self, record: ScoreRecord) -> None:
-        if record.moment != "arrival":
+        if record.moment != "online":
             return
         one = self.entities.setdefault(record.entity, _Entity())
         one.rows += 1

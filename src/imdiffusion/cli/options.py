@@ -11,6 +11,7 @@ from imdiffusion.devices import check_device
 from imdiffusion.errors import ConfigError, UsageError
 
 READING = "Reading files"
+ANOMALIES_FOUND = 10  # the exit code
 
 Files = Annotated[
     list[Path],
@@ -20,20 +21,8 @@ Files = Annotated[
         show_default=False,
     ),
 ]
-MaybeFiles = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        help="CSV (.csv, .csv.gz), Parquet or JSON lines; several files are several entities.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
 Model = Annotated[
     Path, typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False)
-]
-MaybeModel = Annotated[
-    Path | None,
-    typer.Option("--model", "-m", help="Folder of the saved model.", show_default=False),
 ]
 
 
@@ -90,6 +79,17 @@ Preset = Annotated[
     typer.Option(metavar="NAME", help="Row of settings to start from.", show_default="fast"),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all randomness.", show_default="0")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="START..END",
+        help="Leave a bad span (times or rows, end exclusive) out of training; repeatable.",
+        show_default=False,
+    ),
+]
+FailOnAnomaly = Annotated[
+    bool, flag("--fail-on-anomaly", help="Exit with 10 if there is any event.")
+]
 AsJson = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 
 
@@ -107,3 +107,9 @@ def span(text: str) -> tuple[str | int, str | int]:
     if start.isdigit() and end.isdigit():
         return int(start), int(end)
     return start, end
+
+
+def end_with_anomalies(events: int) -> None:
+    """The exit code of `--fail-on-anomaly`, where there is any event. Raises typer.Exit."""
+    if events:
+        raise typer.Exit(ANOMALIES_FOUND)

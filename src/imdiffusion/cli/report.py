@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imdiffusion.cli.input_options import Reading, reads_files
 from imdiffusion.cli.options import Device, Files, IgnoreExtra, Model
-from imdiffusion.cli.reading import Reading, reads_files
 from imdiffusion.cli.terminal import Terminal
 
 EXAMPLES = "imdiffusion report new.parquet --model m/ --out report.html"

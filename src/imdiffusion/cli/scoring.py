@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdiffusion.cli.reading import stem
+from imdiffusion.cli.input_options import stem
 
 if TYPE_CHECKING:
     from imdiffusion.data.frame import Frame

@@ -16,11 +16,11 @@ from imdiffusion.cli.terminal import Terminal
 from imdiffusion.cli.watch import stopped
 
 if TYPE_CHECKING:
-    from imdiffusion.connectors.metrics import MetricsSink
-    from imdiffusion.live.configuration import Configuration
+    from imdiffusion.live.config.configuration import Configuration
     from imdiffusion.live.detection import Detection
-    from imdiffusion.live.places import Places
-    from imdiffusion.service.pushed import PushedSource
+    from imdiffusion.live.models.paths import Places
+    from imdiffusion.live.sinks.metrics import MetricsSink
+    from imdiffusion.live.sources.push import PushedSource
 
 EXAMPLES = """imdiffusion serve --config imdiffusion.toml --dry-run
 
@@ -53,8 +53,8 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Watch what a configuration says and serve it. SIGHUP reloads, SIGTERM ends gracefully."""
-    from imdiffusion.live.places import Places, state_folder
-    from imdiffusion.live.reading import read_configuration
+    from imdiffusion.live.config.parser import read_configuration
+    from imdiffusion.live.models.paths import Places, state_folder
 
     terminal: Terminal = ctx.obj
 
@@ -83,9 +83,9 @@ def _serve(
     places: Places,
     reread: Callable[[], Configuration],
 ) -> None:
-    from imdiffusion.connectors.metrics import MetricsSink
     from imdiffusion.live.detection import Detection
-    from imdiffusion.service.pushed import PushedSource
+    from imdiffusion.live.sinks.metrics import MetricsSink
+    from imdiffusion.live.sources.push import PushedSource
 
     pushed, scraped = PushedSource(), MetricsSink()
 
@@ -117,8 +117,8 @@ def _service(
 ) -> Iterator[None]:
     """The application on its socket."""
     from imdiffusion.cli.door import access_of
-    from imdiffusion.service.app import make_app
-    from imdiffusion.service.serving import Serving
+    from imdiffusion.live.service.app import make_app
+    from imdiffusion.live.service.server import ServiceThread
 
     given = configuration.serve
     app = make_app(
@@ -128,7 +128,9 @@ def _service(
         health=detection.health,
         access=access_of(given),
     )
-    serving = Serving(app, port=given.port, certificate=given.tls_certificate, key=given.tls_key)
+    serving = ServiceThread(
+        app, port=given.port, certificate=given.tls_certificate, key=given.tls_key
+    )
     with serving:
         terminal.notice(f"Serving on {serving.address}; kept in {detection.places.folder}.")
         yield
@@ -147,7 +149,7 @@ def _rehearse(
     ConfigError where the service would refuse to open.
     """
     from imdiffusion.cli.door import check_door
-    from imdiffusion.live.rehearsal import rehearse
+    from imdiffusion.live.dry_run import rehearse
 
     check_door(configuration.serve)
     found = rehearse(configuration, places, seconds=seconds)

@@ -19,8 +19,8 @@ from imdiffusion.cli.record import parse_duration
 from imdiffusion.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from imdiffusion.connectors.seam import Sink
-    from imdiffusion.live.configuration import Configuration
+    from imdiffusion.live.config.configuration import Configuration
+    from imdiffusion.live.connection.protocols import Sink
 
 EXAMPLES = """imdiffusion watch
 
@@ -59,9 +59,9 @@ def watch(
     ] = None,
 ) -> None:
     """Watch this host: a baseline speaks after ten minutes, a fitted model once it is better."""
-    from imdiffusion.cli.keywords import assignments
+    from imdiffusion.cli.setting_options import assignments
     from imdiffusion.live.detection import Detection
-    from imdiffusion.live.places import Places, state_folder
+    from imdiffusion.live.models.paths import Places, state_folder
 
     terminal: Terminal = ctx.obj
     detector = {**assignments(overrides), **({} if preset is None else {"preset": preset})}
@@ -111,7 +111,7 @@ def _configuration(
     refit: float,
 ) -> Configuration:
     """What `serve` would read from a file that watches this host."""
-    from imdiffusion.live.configuration import Configuration, Connector, conflicts
+    from imdiffusion.live.config.configuration import Configuration, Connector, conflicts
 
     made = Configuration(
         detector=detector,
@@ -136,7 +136,7 @@ def stopped(
     stop: threading.Event, reload: threading.Event, *, after: float | None = None
 ) -> Iterator[None]:
     """Within, SIGTERM, SIGINT and the end of a time set `stop`, SIGHUP sets `reload`."""
-    from imdiffusion.stream.running import stopped_by_signals
+    from imdiffusion.live.engine.threads import stopped_by_signals
 
     def ask(number: int, frame: FrameType | None) -> None:
         reload.set()

@@ -218,3 +218,17 @@ def _frame_of_array(x: Any, channels: Sequence[str] | None, entity: str | None) 
     check_channels(names, _ANYWHERE)
     check_rows(len(values))
     return Frame(values, check_finite(values, names, _ANYWHERE), None, names, entity)
+
+
+def places_of(names: Sequence[str], channels: Sequence[str]) -> list[int]:
+    """Where each of `names` stands among `channels`; -1 = nowhere."""
+    place = {name: k for k, name in enumerate(channels)}
+    return [place.get(name, -1) for name in names]
+
+
+def moved(cells: NDArray[np.floating], places: Sequence[int]) -> NDArray[np.float64]:
+    """Cells (..., K) in other places: at k what was at places[k], NaN where that is -1."""
+    at = np.asarray(places, np.int64)
+    wider = np.concatenate([cells, np.full((*cells.shape[:-1], 1), np.nan)], axis=-1)
+    found: NDArray[np.float64] = wider[..., at].astype(np.float64)
+    return found

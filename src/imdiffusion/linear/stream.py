@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 
 
 class LinearStream:
-    """The views over one series that is pushed in pieces, at arrival and in hindsight at once.
+    """The views over one series that is pushed in pieces, online and offline at once.
 
-    checks: what is looked at beside them. rate: the whole promise. hindsight: without it no row
+    checks: what is looked at beside them. rate: the whole promise. offline: without it no row
     waits to be final, and none ever is.
     """
 
     def __init__(
-        self, views: LinearViews, checks: RowChecks, *, rate: float, hindsight: bool = True
+        self, views: LinearViews, checks: RowChecks, *, rate: float, offline: bool = True
     ) -> None:
-        self.views, self._fitted, self._hindsight = views, checks, hindsight
+        self.views, self._fitted, self._hindsight = views, checks, offline
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
         lags, count = views.law.lags, len(views.tails)
@@ -42,14 +42,14 @@ class LinearStream:
         self._waiting: LinearRun | None = None  # rows of `_thick`: what else is said of them
 
     def push(self, rows: Rows) -> tuple[LinearRun, LinearRun]:
-        """Take the next rows: what is said of them at arrival, and the rows now final."""
+        """Take the next rows: what is said of them online, and the rows now final."""
         views = self.views
         run, evidence, context = self._residuals(rows)
         held = np.concatenate([self._evidence, evidence])
         before = len(self._evidence)
         thick, thin = (means[before:] for means in joined_means(held, views.dense.widths))
         self._evidence = held[max(0, len(held) - views.dense.widths[-1] + 1) :].copy()
-        early, apart = views.dense.at_arrival(thick), run.apart
+        early, apart = views.dense.online_scores(thick), run.apart
         if self._memory is not None:
             near, final = self._memory.push(
                 context[:, views.measured], rows.observed[:, views.measured]
@@ -57,18 +57,18 @@ class LinearStream:
             if self._hindsight:
                 self._far = self._far.join(final)
             early, apart = self._beside(early, near)
-        arrival = replace(
+        online = replace(
             run,
             views=where_known(early, run.known),
             apart=apart,
-            sparse=where_known(views.sparse.at_arrival(thin).max(axis=1), run.known),
+            sparse=where_known(views.sparse.online_scores(thin).max(axis=1), run.known),
         )
         if not self._hindsight:
-            return arrival, self._none()
+            return online, self._none()
         self._thick = np.concatenate([self._thick, thick])
         self._thin = np.concatenate([self._thin, thin])
         self._waiting = run if self._waiting is None else self._waiting.join(run)
-        return arrival, self._final(max(0, len(self._thick) - views.reach))
+        return online, self._final(max(0, len(self._thick) - views.reach))
 
     def finish(self) -> LinearRun:
         """The series has ended: the rows that are left."""
@@ -83,7 +83,7 @@ class LinearStream:
         if self._waiting is None:
             return self._none()
         first, self._waiting = self._waiting.split(count)
-        late, apart = views.dense.in_hindsight(self._thick, count), first.apart
+        late, apart = views.dense.offline_scores(self._thick, count), first.apart
         if self._memory is not None:
             near, self._far = self._far.split(count)
             late, apart = self._beside(late, near)
@@ -92,7 +92,7 @@ class LinearStream:
             views=where_known(late, first.known),
             apart=apart,
             sparse=where_known(
-                views.sparse.in_hindsight(self._thin, count).max(axis=1, initial=-np.inf),
+                views.sparse.offline_scores(self._thin, count).max(axis=1, initial=-np.inf),
                 first.known,
             ),
         )

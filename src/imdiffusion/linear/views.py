@@ -109,18 +109,18 @@ class LinearViews:
     def judged(self, thick: Floats, thin: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Trailing means of the dense and sparse joins (n, W, V) as scores of rows.
 
-        Views (n, V) and sparse (n,) at arrival, then both in hindsight.
+        Views (n, V) and sparse (n,) online, then both offline.
         """
         count = len(thick)
         return (
-            self.dense.at_arrival(thick),
-            self.sparse.at_arrival(thin).max(axis=1),
-            self.dense.in_hindsight(thick, count),
-            self.sparse.in_hindsight(thin, count).max(axis=1),
+            self.dense.online_scores(thick),
+            self.sparse.online_scores(thin).max(axis=1),
+            self.dense.offline_scores(thick, count),
+            self.sparse.offline_scores(thin, count).max(axis=1),
         )
 
     def _remembered(self, rows: Rows) -> tuple[NearestPatches, Floats, Floats]:
-        """The memory of rows, and their scores (T,) at arrival and in hindsight.
+        """The memory of rows, and their scores (T,) online and offline.
 
         Each half has been judged by the patches of the other, half as many as later rows meet:
         these scores are rather too high than too low, so those of few rows need no factor.
@@ -135,7 +135,7 @@ class LinearViews:
 
     @property
     def reach(self) -> int:
-        """Rows after its own that the score of a row in hindsight waits for."""
+        """Rows after its own that the score of a row offline waits for."""
         widest = self.dense.widths[-1]
         return (widest if self.memory is None else max(widest, self.memory.width)) - 1
 
@@ -156,7 +156,7 @@ class LinearViews:
         for name, scan in (("dense", self.dense), ("sparse", self.sparse)):
             facts |= {
                 f"linear_{name}_{part}": getattr(scan, part)
-                for part in ("median", "arrival", "hindsight")
+                for part in ("median", "online", "offline")
             }
         return facts | ({} if self.memory is None else self.memory.to_dict("linear_memory"))
 
@@ -169,7 +169,7 @@ class LinearViews:
                 widths,
                 *(
                     np.asarray(facts[f"linear_{name}_{part}"], np.float64)
-                    for part in ("median", "arrival", "hindsight")
+                    for part in ("median", "online", "offline")
                 ),
             )
             for name in ("dense", "sparse")
@@ -199,15 +199,15 @@ class LinearFit:
     """What the views say of the rows they were fitted on, each by a law that had not seen it, and
     as if no value were missing.
 
-    Views (T, V) and sparse evidence (T,), at arrival and in hindsight; residual (T, K): seen less
-    expected, scaled, NaN where not observed. unseen: views and sparse evidence in hindsight by
+    Views (T, V) and sparse evidence (T,), online and offline; residual (T, K): seen less
+    expected, scaled, NaN where not observed. unseen: views and sparse evidence offline by
     tails and units of other rows too, where rows are few; None: not worked out.
     """
 
-    views_arrival: Floats
-    sparse_arrival: Floats
-    views_hindsight: Floats
-    sparse_hindsight: Floats
+    views_online: Floats
+    sparse_online: Floats
+    views_offline: Floats
+    sparse_offline: Floats
     residual: NDArray[np.float32]
     unseen: tuple[Floats, Floats] | None = None
 

@@ -1,1 +1,1 @@
-"""Live detection as a whole: its configuration, which model speaks, and what fits the next one."""
+"""Live detection: rows as they come, scores as they can be said, events as they turn."""

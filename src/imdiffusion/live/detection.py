@@ -1,4 +1,4 @@
-"""Live detection as one thing that runs: engine, voices, fits and service, over every reload.
+"""Live detection as one thing that runs: engine, router, fits and service, over every reload.
 
 A reload builds the new parts while the old ones go on. Only when all of it is right does the engine
 close, which scores, writes and sends what was read, and the next one goes on from there. Sources
@@ -15,19 +15,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from imdiffusion.connectors.seam import Sink, Source
 from imdiffusion.errors import ConfigError, ImDiffusionError, OutputError
-from imdiffusion.live.configuration import Configuration
-from imdiffusion.live.fitter import Fitter
-from imdiffusion.live.kept import Kept
-from imdiffusion.live.places import Places
-from imdiffusion.live.problems import ProblemsError
-from imdiffusion.live.upkeep import Upkeep
-from imdiffusion.live.voices import Voices
-from imdiffusion.stream.engine import Engine
-from imdiffusion.stream.estate import Estate
-from imdiffusion.stream.running import run
-from imdiffusion.stream.store import Store
+from imdiffusion.live.config.configuration import Configuration
+from imdiffusion.live.config.errors import ProblemsError
+from imdiffusion.live.connection.protocols import Sink, Source
+from imdiffusion.live.engine.engine import Engine
+from imdiffusion.live.engine.threads import run
+from imdiffusion.live.models.background_fits import Fitter
+from imdiffusion.live.models.maintenance import Maintenance
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.router import ModelRouter
+from imdiffusion.live.sources.persistent import Kept
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.takeover import Estate
 
 log = logging.getLogger(__name__)
 
@@ -116,21 +116,21 @@ class Detection:
             return stop.is_set() or self._next is not None
 
         estate = self._estate(configuration)
-        voices = Voices(self.store, self.places, configuration, estate=estate)
+        router = ModelRouter(self.store, self.places, configuration, estate=estate)
         engine = Engine(
             self.store,
             sources=self._sources(configuration),
             sinks=self._sinks(configuration),
-            scorer_for=voices.scorer_for,
+            scorer_for=router.scorer_for,
             rules=configuration.alerts.rules(),
             options=configuration.stream.options(),
             estate=estate,
         )
         engine.open()
-        voices.source_of = engine.source_of
+        router.source_of = engine.source_of
         self._engine = engine
         fitter = Fitter(self.store, self.places, configuration)
-        with Upkeep(engine, voices, fitter, ask=ask, stop=over):
+        with Maintenance(engine, router, fitter, ask=ask, stop=over):
             try:
                 run(engine, over)
             except OutputError as error:

@@ -37,7 +37,7 @@ class WorstPart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PromiseReport:
-    """The promise of one entity, and how its training kept it, in hindsight.
+    """The promise of one entity, and how its training kept it, offline.
 
     promised: share of normal rows in alarm. achieved: that share among the `rows` training rows
     from `start` to `end` (exclusive) that are judged by others: in closed form every row
@@ -102,7 +102,7 @@ class PromiseReport:
                     f"worth {self.independent:,.0f} independent ones)",
                 )
             )
-            told.append(("measured", f"{_text(self.start)} to {_text(self.end)}, in hindsight"))
+            told.append(("measured", f"{_text(self.start)} to {_text(self.end)}, offline"))
         if self.events is not None:
             told.append(("events", f"{self.events:.3g} a {self.events_per}"))
         if self.worst_hour is not None:

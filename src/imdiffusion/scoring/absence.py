@@ -1,6 +1,6 @@
 """Absence is news: a channel that stops coming, freezes, goes quiet, or leaves its only value.
 
-Each verdict needs only the rows up to its own, so scores at arrival and in hindsight agree, and
+Each verdict needs only the rows up to its own, so scores online and offline agree, and
 what is kept between rows does not grow with their number.
 
 The promise: of rows like those of training, a share of `alarm_rate` at most is news. The kinds

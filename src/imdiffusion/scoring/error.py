@@ -23,11 +23,12 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ErrorView:
     """One way to look at the errors: in the units of a rule, at some of the widths.
 
-    widths: positions in `Recipe.detrend`. recent: its unit rises with the rows just before. reads:
-    which steps it looks at, "all", all "but_last" or the "last"; of a single step all look at it.
+    widths: positions in `ErrorConfig.detrend`. recent: its unit rises with the rows just before.
+    reads: which steps it looks at, "all", all "but_last" or the "last"; of a single step all look
+    at it.
     """
 
     rule: str = "none"
@@ -43,7 +44,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ErrorConfig:
     """How residuals become errors.
 
     views      what is looked at; the largest counts
@@ -55,7 +56,7 @@ class Recipe:
     reduce     how channels are joined: "sum", "mean", "rms" or "max"
     """
 
-    views: tuple[View, ...] = (View(),)
+    views: tuple[ErrorView, ...] = (ErrorView(),)
     detrend: tuple[int, ...] = (0,)
     smooth: tuple[int, ...] = (1,)
     kind: str = "absolute"
@@ -69,7 +70,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Units:
+class NormalScale:
     """What is normal: the size of an error (V, W, M, K), and each view's unit (V,).
 
     recent (V, KNOTS): evenly spaced quantiles of each view's held-out rows, from which its recent
@@ -81,7 +82,7 @@ class Units:
     recent: Floats
 
     @classmethod
-    def neutral(cls, recipe: Recipe, channels: int) -> Units:
+    def neutral(cls, recipe: ErrorConfig, channels: int) -> NormalScale:
         """Units that leave errors as they are."""
         count = len(recipe.views)
         shape = (count, len(recipe.detrend), len(recipe.smooth), channels)
@@ -97,7 +98,7 @@ def residual_of(seen: Floats, estimate: Floats, target: NDArray[np.bool_]) -> Fl
     return np.where(target[:, None], seen[:, None] - estimate, np.float32(np.nan))
 
 
-def smoothed_errors(residuals: Iterable[Floats], recipe: Recipe) -> Iterator[Floats]:
+def smoothed_errors(residuals: Iterable[Floats], recipe: ErrorConfig) -> Iterator[Floats]:
     """Errors, centred over time, of a series of residuals (n, S, K): runs (n, W, M, S, K).
 
     Rows come out in order and as late as the longest pair of widths asks.
@@ -112,7 +113,7 @@ def smoothed_errors(residuals: Iterable[Floats], recipe: Recipe) -> Iterator[Flo
     yield from _ready(paths)
 
 
-def last_errors(residual: Floats, recipe: Recipe) -> Floats:
+def last_errors(residual: Floats, recipe: ErrorConfig) -> Floats:
     """What `smoothed_errors` says last of a whole series of residuals (n, S, K): (W, M, S, K)."""
     count = min(len(residual), 1 + max(reach(width)[0] for width in recipe.smooth))
     last = []
@@ -187,7 +188,7 @@ def _ready(paths: list[_Path]) -> Iterator[Floats]:
         yield whole.reshape(rows, len(paths), -1, *whole.shape[2:])
 
 
-def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> Floats:
+def evidence(errors: Floats, scale: Floats, view: ErrorView, *, log_gain: float) -> Floats:
     """Errors (n, W, M, S, K) in units of a scale (W, M, K), as parts of the score: (n, S, K).
 
     The mean over the view's widths of log(1 + g error / scale), or of error / scale where g is 0.
@@ -201,7 +202,7 @@ def evidence(errors: Floats, scale: Floats, view: View, *, log_gain: float) -> F
     return mean
 
 
-class Past(Protocol):
+class RunningLevel(Protocol):
     """What a view that follows the past asks of it: errors (n, S) of the steps it looks at ->
     the unit before each row (n, S).
     """
@@ -209,7 +210,7 @@ class Past(Protocol):
     def push(self, run: Floats) -> Floats: ...  # noqa: D102
 
 
-def pasts(units: Units, recipe: Recipe) -> list[RecentQuantile | None]:
+def pasts(units: NormalScale, recipe: ErrorConfig) -> list[RecentQuantile | None]:
     """The past of every view that follows it, before the first row; None for the others."""
     return [
         RecentQuantile(knots) if view.recent else None
@@ -217,7 +218,7 @@ def pasts(units: Units, recipe: Recipe) -> list[RecentQuantile | None]:
     ]
 
 
-def stood(past: Sequence[RecentQuantile | None], recipe: Recipe, count: int) -> Floats:
+def stood(past: Sequence[RecentQuantile | None], recipe: ErrorConfig, count: int) -> Floats:
     """What stands before the next row, of each view and of so many steps: (V, S).
 
     NaN where a view does not follow the past, or does not look at the step.
@@ -231,16 +232,16 @@ def stood(past: Sequence[RecentQuantile | None], recipe: Recipe, count: int) -> 
 
 def scored(
     errors: Iterable[Floats],
-    units: Units,
-    recipe: Recipe,
-    past: Sequence[Past | None] | None = None,
+    units: NormalScale,
+    recipe: ErrorConfig,
+    past: Sequence[RunningLevel | None] | None = None,
 ) -> Iterator[tuple[Floats, Floats]]:
     """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
 
     Of several views that look at a step the largest counts, each in its own unit. past: of each
     view that follows it, from which the rows go on; None = they are the first.
     """
-    recent: Sequence[Past | None] = pasts(units, recipe) if past is None else past
+    recent: Sequence[RunningLevel | None] = pasts(units, recipe) if past is None else past
     for run in errors:
         shape = (len(run), *run.shape[3:])
         joined = np.full(shape[:2], np.nan, np.float32)

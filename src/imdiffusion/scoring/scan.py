@@ -4,8 +4,8 @@ For every width w the mean over the w rows that end with a row, in units of norm
 
     a_w(t) = (mean of rows t - w + 1, ..., t - median) / (q - median)
 
-where median and q (a high quantile) are those of normal rows. At arrival a row has the largest
-a_w(t) over the widths; in hindsight the largest a_w(t') over all windows that contain it, so that
+where median and q (a high quantile) are those of normal rows. Online a row has the largest
+a_w(t) over the widths; offline the largest a_w(t') over all windows that contain it, so that
 it is judged by what followed too:
 
     s(t) = max over w of max over t' in t, ..., t + w - 1 of a_w(t')
@@ -70,15 +70,15 @@ def largest_ahead(values: Floats, width: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class ScanUnits:
-    """What is normal of each width: median and unit (W, ...), at arrival and in hindsight.
+    """What is normal of each width: median and unit (W, ...), online and offline.
 
-    The windows are the same; in hindsight the unit is of the largest over those that contain a row.
+    The windows are the same; offline the unit is of the largest over those that contain a row.
     """
 
     widths: tuple[int, ...]
     median: Floats
-    arrival: Floats
-    hindsight: Floats
+    online: Floats
+    offline: Floats
 
     @classmethod
     def fit(
@@ -89,32 +89,32 @@ class ScanUnits:
         quantile: of which share of normal rows a unit is the limit.
         """
         median = np.zeros(means.shape[1:])
-        arrival, hindsight = np.ones_like(median), np.ones_like(median)
+        online, offline = np.ones_like(median), np.ones_like(median)
         for place, width in enumerate(widths):
             known = means[width - 1 :, place]
             least = LEAST_WINDOWS * width if width > 1 else 1
             if len(known) < least:  # they say nothing of this width
-                arrival[place] = hindsight[place] = np.inf
+                online[place] = offline[place] = np.inf
                 continue
             ahead = largest_ahead(means[:, place], width)
             median[place] = np.median(known, axis=0)
-            for unit, rows in ((arrival, known), (hindsight, ahead)):
+            for unit, rows in ((online, known), (offline, ahead)):
                 high = np.quantile(rows, quantile, axis=0)
                 unit[place] = np.maximum(high - median[place], LEAST_UNIT)
-        return cls(widths, median, arrival, hindsight)
+        return cls(widths, median, online, offline)
 
-    def at_arrival(self, means: Floats) -> Floats:
+    def online_scores(self, means: Floats) -> Floats:
         """Trailing means (n, W, ...) -> the largest over the widths (n, ...); NaN where none."""
-        return _largest((means - self.median) / self.arrival)
+        return _largest((means - self.median) / self.online)
 
-    def in_hindsight(self, means: Floats, rows: int) -> Floats:
+    def offline_scores(self, means: Floats, rows: int) -> Floats:
         """The same of the first `rows` rows, over all windows of means that contain each."""
         ahead, size = means[: rows + self.widths[-1] - 1].copy(), 1
         while size < min(self.widths[-1], len(ahead)):
             wider = ahead[:, sum(width <= size for width in self.widths) :]
             wider[:-size] = np.fmax(wider[:-size], wider[size:])
             size *= 2
-        return _largest((ahead[:rows] - self.median) / self.hindsight)
+        return _largest((ahead[:rows] - self.median) / self.offline)
 
 
 def _largest(values: Floats) -> Floats:

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.scoring.error import Floats, Recipe, Units, View, evidence, reduce_channels
+from imdiffusion.scoring.error import (
+    ErrorConfig,
+    ErrorView,
+    Floats,
+    NormalScale,
+    evidence,
+    reduce_channels,
+)
 from imdiffusion.scoring.recent import KNOTS
 from imdiffusion.settings import Settings
 
@@ -89,7 +96,7 @@ level = Rule(_spread, trained=True, level=True)
 tie = Rule(_spread, quantile=1.0, trained=True, last=True, quiet=1 / 1.5)
 
 
-def recipe_of(settings: Settings) -> Recipe:
+def recipe_of(settings: Settings) -> ErrorConfig:
     """The recipe that the settings ask for; ConfigError for a rule that is not known."""
     rules = {name: registry.load("error_scales", name) for name in settings.rules}
     own = settings.widths("detrend", least=0)
@@ -98,7 +105,7 @@ def recipe_of(settings: Settings) -> Recipe:
     moving = tuple(range(len(own)))
     apart = len({rule.last for rule in rules.values()}) > 1
     views = tuple(
-        View(
+        ErrorView(
             name,
             (widths.index(0),) if rule.level else moving,
             recent=rule.level,
@@ -106,7 +113,7 @@ def recipe_of(settings: Settings) -> Recipe:
         )
         for name, rule in rules.items()
     )
-    return Recipe(
+    return ErrorConfig(
         views=views,
         detrend=widths,
         smooth=settings.widths("smooth", least=1),
@@ -116,7 +123,7 @@ def recipe_of(settings: Settings) -> Recipe:
     )
 
 
-def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Units:
+def fit_units(errors: Floats, split: int, recipe: ErrorConfig, *, unit: float) -> NormalScale:
     """The sizes by the rules of the views, and each view's unit and past from held-out rows.
 
     errors (n, W, M, S, K) of normal rows, those from `split` on held out. unit: scaled
@@ -126,7 +133,7 @@ def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Uni
     def floor(times: float) -> float:
         return float((times * ERROR_FLOOR * unit) ** recipe.power)
 
-    neutral = Units.neutral(recipe, errors.shape[-1])
+    neutral = NormalScale.neutral(recipe, errors.shape[-1])
     scale, high, recent = neutral.scale, neutral.view, neutral.recent
     for place, view in enumerate(recipe.views):
         rule = registry.load("error_scales", view.rule)
@@ -142,10 +149,10 @@ def fit_units(errors: Floats, split: int, recipe: Recipe, *, unit: float) -> Uni
             loud = rule.quiet * float(np.quantile(known, rule.quantile))
             high[place] = max(loud, LEAST_EVIDENCE)
             recent[place] = np.quantile(known, np.linspace(0, 1, KNOTS))
-    return Units(scale, high, recent)
+    return NormalScale(scale, high, recent)
 
 
-def needs_trained_rows(recipe: Recipe) -> bool:
+def needs_trained_rows(recipe: ErrorConfig) -> bool:
     """Whether any of the views looks at rows the network was trained on."""
     return any(registry.load("error_scales", view.rule).trained for view in recipe.views)
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from imdiffusion import __version__, registry
+from imdiffusion.batch.backend import Backend, Said
+from imdiffusion.batch.messages import FAILED, Answer, Order
 from imdiffusion.data.layout import FileOptions
-from imdiffusion.fleet.order import FAILED, Answer, Order
-from imdiffusion.fleet.seam import Engine, Said
 
 PATIENCE = 120.0  # seconds for a worker to begin
 
@@ -59,7 +59,7 @@ def _order(folder: Path, entity: str) -> Order:
     )
 
 
-def _heard(engine: Engine, workers: set[int]) -> list[Said]:
+def _heard(engine: Backend, workers: set[int]) -> list[Said]:
     """One word of each of these workers, and of no other."""
     said: list[Said] = []
     until = time.monotonic() + PATIENCE

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from imdiffusion import registry
-from imdiffusion.connectors.options import KINDS, load_sink, load_source, options_of
-from imdiffusion.connectors.record_text import key_of
-from imdiffusion.connectors.seam import Batch, Sink, Source
 from imdiffusion.errors import ConfigError
+from imdiffusion.live.connection.options import KINDS, load_sink, load_source, options_of
+from imdiffusion.live.connection.protocols import Batch, Sink, Source
+from imdiffusion.live.connection.record_json import key_of
 from imdiffusion.records import EventRecord, Record, ScoreRecord
 from imdiffusion.testing.rigs import SINK_RIGS, SOURCE_RIGS, START, Cells, SinkRig, SourceRig
 
@@ -179,9 +179,9 @@ def _check_sink(name: str, rig: SinkRig) -> None:
 
 def _records() -> list[Record]:
     scores: list[Record] = [
-        ScoreRecord("one", time, moment, value, "ready", "fast", "m1")
+        ScoreRecord("one", time, mode, value, "ready", "fast", "m1")
         for time, value in ((START, 0.5), (START + 10**9, 1.5), (START + 2 * 10**9, math.nan))
-        for moment in ("arrival", "hindsight")
+        for mode in ("online", "offline")
     ]
     events: list[Record] = [
         EventRecord(

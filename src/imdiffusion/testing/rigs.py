@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdiffusion.connectors.record_text import Key, key_in
+from imdiffusion.live.connection.record_json import Key, key_in
 from imdiffusion.records import Record
 
 Cells = dict[tuple[str, int, str], float]  # (entity, timestamp in ns, channel) -> value
@@ -137,7 +137,7 @@ def _sqlite_sink() -> Iterator[SinkRig]:
 
         def received() -> list[Key]:
             with closing(sqlite3.connect(path)) as database:
-                scores = database.execute("SELECT entity, timestamp, moment, model FROM score")
+                scores = database.execute("SELECT entity, timestamp, mode, model FROM score")
                 keys: list[Key] = [("score", *row) for row in scores]
                 return keys + [
                     ("event", *r) for r in database.execute("SELECT id, turn FROM event")

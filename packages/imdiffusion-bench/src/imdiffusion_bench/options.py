@@ -214,7 +214,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[Variant, ...]:
     """Each variant with the settings that its detector knows, and with a name that says so."""
-    from imdiffusion.cli.keywords import assignments
+    from imdiffusion.cli.setting_options import assignments
     from imdiffusion_bench.detectors import settings_of
     from imdiffusion_bench.plan import Variant
 
@@ -289,7 +289,7 @@ def asked_question(
 
 def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
     """The settings of `--set`, each for the detectors that have it; one has it at least."""
-    from imdiffusion.cli.keywords import assignments
+    from imdiffusion.cli.setting_options import assignments
     from imdiffusion_bench.behaviours.measuring import knows, settings_of
 
     given: dict[str, Any] = assignments(pairs)

@@ -276,7 +276,7 @@ class _Solutions:
     """Solved masks of laws, the newest MOST_SOLVED numbers of them; for all threads.
 
     They hang on the tensor that holds a law, not on a module: one module is lent many laws
-    (`filling.Filled`).
+    (`filling.FrozenDenoiser`).
     """
 
     def __init__(self, most: int) -> None:

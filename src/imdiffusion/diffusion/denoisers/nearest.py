@@ -10,7 +10,7 @@ there:
 
 It is the noise level s -> 0 of `denoisers.memory` (nearest normal
 window; Boniol et al. 2022, TSB-UAD), and with a single patch in memory the residual of a PCA.
-At arrival a row has the distance of the newest patch; in hindsight the mean of that and of all
+Online a row has the distance of the newest patch; offline the mean of that and of all
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
@@ -20,7 +20,7 @@ is visible alone.
 
 What sets a patch apart is told by channel: the mean square, over its visible rows, of the patch
 less the nearest one along the directions, beyond what is usual of normal rows, in units of what is
-usual of all channels together. At arrival it is that of the newest patch, in hindsight of the one
+usual of all channels together. Online it is that of the newest patch, offline of the one
 in whose middle a row is.
 """
 
@@ -81,7 +81,7 @@ class NearestPatches:
 
     directions (width K, R), orthonormal; codes (P, R): the patches along them; sizes (P,): their
     squared size. width: rows of a patch. every: rows between two that are judged.
-    unit (2,): what distances are divided by at arrival, and in hindsight. usual (K,): the mean
+    unit (2,): what distances are divided by online, and offline. usual (K,): the mean
     square of a channel of a patch less the nearest one that normal rows seldom exceed.
     """
 
@@ -103,7 +103,7 @@ class NearestPatches:
         every: int = EVERY,
         most: int = MOST_PATCHES,
     ) -> tuple[NearestPatches, Floats, Floats]:
-        """From normal rows (T, K), standardised. Also their scores at arrival and in hindsight
+        """From normal rows (T, K), standardised. Also their scores online and offline
         (T,), each half of the rows judged by the patches of the other.
 
         Raises DataError where a half has fewer rows than a patch.
@@ -130,7 +130,7 @@ class NearestPatches:
         judged = squares[~np.isnan(found)]
         usual = np.quantile(judged, USUAL_QUANTILE, axis=0) if len(judged) else squares[0]
         model = replace(cls._of(own, observed, width, every, most), unit=unit, usual=usual)
-        return model, model.at_arrival(early), model.in_hindsight(late)
+        return model, model.online_scores(early), model.offline_scores(late)
 
     @classmethod
     def _of(
@@ -143,11 +143,11 @@ class NearestPatches:
         usual = np.zeros(own.shape[1], np.float32)
         return cls(directions, patches @ directions, sizes, width, every, np.ones(2), usual)
 
-    def at_arrival(self, distances: Floats) -> Floats:
+    def online_scores(self, distances: Floats) -> Floats:
         """Distances (n,) of the newest patches as scores; NaN stays."""
         return np.asarray(np.minimum(distances / self.unit[0], MOST_UNITS), np.float64)
 
-    def in_hindsight(self, distances: Floats) -> Floats:
+    def offline_scores(self, distances: Floats) -> Floats:
         """Mean distances (n,) of the patches that contain a row as scores; NaN stays."""
         return np.asarray(np.minimum(distances / self.unit[1], MOST_UNITS), np.float64)
 
@@ -238,7 +238,7 @@ class NearestPatches:
 
 
 class NearestStream:
-    """The scores of one series that is pushed in pieces, at arrival and in hindsight."""
+    """The scores of one series that is pushed in pieces, online and offline."""
 
     def __init__(self, model: NearestPatches) -> None:
         channels = len(model.directions) // model.width
@@ -252,7 +252,7 @@ class NearestStream:
         self._squares = np.zeros((model.every - 1, channels), np.float32)
 
     def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[NearestRun, NearestRun]:
-        """Take the next rows (n, K): what is said of them at arrival, and of the rows that are
+        """Take the next rows (n, K): what is said of them online, and of the rows that are
         final now. NaN until half a patch has come.
         """
         before, width, every = len(self._rows), self.model.width, self.model.every
@@ -265,9 +265,9 @@ class NearestStream:
         earlier = len(self._waiting) - every + 1  # rows that wait
         self._waiting = np.concatenate([self._waiting, found])
         self._squares = np.concatenate([self._squares, squares])
-        arrival = self.model.at_arrival(_moving(self._waiting[earlier:], every))
+        online = self.model.online_scores(_moving(self._waiting[earlier:], every))
         places = np.arange(earlier + every - 1, len(self._waiting))
-        run = NearestRun(arrival, self._apart(places))
+        run = NearestRun(online, self._apart(places))
         return run, self._final(max(0, earlier + len(rows) - width + 1))
 
     def finish(self) -> NearestRun:
@@ -284,7 +284,7 @@ class NearestStream:
         # The patch that ends half its rows on, or the last one there is.
         places = np.arange(every - 1, every - 1 + count) + width // 2 + every - 1
         apart = self._apart(np.minimum(places, len(self._waiting) - 1))
-        run = NearestRun(self.model.in_hindsight(_moving(needed, span)[:count]), apart)
+        run = NearestRun(self.model.offline_scores(_moving(needed, span)[:count]), apart)
         self._waiting = self._waiting[count:].copy()
         self._squares = self._squares[count:].copy()
         return run

@@ -30,7 +30,7 @@ from imdiffusion_bench.split import Cause
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 DAY_S = 86_400.0
-# Rows after a fault in which an alarm is still about it: at arrival it may need them, and a window
+# Rows after a fault in which an alarm is still about it: online it may need them, and a window
 # that holds the end of the fault may still be off.
 GRACE = 10
 
@@ -49,13 +49,13 @@ class Told:
 class Verdict:
     """What a detector said of T rows.
 
-    alarm: rows (T,) in alarm in hindsight; arrival: scores (T,) at arrival, above 1 = alarm, NaN =
-    none; events: in hindsight, in order of time; promised: the share of normal rows that it was to
+    alarm: rows (T,) in alarm offline; online: scores (T,) online, above 1 = alarm, NaN =
+    none; events: offline, in order of time; promised: the share of normal rows that it was to
     alarm on.
     """
 
     alarm: Flags
-    arrival: Floats
+    online: Floats
     events: tuple[Told, ...]
     promised: float
 
@@ -65,9 +65,9 @@ class FaultMeasures:
     """How one fault was met; NaN where there is nothing to measure.
 
     found            1 where an event shares a row with the fault, else 0
-    found_arrival    1 where a row is in alarm at arrival, in the fault or GRACE rows after it
-    delay_hindsight  rows from its start to the first row of it in an event
-    delay_arrival    rows from its start to the first alarm at arrival
+    found_online    1 where a row is in alarm online, in the fault or GRACE rows after it
+    delay_offline  rows from its start to the first row of it in an event
+    delay_online    rows from its start to the first alarm online
     start_error      first row of the first event that meets it, less its own; below 0 = too early
     end_error        end of the last event that meets it, less its own; below 0 = too short
     channel_first    1 where the worst channel of the strongest of these events is at fault; NaN
@@ -75,9 +75,9 @@ class FaultMeasures:
     """
 
     found: float
-    found_arrival: float
-    delay_hindsight: float
-    delay_arrival: float
+    found_online: float
+    delay_offline: float
+    delay_online: float
     start_error: float
     end_error: float
     channel_first: float
@@ -89,14 +89,14 @@ class OutsideMeasures:
 
     false_events_a_day   events that meet none of these, a day of the rows outside; NaN without any
     promised             share of normal rows that were to be in alarm
-    achieved_hindsight   share of the rows outside that are in alarm
-    achieved_arrival     the same at arrival, of the rows that have a score there
+    achieved_offline   share of the rows outside that are in alarm
+    achieved_online     the same online, of the rows that have a score there
     """
 
     false_events_a_day: float
     promised: float
-    achieved_hindsight: float
-    achieved_arrival: float
+    achieved_offline: float
+    achieved_online: float
 
 
 def measure_faults(
@@ -108,19 +108,19 @@ def measure_faults(
 
 def _measure_fault(verdict: Verdict, fault: Cause, channels: int) -> FaultMeasures:
     met = [one for one in verdict.events if one.start < fault.end and one.end > fault.start]
-    late = np.flatnonzero(alarms(verdict.arrival)[fault.start : fault.end + GRACE])
-    arrival = float(late[0]) if len(late) else NAN
+    late = np.flatnonzero(alarms(verdict.online)[fault.start : fault.end + GRACE])
+    online = float(late[0]) if len(late) else NAN
     if not met:
-        return FaultMeasures(0.0, float(len(late) > 0), NAN, arrival, NAN, NAN, NAN)
+        return FaultMeasures(0.0, float(len(late) > 0), NAN, online, NAN, NAN, NAN)
     strongest = max(met, key=lambda one: one.score)
     first = NAN
     if strongest.channels and len(fault.channels) < channels:
         first = float(strongest.channels[0] in fault.channels)
     return FaultMeasures(
         found=1.0,
-        found_arrival=float(len(late) > 0),
-        delay_hindsight=float(max(0, met[0].start - fault.start)),
-        delay_arrival=arrival,
+        found_online=float(len(late) > 0),
+        delay_offline=float(max(0, met[0].start - fault.start)),
+        delay_online=online,
         start_error=float(met[0].start - fault.start),
         end_error=float(max(one.end for one in met) - fault.end),
         channel_first=first,
@@ -136,12 +136,12 @@ def measure_outside(
         outside[fault.start : fault.end + GRACE] = False
     false = sum(bool(outside[one.start : one.end].all()) for one in verdict.events)
     rows = int(outside.sum())
-    scored = outside & ~np.isnan(verdict.arrival)
+    scored = outside & ~np.isnan(verdict.online)
     return OutsideMeasures(
         false_events_a_day=false / (rows * period_s / DAY_S) if rows else NAN,
         promised=verdict.promised,
-        achieved_hindsight=_share(verdict.alarm, outside),
-        achieved_arrival=_share(alarms(verdict.arrival), scored),
+        achieved_offline=_share(verdict.alarm, outside),
+        achieved_online=_share(alarms(verdict.online), scored),
     )
 
 
@@ -167,7 +167,7 @@ USUAL = (
 )
 # A training of `paper` to its own end takes hours, and is no part of what a behaviour asks.
 CAPPED: Mapping[str, Mapping[str, Scalar]] = {"paper": {"max_epochs": 1, "max_steps": 60}}
-CONTEXT = 60  # rows up to and with the one that a one-liner scores at arrival
+CONTEXT = 60  # rows up to and with the one that a one-liner scores online
 
 
 class Fitted(Protocol):
@@ -223,11 +223,11 @@ class _Preset:
 
     def verdict(self, part: TestPart) -> Verdict:
         analysis = self.detector.analyze(part.frame)
-        arrival = self.detector.decision_function(part.frame, at="arrival")
+        online = self.detector.decision_function(part.frame, mode="online")
         place = _places(analysis.frame, part)
         return Verdict(
             alarm=_on_grid(analysis.alarm.astype(np.float64), place, part) > 0,
-            arrival=_on_grid(arrival, part.positions, part),
+            online=_on_grid(online, part.positions, part),
             events=_told(analysis.events, place, part.frame.channels),
             promised=float(self.detector.settings_.alarm_rate),
         )
@@ -258,15 +258,15 @@ class _OneLiner:
         named = () if channel_scores is None else frame.channels
         return Verdict(
             alarm=_on_grid(found.score, place, part) > 1.0,
-            arrival=_on_grid(self._arrival(frame, found.score), place, part),
+            online=_on_grid(self._arrival(frame, found.score), place, part),
             events=_told(events, place, named),
             promised=float(self.settings["alarm_rate"]),
         )
 
-    def _arrival(self, frame: Frame, hindsight: Floats) -> Floats:
+    def _arrival(self, frame: Frame, offline: Floats) -> Floats:
         """Each row's score from the CONTEXT rows that end with it."""
         if isinstance(getattr(self.row, "detector", None), Random):
-            return hindsight  # it reads no row: what it draws hangs on how many there are
+            return offline  # it reads no row: what it draws hangs on how many there are
         score = np.full(frame.length, np.nan)
         for row in range(frame.length):
             cut = frame.slice(max(0, row + 1 - CONTEXT), row + 1)

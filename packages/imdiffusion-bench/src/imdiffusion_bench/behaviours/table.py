@@ -22,16 +22,16 @@ NOTHING = "–"
 _FAULTS = (
     "found",
     "right channel first",
-    "delay at arrival",
-    "delay in hindsight",
+    "delay online",
+    "delay offline",
     "start off by",
     "end off by",
 )
-_OUTSIDE = ("false events a day", "promised", "achieved", "achieved at arrival")
+_OUTSIDE = ("false events a day", "promised", "achieved", "achieved online")
 # Title -> how it is read, and what a fault lacks that is counted as missed.
 PANELS: Mapping[str, tuple[Callable[[Cell], float], str]] = {
-    "Delay at arrival, rows": (lambda cell: cell.median("delay_arrival"), "delay_arrival"),
-    "Worse edge in hindsight, rows off": (lambda cell: cell.worst_edge(), "end_error"),
+    "Delay online, rows": (lambda cell: cell.median("delay_online"), "delay_online"),
+    "Worse edge offline, rows off": (lambda cell: cell.worst_edge(), "end_error"),
     "False events a day": (lambda cell: cell.outside("false_events_a_day"), ""),
 }
 
@@ -146,8 +146,8 @@ def _fault_cells(cell: Cell) -> list[str]:
     return [
         _count(cell, "found"),
         _count(cell, "channel_first"),
-        _number(cell.median("delay_arrival")),
-        _number(cell.median("delay_hindsight")),
+        _number(cell.median("delay_online")),
+        _number(cell.median("delay_offline")),
         _signed(cell.median("start_error")),
         _signed(cell.median("end_error")),
     ]
@@ -156,10 +156,7 @@ def _fault_cells(cell: Cell) -> list[str]:
 def _outside_cells(cell: Cell) -> list[str]:
     return [
         _number(cell.outside("false_events_a_day"), 2),
-        *(
-            _share(cell.outside(one))
-            for one in ("promised", "achieved_hindsight", "achieved_arrival")
-        ),
+        *(_share(cell.outside(one)) for one in ("promised", "achieved_offline", "achieved_online")),
     ]
 
 

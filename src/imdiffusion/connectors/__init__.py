@@ -1,1 +1,0 @@
-"""Live sources, one file each: iterate one and samples come. Knows no detector."""

@@ -1,0 +1,1 @@
+"""`imdiffusion.toml`: its keys, how it is read, everything that is wrong with it."""

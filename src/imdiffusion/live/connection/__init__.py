@@ -1,0 +1,1 @@
+"""What sources and sinks share: their protocols, options, secrets, HTTP, Kafka, records as JSON."""

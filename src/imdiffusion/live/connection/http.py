@@ -1,0 +1,270 @@
+"""Requests to one server over HTTP: bounded in time and in size, and no secret in an error.
+
+No redirect is followed and no proxy of the environment is used: what is sent goes to the address
+that was configured, or nowhere. A failed connection, a time-out or an answer that is no HTTP is a
+`ConnectionLost`; every complete answer, whatever its status, is a `Reply`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import SplitResult, urlsplit
+
+from imdiffusion.errors import ConfigError, ConnectionLost
+from imdiffusion.live.connection.credentials import authorization, secret
+from imdiffusion.live.connection.deadline_socket import DeadlineSocket
+
+_LONGEST_PAUSE = 600.0  # seconds that an answer's Retry-After can keep us away
+_PIECE = 64 * 1024
+# Answers that speak of the moment, and answers that speak of the address or the credentials: the
+# same message may be taken later. Any other 4xx speaks of the message.
+_BUSY = frozenset({408, 425, 429})
+_SENDER = frozenset({401, 403, 404, 405, 407})
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class HttpOptions:
+    """The options that everything has that speaks HTTP.
+
+    url: http or https, without user and password. timeout: seconds for a whole request, from the
+    connection to the last byte of the answer. ca_file: certificates to trust instead of the
+    system's, PEM. token_env or token_file: where a bearer token is. user with password_env or
+    password_file: basic authentication.
+    """
+
+    url: str
+    timeout: float = 30.0
+    ca_file: str = ""
+    token_env: str = ""
+    token_file: str = ""
+    user: str = ""
+    password_env: str = ""
+    password_file: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ConfigError(
+                f"timeout must be a positive number of seconds, got {self.timeout}",
+                remedy="Give for instance 30.",
+            )
+        if self.url:
+            split_url(self.url)
+
+    def authorization(self) -> str:
+        """The Authorization header as the secrets are now; ConfigError if they cannot be had."""
+        return authorization(
+            token=secret("token", env=self.token_env, file=self.token_file),
+            user=self.user,
+            password=secret("password", env=self.password_env, file=self.password_file),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer. said: the beginning of the body as one line for an error text, without
+    what was sent as a secret. cut: the body was longer than the limit, and is not whole.
+    """
+
+    status: int
+    body: bytes
+    said: str
+    cut: bool = False
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a usable address; ConfigError otherwise, which does not repeat it."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+    except ValueError:  # a port or an IPv6 address that is none
+        usable = False
+    if not usable or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise ConfigError(
+            "url is no address that can be asked",
+            remedy="Give for instance http://127.0.0.1:9090; write other letters as %XX.",
+        )
+    if "@" in parts.netloc:
+        raise ConfigError(
+            "url holds a user or a password",
+            remedy="Give user, and password_env or password_file, instead.",
+        )
+    return parts
+
+
+class Client:
+    """Asks one server. One connection is kept open between requests; threads must not share it."""
+
+    def __init__(self, options: HttpOptions, *, limit: int = _PIECE, url: str = "") -> None:
+        parts = split_url(url or options.url)
+        self._options, self._limit = options, limit
+        self._tls = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._tls else 80)
+        self._path, self._query = parts.path, parts.query
+        # A path or a query may be a secret (the addresses of chat hooks are): errors say the rest.
+        self.name = f"{parts.scheme}://{parts.netloc}"
+        self._context: ssl.SSLContext | None = None
+        self._wire: DeadlineSocket | None = None
+        self._free_at = -math.inf  # monotonic seconds
+
+    def check(self) -> None:
+        """ConfigError where the secrets or the certificates cannot be read."""
+        self._options.authorization()
+        if self._tls and self._context is None:
+            try:
+                self._context = ssl.create_default_context(cafile=self._options.ca_file or None)
+            except OSError as error:  # ssl.SSLError is one
+                raise ConfigError(
+                    f"cannot use ca_file {self._options.ca_file}: {error.strerror or error}",
+                    remedy="Name a readable file of PEM certificates.",
+                ) from error
+
+    def request(
+        self,
+        path: str = "",
+        *,
+        method: str = "POST",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Ask `path` below the configured address, and wait for the whole answer.
+
+        Raises ConnectionLost if there is none in time, if the server asked for a pause that is not
+        over, or if the secrets cannot be read now.
+        """
+        pause = self._free_at - time.monotonic()
+        if pause > 0:
+            raise ConnectionLost(
+                f"{self.name} asked for a pause, {pause:.0f} s of it are left",
+                remedy="Try again after it.",
+            )
+        granted = self.now(self._granted)
+        target = (self._path.rstrip("/") + path if path else self._path) or "/"
+        if self._query:
+            target += f"?{self._query}"
+        sent = {"User-Agent": "imdiffusion", **(headers or {})}
+        if granted:
+            sent["Authorization"] = granted
+        deadline = time.monotonic() + self._options.timeout
+        while True:
+            reused = self._wire is not None
+            try:
+                return self._exchange(method, target, body, sent, deadline)
+            except (http.client.HTTPException, OSError) as error:
+                self.close()
+                # A kept connection may have been closed by the far side since: not its absence.
+                if reused and isinstance(error, ConnectionError):
+                    continue
+                raise ConnectionLost(
+                    f"{self.name} did not answer: {_reason(error, self._options.timeout)}",
+                    remedy="Look whether it runs, and whether url and timeout are right.",
+                ) from error
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], deadline: float
+    ) -> Reply:
+        if self._wire is None:
+            self._wire = DeadlineSocket.connect(self._host, self._port, self._context, deadline)
+        self._wire.deadline = deadline
+        # In between requests only the wire stays: a connection object is cheap and has no memory.
+        connection = http.client.HTTPConnection(self._host, self._port)
+        connection.sock = self._wire
+        connection.default_port = 443 if self._tls else 80  # for the header Host
+        connection.request(method, target, body, headers)
+        with connection.getresponse() as response:
+            held, cut = _body(response, self._limit)
+            if cut or response.will_close:
+                self.close()
+            if response.status in _BUSY or response.status >= 500:
+                self._free_at = time.monotonic() + _pause(response.getheader("Retry-After"))
+            said = _line(held, headers.get("Authorization", ""))
+            return Reply(response.status, held, said, cut)
+
+    def settle(
+        self, reply: Reply, *, lasting: type[ConnectionLost | ConfigError] = ConnectionLost
+    ) -> bool:
+        """Whether what was sent is safe there; False if that is refused for good.
+
+        Raises ConnectionLost where the server is busy or broken, and `lasting` where it refuses the
+        address or the sender: until a person mends that, no message gets through.
+        """
+        if 200 <= reply.status < 300:
+            return True
+        if 400 <= reply.status < 500 and reply.status not in _BUSY | _SENDER:
+            return False
+        told = f"{self.name} answered {reply.status}" + (f": {reply.said}" if reply.said else "")
+        if reply.status in _BUSY or reply.status >= 500:
+            raise ConnectionLost(told, remedy="Try again later.")
+        remedy = "Look at url, and at the token or the user; no redirect is followed."
+        raise lasting(told, remedy=remedy)
+
+    def _granted(self) -> str:
+        self.check()
+        return self._options.authorization()
+
+    @staticmethod
+    def now(read: Callable[[], str]) -> str:
+        """What `read` gives. Its ConfigError is a ConnectionLost by now: it was right at `open`;
+        a secret that is being exchanged may be there again a moment later.
+        """
+        try:
+            return read()
+        except ConfigError as error:
+            raise ConnectionLost(error.what, remedy=error.remedy) from error
+
+    def close(self) -> None:
+        """Close the connection that is kept; the next request opens one."""
+        if self._wire is not None:
+            self._wire.hang_up()
+            self._wire = None
+
+
+def _body(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
+    """At most `limit` bytes, and whether there were more."""
+    held = bytearray()
+    while piece := response.read1(_PIECE):
+        held += piece
+        if len(held) > limit:
+            return bytes(held[:limit]), True
+    if response.length:  # read1 does not mind a body that ends early
+        raise http.client.IncompleteRead(b"", response.length)
+    return bytes(held), False
+
+
+def _line(body: bytes, granted: str) -> str:
+    """The beginning of a body as one printable line; a server may repeat what it was sent."""
+    text = body[:2000].decode("utf-8", "replace")
+    if secret_part := granted.partition(" ")[2]:
+        text = text.replace(secret_part, "***")
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= 200 else f"{line[:199]}…"
+
+
+def _pause(text: str | None) -> float:
+    """Seconds that a Retry-After header asks for: a number or a date; 0 for what is neither."""
+    if not text:
+        return 0.0
+    try:
+        wanted = float(text)
+    except ValueError:
+        try:
+            wanted = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(wanted, _LONGEST_PAUSE) if wanted > 0 else 0.0
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no complete answer within {timeout:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); see ca_file"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"what came is no HTTP ({type(error).__name__})"

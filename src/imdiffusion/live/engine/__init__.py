@@ -1,0 +1,1 @@
+"""Sources, scorers, events, live state and sinks, joined."""

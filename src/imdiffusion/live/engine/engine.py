@@ -1,0 +1,252 @@
+"""The engine: sources, scorers, events, live state and sinks, joined.
+
+A checkpoint writes scores, turns of events, states of scorers and trackers, and the offsets of
+sources in one transaction. Sinks are fed from what was written; only when they have flushed, or
+are away and their records wait in the live state, is a source told that its rows are safe. So a
+kill anywhere loses nothing, and what a sink has seen is never decided anew: rows that come again
+after a kill are rows that nobody was told of.
+
+`turn` does one round of everything in the caller's thread; `run` gives each source and each sink a
+thread, so that a slow one holds up nobody else. What waits is bounded: a few batches a source (it
+is not read beyond them, or the oldest are shed), `rows` scores between checkpoints, and the feed in
+the live state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from imdiffusion.errors import OutputError
+from imdiffusion.live.connection.protocols import Sink, Source
+from imdiffusion.live.engine.checkpoint_builder import CheckpointBuilder
+from imdiffusion.live.engine.clock import Backoff, Clock, SystemClock
+from imdiffusion.live.engine.entity_pool import EntityPool
+from imdiffusion.live.engine.entity_state import ScorerFor
+from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.sink_writer import SinkWriter
+from imdiffusion.live.engine.source_reader import SourceReader
+from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.takeover import Estate
+
+log = logging.getLogger(__name__)
+
+MOST_DUE = 100  # checkpoints that sources are not told of yet
+THIN_EVERY = 5.0  # seconds between steps of retention
+
+
+class Engine:
+    """Watches every entity that its sources speak of, until it is stopped.
+
+    scorer_for: makes the scorer of an entity from its first frame. clock and generator are given
+    by tests; the generator draws the jitter of retries. The store is the caller's to close.
+    estate: what other processes of a group have left of entities that come to this one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        scorer_for: ScorerFor,
+        rules: EventRules | None = None,
+        options: EngineOptions | None = None,
+        clock: Clock | None = None,
+        generator: np.random.Generator | None = None,
+        estate: Estate | None = None,
+    ) -> None:
+        self.store, self.options = store, options or EngineOptions()
+        self.clock = clock or SystemClock()
+        self._generator = generator or np.random.default_rng()
+        self._watch = EntityPool(
+            store, scorer_for, rules or EventRules(), self.options, clock=self.clock, estate=estate
+        )
+        self._pending = CheckpointBuilder()
+        self._due: deque[tuple[int, dict[str, str]]] = deque()
+        self._written = self._thinned = self.clock.steady()
+        self._since_thin = 0
+        self._patience = self._new_patience()
+        self._stuck: OutputError | None = None
+        self._torn = False
+        self.intakes = {
+            name: SourceReader(
+                name, source, offset=store.offset(name), clock=self.clock,
+                patience=self._new_patience(), most_rows=self.options.most_rows,
+            )
+            for name, source in sources.items()
+        }  # fmt: skip
+        store.leave(known=sinks)
+        self.deliveries = {
+            name: SinkWriter(
+                name, sink, store=store, clock=self.clock, patience=self._new_patience(),
+                batch=self.options.batch,
+            )
+            for name, sink in sinks.items()
+        }  # fmt: skip
+
+    def _new_patience(self) -> Backoff:
+        return Backoff(self._generator.spawn(1)[0], first=self.options.retry)
+
+    # -- from outside
+
+    def open(self) -> None:
+        """Check the sinks' options; ConfigError where one is wrong."""
+        for delivery in self.deliveries.values():
+            delivery.open()
+
+    def succeed(self, entity: str, scorer: Scorer) -> None:
+        """From the next round on this scorer speaks for the entity. From any thread."""
+        self._watch.successors.append((entity, scorer))
+
+    def source_of(self, entity: str) -> str:
+        """The id of the source that spoke of an entity last; empty = none has."""
+        watched = self._watch.entities.get(entity)
+        return "" if watched is None else watched.source
+
+    def health(self) -> dict[str, Any]:
+        """How sources, sinks and the live state fare, as plain facts."""
+        return {
+            "stuck": "" if self._stuck is None else str(self._stuck),
+            "entities": len(self._watch.entities),
+            "pending": self._pending.rows,
+            "sources": {
+                name: {
+                    "away": one.away, "ended": one.ended, "broken": one.broken,
+                    "queued": one.queued, "rows": one.rows, "lost": one.lost,
+                }
+                for name, one in self.intakes.items()
+            },
+            "sinks": {
+                name: {"away": one.away, "cursor": one.cursor}
+                for name, one in self.deliveries.items()
+            },
+        }  # fmt: skip
+
+    # -- one round
+
+    def turn(self, timeout: float = 0.0) -> bool:
+        """Read, score, write, send and commit once, in this thread; whether anything was done."""
+        read = [intake.once(timeout) for intake in self.intakes.values()]
+        done = self.advance()
+        sent = [delivery.once() for delivery in self.deliveries.values()]
+        self.tell_sources()
+        for intake in self.intakes.values():
+            intake.commit_asked()
+        return done or any(read) or any(sent)
+
+    def advance(self, *, write: bool = False) -> bool:
+        """Score what was read and write what is due; whether anything was done.
+
+        write: a checkpoint now, due or not. While one cannot be written nothing more is scored:
+        sources wait.
+        """
+        worked = False
+        self._watch.succeed(self._pending)
+        self._watch.hear(self._pending)
+        for name, intake in self.intakes.items():
+            if self._stuck is None and (batch := intake.next()) is not None:
+                self._torn = True  # till all of it is taken: its offset comes last
+                for reason, count in intake.newly_passed_over().items():
+                    self._pending.count(reason, name, count)  # with an offset that covers it
+                self._watch.take(name, batch, self._pending)
+                self._torn, worked = False, True
+        late = self.clock.steady() - self._written >= self.options.every
+        if self._pending and (write or late or self._pending.rows >= self.options.rows):
+            worked = self._checkpoint(now_or_never=write) or worked
+        behind = {name for name, intake in self.intakes.items() if intake.queued}
+        if not self._pending and self._watch.look_for_silence(behind, self._pending):
+            # By the clock, not by rows: written down before anybody is told, for no replay would
+            # decide it the same way again.
+            worked = self._checkpoint() or worked
+        return worked
+
+    def _checkpoint(self, *, now_or_never: bool = False) -> bool:
+        """Write what is pending; False where that failed, and it waits for the next try."""
+        if not now_or_never and not self._patience.ready(self.clock.steady()):
+            return False
+        now, rows = self.clock.wall(), self._pending.rows
+        try:
+            last = self.store.write(self._pending.checkpoint(self._watch.entities), now=now)
+        except OutputError as error:
+            wait = self._patience.failed(self.clock.steady())
+            log.error("nothing can be written, next try in %.1f s: %s", wait, error)
+            self._stuck = error
+            return False
+        self._patience.worked()
+        self._stuck, self._written = None, self.clock.steady()
+        if self._pending.offsets:
+            # Of very many that wait for a slow sink the newest are joined: memory is bounded.
+            joined = self._due.pop()[1] if len(self._due) >= MOST_DUE else {}
+            self._due.append((last, joined | self._pending.offsets))
+        self._pending = CheckpointBuilder()
+        self._thin(rows)
+        return True
+
+    def _thin(self, rows: int) -> None:
+        """A step of retention every few seconds, larger when more was written."""
+        self._since_thin += rows
+        now = self.clock.steady()
+        if now - self._thinned < THIN_EVERY:
+            return
+        try:
+            self.store.thin(now=self.clock.wall(), rows=max(2_000, 2 * self._since_thin))
+        except OutputError as error:  # what is old goes with a later step
+            log.warning("old rows could not be taken away: %s", error)
+        self._thinned, self._since_thin = now, 0
+
+    def tell_sources(self) -> None:
+        """Ask for the commit of what every sink that is there has flushed."""
+        there = [one.cursor for one in self.deliveries.values() if not one.away]
+        safe: dict[str, str] = {}
+        while self._due and all(cursor >= self._due[0][0] for cursor in there):
+            safe |= self._due.popleft()[1]
+        for name, offset in safe.items():
+            self.intakes[name].ask_commit(offset)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Write what is pending, send once more, tell the sources, and let go of all.
+
+        After an interruption in the midst of a batch nothing is written: its rows will come again.
+        OutputError: the last checkpoint could not be written; its rows will come again as well.
+        """
+        if self._torn:
+            self._pending = CheckpointBuilder()
+        while (
+            not self._torn
+            and self._stuck is None
+            and any(intake.queued for intake in self.intakes.values())
+        ):
+            self.advance()
+        if not self._torn:
+            self.advance(write=True)
+        for delivery in self.deliveries.values():
+            while delivery.once():
+                pass
+            delivery.close()
+        self.tell_sources()
+        for intake in self.intakes.values():
+            intake.close()
+        if self._pending and self._stuck is not None:
+            raise self._stuck
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Events as they begin, rest, go on and end."""

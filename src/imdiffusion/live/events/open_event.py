@@ -1,0 +1,179 @@
+"""An event that is not over for good, and the rules by which it opens, rests and is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import moved, places_of
+from imdiffusion.errors import ConfigError
+from imdiffusion.live.events.anomalous_run import AnomalousRun, Noted, Peak
+from imdiffusion.live.events.evidence_log import Edges
+from imdiffusion.records import EventRecord
+from imdiffusion.scoring.finding import Finding, sentence
+
+
+@dataclass(frozen=True, slots=True)
+class EventRules:
+    """When rows are one event, and when it is told; rows are rows, quiet and renotify seconds.
+
+    renotify 0 = only onset and resolution are told.
+    """
+
+    merge_gap: int = 5
+    min_length: int = 1
+    quiet: float = 0.0
+    renotify: float = 14_400.0
+    distinct: int = 3
+    most_open: int = 3
+
+    def __post_init__(self) -> None:
+        least = {"min_length": 1, "distinct": 1, "most_open": 1}
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value >= least.get(name, 0)):
+                raise ConfigError(
+                    f"{name} = {value!r} is out of range",
+                    remedy=f"It must be at least {least.get(name, 0)}.",
+                )
+
+
+@dataclass(slots=True)
+class OpenEvent:
+    """An event that is not over for good.
+
+    next: number of its next turn. told: time of its last turn. closed: time at which it was told
+    resolved, None = not since it opened. unsaid: it changed since then, in its quiet time. held:
+    a person said that it is not resolved, so no quiet row ends it. edges: where the fault is, as it
+    was told last; None where the scorer has no evidence of single rows.
+    """
+
+    id: str
+    spell: AnomalousRun
+    next: int = 0
+    told: int = 0
+    closed: int | None = None
+    unsaid: bool = False
+    status: str = "ongoing"
+    held: bool = False
+    edges: Edges | None = None
+
+    @property
+    def silent_since(self) -> int:
+        """When it was told resolved; while it rests there always is such a time."""
+        return self.told if self.closed is None else self.closed
+
+    def with_apart(self, apart: AnomalousRun | None) -> AnomalousRun:
+        """Its rows, and those that count too while they are held apart."""
+        if apart is None:
+            return self.spell
+        spell = self.spell.copy()
+        spell.join(apart)
+        return spell
+
+    def find(self, edges: Edges | None) -> None:
+        """Keep edges that were found; a start that was told before moves back at most, for what was
+        found then may not be held any more.
+        """
+        if edges is not None:
+            before = None if self.edges is None else self.edges.start
+            starts = [start for start in (edges.start, before) if start is not None]
+            self.edges = replace(edges, start=min(starts, default=None))
+
+    def record(
+        self,
+        status: str,
+        entity: str,
+        speaker: tuple[str, str, tuple[str, ...]],
+        spell: AnomalousRun,
+    ) -> EventRecord:
+        """Its next turn, as (detector, model, channels) tells it; spell: the rows that count."""
+        detector, model, channels = speaker
+        start, end, part, peak = self._place(spell)
+        total = float(part.sum())
+        equal = np.full(len(channels), 1.0 / max(1, len(channels)))
+        share = part / total if total > 0 else equal
+        order = np.argsort(-share, kind="stable").tolist()
+        names = tuple(channels[k] for k in order)
+        shares = tuple(float(share[k]) for k in order)
+        expected, seen = (
+            tuple(float(cells[k]) for k in order) for cells in (peak.expected, peak.seen)
+        )
+        found = {channels[k]: one for k, one in spell.findings(end).items()}
+        return EventRecord(
+            id=self.id,
+            entity=entity,
+            status=status,
+            turn=self.next,
+            start=start,
+            end=None if status == "ongoing" else end,
+            peak=peak.timestamp,
+            score=spell.peak.score,
+            detector=detector,
+            model=model,
+            channels=names,
+            shares=shares,
+            expected=expected,
+            seen=seen,
+            kinds=tuple(found[name].kind if name in found else "" for name in names),
+            reason=sentence(names, shares, found, seen, expected),
+        )
+
+    def _place(self, spell: AnomalousRun) -> tuple[int, int | None, NDArray[np.float64], Peak]:
+        """Start, end, each channel's part (K,), and the row that is shown."""
+        edges, worst = self.edges, spell.worst
+        if edges is None or worst is None:
+            return spell.start, spell.end, spell.total, spell.peak
+        peak, end = worst.peak, spell.end
+        if edges.last == spell.last and edges.end is not None and edges.end > peak.timestamp:
+            end = edges.end
+        start = min(spell.start if edges.start is None else edges.start, peak.timestamp)
+        return start, end, edges.part, peak
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON facts."""
+        facts = {name: getattr(self, name) for name in _PLAIN}
+        edges = None if self.edges is None else self.edges.to_dict()
+        return {**facts, "spell": self.spell.to_dict(), "edges": edges}
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> OpenEvent:
+        """The event that `to_dict` wrote."""
+        edges = facts.get("edges")  # states from before have none
+        own = {
+            "spell": AnomalousRun.from_dict(facts["spell"]),
+            "edges": None if edges is None else Edges.from_dict(edges),
+        }
+        return cls(**{**facts, **own})
+
+    def reorder(self, places: list[int]) -> None:
+        """Go on under other channels: channel k is what was at places[k], -1 = was not there."""
+        self.spell.reorder(places)
+        self.edges = None if self.edges is None else self.edges.reordered(places)
+
+    @classmethod
+    def again(cls, record: EventRecord, channels: tuple[str, ...], at: int) -> OpenEvent:
+        """One that was over, from the last that was told of it; at: position of the newest row."""
+        places = places_of(channels, record.channels)
+        share, expected, seen = (
+            moved(np.array(part, np.float64), places)
+            for part in (record.shares, record.expected, record.seen)
+        )
+        total = np.nan_to_num(share)
+        peak = Peak(record.peak, record.score, total, expected, seen)
+        last = max(record.start, record.peak)
+        spell = AnomalousRun(record.start, last, at, at, 1, record.end, total, peak)
+        place = {name: k for k, name in enumerate(channels)}
+        spell.found = {  # its words are in a sentence with others; the name has to do
+            (place[name], kind): Noted(Finding(kind, kind.replace("_", " ")), record.start, last)
+            for name, kind in zip(record.channels, record.kinds, strict=False)
+            if kind and name in place
+        }
+        edges = Edges(record.start, record.end, last, total)  # it never begins later than was told
+        return cls(record.id, spell, next=record.turn + 1, status=record.status, edges=edges)
+
+
+_PLAIN = ("id", "next", "told", "closed", "unsaid", "status", "held")

@@ -1,0 +1,1 @@
+"""Models over time: fitted in the background, compared, put in charge, taken over."""

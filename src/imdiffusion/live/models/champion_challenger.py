@@ -1,0 +1,185 @@
+"""Which of two detectors should speak: compared on rows that the newer one was not fitted on.
+
+No label is needed. The rows are taken for normal for the most part, so each detector should flag
+about the share that was promised; and into copies of them faults are planted, which each should
+find. A fault is found if a row of it is above 1 where the same rows without it are not: whoever
+flags everything finds nothing.
+
+The challenger wins if it flags no more of the rows as they are than was promised, give or take
+chance, or no more than the incumbent does; and
+
+- the incumbent has no score for any of the rows; or
+- it finds more of the faults; or
+- it finds as many, and keeps the promise where the incumbent does not; or
+- both find as many and keep it, and its scores tell faults from normal rows better, whatever the
+  threshold: by .05 of the area under the ROC curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.live.scorers.fault_injection import InjectedFault, plant
+from imdiffusion.live.scorers.scored_row import Scorer
+
+FAULTS = 24  # that are planted, in as many copies of the rows as it takes
+COPIES = (2, 12)  # at least and at most
+LEAST_FAULTS = 3
+CLEARLY = 0.05  # by so much the areas under the ROC curve have to differ
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What one detector did.
+
+    scored, share: shares of the rows that have a score, and that are flagged. found: faults. area:
+    under the ROC curve of the highest scores of spans with a fault against the same without.
+    """
+
+    detector: str
+    model: str
+    scored: float
+    share: float
+    found: int
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A detector as it enters: made anew. context: rows it reads before those it is judged on."""
+
+    make: Callable[[], Scorer]
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a contest ended. allowed: the share of rows the challenger could flag."""
+
+    won: bool
+    reason: str
+    rows: int
+    faults: int
+    allowed: float
+    challenger: Performance
+    incumbent: Performance
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON facts."""
+        return asdict(self)
+
+
+def contest(
+    challenger: Contestant,
+    incumbent: Contestant,
+    before: Frame,
+    held: Frame,
+    *,
+    promise: float,
+    seed: int,
+) -> Verdict:
+    """Compare two detectors on the rows `held`; each reads the last of the rows `before` first.
+
+    promise: the share of normal rows that may be flagged.
+    """
+    generator = np.random.default_rng([seed, len(held)])
+    values = np.where(held.observed, held.values, np.nan).astype(np.float64)
+    planted = _planted(values, generator)
+    rows = [values, *(changed for changed, _ in planted)]
+    faults = [found for _, found in planted]
+    one = _perform(challenger, before, held, rows, faults)
+    other = _perform(incumbent, before, held, rows, faults)
+    chance = len(held) * promise
+    promised = (chance + 3 * math.sqrt(chance) + 3) / len(held)
+    won, reason = _judge(one, other, promised, sum(map(len, faults)))
+    allowed = max(promised, other.share)
+    return Verdict(won, reason, len(held), sum(map(len, faults)), allowed, one, other)
+
+
+def _planted(
+    values: Floats, generator: np.random.Generator
+) -> list[tuple[Floats, list[InjectedFault]]]:
+    """Copies of rows with faults, until there are enough of them."""
+    copies: list[tuple[Floats, list[InjectedFault]]] = []
+    least, most = COPIES
+    while len(copies) < most:
+        copies.append(plant(values, generator=generator))
+        if len(copies) >= least and sum(len(faults) for _, faults in copies) >= FAULTS:
+            break
+    return copies
+
+
+def _perform(
+    contestant: Contestant,
+    before: Frame,
+    held: Frame,
+    rows: list[Floats],
+    faults: list[list[InjectedFault]],
+) -> Performance:
+    scorer = contestant.make()
+    context = before.slice(max(0, len(before) - contestant.context))
+    if len(context):
+        scorer.push(context.select(scorer.channels))
+    state = scorer.dump()
+    scores = []
+    for values in rows:
+        scorer.restore(state)
+        frame = Frame(values, ~np.isnan(values), held.timestamps, held.channels, held.entity)
+        judged = scorer.push(frame.select(scorer.channels))
+        own = [one.score for one in judged if one.mode == "online"]
+        # Rows without a value were left out of the contest: that they are absent is no news here.
+        gone = np.asarray(np.isnan(values).all(axis=1))[len(values) - len(own) :]
+        scores.append(np.where(gone, np.nan, np.array(own, np.float64)))
+    scored = float(np.isfinite(scores[0]).mean())
+    clean, *planted = map(np.nan_to_num, scores)
+    highs: list[float] = []
+    lows: list[float] = []
+    for score, ones in zip(planted, faults, strict=True):
+        for fault in ones:
+            span = slice(fault.start, fault.stop)
+            highs.append(float(score[span].max()))
+            lows.append(float(clean[span].max()))
+    found = sum(high > 1.0 >= low for high, low in zip(highs, lows, strict=True))
+    share = float((clean > 1.0).mean())
+    area = _area(np.array(highs), np.array(lows))
+    return Performance(scorer.detector, scorer.model, scored, share, found, area)
+
+
+def _area(highs: Floats, lows: Floats) -> float:
+    """How often one of `highs` is above one of `lows`, ties counting half; .5 = by chance."""
+    if not highs.size:
+        return 0.5
+    above = (highs[:, None] > lows[None]).mean() + 0.5 * (highs[:, None] == lows[None]).mean()
+    return float(above)
+
+
+def _judge(one: Performance, other: Performance, promised: float, faults: int) -> tuple[bool, str]:
+    """Whether the challenger won, and why, in words."""
+    told = (
+        f"{one.found} of {faults} planted faults found ({other.detector}: {other.found}), "
+        f"{one.share:.2%} of normal rows flagged ({other.detector}: {other.share:.2%}), "
+        f"area {one.area:.2f} ({other.detector}: {other.area:.2f})"
+    )
+    if faults < LEAST_FAULTS:
+        return False, f"only {faults} faults could be planted"
+    if not one.scored:
+        return False, "it has no score for any of the rows"
+    if one.share > max(promised, other.share):
+        return False, f"more than {max(promised, other.share):.2%} of normal rows flagged: {told}"
+    if not other.scored:
+        return True, f"{other.detector} has no score yet: {told}"
+    if one.found != other.found:
+        return one.found > other.found, told
+    kept = one.share <= promised, other.share <= promised
+    if kept[0] != kept[1]:
+        return kept[0], told
+    return one.area >= other.area + CLEARLY, told

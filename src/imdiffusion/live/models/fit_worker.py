@@ -1,0 +1,221 @@
+"""The process that fits a model in the background.
+
+    python -m imdiffusion.live.models.fit_worker FOLDER
+
+It stands back for others (nice), ends when whoever started it ends (its standard input closes), and
+goes on where it was when it is started again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from imdiffusion import presets
+from imdiffusion.data.atomic import atomic_path
+from imdiffusion.data.files import read
+from imdiffusion.data.frame import Frame
+from imdiffusion.errors import DataError, ImDiffusionError
+from imdiffusion.live.models.cache import speaker_of
+from imdiffusion.live.models.champion_challenger import Contestant, Verdict, contest
+from imdiffusion.live.models.feedback import blanked, within
+from imdiffusion.live.models.fit_job import (
+    JOB,
+    LOCK,
+    RESUME,
+    ROWS,
+    VERDICT,
+    Job,
+    Outcome,
+    read_job,
+    write_facts,
+)
+from imdiffusion.live.models.paths import Places
+from imdiffusion.live.scorers.cold_start import ColdStartScorer
+from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.live.store.retention import DAY
+from imdiffusion.live.store.state_codec import pack, unpack
+
+KIND = "training rows"
+MOST_HELD = 1_500  # held-out rows that the models are compared on
+CONTEXT = 512  # rows before those that a model reads; a baseline learns from all of them
+
+
+def rows_of(job: Job, folder: Path) -> Frame:
+    """The rows to fit on, frozen at the first start. DataError where there are too few."""
+    place = folder / ROWS
+    if place.exists():
+        _, arrays = unpack(KIND, place.read_bytes())
+        return _frame(job, arrays["times"].astype(np.int64), arrays["rows"].astype(np.float64))
+    frame = _from_state(job) if job.train == "state" else _from_file(job)
+    if len(frame) < job.rows:
+        raise DataError(
+            f"there are {len(frame)} rows of {job.entity!r} to fit on, {job.rows} are needed",
+            remedy="Keep details for longer ([state] details), or ask for fewer ([fit] rows).",
+        )
+    times = frame.timestamps
+    assert times is not None  # noqa: S101  both ways give them
+    rows = np.where(frame.observed, frame.values, np.nan)
+    with atomic_path(place) as draft:
+        draft.write_bytes(pack(KIND, {}, {"times": times.astype(np.int64), "rows": rows}))
+    return frame
+
+
+def _frame(job: Job, times: np.ndarray, rows: np.ndarray) -> Frame:
+    stamps = times.astype("datetime64[ns]")
+    return Frame(rows, ~np.isnan(rows), stamps, job.channels, job.entity)
+
+
+def _from_state(job: Job) -> Frame:
+    # Older than that only rows around events are kept: too many faults to learn from.
+    since = max(time.time_ns() - round(job.details * DAY), job.since or 0)
+    with Reader(Places(Path(job.state)).live) as reader:
+        found = reader.details(job.entity, since, 2**62, limit=job.most_rows, channels=job.channels)
+    _, first = np.unique(found.timestamps, return_index=True)  # one that two models have judged
+    return _frame(job, found.timestamps[first], found.cells[first, 0].astype(np.float64))
+
+
+def _from_file(job: Job) -> Frame:
+    found = read(job.train)
+    if isinstance(found, dict):
+        if job.entity not in found:
+            raise DataError(f"{job.train} has no entity {job.entity!r}")
+        found = found[job.entity]
+    if found.timestamps is None:
+        raise DataError(f"{job.train} has no times", remedy="Give a file with a time column.")
+    if not set(found.channels) & set(job.channels):
+        raise DataError(f"{job.train} has none of the channels of {job.entity!r}")
+    own = found.select(job.channels)
+    return replace(own.slice(max(0, len(own) - job.most_rows)), entity=job.entity, rows=None)
+
+
+def fit(job: Job, folder: Path) -> Outcome:
+    """Fit, compare, save: what came of it."""
+    rows = rows_of(job, folder)  # first, so that too few of them are said without much ado
+    from imdiffusion import ImDiffusion
+    from imdiffusion.live.scorers.fitted import EntityScorer
+
+    detector = ImDiffusion(**job.keywords)
+    split = len(rows) - round(job.holdout * len(rows))
+    window = presets.resolve(detector.preset, detector._overrides).window
+    rows = rows.select(worth_learning(rows.slice(0, split), window))
+    train = rows.slice(0, split)
+    detector.fit(train, exclude=within(train, job.excluded), checkpoint=folder / RESUME)
+    entity = next(iter(detector._need_fit().values()))
+    name = str(job.keywords.get("preset", "fast"))
+    digest = EntityScorer(entity, detector=name).model
+    path = Path("models", folder.name, digest)
+    place = Path(job.state) / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    verdict = compare(job, lambda: EntityScorer(entity, detector=name), rows, split)
+    detector.save(place)
+    return Outcome(
+        job.entity, digest, name, str(path), time.time_ns(), len(rows), verdict.won,
+        verdict.reason, verdict.to_dict(),
+    )  # fmt: skip
+
+
+def worth_learning(rows: Frame, least: int) -> tuple[str, ...]:
+    """The channels that at least so many rows observed; DataError where none was.
+
+    One that has just come waits for a later fit: a few values do not say what is normal of it. One
+    that is gone, or has another name by now, is left out.
+    """
+    seen = rows.observed.sum(axis=0)
+    names = tuple(name for name, count in zip(rows.channels, seen, strict=True) if count >= least)
+    if not names:
+        raise DataError(
+            f"no channel of {rows.entity!r} was observed in {least} rows, which is a window",
+            remedy="Wait for more rows, or set a shorter window.",
+        )
+    if left := sorted(set(rows.channels) - set(names)):
+        sys.stderr.write(f"left out, for hardly a row observed them: {', '.join(left)}\n")
+    return names
+
+
+def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
+    """The contest against whoever speaks now, on the rows from `split` on."""
+    start = max(split, len(rows) - MOST_HELD)
+    rows = blanked(rows, job.excluded)  # to flag a fault that is confirmed is no false alarm
+    incumbent = Contestant(
+        lambda: _incumbent(job, rows.channels), CONTEXT if job.incumbent else start
+    )
+    return contest(
+        Contestant(challenger, CONTEXT),
+        incumbent,
+        rows.slice(0, start),
+        rows.slice(start),
+        promise=job.alarm_rate,
+        seed=int(job.keywords.get("seed", 0)),
+    )
+
+
+def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
+    """The model that speaks, or the baseline; a model that cannot be read has lost its place."""
+    if job.incumbent:
+        from imdiffusion import ImDiffusion
+
+        try:
+            detector = ImDiffusion.load(Path(job.state) / job.incumbent)
+            name, likely = job.incumbent_detector, [job.entity]
+            return speaker_of(detector, job.incumbent_digest, name=name, likely=likely)
+        except ImDiffusionError as error:
+            sys.stderr.write(f"{job.incumbent} cannot be compared with: {error}\n")
+    return ColdStartScorer(
+        channels, period=job.period, baseline=job.baseline, alarm_rate=job.alarm_rate
+    )
+
+
+# -- the process
+
+
+def main(folder: Path) -> int:
+    """Fit what the folder asks; 0 = there is a verdict, else the error's exit code."""
+    job = read_job(folder)
+    os.nice(job.nice)
+    with (folder / LOCK).open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # of one that is just being ended
+        try:
+            outcome = fit(job, folder)
+            write_facts(folder / VERDICT, outcome)
+        except ImDiffusionError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+    return 0
+
+
+def _end_with_parent() -> None:
+    """End at once when standard input closes: whoever started this has ended or was killed."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # the training saves its state
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    if not (Path(sys.argv[1]) / JOB).exists():
+        sys.exit(2)
+    _end_with_parent()
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,234 @@
+"""A fitted entity, live: every row judged as it arrives, and on wish again offline.
+
+The scores are those of `decision_function(x, mode="online")` and `decision_function(x)` over all
+rows since the stream started, however they are cut into pushes, and over a restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.entity import Entity
+from imdiffusion.errors import ModelError
+from imdiffusion.live.rows.channel_matching import checked_times
+from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
+from imdiffusion.live.store.state_codec import Arrays, pack, unpack
+from imdiffusion.online import OnlineScorer, need_online
+from imdiffusion.runs import ScoredRun
+from imdiffusion.scoring.finding import Finding, findings_of
+from imdiffusion.state import version
+
+KIND = "entity scorer"
+PIECE = 512  # rows taken at once, so that a large frame does not need large memory
+
+Instants = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Rows that wait to be judged offline: times (n,), seen (n, K), low (n,) = degraded."""
+
+    times: Instants
+    seen: NDArray[np.float64]
+    low: NDArray[np.bool_]
+
+    def join(self, other: _Pending) -> _Pending:
+        return _Pending(
+            np.concatenate([self.times, other.times]),
+            np.concatenate([self.seen, other.seen]),
+            np.concatenate([self.low, other.low]),
+        )
+
+    def split(self, rows: int) -> tuple[_Pending, _Pending]:
+        """The first rows, and a copy of the rest."""
+        first = _Pending(self.times[:rows], self.seen[:rows], self.low[:rows])
+        rest = self.times[rows:].copy(), self.seen[rows:].copy(), self.low[rows:].copy()
+        return first, _Pending(*rest)
+
+
+class EntityScorer:
+    """Keeps `live.scorers.scored_row.Scorer` for one fitted entity.
+
+    detector: the name it speaks under. offline: judge every row a second time, once the rows
+    after it are there. model: its version, where that is known already; None = looked up, which
+    reads all weights. Memory does not grow with the rows: see `nbytes`. The entity may be shared
+    by any number of scorers. Raises ModelError for a model without thresholds online.
+    """
+
+    def __init__(
+        self,
+        entity: Entity,
+        *,
+        detector: str = "fast",
+        offline: bool = False,
+        model: str | None = None,
+    ) -> None:
+        self.entity, self.detector, self.offline = entity, detector, offline
+        self.channels = entity.channels
+        self.model = version(entity) if model is None else model
+        need_online(entity)
+        self._begin()
+
+    def _begin(self) -> None:
+        channels = len(self.channels)
+        self._arrival = OnlineScorer(self.entity, offline=self.offline)
+        self._rates = self.entity.counters.reader()
+        self._last: int | None = None
+        self._pending = _Pending(
+            np.empty(0, np.int64), np.empty((0, channels)), np.empty(0, np.bool_)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of rows, residuals and pasts that are held; the model is apart."""
+        return sum(array.nbytes for array in self._arrays().values())
+
+    # -- rows
+
+    def push(self, frame: Frame) -> list[ScoredRow]:
+        """Take the next rows, of the model's channels or some of them: what can be said now.
+
+        Raises DataError for a channel the model does not know, and for rows without timestamps or
+        not after the last.
+        """
+        own = self._own(frame)
+        judged: list[ScoredRow] = []
+        for start in range(0, len(own), PIECE):
+            judged += self._judge(own.slice(start, start + PIECE))
+        return judged
+
+    def finish(self) -> list[ScoredRow]:
+        """The stream has ended: rows still to be judged offline. Then it starts afresh.
+
+        To be called before a fresh run of a RowBuffer, whose rows do not follow those so far.
+        """
+        judged = [one for run in self._arrival.finish() for one in self._look_back(run)]
+        self._begin()
+        return judged
+
+    def _own(self, frame: Frame) -> Frame:
+        """The frame in the model's channels, only what is known and finite observed."""
+        times = checked_times(frame, self.channels, self._last)
+        own = frame.select(self.channels)
+        # A channel that training never saw says nothing.
+        observed = own.observed & np.isfinite(own.values) & self.entity.scaler.known
+        return replace(own, observed=observed, timestamps=times.view("datetime64[ns]"))
+
+    def _judge(self, frame: Frame) -> list[ScoredRow]:
+        entity, online = self.entity, self._arrival
+        frame = self._rates.push(frame)
+        rows = entity.rows(frame)
+        window, held, count = entity.settings.window, online.held, online.count
+        before = frame.observed[:0] if held is None else held.observed
+        low = degraded(before, frame.observed, known=entity.scaler.known, window=window)
+        run, finals = online.push(rows)
+        seen = np.where(frame.observed, frame.values, np.nan).astype(np.float64)
+        times = rows_times(frame)
+        self._last = int(times[-1])
+        states = [
+            WARMING if count + row + 1 < window else DEGRADED if poor else READY
+            for row, poor in enumerate(low.tolist())
+        ]
+        judged = self._judged(run, times, seen, states, "online")
+        if self.offline:
+            self._pending = self._pending.join(_Pending(times, seen, low))
+            for final in finals:
+                judged += self._look_back(final)
+        return judged
+
+    def _look_back(self, run: ScoredRun) -> list[ScoredRow]:
+        first, self._pending = self._pending.split(run.errors.shape[1])
+        states = [DEGRADED if poor else READY for poor in first.low.tolist()]
+        return self._judged(run, first.times, first.seen, states, "offline")
+
+    def _judged(
+        self,
+        run: ScoredRun,
+        times: Instants,
+        seen: NDArray[np.float64],
+        states: list[str],
+        mode: str,
+    ) -> list[ScoredRow]:
+        entity = self.entity
+        scores = entity.score(run.errors, mode)
+        lower, upper = entity.band(run.expected)
+        evidence = run.evidence if mode == "online" else None  # what it says stays true
+        reach = 0 if entity.linear is None else entity.linear.reach
+        return [
+            ScoredRow(
+                timestamp=int(times[row]),
+                mode=mode,
+                score=float(scores[row]),
+                parts=run.channel_scores[row],
+                seen=seen[row],
+                expected=run.expected[row],
+                lower=lower[row],
+                upper=upper[row],
+                state=states[row],
+                findings=self._found(run, row, int(times[row])),
+                evidence=None if evidence is None else evidence[row],
+                echo=entity.echo,
+                reach=reach,
+            )
+            for row in range(len(times))
+        ]
+
+    def _found(self, run: ScoredRun, row: int, time: int) -> dict[int, Finding]:
+        """What the checks found in a row of a run, by channel."""
+        if run.kind is None or run.since is None or not run.kind[row].any():
+            return {}
+        step = self.entity.period
+        period = None if step is None else float(step / np.timedelta64(1, "s"))
+
+        def of(code: int, since: int) -> Finding:
+            at = np.datetime64(time, "ns")
+            return self.entity.checks.finding(code, since, time=at, period=period)
+
+        return findings_of(run.kind[row], run.since[row], of)
+
+    # -- over a restart
+
+    def dump(self) -> bytes:
+        """The state between two rows, without pickle; the model itself is apart."""
+        facts = {"model": self.model, "offline": self.offline, "last": self._last}
+        return pack(KIND, facts, self._arrays())
+
+    def restore(self, state: bytes) -> None:
+        """Go on as the scorer that was dumped would; ModelError if it had another model."""
+        facts, arrays = unpack(KIND, state)
+        if (facts["model"], facts["offline"]) != (self.model, self.offline):
+            raise ModelError(
+                f"the saved state is of model {facts['model']}, this one is {self.model}, or one "
+                "of the two looks back and the other does not",
+                remedy="Leave it out: the stream then starts afresh.",
+            )
+        self._begin()
+        prefix = "rates."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        try:
+            self._last = facts["last"]
+            self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
+            self._arrival.resume(arrays)
+            self._rates.resume(own)
+        except KeyError as error:  # what later versions keep was not kept then
+            self._begin()
+            raise ModelError(
+                f"the saved state has no {error}: it is of another version of imdiffusion",
+                remedy="Leave it out: the stream then starts afresh.",
+            ) from error
+
+    def _arrays(self) -> Arrays:
+        pending = self._pending
+        own = {"times": pending.times, "seen": pending.seen, "low": pending.low}
+        rates = {f"rates.{name}": one for name, one in self._rates.state().items()}
+        return {**self._arrival.state(), **own, **rates}
+
+
+def rows_times(frame: Frame) -> Instants:
+    """Timestamps of a live frame as nanoseconds since the epoch."""
+    times = frame.timestamps
+    return np.empty(0, np.int64) if times is None else times.view(np.int64)

@@ -1,0 +1,102 @@
+"""What a live scorer says of one row, and the face that every live scorer has.
+
+How far a live score can be trusted: what share of what it reads was there.
+
+warming    fewer rows than the detector needs have come since the stream started
+degraded   of the cells in the rows a detector reads (those up to a row, a window at most), more
+           than a tenth was not observed, or a channel was not observed at all
+ready      else
+
+Only channels that the detector was fitted on count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imdiffusion.data.frame import Frame
+from imdiffusion.records import STATES
+from imdiffusion.scoring.finding import Finding
+
+Row = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One row of one entity, judged at one mode.
+
+    timestamp: nanoseconds since the epoch, UTC. mode: "online" or "offline". score: above 1 =
+    anomalous, NaN where nothing was observed. parts (K,): each channel's part of the error, NaN =
+    not observed. seen, expected, lower, upper (K,): in the caller's units. state: of
+    `records.STATES`. findings: by channel what checks beside the views found. evidence (K,): at
+    online, what the row by itself has against each channel (`runs.ScoredRun`), None where no view
+    says so; echo: rows after a bad one of which something wrong is expected because of it; reach:
+    rows before its own that a score looks at.
+    """
+
+    timestamp: int
+    mode: str
+    score: float
+    parts: Row
+    seen: Row
+    expected: Row
+    lower: Row
+    upper: Row
+    state: str = "ready"
+    findings: Mapping[int, Finding] = field(default_factory=dict)
+    evidence: Row | None = None
+    echo: int = 0
+    reach: int = 0
+
+
+class Scorer(Protocol):
+    """Scores one entity row by row. `dump` and `restore` carry its state over a restart."""
+
+    detector: str  # the name of what speaks: a preset or a baseline
+    model: str  # its version: a digest of what was fitted
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it speaks of; those of an entity may become more."""
+
+    def push(self, frame: Frame) -> list[ScoredRow]:
+        """Take the next rows (the model's channels, on its grid): what can be said now."""
+
+    def dump(self) -> bytes:
+        """The state between two rows, without pickle; the model itself is apart."""
+
+    def restore(self, state: bytes) -> None:
+        """Go on as the scorer that was dumped would: same rows, same scores."""
+
+
+class EndingScorer(Scorer, Protocol):
+    """A scorer that can be told that the rows to come do not follow those so far."""
+
+    def finish(self) -> list[ScoredRow]:
+        """What is still to be said of the rows so far; then it starts afresh."""
+
+
+WARMING, READY, DEGRADED, _ = STATES
+MISSING_SHARE = 0.1
+
+Bools = NDArray[np.bool_]
+
+
+def degraded(before: Bools, rows: Bools, *, known: Bools, window: int) -> Bools:
+    """Whether each of the rows (n, K) is degraded: bool (n,).
+
+    before (m, K): the observed cells of the rows before them. known (K,): channels that count.
+    """
+    observed = np.concatenate([before, rows])[:, known]
+    total = np.concatenate([np.zeros((1, observed.shape[1]), np.int64), observed.cumsum(axis=0)])
+    last = np.arange(len(before), len(observed)) + 1
+    first = np.maximum(0, last - window)
+    seen = total[last] - total[first]
+    cells = (last - first) * observed.shape[1]
+    found: Bools = (seen == 0).any(axis=1) | (cells - seen.sum(axis=1) > MISSING_SHARE * cells)
+    return found

@@ -1,0 +1,67 @@
+"""What the routes have in common: the desk, spans of time, the answers that are no success."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from imdiffusion.live.service import schemas
+from imdiffusion.live.service.context import ServiceContext
+from imdiffusion.live.service.serializers import SECOND, nanoseconds
+from imdiffusion.live.service.web import Depends, HTTPException, Query, Request
+from imdiffusion.registry import nearest
+
+USUAL = 3_600 * SECOND  # the span of time that is meant where none is said
+
+Name = Annotated[str, Query(min_length=1, max_length=1_000)]
+State = Literal["", "warming", "ready", "degraded", "stale"]
+Until = datetime | None
+
+Problems: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "description": said}
+    for status, said in {
+        401: "a token is needed, and was absent or wrong",
+        421: "the Host header names somebody else",
+        422: "what was asked for is out of range",
+        429: "too many requests",
+        503: "not just now",
+    }.items()
+}
+Changes: dict[int | str, dict[str, Any]] = Problems | {
+    status: {"model": schemas.Problem, "description": said}
+    for status, said in {
+        400: "the body is broken",
+        403: "this token, or this page, may not change anything",
+        408: "the body did not come in time",
+        413: "the body is too long",
+        415: "the body is not said to be JSON",
+    }.items()
+}
+GONE: dict[int | str, dict[str, Any]] = {
+    404: {"model": schemas.Problem, "description": "there is no such event or model"}
+}
+
+
+async def only_known(request: Request) -> None:
+    """Refuse a parameter that the route does not know, which would else be passed over silently."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            remedy = nearest(name, known) if known else "It takes none."
+            raise HTTPException(422, f"unknown parameter {ascii(name)[:60]}. {remedy}")
+
+
+ONLY_KNOWN = [Depends(only_known)]
+
+
+def desk_of(request: Request) -> ServiceContext:
+    """The desk of the application that was asked."""
+    desk: ServiceContext = request.app.state.desk
+    return desk
+
+
+def span(desk: ServiceContext, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    """[since, until) in ns; without them the last hour, up to and with this very moment."""
+    hi = desk.now() + 1 if until is None else nanoseconds(until)
+    lo = hi - USUAL if since is None else nanoseconds(since)
+    return lo, max(lo + 1, hi)

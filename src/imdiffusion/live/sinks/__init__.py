@@ -1,0 +1,1 @@
+"""Where live records go, one file each. Knows no detector."""

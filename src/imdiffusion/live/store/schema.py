@@ -1,0 +1,173 @@
+"""The tables of the live state, by version, and the way from one version to the next.
+
+Every version is a step that stays here for good: a new file takes all steps, an old one those it
+lacks, each in one transaction, so that a kill in the middle leaves the version before.
+
+`scores`, `details` and `peaks` are kept in the order of (entity, timestamp): what a chart asks for
+lies together. Names stand once, in `entities` and `scorers`, and as numbers elsewhere. NaN is NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from imdiffusion.errors import OutputError
+
+APPLICATION = 0x494D4446  # "IMDF": says whose file this is
+PEAK_NS = 600 * 1_000_000_000  # width of a bucket of `peaks`: ten minutes, as in _SECOND
+
+_FIRST = """
+CREATE TABLE versions (version INTEGER PRIMARY KEY, recorded INTEGER NOT NULL);
+CREATE TABLE entities (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, timestamp INTEGER, score REAL,
+    state TEXT NOT NULL, voice INTEGER, interval INTEGER, heard INTEGER NOT NULL
+);
+CREATE TABLE voices (
+    id INTEGER PRIMARY KEY, detector TEXT NOT NULL, model TEXT NOT NULL, channels TEXT NOT NULL,
+    UNIQUE (detector, model, channels)
+);
+CREATE TABLE scores (
+    entity INTEGER NOT NULL, timestamp INTEGER NOT NULL, moment INTEGER NOT NULL,
+    voice INTEGER NOT NULL, score REAL, state INTEGER NOT NULL, why TEXT,
+    PRIMARY KEY (entity, timestamp, moment, voice)
+) WITHOUT ROWID;
+CREATE TABLE details (
+    entity INTEGER NOT NULL, timestamp INTEGER NOT NULL, moment INTEGER NOT NULL,
+    voice INTEGER NOT NULL, cells BLOB NOT NULL,
+    PRIMARY KEY (entity, timestamp, moment, voice)
+) WITHOUT ROWID;
+CREATE TABLE turns (
+    id TEXT NOT NULL, turn INTEGER NOT NULL, record TEXT NOT NULL, recorded INTEGER NOT NULL,
+    PRIMARY KEY (id, turn)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id TEXT PRIMARY KEY, turn INTEGER NOT NULL, entity TEXT NOT NULL, status TEXT NOT NULL,
+    start INTEGER NOT NULL, end INTEGER, words TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX events_start ON events (start, id);
+CREATE INDEX events_entity ON events (entity, start);
+CREATE INDEX events_status ON events (status, start);
+CREATE TABLE feedback (
+    id INTEGER PRIMARY KEY, event TEXT NOT NULL, verdict TEXT NOT NULL, who TEXT NOT NULL,
+    text TEXT NOT NULL, recorded INTEGER NOT NULL
+);
+CREATE INDEX feedback_event ON feedback (event);
+CREATE TABLE states (
+    entity TEXT NOT NULL, part TEXT NOT NULL, state BLOB NOT NULL, recorded INTEGER NOT NULL,
+    PRIMARY KEY (entity, part)
+);
+CREATE TABLE offsets (source TEXT PRIMARY KEY, offset TEXT NOT NULL, recorded INTEGER NOT NULL);
+CREATE TABLE counters (
+    name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label)
+) WITHOUT ROWID;
+CREATE TABLE models (
+    entity TEXT NOT NULL, digest TEXT NOT NULL, detector TEXT NOT NULL, path TEXT NOT NULL,
+    made INTEGER NOT NULL, PRIMARY KEY (entity, digest)
+) WITHOUT ROWID;
+CREATE TABLE reigns (
+    seq INTEGER PRIMARY KEY, entity TEXT NOT NULL, digest TEXT NOT NULL, reason TEXT NOT NULL,
+    recorded INTEGER NOT NULL
+);
+CREATE INDEX reigns_entity ON reigns (entity, seq);
+CREATE TABLE feed (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record TEXT NOT NULL
+);
+CREATE INDEX feed_kind ON feed (kind, seq);
+CREATE TABLE cursors (sink TEXT PRIMARY KEY, seq INTEGER NOT NULL, takes TEXT NOT NULL);
+"""
+
+# Peaks by ten minutes, so that a day of 600 lanes is drawn without reading every score, and old
+# scores can go while their peaks stay.
+_SECOND = """
+CREATE TABLE peaks (
+    entity INTEGER NOT NULL, moment INTEGER NOT NULL, bucket INTEGER NOT NULL, score REAL,
+    rows INTEGER NOT NULL, alarms INTEGER NOT NULL,
+    PRIMARY KEY (entity, moment, bucket)
+) WITHOUT ROWID;
+INSERT INTO peaks
+SELECT entity, moment, timestamp / 600000000000 * 600000000000 AS bucket, max(score), count(*),
+    coalesce(sum(score > 1), 0)
+FROM scores GROUP BY entity, moment, bucket;
+"""
+
+# What was seen and expected around events outlives the details of all other rows (keeping.py).
+_THIRD = """
+CREATE TABLE kept (
+    entity INTEGER NOT NULL, timestamp INTEGER NOT NULL, moment INTEGER NOT NULL,
+    voice INTEGER NOT NULL, cells BLOB NOT NULL,
+    PRIMARY KEY (entity, timestamp, moment, voice)
+) WITHOUT ROWID;
+CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
+"""
+
+# What is to be known of who speaks: how many planted faults a baseline sees.
+_FOURTH = """
+ALTER TABLE entities ADD COLUMN note TEXT NOT NULL DEFAULT '';
+"""
+
+# Words of the field: what scores an entity is a scorer, a model that takes over is promoted.
+_FIFTH = """
+ALTER TABLE voices RENAME TO scorers;
+ALTER TABLE entities RENAME COLUMN voice TO scorer;
+ALTER TABLE scores RENAME COLUMN voice TO scorer;
+ALTER TABLE scores RENAME COLUMN moment TO mode;
+ALTER TABLE peaks RENAME COLUMN moment TO mode;
+DROP VIEW shown;
+ALTER TABLE details RENAME COLUMN moment TO mode;
+ALTER TABLE kept RENAME COLUMN moment TO mode;
+ALTER TABLE details RENAME COLUMN voice TO scorer;
+ALTER TABLE kept RENAME COLUMN voice TO scorer;
+CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
+ALTER TABLE reigns RENAME TO promotions;
+DROP INDEX reigns_entity;
+CREATE INDEX promotions_entity ON promotions (entity, seq);
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+NEWEST = len(STEPS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of a file's tables; 0 = it has none yet."""
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'versions'"
+    ).fetchone()
+    if known is None:
+        return 0
+    return int(connection.execute("SELECT max(version) FROM versions").fetchone()[0])
+
+
+def check_ours(connection: sqlite3.Connection, path: str) -> None:
+    """Raise OutputError for a sound database that is somebody else's, or of a newer version."""
+    mark = connection.execute("PRAGMA application_id").fetchone()[0]
+    filled = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if filled and mark != APPLICATION:
+        raise OutputError(
+            f"{path} is a database of another program",
+            remedy="Name another file for the live state.",
+        )
+    found = version_of(connection)
+    if found > NEWEST:
+        raise OutputError(
+            f"the live state {path} is of version {found}, this imdiffusion knows up to {NEWEST}",
+            remedy="Upgrade imdiffusion, or name another file for the live state.",
+        )
+
+
+def migrate(connection: sqlite3.Connection, now: int, *, to: int = NEWEST) -> int:
+    """Take every step that is lacking up to version `to`; the version found. now: ns, UTC."""
+    found = version_of(connection)
+    for version in range(found + 1, to + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in STEPS[version - 1].split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute("INSERT INTO versions VALUES (?, ?)", (version, now))
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return found
