@@ -75,7 +75,7 @@ class Lines(Closing):
                 self._take_score(record)
 
     def _take_score(self, record: ScoreRecord) -> None:
-        if record.moment != "online":
+        if record.mode != "online":
             return
         one = self.entities.setdefault(record.entity, _Entity())
         one.rows += 1
