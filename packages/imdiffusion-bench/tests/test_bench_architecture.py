@@ -18,7 +18,7 @@ import imdiffusion_bench
 PACKAGE = Path(imdiffusion_bench.__file__).parent
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LIVE = ("stream", "service", "live", "connectors", "fleet", "report")  # what no measurement needs
+LIVE = ("live", "batch", "report")  # what no measurement needs
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 

@@ -22,6 +22,7 @@ from imdiffusion.errors import DataError
 from imdiffusion_bench.aggregate import against_base, kinds_table, steps_joined
 from imdiffusion_bench.behaviours import SCENARIOS
 from imdiffusion_bench.behaviours.config import meanings
+from imdiffusion_bench.behaviours.running import current
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import GENERATED
@@ -304,6 +305,7 @@ def write_behaviours(docs: Path) -> None:
     """
     page, run = docs / "behaviours.md", docs / "results" / "runs" / "behaviours.json"
     found = read_document(run)
+    found = None if found is None else current(found)
     scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
     dials = [[f"`{name}`", *told] for name, told in meanings().items()]
     parts = {

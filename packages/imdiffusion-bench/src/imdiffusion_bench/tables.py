@@ -1,4 +1,4 @@
-"""Tables in Markdown: one a protocol and data set, the paper's figures beside ours, notes below.
+"""Tables in Markdown: one a protocol and data set, notes below, all data sets side by side.
 
 The notes say who is in a table, what is missing from it, and what its marks mean.
 """

@@ -32,7 +32,7 @@ from imdiffusion_bench.behaviours.scenarios import SCENARIOS, make_series, scena
 from imdiffusion_bench.split import Cause
 
 Record = dict[str, Any]
-SCHEMA = 1
+SCHEMA = 2  # 1 said "arrival" for "online" and "hindsight" for "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,30 @@ def document(question: Question, records: Sequence[Record]) -> Record:
     }
     plain: Record = _plain(found)
     return plain
+
+
+def current(document: Record) -> Record:
+    """A document of this schema; one of schema 1 with the names of today."""
+    if document["schema"] == SCHEMA:
+        return document
+
+    def renamed(measures: Record) -> Record:
+        names = {key: key.replace("_arrival", "_online") for key in measures}
+        return {
+            name.replace("_hindsight", "_offline"): measures[key] for key, name in names.items()
+        }
+
+    records = [
+        {
+            **one,
+            "faults": [renamed(fault) for fault in one["faults"]],
+            "outside": renamed(one["outside"]),
+        }
+        if one["status"] == "ok"
+        else one
+        for one in document["records"]
+    ]
+    return {**document, "schema": SCHEMA, "records": records}
 
 
 @dataclass(frozen=True, slots=True)
