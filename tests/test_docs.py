@@ -195,7 +195,7 @@ def test_named_commands_and_options_exist(path):
             continue
         verbs, rest = [command[1]], command[2]
         inner = re.match(r" ([a-z]+)\b", rest)  # `imdiffusion config check FILE`
-        if inner and verbs[0] in ("bench", "config", "model"):
+        if inner and verbs[0] in ("batch", "bench", "config", "model"):
             verbs.append(inner[1])
         text = help_of(*verbs)
         for option in re.findall(r"--[a-z][a-z-]*", rest):

@@ -22,18 +22,18 @@ def _rows() -> tuple[np.ndarray, np.ndarray]:
     return series(900, 0), test
 
 
-@pytest.mark.parametrize("at", ["offline", "online"])
-def test_scores_are_those_of_a_fit_with_that_rate(rows, at, tmp_path) -> None:
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_scores_are_those_of_a_fit_with_that_rate(rows, mode, tmp_path) -> None:
     train, test = rows
     changed = ImDiffusion("linear", alarm_rate=0.05).fit(train).set_alarm_rate(0.002)
     fresh = ImDiffusion("linear", alarm_rate=0.002).fit(train)
-    wanted = fresh.decision_function(test, at=at)
-    assert np.array_equal(changed.decision_function(test, at=at), wanted, equal_nan=True)
+    wanted = fresh.decision_function(test, mode=mode)
+    assert np.array_equal(changed.decision_function(test, mode=mode), wanted, equal_nan=True)
     assert changed.settings_ == fresh.settings_
     assert changed.get_params() == fresh.get_params()
     changed.save(tmp_path / "model")
     loaded = ImDiffusion.load(tmp_path / "model")
-    assert np.array_equal(loaded.decision_function(test, at=at), wanted, equal_nan=True)
+    assert np.array_equal(loaded.decision_function(test, mode=mode), wanted, equal_nan=True)
 
 
 def test_a_stricter_promise_has_fewer_alarms_and_another_version(rows) -> None:

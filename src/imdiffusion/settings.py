@@ -129,9 +129,9 @@ class Settings:
     )
     # -- denoiser
     scope: str = _setting(
-        "entity", "a network for each, or one for a fleet", choices=("entity", "shared")
+        "entity", "a network for each, or one that all share", choices=("entity", "shared")
     )
-    entity_embedding: int = _setting(16, "width of an entity's vector in a fleet", low=1)
+    entity_embedding: int = _setting(16, "width of an entity's vector in a shared network", low=1)
     denoiser: str = _setting(
         "imtransformer",
         "network; gaussian and memory are fitted in closed form instead of trained, and what "

@@ -13,6 +13,8 @@ from imdiffusion import ImDiffusion, batch
 from imdiffusion.batch.paths import Places
 from imdiffusion.errors import ConfigError, DataError, OutputError, UsageError
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_entity_s_model_and_scores_are_those_of_the_detector(data, fitted, tmp_path):
     found = batch.detect(data, fitted, tmp_path / "out", jobs=1, threads=1)

@@ -201,6 +201,7 @@ def test_a_folder_that_is_no_model_is_not_replaced(call, data, tmp_path):
     assert contents(tmp_path) == {"work/thesis.txt": b"years"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fit", "detect", "impute"])
 def test_full_disk(start, model, data, tmp_path, verb):
     words = {

@@ -50,6 +50,7 @@ def test_a_folder_is_fitted_and_scored_and_one_failure_is_told(call, services, t
     assert found.code == (10 if summary["totals"]["events"] else 0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_goes_on(call, start, services, tmp_path):
     words = ("batch", "fit", services, "--out", tmp_path / "m", "--jobs", 1, *TINY)
     process = start(*words)

@@ -139,6 +139,7 @@ atomic._sync = wait
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_kill_leaves_nothing_under_the_final_name(start, model, data, tmp_path, number):
     out = tmp_path / "scores.csv"

@@ -154,6 +154,7 @@ def test_what_enroll_refuses(call, model, fleet, mine, data, tmp_path):
     assert bits(mine) == before
 
 
+@pytest.mark.slow
 def test_a_killed_enroll_leaves_the_model_whole(start, call, mine, tmp_path):
     (new,) = files(tmp_path / "data", disk=150)
     before = bits(mine)

@@ -90,6 +90,7 @@ def test_a_growing_file_becomes_events_metrics_and_an_api(serve, tmp_path):
     assert rows_of(scores(tmp_path / "state", "web")) == times(0, 130)
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_goes_on_where_it_was(serve, tmp_path):
     values, config = circle(160), configure(tmp_path)
     append(tmp_path / "web.jsonl", "web", values[:80])
@@ -133,6 +134,7 @@ def test_reload_keeps_the_last_good_configuration_and_takes_a_right_one(serve, t
     assert not said.has("is read no more")
 
 
+@pytest.mark.slow
 def test_a_model_that_wins_takes_over_and_a_torn_one_is_refused(serve, tmp_path):
     values, config = circle(520), configure(tmp_path, fit=True)
     append(tmp_path / "web.jsonl", "web", values[:420])

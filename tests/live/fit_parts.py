@@ -28,6 +28,7 @@ layers = 1
 feedforward = 32
 step_embedding = 8
 max_steps = {steps}
+{detector}
 validate_every = {steps}
 batch_size = 16
 learning_rate = 4e-3
@@ -47,8 +48,8 @@ rows = 400
 """
 
 
-def configuration(*, steps=150, more="") -> Configuration:
-    return parse(TEXT.format(steps=steps, more=more))
+def configuration(*, steps=150, detector="", more="") -> Configuration:
+    return parse(TEXT.format(steps=steps, detector=detector, more=more))
 
 
 def circle(rows):
