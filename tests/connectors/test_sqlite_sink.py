@@ -150,7 +150,27 @@ def test_a_file_of_the_first_format_gets_the_columns_that_it_lacks(tmp_path):
         ("e1", '["frozen", ""]', "cpu frozen"),
     ]
     assert ask(path, "SELECT kinds FROM score") == [("[]",)]
-    assert ask(path, "PRAGMA user_version") == [(2,)]
+    assert ask(path, "PRAGMA user_version") == [(3,)]
+
+
+def test_a_file_of_the_second_format_gets_todays_words(tmp_path):
+    path = tmp_path / "old.db"
+    with opened(path) as sink:
+        sink.send([score(0), replace(score(1), mode="offline")])
+        sink.flush()
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE score RENAME COLUMN mode TO moment")
+    words = "CASE moment WHEN 'online' THEN 'arrival' ELSE 'hindsight' END"
+    database.execute(f"UPDATE score SET moment = {words}")
+    database.execute("PRAGMA user_version = 2")
+    database.commit()
+    database.close()
+    with opened(path) as sink:
+        sink.send([score(0), score(2)])  # the first is there already
+        sink.flush()
+    assert ask(path, "SELECT mode FROM score ORDER BY timestamp") == [
+        ("online",), ("offline",), ("online",),
+    ]  # fmt: skip
 
 
 def test_other_files_are_refused_and_stay_what_they_are(tmp_path):
@@ -168,7 +188,7 @@ def test_other_files_are_refused_and_stay_what_they_are(tmp_path):
     database = sqlite3.connect(tmp_path / "new.db")
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(OutputError, match="format 99, newer than 2"):
+    with pytest.raises(OutputError, match="format 99, newer than 3"):
         opened(tmp_path / "new.db")
     with pytest.raises(OutputError, match="cannot write"):
         opened(text / "out.db")

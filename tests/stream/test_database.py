@@ -1,5 +1,6 @@
 """The file of the live state under real damage, real limits, real kills and real versions"""
 
+import json
 import os
 import resource
 import sqlite3
@@ -12,6 +13,7 @@ import pytest
 from live_story import START, rows, told
 
 from imdiffusion.errors import OutputError, StateWarning
+from imdiffusion.live.connection.record_json import record_of, record_text
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.database import connect
 from imdiffusion.live.store.live_state import Store
@@ -97,6 +99,10 @@ def test_a_file_of_version_1_is_brought_up(tmp_path):
         "INSERT INTO scores VALUES (1, ?, 0, 1, ?, 1, NULL)",
         [(one.timestamp, None if one.score != one.score else one.score) for one in scores],
     )
+    old.execute("INSERT INTO reigns VALUES (1, 'a', 'm1', 'it won', 7)")
+    record = json.loads(record_text(scores[0]))
+    record["moment"] = {"online": "arrival", "offline": "hindsight"}[record.pop("mode")]
+    old.execute("INSERT INTO feed (kind, record) VALUES ('score', ?)", (json.dumps(record),))
     old.close()
     with Store(tmp_path / "new.db") as new:
         new.write(rows(["a"], 0, 300), now=START)
@@ -106,6 +112,9 @@ def test_a_file_of_version_1_is_brought_up(tmp_path):
         assert len(migrated) == 30
         assert migrated == fresh._rows("SELECT * FROM peaks", ())
         assert len(reader.scores("a", 0, START + DAY)) == 300
+        assert reader.promotions("a") == [("m1", "it won")]
+        ((text,),) = reader._rows("SELECT record FROM feed", ())
+        assert record_of(text) == scores[0]
 
 
 def test_a_step_that_fails_leaves_the_version_before(tmp_path, monkeypatch):

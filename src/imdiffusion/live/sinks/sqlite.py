@@ -17,7 +17,7 @@ from imdiffusion.live.sinks.delivery import Pending
 from imdiffusion.records import Record
 
 _HELD = 50_000  # records that wait for a flush at most; then `send` flushes itself
-_FORMAT = 2
+_FORMAT = 3  # 1 had no kinds and reasons, 2 other words for the mode of a score
 _MARK = 0x494D4449  # "IMDI", the application_id
 _COLUMNS = {
     "score": {
@@ -150,6 +150,11 @@ class SqliteSink(Closing):
                 f"PRIMARY KEY ({', '.join(_KEYS[table])})) WITHOUT ROWID"
             )
             there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+            if "moment" in there:
+                database.execute(f"ALTER TABLE {table} RENAME COLUMN moment TO mode")
+                words = "CASE mode WHEN 'arrival' THEN 'online' ELSE 'offline' END"
+                database.execute(f"UPDATE {table} SET mode = {words}")  # noqa: S608
+                there.add("mode")
             for name in [name for name in columns if name not in there]:
                 database.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {columns[name]}')
         database.execute(f"PRAGMA application_id = {_MARK}")

@@ -105,7 +105,8 @@ _FOURTH = """
 ALTER TABLE entities ADD COLUMN note TEXT NOT NULL DEFAULT '';
 """
 
-# Words of the field: what scores an entity is a scorer, a model that takes over is promoted.
+# Words of the field: what scores an entity is a scorer, a model that takes over is promoted, and a
+# score is of one mode, online or offline.
 _FIFTH = """
 ALTER TABLE voices RENAME TO scorers;
 ALTER TABLE entities RENAME COLUMN voice TO scorer;
@@ -121,6 +122,10 @@ CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
 ALTER TABLE reigns RENAME TO promotions;
 DROP INDEX reigns_entity;
 CREATE INDEX promotions_entity ON promotions (entity, seq);
+UPDATE feed SET record = json_remove(json_set(record, '$.mode',
+    CASE json_extract(record, '$.moment') WHEN 'arrival' THEN 'online' ELSE 'offline' END),
+    '$.moment')
+WHERE json_extract(record, '$.moment') IS NOT NULL;
 """
 
 STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
