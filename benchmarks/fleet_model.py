@@ -20,7 +20,7 @@ import psutil
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.shared_model import guest
+from imdiffusion.shared_model import fallback_entity
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.metrics.range_based import surface
 from imdiffusion_bench.record import read
@@ -84,12 +84,12 @@ def in_memory(detector: ImDiffusion, entities: int) -> float:
     like = next(iter(detector._need_fit().values()))
     rows = np.random.default_rng(2).normal(size=(250, CHANNELS))
     times = (np.arange(250) * 60_000_000_000).astype("datetime64[ns]")
-    full = EntityScorer(guest([like], "host"))  # one name: a state is its model's alone
+    full = EntityScorer(fallback_entity([like], "host"))  # one name: a state is its model's alone
     full.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
     state, process, held = full.dump(), psutil.Process(), []
     before = process.memory_info().rss
     for _ in range(entities):
-        scorer = EntityScorer(guest([like], "host"))
+        scorer = EntityScorer(fallback_entity([like], "host"))
         scorer.restore(state)
         held.append(scorer)
     return (process.memory_info().rss - before) / 1e9

@@ -31,7 +31,7 @@ from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.shared_model import guest
+from imdiffusion.shared_model import fallback_entity
 
 HELD = 250  # rows before the first measured one: more than a context, so that buffers are full
 PERIOD = 60.0
@@ -49,7 +49,7 @@ def full_state(like: Entity) -> bytes:
     """The state of a scorer that has seen `HELD` rows, the last a minute before `START`."""
     rows = np.random.default_rng(1).normal(size=(HELD, len(CHANNELS)))
     times = (START + (np.arange(HELD) - HELD) * MINUTE).astype("datetime64[ns]")
-    scorer = EntityScorer(guest([like], "host"))
+    scorer = EntityScorer(fallback_entity([like], "host"))
     scorer.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
     return scorer.dump()
 
@@ -58,7 +58,7 @@ def services(like: Entity, state: bytes, rows: int) -> list[float]:
     """Seconds that single rows take, one entity after another."""
     found = []
     for row in range(rows):
-        scorer = EntityScorer(guest([like], "host"))
+        scorer = EntityScorer(fallback_entity([like], "host"))
         scorer.restore(state)
         values = np.random.default_rng(row).normal(size=(1, len(CHANNELS)))
         times = np.array([START]).astype("datetime64[ns]")
@@ -78,7 +78,7 @@ def measure(
     """
 
     def scorer_for(frame: Frame) -> EntityScorer:
-        scorer = EntityScorer(guest([like], "host"))
+        scorer = EntityScorer(fallback_entity([like], "host"))
         scorer.restore(state)
         return scorer
 

@@ -143,7 +143,7 @@ def test_a_guest_is_scored_at_once_and_enrolled_without_touching_the_others(
     weights, data = state(joined), {"h1": series(21, 120)}
     before = joined.decision_function(data)["h1"]
     new = series(7, 200)
-    with pytest.warns(DataWarning, match="'new' is new to this fleet"):
+    with pytest.warns(DataWarning, match="'new' is new to this shared model"):
         as_guest = joined.decision_function({"new": new})["new"]
     assert np.isfinite(as_guest).all()
     assert joined.enroll({"new": new}) is joined
@@ -193,8 +193,10 @@ def test_who_cannot_be_fitted_is_named_and_leaves_every_other_s_bits(
     reasons = found.failed_
     assert "no value of entity 'nan' is observed" in reasons["nan"]
     assert "19 rows, fewer than a window (20 rows)" in reasons["short"]
-    assert "other channels than the fleet: it has 'a', 'b', 'c' and lacks" in reasons["names"]
-    assert "other channels than the fleet: it lacks" in reasons["narrow"]
+    assert (
+        "other channels than the shared model: it has 'a', 'b', 'c' and lacks" in reasons["names"]
+    )
+    assert "other channels than the shared model: it lacks" in reasons["narrow"]
     assert "held-out rows" in reasons["late"]
     assert "'a'" in reasons["text"]
     for detector, folder in ((fleet, "whole"), (found, "mixed")):
@@ -254,7 +256,7 @@ def test_where_nobody_is_sound_the_call_ends() -> None:
 def test_what_a_fleet_refuses(fleet: ImDiffusion) -> None:
     with pytest.raises(DataError, match="needs a name"):
         fleet.enroll(series(0))
-    with pytest.raises(DataError, match="other channels than the fleet"):
+    with pytest.raises(DataError, match="other channels than the shared model"):
         fleet.enroll({"x": series(0)[:, :2]})
     alone = ImDiffusion(**{**TINY, "max_steps": 2, "validate_every": 1}).fit({"a": series(0)})
     with pytest.raises(ConfigError, match="none can join"):

@@ -172,8 +172,8 @@ def _joins(
     weight: NDArray[np.float64],
     ease: NDArray[np.float32] | None,
 ) -> tuple[dict[str, Join], float]:
-    """The joins of offline and, where every view has a say there, of online; and what their
-    thresholds were raised by. ease (T, 2): as of `Join.fit`, of all rows.
+    """The joins of offline scores and, where every view has a say there, of online ones; and
+    what their thresholds were raised by. ease (T, 2): as of `Join.fit`, of all rows.
 
     The network is judged online on a sample, so how much higher thresholds must be there is
     read off the sample: by how much the tail of the join is longer than offline.

@@ -1,4 +1,4 @@
-"""Scores offline, pushed: rows go in as they come, scores come out once they are final.
+"""Offline scores, pushed: rows go in as they come, scores come out once they are final.
 
 The same numbers as `Entity.score_runs`, which reads a series to its end. A row is final when the
 window that keeps it is whole and every later row that its means look at has been imputed too.

@@ -93,9 +93,9 @@ class ImDiffusion(FittedState):
             "on_progress": on_progress,
         }
         if settings.scope == "shared":
-            from imdiffusion.shared_model import fit_fleet
+            from imdiffusion.shared_model import fit_shared
 
-            self._entities, self._failed = fit_fleet(series, settings, **how)
+            self._entities, self._failed = fit_shared(series, settings, **how)
         else:
             fitted = fit_entities((read() for read in series.values()), settings, **how)
             self._entities, self._failed = dict(zip(names, fitted, strict=True)), {}
@@ -105,22 +105,22 @@ class ImDiffusion(FittedState):
         return self
 
     def enroll(self, x: Any, *, exclude: Iterable[tuple[Any, Any]] = ()) -> Self:
-        """Add entities to a fleet (`scope="shared"`) without training; returns self.
+        """Add entities to a shared model (`scope="shared"`) without training; returns self.
 
         x: a dict of series or a file of several entities: their first hours, a window of rows at
-        least. Each gets a scaler, units and thresholds of its own; the weights are the fleet's. An
+        least. Each gets a scaler, units and thresholds of its own; the weights are shared. An
         entity that is there already is calibrated anew, on these rows; one that cannot be is left
         as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
-        ConfigError (no fleet), DataError (nobody can join).
+        ConfigError (no shared model), DataError (nobody can join).
         """
-        from imdiffusion.shared_model import enroll, fleet_of
+        from imdiffusion.shared_model import enroll, shared_denoiser_of
 
         entities = self._need_fit()
-        fleet_of(next(iter(entities.values())))
+        shared_denoiser_of(next(iter(entities.values())))
         data, many = open_input(x, self._source)
         if not many:
             raise DataError(
-                "an entity that joins a fleet needs a name",
+                "an entity that joins a shared model needs a name",
                 remedy="Give a dict: enroll({name: series}).",
             )
         series = {
@@ -177,7 +177,8 @@ class ImDiffusion(FittedState):
         mode: "offline", from the rows on both sides; or "online", from the rows up to it alone, as
         a live stream has it (slower, NaN before the first whole window). NaN where a row has
         nothing observed. ignore_extra: pass over channels the model does not know. Raises
-        NotFittedError, UsageError, DataError; ModelError for a model that knows no online.
+        NotFittedError, UsageError, DataError; ModelError for a model without
+        thresholds of online scores.
         """
         if mode not in ("offline", "online"):
             raise UsageError(f"unknown mode {mode!r}", remedy="Use 'offline' or 'online'.")

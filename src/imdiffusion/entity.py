@@ -56,9 +56,9 @@ class Entity:
     """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
 
     Views and calibration are unfitted and neutral until one of them has filled them in. network:
-    one that is there already; of a fleet it is shared with others, and `number` is the entity's own
-    in it (0: a newcomer). device: None where no network is among the views. version: what a model
-    folder says was fitted; empty = not said.
+    one that is there already; with scope = 'shared' others have it too, and `number` is the
+    entity's own in it (0: a newcomer). device: None where no network is among the views. version:
+    what a model folder says was fitted; empty = not said.
     """
 
     network: nn.Module  # this and `imputer` are there where `settings.networked`
@@ -93,7 +93,7 @@ class Entity:
         self.alarm_rate = settings.alarm_rate  # or what a budget of events comes to
         self.linear: LinearViews | None = None
         self.checks = RowChecks()
-        self.joins: dict[str, Join] = {}  # of a moment, where several views are scored
+        self.joins: dict[str, Join] = {}  # by mode, where several views are scored
         self.kept: PromiseRecord | None = None  # how training rows keep a promise
         self.notes: FitNotes | None = None
         if settings.networked:
@@ -358,7 +358,7 @@ class Entity:
         return np.concatenate(found, axis=1) if found else empty
 
     def score(self, errors: Floats, mode: str = "offline") -> NDArray[np.float64]:
-        """What runs of a moment carry as errors (S, T) -> score (T,), above 1 = anomalous."""
+        """What runs of a mode carry as errors (S, T) -> score (T,), above 1 = anomalous."""
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
         return self.network_score(errors, mode)

@@ -176,13 +176,13 @@ def prepare(
     excluded: NDArray[np.bool_],
     seed: int,
     device: torch.device | None,
-    fleet: SharedDenoiser | None = None,
+    shared: SharedDenoiser | None = None,
     number: int = NOBODY,
     counters: Counters | None = None,
 ) -> Prepared:
     """Split and scale: all that comes before training. Raises and warns as `fit_entity` does.
 
-    counters: those of a fleet, None = found here.
+    counters: those of a shared model, None = found here.
     """
     check(frame, settings, excluded=excluded)
     where = _of(frame)
@@ -206,7 +206,7 @@ def prepare(
         scaler,
         seed=seed,
         device=device,
-        network=fleet,
+        network=shared,
         number=number,
     )
     entity.period, entity.counters = frame.period, counters

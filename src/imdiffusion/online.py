@@ -1,9 +1,10 @@
-"""Scores online: of each row from the rows up to it alone.
+"""Online scores: of each row from the rows up to it alone.
 
 The score of row t is the last row of what the stages of `Entity.score_runs` say of the last N rows
 that end with it, N whole windows laid back from t. What a view knows of the recent past is what the
-offline pass has made of the rows that are final at t. The thresholds are online's own, for means
-that see one side only are noisier. Rows before a whole window has come have no score (NaN).
+offline pass has made of the rows that are final at t. The thresholds of online scores are their
+own, for means that see one side only are noisier. Rows before a whole window has come have no score
+(NaN).
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from imdiffusion.linear import LinearRun, LinearStream
 from imdiffusion.runs import Floats, ScoredRun
 from imdiffusion.scoring.error import last_errors, pasts, residual_of, scored, stood
 
-SAMPLE = 1_000  # normal rows that say how loud online is beside offline
+SAMPLE = 1_000  # normal rows that say how loud online scores are beside offline ones
 SAMPLE_LEAST = 100  # where a row costs many calls of the network
 SAMPLE_CALLS = 4_000  # of the network, each for one window under one mask at one step
-LOUD_SHARE = 0.05  # of them, the largest, which say how loud online is beside offline
+LOUD_SHARE = 0.05  # of them, the largest, which say how loud online scores are
 WHOLE_SERIES = frozenset({"rank"})  # ensembles that cannot say anything of one row
 
 
 def context(entity: Entity) -> int:
-    """N, the rows a score online reads: whole windows, as many as the means reach back."""
+    """N, the rows an online score reads: whole windows, as many as the means reach back."""
     length = entity.settings.window
     if not entity.settings.networked:
         return length
@@ -52,7 +53,7 @@ class Standing:
 
 
 class OnlineScorer:
-    """Scores online of one series, pushed; with them, on wish, those offline.
+    """Online scores of one series, pushed; with them, if asked for, the offline ones.
 
     offline: also hand out offline runs. Without it the offline pass runs only where a view
     follows the past.
@@ -164,7 +165,7 @@ def _under(prefix: str, arrays: Arrays) -> Arrays:
 
 
 def need_online(entity: Entity) -> None:
-    """Raise ModelError where an entity has no thresholds of scores online."""
+    """Raise ModelError where an entity has no thresholds of online scores."""
     known = (
         entity.calibration.online is not None
         if entity.linear is None
@@ -179,7 +180,7 @@ def need_online(entity: Entity) -> None:
 
 
 def online_runs(entity: Entity, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
-    """Runs online of a series that arrives in pieces, of every row. Raises ModelError."""
+    """Online runs of a series that arrives in pieces, of every row. Raises ModelError."""
     need_online(entity)
     online = OnlineScorer(entity)
     for piece in pieces:
@@ -275,9 +276,9 @@ class Sample:
 
 
 def sample_online(entity: Entity, rows: Rows, errors: Floats) -> Sample:
-    """An even sample of normal rows online; errors (n, W, M, S, K) are offline's of `rows`.
+    """An even sample of normal rows online; errors (n, W, M, S, K) are the offline ones of `rows`.
 
-    Empty where a score online cannot be said: an ensemble that needs the whole series, or no
+    Empty where an online score cannot be said: an ensemble that needs the whole series, or no
     row that has one.
     """
     settings = entity.settings
@@ -293,11 +294,11 @@ def sample_online(entity: Entity, rows: Rows, errors: Floats) -> Sample:
 def fit_thresholds(
     entity: Entity, sample: Sample, joined: Floats, limits: list[float]
 ) -> list[float] | None:
-    """The thresholds of scores online: those of offline, as much higher as online is louder.
+    """Thresholds of online scores: those of offline ones, as much higher as online ones are louder.
 
-    joined (n, S) is what offline says of the rows the sample is of, limits its thresholds. So the
+    joined (n, S): the offline errors of the rows the sample is of, limits its thresholds. So the
     sample need not be large: it says how two tails compare, and all normal rows where the one of
-    them lies. None where a score online cannot be said.
+    them lies. None where an online score cannot be said.
     """
     settings = entity.settings
     found, same = sample.errors, joined[sample.seen - 1].T

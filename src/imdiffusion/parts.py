@@ -28,7 +28,7 @@ def window_starts(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First rows of all training windows that show anything, in the parts' rows one after another.
 
-    And the number of each window's owner in a fleet, from 1.
+    And the number of each window's entity in a shared network, from 1.
     """
     found, owners, offset = [], [], 0
     for number, rows in enumerate(parts, start=1):

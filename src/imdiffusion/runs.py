@@ -13,7 +13,7 @@ from imdiffusion.scoring.error import NormalScale
 
 Floats = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.generic)
-NOBODY = 0  # the number in a fleet of an entity that joined it later
+NOBODY = 0  # the number in a shared model of an entity that joined it later
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Entities of the same channels that share one network: how they are fitted, and how one joins.
 
-Weights are the fleet's; scaler, units and thresholds are always an entity's own, and a small
+Weights are shared; scaler, units and thresholds are always an entity's own, and a small
 embedding tells the network whose window it sees. An entity that joins later has no embedding: the
 network knows windows of nobody's too (`training.UNOWNED`).
 """
@@ -40,10 +40,12 @@ from imdiffusion.training import Trainer
 
 log = logging.getLogger(__name__)
 
-MOST_LENGTH = 4.0  # a fleet trains at most so many times as long as one entity (docs/log.md)
+MOST_LENGTH = (
+    4.0  # a shared network trains at most so many times as long as one entity (docs/log.md)
+)
 
 
-def new_fleet(
+def new_shared(
     settings: Settings, channels: int, entities: int, *, seed: int, device: torch.device
 ) -> SharedDenoiser:
     """An untrained network for so many entities; its weights hang on the seed alone."""
@@ -91,7 +93,7 @@ class FailureLog:
         return told
 
 
-def fit_fleet(
+def fit_shared(
     series: Mapping[str | None, Callable[[], Frame]],
     settings: Settings,
     *,
@@ -109,7 +111,7 @@ def fit_fleet(
     none is left.
     """
     frames, failed = _sound(series, settings, spans)
-    fleet = new_fleet(
+    shared = new_shared(
         settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
     )
     excluded = [span_positions(frame, spans) for frame in frames.values()]
@@ -121,14 +123,14 @@ def fit_fleet(
             excluded=out,
             seed=seed,
             device=device,
-            fleet=fleet,
+            shared=shared,
             number=number,
             counters=counters,
         )
         for number, (frame, out) in enumerate(zip(frames.values(), excluded, strict=True), start=1)
     ]
     history = Trainer(
-        fleet,
+        shared,
         [one.part for one in ready if one.part is not None],
         settings,
         seed=seed,
@@ -142,9 +144,7 @@ def fit_fleet(
         calibrate(one.entity, one.rows, one.split)
         if on_progress is not None:
             on_progress(Progress("calibrate", done, len(ready)))
-    log.info(
-        "a fleet of %d entities shares %d parameters", len(ready), ready[0].entity.num_parameters
-    )
+    log.info("%d entities share %d parameters", len(ready), ready[0].entity.num_parameters)
     return {name: one.entity for name, one in zip(frames, ready, strict=True)}, failed
 
 
@@ -185,7 +185,7 @@ def _sound(
 
 
 def _in_order(frame: Frame, channels: tuple[str, ...], otherwise: str) -> Frame:
-    """The frame with a fleet's channels in the fleet's order. DataError where it has others."""
+    """The frame with a shared model's channels in its order. DataError where it has others."""
     more = [name for name in frame.channels if name not in set(channels)]
     less = [name for name in channels if name not in set(frame.channels)]
     if more or less:
@@ -193,13 +193,14 @@ def _in_order(frame: Frame, channels: tuple[str, ...], otherwise: str) -> Frame:
             f"{what} {_some(names)}" for what, names in (("has", more), ("lacks", less)) if names
         )
         raise DataError(
-            f"entity {frame.entity!r} has other channels than the fleet: it {' and '.join(both)}",
-            remedy=f"A fleet shares its channels: leave it out, or {otherwise}.",
+            f"entity {frame.entity!r} has other channels than the shared model: it "
+            f"{' and '.join(both)}",
+            remedy=f"Its entities have the same channels: leave it out, or {otherwise}.",
         )
     if frame.channels != channels:
         warnings.warn(
-            f"channels of entity {frame.entity!r} are in another order than the fleet's; they "
-            "were put into that one",
+            f"channels of entity {frame.entity!r} are in another order than the shared model's; "
+            "they were put into that one",
             DataWarning,
             stacklevel=2,
         )
@@ -219,16 +220,16 @@ def enroll(
 ) -> tuple[dict[str | None, Entity], dict[str, str]]:
     """Entities scaled and calibrated on rows of their own, under the network of the members.
 
-    series: reads an entity's rows, a window at least, of the fleet's channels; a member keeps its
-    embedding. Returns those that joined, and why others could not, by name, with a DataWarning.
-    Raises DataError or ConfigError where none can.
+    series: reads an entity's rows, a window at least, of the shared model's channels; an entity
+    keeps its embedding. Returns those that joined, and why others could not, by name, with a
+    DataWarning. Raises DataError or ConfigError where none can.
     """
     roll, joined = FailureLog("enrolled"), dict[str | None, Entity]()
     some = next(iter(members.values()))
     for name, read in series.items():
         with roll.calling(name):
             frame = read()
-            like = members.get(name) or guest([some], name)
+            like = members.get(name) or fallback_entity([some], name)
             joined[name] = _enrolled(like, frame, excluded=span_positions(frame, spans))
     return joined, roll.failed(joined)
 
@@ -241,7 +242,7 @@ def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Ent
         excluded=excluded,
         seed=like.seed,
         device=like.device,
-        fleet=fleet_of(like),
+        shared=shared_denoiser_of(like),
         number=like.number,
         counters=like.counters,
     )
@@ -250,8 +251,8 @@ def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Ent
     return ready.entity
 
 
-def guest(members: Sequence[Entity], name: str | None) -> Entity:
-    """An entity without any rows of its own yet: scaled and calibrated as the fleet's median is.
+def fallback_entity(members: Sequence[Entity], name: str | None) -> Entity:
+    """An entity without any rows of its own yet: scaled and calibrated as the median of the others.
 
     Of use where the channels mean the same everywhere; `enroll` it after its first hours.
     """
@@ -267,10 +268,12 @@ def guest(members: Sequence[Entity], name: str | None) -> Entity:
         if all(one[key] is not None for one in facts)
     }
     own = {**facts[0], **middle, **thresholds, "name": name, "number": NOBODY}
-    return Entity.restore(own, fleet_of(like), like.settings, seed=like.seed, device=like.device)
+    return Entity.restore(
+        own, shared_denoiser_of(like), like.settings, seed=like.seed, device=like.device
+    )
 
 
-def restore_fleet(
+def restore_shared(
     facts: Sequence[dict[str, Any]],
     weights: dict[str, Tensor],
     settings: Settings,
@@ -278,15 +281,15 @@ def restore_fleet(
     seed: int,
     device: torch.device,
 ) -> list[Entity]:
-    """The members of a fleet from what was saved of each and of their network."""
+    """The entities of a shared model from what was saved of each and of their network."""
     channels, table = len(facts[0]["channels"]), weights["entities.weight"]
-    fleet = new_fleet(settings, channels, len(table) - 1, seed=seed, device=device)
-    fleet.load_state_dict(weights)
-    fleet.eval()
-    return [Entity.restore(one, fleet, settings, seed=seed, device=device) for one in facts]
+    shared = new_shared(settings, channels, len(table) - 1, seed=seed, device=device)
+    shared.load_state_dict(weights)
+    shared.eval()
+    return [Entity.restore(one, shared, settings, seed=seed, device=device) for one in facts]
 
 
-def fleet_of(member: Entity) -> SharedDenoiser:
+def shared_denoiser_of(member: Entity) -> SharedDenoiser:
     """The network that a member shares. ConfigError where it has one of its own."""
     if not member.settings.networked or not isinstance(member.network, SharedDenoiser):
         raise ConfigError(

@@ -62,7 +62,7 @@ class FittedState(Parameters):
             "overrides": self._fitted_as[2],
             "settings": self._settings.to_dict(),
         }
-        # Of a fleet's members it is soon worked out: their network's digest is one for all.
+        # Of entities that share one it is soon worked out: their network's digest is one for all.
         facts = [
             entity.to_dict() | ({} if shared else {"version": version(entity)})
             for entity in entities.values()
@@ -104,7 +104,7 @@ class FittedState(Parameters):
 
     @property
     def failed_(self) -> dict[str, str]:
-        """Entities that the last `fit` or `enroll` of a fleet left out, with the reason."""
+        """Entities that the last `fit` or `enroll` of a shared model left out, with the reason."""
         self._need_fit()
         return dict(self._failed)
 
@@ -183,14 +183,14 @@ class FittedState(Parameters):
 
     def _guest(self, name: str | None) -> Entity:
         warnings.warn(
-            f"entity {name!r} is new to this fleet: it is scored by the fleet's median scaler and "
+            f"entity {name!r} is new to this shared model: it is scored by the median scaler and "
             "thresholds until it is enrolled with rows of its own",
             DataWarning,
             stacklevel=4,
         )
-        from imdiffusion.shared_model import guest
+        from imdiffusion.shared_model import fallback_entity
 
-        return guest(list(self._need_fit().values()), name)
+        return fallback_entity(list(self._need_fit().values()), name)
 
 
 def _restored(
@@ -210,14 +210,14 @@ def _restored(
     import torch
 
     from imdiffusion.diffusion.frozen import FrozenDenoiser
-    from imdiffusion.shared_model import restore_fleet
+    from imdiffusion.shared_model import restore_shared
 
     split: dict[str, dict[str, torch.Tensor]] = {}
     for name, array in weights.items():
         owner, _, parameter = name.partition("/")
         split.setdefault(owner, {})[parameter] = torch.from_numpy(array)
     if settings.scope == "shared":
-        return restore_fleet(facts, split[SHARED], settings, seed=seed, device=on)
+        return restore_shared(facts, split[SHARED], settings, seed=seed, device=on)
     found = []
     for number, one in enumerate(facts):
         network = FrozenDenoiser(settings, len(one["channels"]), split[str(number)], device=on)
@@ -253,7 +253,7 @@ _digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def _digest(network: nn.Module) -> str:
-    """sha256 of the weights; a fleet's is worked out once, for it has thousands of members."""
+    """sha256 of the weights; that of a shared network is worked out once for all its entities."""
     from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 
     if isinstance(network, SharedDenoiser) and network in _digests:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 20.0  # a kill costs at most about this much work
 STILL_FALLING = 0.02  # a second half better by this share: training ended too early
-UNOWNED = 0.1  # share of a fleet's windows that are shown without their owner
+UNOWNED = 0.1  # share of a shared network's windows that are shown without their entity
 
 
 class Trainer:
@@ -133,7 +133,7 @@ class Trainer:
     def _fit_rows(self) -> None:
         """The one step of a denoiser in closed form; its loss is that of a first batch."""
         assert isinstance(self.network, ClosedForm)  # noqa: S101
-        rows = self.parts[0].train  # settings allow it no fleet
+        rows = self.parts[0].train  # settings allow it no shared network
         self.whole = False
         self.network.fit_rows(rows.values, rows.observed)
         with torch.no_grad():

@@ -70,7 +70,7 @@ def test_entities_join_a_fleet_and_nobody_else_moves(call, fleet, mine, tmp_path
     assert np.array_equal(*(one.decision_function(later)["disk"] for one in (expected, after)))
     scored = call("detect", new, "--model", mine, "--json")
     assert scored.code == 0
-    assert "new to this fleet" not in scored.err
+    assert "new to this shared model" not in scored.err
 
 
 def test_out_leaves_the_model_as_it_is(call, fleet, tmp_path):
@@ -136,7 +136,7 @@ def test_what_enroll_refuses(call, model, fleet, mine, data, tmp_path):
     (new,) = files(tmp_path / "data", disk=150)
     alone = call("enroll", new, "--model", model)
     assert alone.code == 4
-    assert "is no fleet" in alone.err
+    assert "is no shared model" in alone.err
     assert "scope=shared" in alone.err
     absent = call("enroll", new, "--model", tmp_path / "absent")
     assert absent.code == 4

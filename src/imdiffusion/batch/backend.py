@@ -1,4 +1,4 @@
-"""The seam of engines: where the workers of a fleet are, how they are begun, told and heard.
+"""The protocol of backends: where the workers of a batch are, how they are begun, told and heard.
 
 What is to be done, how often it is tried and what was lost is decided in `pool.py`, once for all.
 """

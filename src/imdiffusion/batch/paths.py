@@ -1,4 +1,4 @@
-"""Where a fleet keeps things: one folder an entity, and what it needs to go on in one more.
+"""Where a batch keeps things: one folder an entity, and what it needs to go on in one more.
 
 OUT/NAME/                  the model, or scores.parquet and events.parquet
 OUT/batch.json             the summary of the last call
@@ -59,7 +59,7 @@ class Places:
             return  # none, or one that says nothing: each folder is still looked at
         if last != verb:
             raise OutputError(
-                f"cannot write the fleet {self.out}: it holds what {last!r} made",
+                f"cannot write the batch {self.out}: it holds what {last!r} made",
                 remedy="Name a new folder.",
             )
 
@@ -73,7 +73,7 @@ class Places:
         try:
             if self.out.is_dir() and not self.own.is_dir() and any(self.out.iterdir()):
                 raise OutputError(
-                    f"cannot write the fleet {self.out}: it holds other things",
+                    f"cannot write the batch {self.out}: it holds other things",
                     remedy="Name a new folder, or empty this one.",
                 )
             for folder in (self.own / "receipts", self.own / "fits"):
@@ -83,7 +83,7 @@ class Places:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(
-                f"cannot write the fleet {self.out}: {error.strerror}",
+                f"cannot write the batch {self.out}: {error.strerror}",
                 remedy="Name a folder that you may write to.",
             ) from error
         with lock:

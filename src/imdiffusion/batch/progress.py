@@ -1,4 +1,4 @@
-"""How far a fleet is, and how it ended: in memory, and as JSON beside the results."""
+"""How far a batch is, and how it ended: in memory, and as JSON beside the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`imdiffusion enroll`: let entities join a fleet that shares one network, without training."""
+"""`imdiffusion enroll`: let entities join a shared model, without training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def enroll(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Where the larger fleet goes.",
+            help="Where the larger model goes.",
             show_default="into --model",
         ),
     ] = None,
@@ -63,7 +63,7 @@ def enroll(
         detector = load(model, device)
         if detector.settings_.scope != "shared":
             raise ConfigError(
-                f"{model} is no fleet: each of its entities has a network of its own",
+                f"{model} is no shared model: each of its entities has a network of its own",
                 remedy="Fit one with --set scope=shared, or fit the new entities by themselves.",
             )
         known = set(detector.entities_)

@@ -94,7 +94,7 @@ class _Training:
             end_with_failures(terminal, failed, failed + len(detector.entities_), 3)
 
     def _read(self, reading: Reading) -> tuple[Any, dict[str, str]]:
-        """The series, and which files of a fleet cannot be read: those are told and left out."""
+        """The series, and the files of a shared model that cannot be read and are left out."""
         from imdiffusion.cli.setting_options import check
 
         if len(self.files) < 2 or check(self.given).scope != "shared":

@@ -16,7 +16,7 @@ MASK_IDS = 2  # rows of the mask embedding [code]
 def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn.Module:
     """The network that the settings ask for, untrained, for windows of so many channels.
 
-    entity_embedding: width of the vector that tells a fleet's network whose window it sees.
+    entity_embedding: width of the vector that tells a shared network whose window it sees.
     """
     network: nn.Module = registry.load("denoisers", settings.denoiser)(
         settings.window,

@@ -30,16 +30,16 @@ class SharedDenoiser(nn.Module):
 
 
 class EntityView:
-    """A `Denoiser`: the fleet's network for windows whose owners are known.
+    """A `Denoiser`: the shared network, for windows whose entities are known.
 
     number: int64 (B,) for a batch of that size, or (1,) for any number of windows of one entity.
     """
 
-    def __init__(self, fleet: SharedDenoiser, number: Tensor) -> None:
-        self.fleet, self.number = fleet, number
+    def __init__(self, shared: SharedDenoiser, number: Tensor) -> None:
+        self.shared, self.number = shared, number
 
     def __call__(self, x_t: Tensor, t: Tensor, visible: Tensor, mask_id: Tensor) -> Tensor:
         """Prediction (B, L, K) for x_t (B, L, K) at steps t (B,) under visible (B, L, K)."""
-        whose = self.fleet.entities(self.number).expand(len(x_t), -1)
-        out: Tensor = self.fleet.denoiser(x_t, t, visible, mask_id, whose)
+        whose = self.shared.entities(self.number).expand(len(x_t), -1)
+        out: Tensor = self.shared.denoiser(x_t, t, visible, mask_id, whose)
         return out

@@ -92,7 +92,7 @@ class PromiseTable:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Joins the scores of views and the sparse evidence of one moment, online or offline.
+    """Joins the scores of views and the sparse evidence of one mode, online or offline.
 
     unit (V + 1,): of each view, and of the sparse evidence. weight (V + 1,): theirs in the join.
     joined, alone: the thresholds of the join, and of the sparse evidence alone.

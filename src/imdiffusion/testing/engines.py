@@ -1,4 +1,4 @@
-"""What every engine of fleets keeps: workers that are begun, told, heard, and let go."""
+"""What every backend of batches keeps: workers that are begun, told, heard, and let go."""
 
 from __future__ import annotations
 

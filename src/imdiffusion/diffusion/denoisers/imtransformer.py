@@ -206,7 +206,7 @@ def sinusoidal(position: Tensor, width: int, *, longest: float) -> Tensor:
 
 
 def entity_projection(inputs: int, outputs: int) -> nn.Module:
-    """What a fleet's network makes of an entity's embedding (B, E); nothing where E is 0."""
+    """What a shared network makes of an entity's embedding (B, E); nothing where E is 0."""
     return nn.Linear(inputs, outputs, bias=False) if inputs else nn.Identity()
 
 

@@ -16,7 +16,7 @@ from imdiffusion.scoring.finding import Finding, often
 Floats = NDArray[np.float64]
 
 LEADING = 0.5  # the leading channels are the fewest that hold this share of the error
-MOST_WAITING = 10_000  # rows of a spell that wait for their offline; the oldest are given up
+MOST_WAITING = 10_000  # rows of a run that wait for their offline score; the oldest are given up
 
 
 @dataclass(slots=True)
@@ -98,10 +98,10 @@ class AnomalousRun:
 
     first and at: positions of the first and the last anomalous row among all rows. rows: how many
     were anomalous. end: time of the row after the last one, None = not seen yet. total (K,): each
-    channel's part of the error, added up. waiting: rows whose offline has not been seen; again:
-    the peak offline. found: by channel and kind what checks found in these rows. against (K,):
-    the evidence of these rows against each channel, added up, and worst: the row that is to be
-    shown; None where the scorer has no evidence of single rows.
+    channel's part of the error, added up. waiting: rows whose offline score has not been seen;
+    again: the peak offline. found: by channel and kind what checks found in these rows. against
+    (K,): the evidence of these rows against each channel, added up, and worst: the row that is to
+    be shown; None where the scorer has no evidence of single rows.
     """
 
     start: int
@@ -120,7 +120,7 @@ class AnomalousRun:
 
     @classmethod
     def begin(cls, row: ScoredRow, at: int, *, wait: bool) -> AnomalousRun:
-        """The spell of one row; wait: its offline will come."""
+        """The run of one row; wait: its offline score will come."""
         waiting = deque([row.timestamp] if wait else [])
         total = np.nan_to_num(_floats(row.parts))
         time, peak = row.timestamp, Peak.of(row)

@@ -49,7 +49,7 @@ from imdiffusion.records import EventRecord
 
 KIND = "tracker"
 SECOND = 1_000_000_000
-MOST_DONE = 256  # events that are over and wait for their offline; the oldest are given up
+MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
 
 
@@ -249,7 +249,7 @@ class EventTracker:
             self._finish(event)
 
     def _finish(self, event: OpenEvent) -> None:
-        """Over for good: say what was left unsaid, and wait for the offline of its rows."""
+        """Over for good: say what was left unsaid, and wait for the offline scores of its rows."""
         if event.unsaid:
             event.unsaid = False
             self._turn(event, "resolved", self._before or 0)
@@ -275,7 +275,7 @@ class EventTracker:
             self._finish(event)
 
     def _correct(self) -> None:
-        """Tell what offline found of events that are over, once all their rows were seen."""
+        """Tell what offline scores found of events that are over, once all their rows were seen."""
         for event in [event for event in self._done if not event.spell.waiting]:
             self._done.remove(event)
             again = event.spell.again
