@@ -1,9 +1,7 @@
-"""What a worker does with an order, whichever engine it works for.
+"""What a worker does with an order, whichever backend it works for: fit, or score, and write.
 
 Torch is loaded only once there is something to compute: what is whole, or cannot be read, is
 answered without.
-
-The part of an order that computes: fit an entity's rows, or score them, and write the result.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""On which line of a TOML file a key stands, which Python's reader does not say.
+"""Everything that is wrong with a configuration, each with its line.
 
-Everything that is wrong with a configuration, and where each stands.
+Python's reader of TOML does not say on which line a key stands: `lines_of` does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The two seams of live detection: where rows come from, and where records go.
+"""The two protocols of live detection: where rows come from, and where records go.
 
 A source is one file with a class that keeps `Source`, a sink one file with a class that keeps
 `Sink`; each has one line in a table of `registry.py` ("sources", "sinks"), under the name that the
 configuration uses. Both are built from keyword options (scalars and strings) and open nothing
-before they are asked to.
-
-`with` for sources and sinks: closed at the end of the block, whatever happened in it.
+before they are asked to. `Closing` gives a class `with`: it is closed at the end of the block,
+whatever happened there.
 """
 
 from __future__ import annotations

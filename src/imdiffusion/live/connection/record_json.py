@@ -1,11 +1,9 @@
-"""A record as JSON: what every sink that writes text hands on.
+"""Records as JSON: what every sink that writes text hands on, and what the live state keeps.
 
 A record becomes one flat object, `kind` first. Numbers that JSON does not know (NaN, infinities)
 are null. A time stands twice: as nanoseconds since the epoch under its own name (an integer, and
 the one to compute with), and as ISO 8601 in UTC under `<name>_iso` (exact in every JSON reader,
-also in those that keep integers as doubles).
-
-Records as JSON text and back. NaN and infinities are null there, NaN on the way back.
+also in those that keep integers as doubles). Read back, null is NaN.
 """
 
 from __future__ import annotations

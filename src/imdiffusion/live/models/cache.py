@@ -1,7 +1,4 @@
-"""Fitted models by their folder: in memory once, however many entities one of them speaks for.
-
-The scorer of one entity out of a model folder.
-"""
+"""Fitted models by their folder: in memory once, however many entities one of them scores."""
 
 from __future__ import annotations
 

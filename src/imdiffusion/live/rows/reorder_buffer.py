@@ -1,4 +1,4 @@
-"""Order out of arrival: rows of one entity, as they come, to rows on its regular grid.
+"""Rows of one entity, in any order of arrival, to rows on its regular grid.
 
 Rows come late, twice, out of order, without some channels. A row goes out as soon as it is whole
 and all before it are out; otherwise it waits until a row more than `lateness` newer is there, and
@@ -14,8 +14,6 @@ cannot be used is counted by reason, and the latest of it is kept to look at.
     unknown_channel   cell of a channel that the entity does not have
     filled            row put in, without observations, for one that never came
     restart           the stream started afresh: a gap too long to fill, or a clock that was set
-
-Rows on their way through a row buffer: those that go out, wait, or are set aside.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""A lesson of baselines that look at one row alone: Mahalanobis distance, z-score.
+"""Fitted baselines that look at one row alone: Mahalanobis distance, z-score.
 
 Outliers among the rows it is learned from do no harm while they are few: channels are centred on
 their median, in units of their median deviation, and cut before anything is learned. Each half of
 the rows is scored by what was learned from the other; the logarithms of those scores are taken for
 normal, and their median and median deviation say which score stands for 1.
-
-Centre, scale and threshold of rows among which a few are outliers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a live scorer says of one row, and the face that every live scorer has.
+"""What a live scorer says of one row, and the protocol that every live scorer keeps.
 
-How far a live score can be trusted: what share of what it reads was there.
+The state of a score says how far it can be trusted, by what share of what it reads was there:
 
-warming    fewer rows than the detector needs have come since the stream started
-degraded   of the cells in the rows a detector reads (those up to a row, a window at most), more
-           than a tenth was not observed, or a channel was not observed at all
-ready      else
+    warming    fewer rows than the detector needs have come since the stream started
+    degraded   of the cells in the rows a detector reads (those up to a row, a window at most), more
+               than a tenth was not observed, or a channel was not observed at all
+    ready      else
 
 Only channels that the detector was fitted on count.
 """

@@ -1,6 +1,6 @@
-"""The application: routes behind the gate, the page, health, metrics.
+"""The application: routes behind the middleware, the page, health, metrics.
 
-The files of the page: read from the package once, kept in memory, known by name alone.
+The files of the page are read from the package once, kept in memory, and known by name alone.
 """
 
 from __future__ import annotations

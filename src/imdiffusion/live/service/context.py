@@ -1,8 +1,6 @@
 """What the routes work with: the live state, a few threads to ask it, the service's counters.
 
 SQLite is asked in threads of the service's own, few and lasting: each holds one connection.
-
-What the service counts of itself since it was started.
 """
 
 from __future__ import annotations

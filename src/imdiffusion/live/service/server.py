@@ -1,6 +1,6 @@
 """The application on a socket, in a thread of its own: uvicorn, imported here alone.
 
-The certificate and the key of the service, looked at before anything listens.
+Certificate and key are looked at before anything listens.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a sink holds between `send` and `flush`, and how one refused item is told from its batch.
 
-Records that a sink has taken and that are not safe yet, and the keys of those that are.
+`Pending` holds records that are not safe yet, and the keys of those that are; `Outbox` posts items
+in batches.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Times are nanoseconds since the epoch, UTC; spans are [since, until). Lists have limits, and go on
 where the last one ended. Nothing found is an empty list.
-
-What readers of the live state get: an entity as it stands, its lane, its rows in detail.
 """
 
 from __future__ import annotations

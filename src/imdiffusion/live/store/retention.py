@@ -6,10 +6,8 @@ spans, and the feed, shrink by a tenth a round over the entities; once it holds 
 again, slowly. Events that are ongoing, or that a person gave feedback on, stay for good, and so do
 states, offsets and models: they do not grow.
 
-What was seen and expected around events, kept when the details of other rows go.
-
-An event is looked at again weeks later: a page then shows its rows as they were, though those of
-quiet times are gone. Bounded for each event: MARGIN rows before it, its first MOST rows, MARGIN
+What was seen and expected around events outlives the details of other rows: a page shows an event
+as it was weeks later. Bounded for each event: MARGIN rows before it, its first MOST rows, MARGIN
 rows after them, and as many around its peak.
 """
 
