@@ -8,6 +8,7 @@ from dataclasses import replace
 import psutil
 import pytest
 from tiny_data import write_set
+from tiny_detectors import TINY, ZSCORE
 
 from imdiffusion_bench import record, workers
 from imdiffusion_bench.measure import Group, fit_key
@@ -17,28 +18,12 @@ from imdiffusion_bench.workers import WorkerProcess
 
 pytestmark = pytest.mark.slow
 
-TINY = {
-    "window": 20,
-    "stride": 10,
-    "patch_length": 5,
-    "width": 8,
-    "layers": 1,
-    "heads": 2,
-    "step_embedding": 8,
-    "time_embedding": 8,
-    "channel_embedding": 4,
-    "feedforward": 8,
-    "max_steps": 6,
-    "validate_every": 3,
-    "patience": 0,
-    "batch_size": 4,
-}
 # One fit, scored in three ways.
 FIRST, SECOND, THIRD = (
     Variant(name, "fast", {**TINY, "smooth": smooth})
     for name, smooth in (("first", 1), ("second", 2), ("third", 3))
 )
-ZSCORE, PCA = Variant("zscore", "zscore"), Variant("pca", "pca")
+PCA = Variant("pca", "pca")
 
 
 @pytest.fixture
