@@ -274,7 +274,7 @@ def ready(frame: Frame, denoiser: nn.Module) -> Prepared:
     """An entity under this denoiser: scaled, not calibrated yet."""
     shared = SharedDenoiser(denoiser, 0, 1).eval()
     none = np.zeros(len(frame.values), bool)
-    return prepare(frame, SETTINGS, excluded=none, seed=0, device=CPU, fleet=shared)
+    return prepare(frame, SETTINGS, excluded=none, seed=0, device=CPU, shared=shared)
 
 
 def shown(frame: Frame) -> Rows:
