@@ -37,7 +37,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 ONE_THREAD := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
-BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py benchmarks/countless.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/ledger.py benchmarks/compare.py benchmarks/serving.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all soak lint types docs bench bench-small bench-compare clean
@@ -62,8 +62,8 @@ soak: $(VENV)/.installed-dev
 	  IMDIFFUSION_REAL_KILLS=100 IMDIFFUSION_REAL_KILLS_RESULT=benchmarks/results/soak_real.json \
 	  IMDIFFUSION_KAFKA_KILLS=20 \
 	  IMDIFFUSION_SOAK_SECONDS=3600 IMDIFFUSION_SOAK_MEMORY_RESULT=benchmarks/results/soak_memory.json \
-	  $(ONE_THREAD) $(BIN)/python -m pytest tests/stream/test_kills.py tests/stream/test_kills_real.py \
-	  tests/stream/test_kills_kafka.py tests/cli/test_soak.py $(ARGS)
+	  $(ONE_THREAD) $(BIN)/python -m pytest tests/live/test_kills.py tests/live/test_kills_real.py \
+	  tests/live/test_kills_kafka.py tests/cli/test_soak.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

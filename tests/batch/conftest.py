@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fleet_parts import TINY, services, statuses
+from batch_parts import TINY, services, statuses
 
 from imdiffusion import batch
 

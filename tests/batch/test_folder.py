@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fleet_parts import table
+from batch_parts import table
 
 from imdiffusion import read
 from imdiffusion.batch.folder import Series, distinct, file_name, find

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from fleet_parts import TINY, left, services, table
+from batch_parts import TINY, left, services, table
 
 from imdiffusion import __version__, batch
 from imdiffusion.batch.backend import Said

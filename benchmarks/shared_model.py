@@ -112,7 +112,7 @@ def main() -> None:
         rows.append({"what": "one more entity of 38 channels on disk", "kB": kilobytes})
         gigabytes = round(in_memory(detector, many), 3)
         rows.append({"what": f"{many:,} entities in memory", "GB": gigabytes})
-    ledger.keep("fleet_model", rows, small=small)
+    ledger.keep("shared_model", rows, small=small)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from imdiffusion.live.connection.http import HttpOptions
 from imdiffusion.live.connection.options import load_sink, load_source, options_of, takes_of
 from imdiffusion.live.sources.files import FilesSource
 
-PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("connectors.md", "prometheus.md")]
+PAGES = [Path(__file__).parents[3] / "docs" / name for name in ("connectors.md", "prometheus.md")]
 # Options that everything has that speaks HTTP: in a table of their own.
 SHARED = {item.name for item in fields(HttpOptions)}
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fleet_parts import TINY, kill, left, services, statuses, table, workers
+from batch_parts import TINY, kill, left, services, statuses, table, workers
 
 from imdiffusion import batch
 from imdiffusion.errors import ConfigError

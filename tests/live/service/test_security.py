@@ -399,7 +399,7 @@ def test_an_address_that_is_taken_is_a_plain_error(alone, tmp_path):
 
 
 def test_every_door_of_the_document_has_its_test():
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     named = set(re.findall(r"`(test_[a-z_]+)`", (root / "docs" / "security.md").read_text()))
     here = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert len(named) > 15

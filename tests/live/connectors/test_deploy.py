@@ -19,7 +19,7 @@ from imdiffusion.live.sinks.metric_state import FAMILIES
 from imdiffusion.live.sinks.metrics import MetricsSink
 from imdiffusion.live.sinks.remote_write import RemoteWriteSink
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 NAME = re.compile(r"\bimdiffusion_\w+")
 COUNTERS = {name for name, (kind, _) in FAMILIES.items() if kind == "counter"}
 

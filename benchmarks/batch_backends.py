@@ -119,7 +119,7 @@ def main() -> None:
                 }
             )
         kept += apart(folder)
-    ledger.keep("fleet_engines", kept, small=small)
+    ledger.keep("batch_backends", kept, small=small)
 
 
 if __name__ == "__main__":

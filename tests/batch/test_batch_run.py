@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fleet_parts import TINY, left, services, statuses, table
+from batch_parts import TINY, left, services, statuses, table
 
 from imdiffusion import ImDiffusion, batch
 from imdiffusion.batch.paths import Places
