@@ -61,14 +61,15 @@ def measure(name: str, rows: int, fp32: float, times: int, **settings: object) -
         warnings.simplefilter("ignore")  # noise does not converge
         detector = ImDiffusion(**settings, max_steps=2, validate_every=2).fit(values[:400])  # type: ignore[arg-type]
     entity = detector._entity(None)
-    length, batch = entity.settings.window, entity.batch
+    imputer, length = entity.imputer, entity.settings.window
+    batch = imputer.batch
     shape = (batch, length, CHANNELS)
-    x0 = torch.from_numpy(rng.normal(size=shape).astype(np.float32)).to(entity.device)
+    x0 = torch.from_numpy(rng.normal(size=shape).astype(np.float32)).to(imputer.device)
     observed = torch.ones_like(x0, dtype=torch.bool)
-    keys = torch.arange(batch * length, device=entity.device).view(batch, length)
+    keys = torch.arange(batch * length, device=imputer.device).view(batch, length)
 
     def call() -> None:
-        for _ in entity.imputer(x0, observed, keys):
+        for _ in imputer.windows(x0, observed, keys):
             pass
 
     with FlopCounterMode(display=False) as counter:

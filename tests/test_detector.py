@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from test_training import TINY, series
 
-import imdiffusion.entity as entity_module
+import imdiffusion.series_imputer as imputer_module
 from imdiffusion import ImDiffusion
 from imdiffusion.data.files import write_table
 from imdiffusion.diffusion.networks import build
@@ -202,7 +202,7 @@ def test_scores_do_not_depend_on_the_batch(
     plain: ImDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = plain.decision_function(anomalous())
-    monkeypatch.setattr(entity_module, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(imputer_module, "BATCH_TOKENS", 1)
     one_by_one = plain.decision_function(anomalous())
     assert (np.abs(whole - one_by_one) <= 1e-4 * np.maximum(1, np.abs(whole))).all()
 
@@ -234,7 +234,7 @@ def test_scores_hang_on_rows_alone_not_on_batch_pieces_order_or_company(
     whole = fleet.decision_function({"a": test, "b": test})
     others = {"b": test, "a": test} if flip else {"a": test}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entity_module, "BATCH_TOKENS", batch)
+        patch.setattr(imputer_module, "BATCH_TOKENS", batch)
         found = fleet.decision_function(others)["a"]
         entity = fleet._need_fit()["a"]
         rows = entity.rows(fleet.analyze({"a": test})["a"].frame)

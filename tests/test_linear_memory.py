@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from linear_series import entity_of, rows_of, stream_of
 
 from imdiffusion import ImDiffusion
-from imdiffusion.calibrating import WEIGHTS, view_weights
+from imdiffusion.calibration import WEIGHTS, view_weights
 from imdiffusion.diffusion.denoisers.nearest import NearestStream
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
-from imdiffusion.merging import linear_parts
+from imdiffusion.scored_run import linear_parts
 
 LAW = "forecast,channel"
 THREE = "forecast,channel,memory"

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from imdiffusion import ImDiffusion
-from imdiffusion.course import Progress
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.shared_denoiser import NOBODY, EntityView, SharedDenoiser
 from imdiffusion.errors import (
@@ -20,8 +19,9 @@ from imdiffusion.errors import (
     DataWarning,
     ModelError,
 )
-from imdiffusion.parts import window_starts
 from imdiffusion.presets import resolve
+from imdiffusion.progress import Progress
+from imdiffusion.training import window_starts
 
 TINY = {
     "window": 20, "patch_length": 5, "width": 8, "layers": 1, "feedforward": 8,
@@ -55,13 +55,13 @@ def fleet() -> ImDiffusion:
 
 
 def state(detector: ImDiffusion) -> dict[str, torch.Tensor]:
-    network = next(iter(detector._need_fit().values())).network
+    network = next(iter(detector._need_fit().values())).imputer.network
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def test_members_share_weights_and_nothing_else(fleet: ImDiffusion) -> None:
     members = list(fleet._need_fit().values())
-    assert len({id(one.network) for one in members}) == 1
+    assert len({id(one.imputer.network) for one in members}) == 1
     assert [one.number for one in members] == [1, 2, 3]
     centres = [one.scaler.centre[0] for one in members]
     assert np.allclose(centres, [0, 10, 20], atol=1.0)
@@ -98,7 +98,7 @@ def test_state_of_an_entity_of_38_channels_takes_less_than_20_kb(tmp_path: Path)
 
 
 def test_a_member_is_told_apart_by_its_embedding(fleet: ImDiffusion) -> None:
-    network = fleet._entity("h0").network
+    network = fleet._entity("h0").imputer.network
     assert isinstance(network, SharedDenoiser)
     x = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0))
     parts = (x, torch.tensor([0, 1]), torch.ones(2, 20, 3, dtype=torch.bool), torch.tensor([0, 1]))

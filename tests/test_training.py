@@ -13,9 +13,10 @@ import torch
 
 from imdiffusion import ImDiffusion
 from imdiffusion.checkpoint import read_state
-from imdiffusion.course import Progress, learning_rate
 from imdiffusion.errors import ConvergenceWarning, DataWarning, ModelError
 from imdiffusion.presets import resolve
+from imdiffusion.progress import Progress
+from imdiffusion.training import learning_rate
 
 TINY = {
     "window": 20, "stride": 10, "patch_length": 5, "width": 8, "heads": 2, "layers": 1,
@@ -35,7 +36,7 @@ def series(rows: int = 300) -> np.ndarray:
 
 def weights(detector: ImDiffusion) -> str:
     digest = hashlib.sha256()
-    for tensor in detector._need_fit()[None].network.state_dict().values():
+    for tensor in detector._need_fit()[None].imputer.network.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion import presets
-from imdiffusion.course import OnProgress, Progress
-from imdiffusion.data.frame import Frame, concat
+from imdiffusion import __version__, presets
+from imdiffusion.arrays import Arrays, Floats, Singles
+from imdiffusion.checkpoint import flat_weights, read_model, write_model
+from imdiffusion.data.layout import FileOptions
 from imdiffusion.devices import device_of
-from imdiffusion.entity import Entity
-from imdiffusion.errors import ConfigError, DataError, UsageError
+from imdiffusion.entity import MODES, SHARED, Entity, restore_entities
+from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedError, UsageError
 from imdiffusion.fitting import fit_entities
-from imdiffusion.inputs import Source, open_input, own_rows, scoring_frames, single_frame, too_short
+from imdiffusion.inputs import SeriesRows, open_input, scoring_frames, single_frame, too_short
 from imdiffusion.online import online_runs
-from imdiffusion.results import SECOND, Analysis, event_table, imputation_table, tables
-from imdiffusion.runs import Number, ScoredRun
-from imdiffusion.scoring.event import find_events
-from imdiffusion.scoring.finding import Finding, Findings
-from imdiffusion.scoring.unalarmed import find_unalarmed
-from imdiffusion.state import FittedState
+from imdiffusion.presets import Scalar, Settings
+from imdiffusion.progress import FitJob, OnProgress, Progress
+from imdiffusion.results import Analysis, event_table, imputation_table, tables
+from imdiffusion.scored_run import ScoredRun
 
 Result = TypeVar("Result")
 
 
-class ImDiffusion(FittedState):
+class ImDiffusion:
     """Anomaly detector for multivariate time series by diffusion imputation.
 
     preset: "fast" (default), "linear" (closed form alone, no torch) or "paper" (every constant of
@@ -45,6 +44,45 @@ class ImDiffusion(FittedState):
 
     The constructor only stores; `fit` validates. ConfigError for an unknown keyword.
     """
+
+    _entities: dict[str | None, Entity]
+    _settings: Settings
+    _reading: FileOptions
+    _many: bool
+    _failed: dict[str, str]
+    _fitted_as: tuple[str, int, dict[str, Any]]  # preset, seed, overrides when `fit` was called
+
+    def __init__(
+        self,
+        preset: str = "fast",
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        **settings: Scalar | None,
+    ) -> None:
+        presets.check_names(settings)
+        self.preset, self.seed, self.device = preset, seed, device
+        self._overrides = {key: value for key, value in settings.items() if value is not None}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments: preset, seed, device and every setting (None = the preset's)."""
+        settings = {f.name: self._overrides.get(f.name) for f in fields(Settings)}
+        return {"preset": self.preset, "seed": self.seed, "device": self.device, **settings}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change constructor arguments; they take effect at the next `fit`."""
+        own = {key: params.pop(key) for key in ("preset", "seed", "device") if key in params}
+        presets.check_names(params)
+        for key, value in own.items():
+            setattr(self, key, value)
+        merged = {**self._overrides, **params}
+        self._overrides = {key: value for key, value in merged.items() if value is not None}
+        return self
+
+    def __repr__(self) -> str:
+        named = {"seed": self.seed, "device": self.device, **self._overrides}
+        words = "".join(f", {key}={value!r}" for key, value in named.items())
+        return f"{type(self).__name__}({self.preset!r}{words})"
 
     # -- fit
 
@@ -76,31 +114,31 @@ class ImDiffusion(FittedState):
                 f"seed = {self.seed!r} is not a whole number from 0", remedy="For instance seed=0."
             )
         device = device_of(self.device) if settings.networked else None
-        source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
-        data, many = open_input(x, source)
+        reading = FileOptions(timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
+        data, many = open_input(x, reading)
         if not data:
             raise DataError("there is no entity to fit", remedy="Give at least one series.")
-        names = [None if key is None else str(key) for key in data]
         series = {
-            name: partial(single_frame, one, source, entity=name)
-            for name, one in zip(names, data.values(), strict=True)
+            name: partial(single_frame, one, reading, entity=name)
+            for name, one in ((_name(key), one) for key, one in data.items())
         }
-        how: dict[str, Any] = {
-            "spans": list(exclude),
-            "seed": self.seed,
-            "device": device,
-            "checkpoint": None if checkpoint is None else Path(checkpoint),
-            "on_progress": on_progress,
-        }
+        job = FitJob(
+            settings,
+            self.seed,
+            device,
+            tuple(exclude),
+            None if checkpoint is None else Path(checkpoint),
+            on_progress,
+        )
         if settings.scope == "shared":
             from imdiffusion.shared_model import fit_shared
 
-            self._entities, self._failed = fit_shared(series, settings, **how)
+            self._entities, self._failed = fit_shared(series, job)
         else:
-            fitted = fit_entities((read() for read in series.values()), settings, **how)
-            self._entities, self._failed = dict(zip(names, fitted, strict=True)), {}
+            fitted = fit_entities((read() for read in series.values()), job)
+            self._entities, self._failed = dict(zip(series, fitted, strict=True)), {}
         self._settings = settings
-        self._many, self._source = many, source
+        self._many, self._reading = many, reading
         self._fitted_as = (self.preset, self.seed, dict(self._overrides))
         return self
 
@@ -109,7 +147,7 @@ class ImDiffusion(FittedState):
 
         x: a dict of series or a file of several entities: their first hours, a window of rows at
         least. Each gets a scaler, units and thresholds of its own; the weights are shared. An
-        entity that is there already is calibrated anew, on these rows; one that cannot be is left
+        entity that is there already is calibrated again, on these rows; one that cannot be is left
         as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
         ConfigError (no shared model), DataError (nobody can join).
         """
@@ -117,17 +155,17 @@ class ImDiffusion(FittedState):
 
         entities = self._need_fit()
         shared_denoiser_of(next(iter(entities.values())))
-        data, many = open_input(x, self._source)
+        data, many = open_input(x, self._reading)
         if not many:
             raise DataError(
                 "an entity that joins a shared model needs a name",
                 remedy="Give a dict: enroll({name: series}).",
             )
         series = {
-            str(key): partial(single_frame, one, self._source, entity=str(key))
+            str(key): partial(single_frame, one, self._reading, entity=str(key))
             for key, one in data.items()
         }
-        joined, self._failed = enroll(entities, series, spans=list(exclude))
+        joined, self._failed = enroll(entities, series, spans=tuple(exclude))
         self._entities = {**entities, **joined}
         return self
 
@@ -154,8 +192,7 @@ class ImDiffusion(FittedState):
                 "this model keeps the thresholds of one alarm rate",
                 remedy="Fit it again with alarm_rate, or with views in closed form.",
             )
-        for entity in entities.values():
-            entity.promise(rate)
+        self._entities = {name: one.with_alarm_rate(rate) for name, one in entities.items()}
         self._settings = replace(self._settings, alarm_rate=rate)
         self._overrides = {**self._overrides, "alarm_rate": rate}
         preset, seed, overrides = self._fitted_as
@@ -180,17 +217,13 @@ class ImDiffusion(FittedState):
         NotFittedError, UsageError, DataError; ModelError for a model without
         thresholds of online scores.
         """
-        if mode not in ("offline", "online"):
+        if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}", remedy="Use 'offline' or 'online'.")
 
-        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float64]:
-            own: list[NDArray[np.bool_]] = []
-            runs = self._runs(
-                entity, frames, on_progress, keep=lambda f: own.append(own_rows(f)), mode=mode
-            )
-            errors = np.concatenate([run.errors for run in runs], axis=1)
-            score, mine = entity.score(errors, mode), np.concatenate(own)
-            return score if mine.all() else score[mine]
+        def one(entity: Entity, rows: SeriesRows) -> Floats:
+            runs = _runs(entity, rows, on_progress, mode)
+            score = entity.score(np.concatenate([run.errors for run in runs], axis=1), mode)
+            return score if rows.own.all() else score[rows.own]
 
         return self._each(x, ignore_extra, one)
 
@@ -213,31 +246,26 @@ class ImDiffusion(FittedState):
     def step_errors(self, x: Any, *, ignore_extra: bool = False) -> Any:
         """Unsmoothed error of every sampling step: (S, T), the last step last."""
 
-        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float32]:
-            own: list[NDArray[np.bool_]] = []
+        def one(entity: Entity, rows: SeriesRows) -> Singles:
             if not entity.settings.networked:
                 raise UsageError(
                     "this model has no network, so no sampling steps",
                     remedy='Fit one with preset="fast" or "paper".',
                 )
-            errors = entity.all_step_errors(
-                _rows(entity, frames, keep=lambda f: own.append(own_rows(f)))
-            )
-            mine = np.concatenate(own)
-            if errors.shape[1] == 0:
-                raise too_short(len(mine), entity.settings.window)
-            return errors[:, mine]
+            runs = [run.step_errors for run in entity.network_runs(rows, every_step=True)]
+            found = [each for each in runs if each is not None]
+            if not found:
+                raise too_short(rows.count, entity.settings.window)
+            return np.concatenate(found, axis=1)[:, rows.own]
 
         return self._each(x, ignore_extra, one)
 
     def channel_scores(self, x: Any, *, ignore_extra: bool = False) -> Any:
         """Each channel's part of the error, (T, K), smoothed as the score is; NaN: unobserved."""
 
-        def one(entity: Entity, frames: Iterator[Frame]) -> NDArray[np.float32]:
-            own: list[NDArray[np.bool_]] = []
-            runs = self._runs(entity, frames, None, keep=lambda f: own.append(own_rows(f)))
-            scores = np.concatenate([run.channel_scores for run in runs])
-            return np.asarray(scores[np.concatenate(own)])
+        def one(entity: Entity, rows: SeriesRows) -> Singles:
+            scores = np.concatenate([run.channel_scores for run in _runs(entity, rows)])
+            return np.asarray(scores[rows.own])
 
         return self._each(x, ignore_extra, one)
 
@@ -253,36 +281,11 @@ class ImDiffusion(FittedState):
         scored. So a run of alarms may hold several events, and reach beyond their edges.
         """
 
-        def one(entity: Entity, frames: Iterator[Frame]) -> Analysis:
-            kept: list[Frame] = []
-            runs = list(self._runs(entity, frames, on_progress, keep=kept.append))
-            frame = concat(kept)
-            score = entity.score(np.concatenate([run.errors for run in runs], axis=1))
-            channel_scores = np.concatenate([run.channel_scores for run in runs])
-            expected = np.concatenate([run.expected for run in runs])
-            lower, upper = entity.band(expected)
-            settings, values = entity.settings, np.where(frame.observed, frame.values, np.nan)
-            events = find_events(
-                score,
-                channel_scores,
-                values,
-                expected,
-                frame.channels,
-                evidence=_joined(run.evidence for run in runs),
-                findings=_findings(entity, frame, runs),
-                echo=entity.echo,
-                merge_gap=settings.merge_gap,
-                min_length=settings.min_length,
-            )
-            unalarmed = find_unalarmed(
-                values, lower, upper, score, events, frame.channels, judged=entity.judged
-            )
-            alarm = score > 1.0
-            return Analysis(
-                frame, score, alarm, channel_scores, expected, lower, upper, events, unalarmed
-            )
+        def one(entity: Entity, rows: SeriesRows) -> Analysis:
+            runs = list(_runs(entity, rows, on_progress))
+            return Analysis.of(entity, rows.frame, runs)
 
-        return self._each(x, ignore_extra, one)
+        return self._each(x, ignore_extra, one, keep=True)
 
     def detect(self, x: Any, *, ignore_extra: bool = False) -> Any:
         """Events as a table of the caller's kind (numpy in: pyarrow out); see `event_table`."""
@@ -292,92 +295,194 @@ class ImDiffusion(FittedState):
         """Expected value and band of every point as a long table; see `imputation_table`."""
         return tables(self.analyze(x, ignore_extra=ignore_extra), imputation_table)
 
+    # -- save and load
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted detector to a model folder (JSON and safetensors), atomically.
+
+        Raises NotFittedError, OutputError.
+        """
+        entities = self._need_fit()
+        weights: Arrays = {}
+        shared = self._settings.scope == "shared"
+        for number, entity in enumerate(entities.values()):
+            if self._settings.networked and (number == 0 or not shared):
+                weights |= flat_weights(entity.imputer.network, SHARED if shared else str(number))
+        config = {
+            "version": __version__,
+            "preset": self._fitted_as[0],
+            "seed": self._fitted_as[1],
+            "many": self._many,
+            "timestamp": self._reading.timestamp,
+            "ignore_columns": list(self._reading.ignore_columns),
+            "sort": self._reading.sort,
+            "overrides": self._fitted_as[2],
+            "settings": self._settings.to_dict(),
+        }
+        # Of entities that share one it is soon worked out: their network's digest is one for all.
+        facts = [
+            entity.to_dict() | ({} if shared else {"version": entity.version})
+            for entity in entities.values()
+        ]
+        write_model(Path(folder), config, facts, weights)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Read a model folder, checking every file. Raises ModelError, ConfigError."""
+        config, facts, weights = read_model(Path(folder))
+        detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
+        settings = detector._settings = Settings(**config["settings"])
+        detector._many, detector._failed = config["many"], {}
+        detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
+        detector._reading = FileOptions(
+            config["timestamp"], ignore_columns=tuple(config["ignore_columns"]), sort=config["sort"]
+        )
+        on = device_of(device) if settings.networked else None
+        found = restore_entities(facts, weights, settings, seed=detector.seed, device=on)
+        detector._entities = {one.name: one for one in found}
+        return detector
+
+    # -- fitted attributes
+
+    @property
+    def settings_(self) -> Settings:
+        """Every setting as it was resolved at `fit`."""
+        self._need_fit()
+        return self._settings
+
+    @property
+    def entities_(self) -> tuple[str | None, ...]:
+        """Names of the fitted entities; (None,) for a single unnamed one."""
+        return tuple(self._need_fit())
+
+    @property
+    def failed_(self) -> dict[str, str]:
+        """Entities that the last `fit` or `enroll` of a shared model left out, with the reason."""
+        self._need_fit()
+        return dict(self._failed)
+
+    @property
+    def channels_(self) -> tuple[str, ...]:
+        """Channel names in the model's order (of the first entity)."""
+        return next(iter(self._need_fit().values())).channels
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of channels K."""
+        return len(self.channels_)
+
+    @property
+    def num_parameters_(self) -> int:
+        """Trainable parameters of one entity's network."""
+        return next(iter(self._need_fit().values())).num_parameters
+
+    @property
+    def threshold_(self) -> Any:
+        """What stands for a score of 1, raw: a list of floats, or a dict of lists.
+
+        Of several views the value of their join; of the network alone an error for each step.
+        """
+        return self._per_entity(lambda entity: entity.thresholds)
+
+    @property
+    def report_(self) -> Any:
+        """What is promised and how training rows kept it: a `PromiseReport`, or a dict of them.
+
+        It follows `set_alarm_rate`, and is saved with the model.
+
+        Examples
+        --------
+        >>> from imdiffusion import ImDiffusion
+        >>> x = np.random.default_rng(0).normal(size=(4000, 3))
+        >>> report = ImDiffusion("linear", alarm_rate=0.02).fit(x).report_
+        >>> report.promised, report.rows, report.low < report.achieved < report.high
+        (0.02, 4000, True)
+        """
+        return self._per_entity(lambda entity: entity.report())
+
+    @property
+    def history_(self) -> Any:
+        """Course of the training: step, loss, holdout_rmse, best_step, converged, seconds."""
+        return self._per_entity(lambda entity: entity.history.to_dict())
+
     # -- inside
+
+    def _need_fit(self) -> dict[str | None, Entity]:
+        entities: dict[str | None, Entity] | None = getattr(self, "_entities", None)
+        if entities is None:
+            raise NotFittedError(
+                "this detector is not fitted", remedy="Call fit(train) first, or load a model."
+            )
+        return entities
+
+    def _per_entity(self, read: Callable[[Entity], Result]) -> Result | dict[Any, Result]:
+        entities = self._need_fit()
+        if self._many:
+            return {name: read(entity) for name, entity in entities.items()}
+        return read(next(iter(entities.values())))
+
+    def _entity(self, name: str | None) -> Entity:
+        entities = self._need_fit()
+        if name in entities:
+            return entities[name]
+        if len(entities) == 1 and (name is None or None in entities):
+            return next(iter(entities.values()))
+        if self._settings.scope == "shared":
+            return self._guest(name)
+        known = ", ".join(repr(known) for known in entities)
+        raise DataError(
+            f"the model has no entity {name!r}", remedy=f"It knows: {known}. Fit it first."
+        )
+
+    def _guest(self, name: str | None) -> Entity:
+        warnings.warn(
+            f"entity {name!r} is new to this shared model: it is scored by the median scaler and "
+            "thresholds until it is enrolled with rows of its own",
+            DataWarning,
+            stacklevel=4,
+        )
+        from imdiffusion.shared_model import fallback_entity
+
+        return fallback_entity(list(self._need_fit().values()), name)
 
     def _each(
         self,
         x: Any,
         ignore_extra: bool,
-        one: Callable[[Entity, Iterator[Frame]], Result],
+        one: Callable[[Entity, SeriesRows], Result],
+        *,
+        keep: bool = False,
     ) -> Result | dict[Any, Result]:
         """Apply `one` to every entity of the input; a dict comes back for a dict."""
         self._need_fit()
-        data, many = open_input(x, self._source)
+        data, many = open_input(x, self._reading)
         results = {}
         for key, series in data.items():
-            name = None if key is None else str(key)
+            name = _name(key)
             entity = self._entity(name)
             frames = scoring_frames(
-                series,
-                self._source,
-                entity.channels,
-                entity=name,
-                period=entity.period,
-                ignore_extra=ignore_extra,
-                known=entity.scaler.known,
-                window=entity.settings.window,
-                gaps=entity.usual_gaps,
+                series, self._reading, entity, name=name, ignore_extra=ignore_extra
             )
-            results[key] = one(entity, frames)
+            results[key] = one(entity, SeriesRows(frames, entity, keep=keep))
         return results if many else next(iter(results.values()))
 
-    def _runs(
-        self,
-        entity: Entity,
-        frames: Iterator[Frame],
-        on_progress: OnProgress | None,
-        *,
-        keep: Callable[[Frame], Any],
-        mode: str = "offline",
-    ) -> Iterator[ScoredRun]:
-        """Scored runs of a series, telling progress; DataError if it is shorter than a window."""
-        total = done = 0
 
-        def count(frame: Frame) -> None:
-            nonlocal total
-            total += len(frame.values)
-            keep(frame)
-
-        rows = _rows(entity, frames, keep=count)
-        for run in online_runs(entity, rows) if mode == "online" else entity.score_runs(rows):
-            done += run.errors.shape[1]
-            if on_progress is not None:
-                on_progress(Progress("score", done, total))
-            yield run
-        if total < entity.least_rows:
-            raise too_short(total, entity.least_rows)
+def _name(key: object) -> str | None:
+    return None if key is None else str(key)
 
 
-def _joined(parts: Iterable[NDArray[Number] | None]) -> NDArray[Number] | None:
-    """What runs say of their rows (T, K); None where one of them does not."""
-    found = list(parts)
-    known = [one for one in found if one is not None]
-    return np.concatenate(known) if known and len(known) == len(found) else None
-
-
-def _findings(entity: Entity, frame: Frame, runs: Iterable[ScoredRun]) -> Findings | None:
-    """What the checks found in the rows of a frame; None where there are none."""
-    every = list(runs)
-    kind, since = _joined(run.kind for run in every), _joined(run.since for run in every)
-    if kind is None or since is None:
-        return None
-    times, step = frame.timestamps, frame.period
-    period = None if step is None else float(step / SECOND)
-
-    def of(code: int, ago: int, row: int) -> Finding:
-        time = None if times is None else times[row]
-        return entity.checks.finding(code, ago, time=time, period=period)
-
-    return Findings(kind, since, of)
-
-
-def _rows(
-    entity: Entity, frames: Iterable[Frame], *, keep: Callable[[Frame], Any]
-) -> Iterator[Any]:
-    """Scaled rows of frames that follow each other; `keep` sees each frame first, with rates."""
-    origin, rates = 0, entity.counters.reader()
-    for raw in frames:
-        frame = rates.push(raw)
-        keep(frame)
-        yield entity.rows(frame, origin=origin)
-        origin += len(frame.values)
+def _runs(
+    entity: Entity,
+    rows: SeriesRows,
+    on_progress: OnProgress | None = None,
+    mode: str = "offline",
+) -> Iterator[ScoredRun]:
+    """Scored runs of a series, telling progress; DataError if it is shorter than a window."""
+    done = 0
+    for run in online_runs(entity, rows) if mode == "online" else entity.score_runs(rows):
+        done += len(run)
+        if on_progress is not None:
+            on_progress(Progress("score", done, rows.count))
+        yield run
+    if rows.count < entity.least_rows:
+        raise too_short(rows.count, entity.least_rows)

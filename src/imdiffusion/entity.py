@@ -10,156 +10,107 @@ An entity without a network knows no torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import registry
+from imdiffusion.arrays import Flags, Floats, Ints, Singles
+from imdiffusion.checkpoint import fingerprint
 from imdiffusion.checks import RowChecks
-from imdiffusion.course import History
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
-from imdiffusion.data.scaling import Scaler, compress, expand
-from imdiffusion.data.windows import RowQueue, Rows, WindowBatch, WindowGrid
+from imdiffusion.data.scaling import Scaler
+from imdiffusion.data.windows import RowQueue, Rows
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
-from imdiffusion.merging import Pairing, linear_parts, mixed_parts, row_evidence, with_checks
+from imdiffusion.progress import History
 from imdiffusion.promise.record import FitNotes, PromiseRecord
 from imdiffusion.promise.report import PromiseReport, promise_report
-from imdiffusion.runs import NOBODY, Calibration, Estimates, Floats, ScoredRun
-from imdiffusion.scoring.error import (
-    NormalScale,
-    residual_of,
-    scored,
-    smoothed_errors,
+from imdiffusion.scored_run import (
+    Pairing,
+    ScoredRun,
+    linear_parts,
+    mixed_parts,
+    row_evidence,
+    with_checks,
 )
+from imdiffusion.scoring.error import NormalScale, residual_of, scored, smoothed_errors
 from imdiffusion.scoring.joining import Join
-from imdiffusion.scoring.units import recipe_of
+from imdiffusion.series_imputer import NOBODY, SeriesImputer
 from imdiffusion.settings import NETWORK, Settings
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from imdiffusion.diffusion.imputer import Imputer
-    from imdiffusion.diffusion.loss import Denoiser
-
 MODES = ("offline", "online")
-BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
+SHARED = "shared"  # where a shared network stands among the weights of a model
 
 
-class Entity:
-    """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What normal rows say of errors: their units, and thresholds of the network's steps.
 
-    Views and calibration are unfitted and neutral until one of them has filled them in. network:
-    one that is there already; with scope = 'shared' others have it too, and `number` is the
-    entity's own in it (0: a newcomer). device: None where no network is among the views. version:
-    what a model folder says was fitted; empty = not said.
+    band (2, K): of residuals, in scaled units. thresholds: of offline errors, none where there is
+    no network; online: of online ones, None = an online score cannot be said.
     """
 
-    network: nn.Module  # this and `imputer` are there where `settings.networked`
-    imputer: Imputer
+    units: NormalScale
+    band: Singles
+    thresholds: list[float]
+    online: list[float] | None = None
 
-    def __init__(
-        self,
-        name: str | None,
-        channels: tuple[str, ...],
-        settings: Settings,
-        scaler: Scaler,
-        *,
-        seed: int,
-        device: torch.device | None = None,
-        network: nn.Module | None = None,
-        number: int = NOBODY,
-    ) -> None:
-        self.name, self.channels, self.settings = name, channels, settings
-        self.scaler = scaler
-        self.ceiling = np.full(len(channels), np.inf, np.float32)
-        self.seed, self.device = seed, device
-        self.period: np.timedelta64 | None = None
-        self.history = History()
-        self.counters = Counters()  # channels that are read as rates before `rows` sees them
-        self.recipe = recipe_of(settings)
-        self.calibration = Calibration(
-            NormalScale.neutral(self.recipe, len(channels)),
-            np.zeros((2, len(channels)), np.float32),
-            [],
+    def to_dict(self) -> dict[str, Any]:
+        """All of it: arrays, and JSON facts."""
+        return {
+            "error_scale": self.units.scale,
+            "view_unit": self.units.view,
+            "view_past": self.units.recent,
+            "band": self.band,
+            "thresholds": self.thresholds,
+            "online_thresholds": self.online,
+        }
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any]) -> Calibration:
+        """The calibration that `to_dict` describes."""
+        scale, view, past, band = (
+            np.array(facts[name], np.float32)
+            for name in ("error_scale", "view_unit", "view_past", "band")
         )
-        self.number, self.version = number, ""
-        self.alarm_rate = settings.alarm_rate  # or what a budget of events comes to
-        self.linear: LinearViews | None = None
-        self.checks = RowChecks()
-        self.joins: dict[str, Join] = {}  # by mode, where several views are scored
-        self.kept: PromiseRecord | None = None  # how training rows keep a promise
-        self.notes: FitNotes | None = None
-        if settings.networked:
-            self._take(network)
+        online = facts.get("online_thresholds")  # models from before it have none
+        return cls(NormalScale(scale, view, past), band, facts["thresholds"], online)
 
-    def _take(self, network: nn.Module | None) -> None:
-        """Impute with this network, or with a new one."""
-        import torch
 
-        from imdiffusion.diffusion.imputer import imputer_of
-        from imdiffusion.diffusion.networks import new_network
-        from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScaledEntity:
+    """An entity before its calibration: how its rows are read, and the network that imputes them.
 
-        count = len(self.channels)
-        device = torch.device("cpu") if self.device is None else self.device
-        if network is None:
-            network = new_network(self.settings, count, self.seed, self.name).to(device)
-        self.network = network
-        denoiser: Denoiser = network
-        if isinstance(network, SharedDenoiser):
-            denoiser = network.of(torch.tensor([self.number], device=device))
-        self.imputer = imputer_of(denoiser, self.settings, count, seed=self.seed, device=device)
+    number: its own in a shared model (0: it joined later). counters: channels that are read as
+    rates before `rows` sees them. series: None where no network is among the views.
+    """
+
+    name: str | None
+    channels: tuple[str, ...]
+    settings: Settings
+    scaler: Scaler
+    seed: int
+    number: int = NOBODY
+    period: np.timedelta64 | None = None
+    counters: Counters = field(default_factory=Counters)
+    series: SeriesImputer | None = None
 
     @property
-    def num_parameters(self) -> int:
-        """Trainable parameters of the network; 0 where there is none."""
-        if not self.settings.networked:
-            return 0
-        return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-
-    @property
-    def thresholds(self) -> list[float]:
-        """What stands for a score of 1 offline: of the join of views, or of each step."""
-        if self.linear is None:
-            return list(self.calibration.thresholds)
-        return [self.joins["offline"].threshold(self.alarm_rate)]
-
-    def promise(self, rate: float) -> None:
-        """Score under another promise from now on; of an entity with views in closed form."""
-        self.settings = replace(self.settings, alarm_rate=rate)
-        self.alarm_rate, self.checks = rate, self.checks.at_rate(rate)
-        self.version = ""  # other scores, another version
-
-    def report(self) -> PromiseReport:
-        """The promise in force, and how the training rows kept it."""
-        return promise_report(self.to_dict(), self.settings)
-
-    @property
-    def view_names(self) -> tuple[str, ...]:
-        """The views that are joined, in the order of their columns; the network is the last."""
-        law = () if self.linear is None else self.linear.names
-        return (*law, NETWORK) if self.settings.networked else law
-
-    @property
-    def least_rows(self) -> int:
-        """Rows that a series must have to be scored."""
-        return self.settings.window if self.settings.networked else 1
-
-    @property
-    def usual_gaps(self) -> NDArray[np.float64]:
-        """Rows in a row that each channel may be without a value (K,)."""
-        absence = self.checks.absence
-        gaps = np.full(len(self.channels), np.inf) if absence is None else absence.missing
-        return np.where(self.scaler.known, gaps, np.inf)
-
-    # -- rows
+    def imputer(self) -> SeriesImputer:
+        """The view of the network, of an entity whose settings are `networked`."""
+        assert self.series is not None  # noqa: S101
+        return self.series
 
     def rows(self, frame: Frame, *, origin: int = 0) -> Rows:
         """Scaled rows of a frame whose channels are in the model's order.
@@ -177,7 +128,7 @@ class Entity:
             )
         scaled = self.scaler.forward(np.where(observed, frame.values, np.nan))
         values = np.where(observed, scaled, np.float32(0.0))
-        times: NDArray[np.int64] | None = None
+        times: Ints | None = None
         if frame.timestamps is None:
             time = np.arange(origin, origin + len(frame.values), dtype=np.int64)
         else:
@@ -187,64 +138,92 @@ class Entity:
         key = (time * -7046029254386353131) ^ seed_from(self.seed, "noise", self.name or "")
         return Rows(values, observed, key, times)
 
-    def shown(self, rows: Rows) -> Rows:
-        """The same rows as the network sees them: far values compressed."""
-        return Rows(compress(rows.values, self.settings.compress), rows.observed, rows.keys)
 
-    # -- estimates and errors
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Entity(ScaledEntity):
+    """A detector of one entity: `fitting.fit_entity` makes one, `Entity.restore` reads one.
 
-    @property
-    def chosen_steps(self) -> list[int]:
-        """Positions in the reverse process that the ensemble reads, ascending; the last is last."""
-        last, apart = self.settings.sampling_steps - 1, self.settings.ensemble_every
-        return sorted(range(last, -1, -apart)[: self.settings.ensemble_steps])
+    It never changes; `with_alarm_rate` makes another. linear, checks, joins (by mode): the views in
+    closed form, what is looked at beside them, and how views are joined, where such views are
+    scored. alarm_rate: the setting, or what a budget of events comes to. record: how training rows
+    keep a promise, None = not kept. saved_version: what a model folder says was fitted; empty: it
+    is worked out.
+    """
 
-    @property
-    def batch(self) -> int:
-        """Windows that are scored at once."""
-        points = self.settings.window * len(self.channels) * len(self.imputer.masks)
-        return max(1, min(64, BATCH_TOKENS * self.settings.patch_length // points))
+    calibration: Calibration
+    alarm_rate: float
+    linear: LinearViews | None = None
+    checks: RowChecks = field(default_factory=RowChecks)
+    joins: Mapping[str, Join] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    record: PromiseRecord | None = None
+    notes: FitNotes | None = None
+    saved_version: str = ""
 
-    def grid(self) -> WindowGrid:
-        """How a series is cut into windows to score it."""
-        settings = self.settings
-        stride, lead = settings.stride or settings.window, None
-        if settings.mask in registry.PARTIAL_MASKS:  # its targets lie at the end of a window
-            stride = min(stride, settings.horizon)
-            lead = settings.window - stride
-        return WindowGrid(length=settings.window, stride=stride, batch=self.batch, lead=lead)
+    @cached_property
+    def version(self) -> str:
+        """What was fitted, as 16 hexadecimal digits: the same fit and settings, the same version.
 
-    def impute(
-        self, windows: WindowBatch, steps: list[int], chosen: Sequence[int] | None = None
-    ) -> Floats:
-        """Estimates of windows at these steps, scaled: (B, L, S, K), NaN where nothing is hidden.
-
-        chosen: positions of the masks to impute under, None = all.
+        A folder says it beside the sha256 of the weights, which were checked when it was read; they
+        are not read a second time.
         """
-        import torch
+        if self.saved_version:
+            return self.saved_version
+        facts = {name: value for name, value in self.to_dict().items() if name != "history"}
+        arrays = {name: value for name, value in facts.items() if isinstance(value, np.ndarray)}
+        plain = {name: value for name, value in facts.items() if name not in arrays}
+        return fingerprint(
+            {
+                "fitted": plain,
+                "settings": self.settings.to_dict(),
+                "seed": self.seed,
+                "weights": "" if self.series is None else _digest(self.series.network),
+            },
+            *(arrays[name] for name in sorted(arrays)),
+        )[:16]
 
-        limit = self.settings.compress
-        x0 = torch.from_numpy(compress(windows.values, limit)).to(self.device)
-        observed = torch.from_numpy(windows.observed).to(self.device)
-        keys = torch.from_numpy(windows.keys).to(self.device)
-        kept: list[Floats] = []
-        for position, (_, estimate) in enumerate(self.imputer(x0, observed, keys, chosen)):
-            if position in steps:
-                kept.append(expand(estimate.cpu().numpy(), limit, self.ceiling))
-        return np.stack(kept, axis=2)
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters of the network; 0 where there is none."""
+        if self.series is None:
+            return 0
+        return sum(p.numel() for p in self.series.network.parameters() if p.requires_grad)
 
-    def estimated(self, windows: WindowBatch, steps: list[int]) -> Estimates:
-        """The kept rows of windows and their estimates at these steps."""
-        covered = self.imputer.covered().cpu().numpy()
-        return Estimates(
-            *(windows.stitch(windows.values), windows.stitch(self.impute(windows, steps))),
-            windows.stitch(windows.observed & covered),
-        )
+    @property
+    def thresholds(self) -> list[float]:
+        """What stands for a score of 1 offline: of the join of views, or of each step."""
+        if self.linear is None:
+            return list(self.calibration.thresholds)
+        return [self.joins["offline"].threshold(self.alarm_rate)]
 
-    def estimates(self, pieces: Iterable[Rows], steps: list[int]) -> Iterator[Estimates]:
-        """Impute a series and yield its estimates at these steps, in consecutive runs."""
-        for windows in self.grid().cut(pieces):
-            yield self.estimated(windows, steps)
+    def with_alarm_rate(self, rate: float) -> Entity:
+        """The same under another promise; of an entity with views in closed form."""
+        settings, checks = replace(self.settings, alarm_rate=rate), self.checks.at_rate(rate)
+        return replace(self, settings=settings, alarm_rate=rate, checks=checks, saved_version="")
+
+    def report(self) -> PromiseReport:
+        """The promise in force, and how the training rows kept it."""
+        return promise_report(self.to_dict(), self.settings)
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """The views that are joined, in the order of their columns; the network is the last."""
+        law = () if self.linear is None else self.linear.names
+        return (*law, NETWORK) if self.settings.networked else law
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a series must have to be scored."""
+        return self.settings.window if self.settings.networked else 1
+
+    @property
+    def usual_gaps(self) -> Floats:
+        """Rows in a row that each channel may be without a value (K,)."""
+        absence = self.checks.absence
+        gaps = np.full(len(self.channels), np.inf) if absence is None else absence.missing
+        return np.where(self.scaler.known, gaps, np.inf)
+
+    # -- scores
 
     def score_runs(
         self, pieces: Iterable[Rows], *, every_step: bool = False
@@ -288,22 +267,23 @@ class Entity:
         self, pieces: Iterable[Rows], *, every_step: bool = False
     ) -> Iterator[ScoredRun]:
         """What `score_runs` says of the network alone."""
-        chosen = self.chosen_steps
+        imputer, chosen = self.imputer, self.imputer.chosen_steps
         steps = list(range(self.settings.sampling_steps)) if every_step else chosen
         picked = [steps.index(step) for step in chosen]
         expected = RowQueue()
 
-        def residuals() -> Iterator[Floats]:
-            for run in self.estimates(pieces, steps):
+        def residuals() -> Iterator[Singles]:
+            for run in imputer.estimates(pieces, steps):
                 expected.push(self.scaler.backward(run.estimates[:, -1]))
                 yield residual_of(run.seen, run.estimates, run.target)
 
-        smoothed = smoothed_errors(residuals(), self.recipe)
-        for joined, parts in scored(smoothed, self.calibration.units, self.recipe):
+        recipe, units = imputer.recipe, self.calibration.units
+        for joined, parts in scored(smoothed_errors(residuals(), recipe), units, recipe):
             # Copies: a caller who keeps the errors alone must not keep the channels with them.
             errors = np.array(joined[:, picked].T, order="C")
             each = np.array(joined.T, order="C") if every_step else None
-            yield ScoredRun(errors, self.joined(parts[:, picked]), expected.pop(len(joined)), each)
+            own = imputer.join_steps(parts[:, picked])
+            yield ScoredRun(errors, own, expected.pop(len(joined)), each)
 
     def merged(self, linear: LinearRun, network: ScoredRun | None, mode: str) -> ScoredRun:
         """The views of a run of rows as one: `errors` (1, n) are the score itself.
@@ -337,34 +317,19 @@ class Entity:
         evidence = row_evidence(linear)
         return ScoredRun(scores, parts, expected, steps, linear.kind, evidence, linear.since)
 
-    def network_score(self, errors: Floats, mode: str) -> NDArray[np.float64]:
+    def network_score(self, errors: Singles, mode: str) -> Floats:
         """Errors of the ensemble's steps (S, n) as the score of the network alone (n,)."""
-        settings, calibration = self.settings, self.calibration
-        limits = calibration.online if mode == "online" else calibration.thresholds
-        kind = registry.load("ensembles", settings.ensemble)
-        score: NDArray[np.float64] = kind(limits, settings.xi, settings.anomaly_share).score(errors)
-        return score
+        limits = self.calibration.online if mode == "online" else self.calibration.thresholds
+        return self.imputer.score(errors, limits)
 
-    def joined(self, parts: Floats) -> Floats:
-        """Parts of the ensemble's steps (n, S, K) as those of its score (n, K)."""
-        joined: Floats = registry.load("ensembles", self.settings.ensemble).join(parts, axis=1)
-        return joined
-
-    def all_step_errors(self, pieces: Iterable[Rows]) -> Floats:
-        """Errors of *every* step of the reverse process: (S, T), the last step last."""
-        runs = [run.step_errors for run in self.network_runs(pieces, every_step=True)]
-        found = [each for each in runs if each is not None]
-        empty = np.empty((self.settings.sampling_steps, 0), np.float32)
-        return np.concatenate(found, axis=1) if found else empty
-
-    def score(self, errors: Floats, mode: str = "offline") -> NDArray[np.float64]:
+    def score(self, errors: Singles, mode: str = "offline") -> Floats:
         """What runs of a mode carry as errors (S, T) -> score (T,), above 1 = anomalous."""
         if self.linear is not None:
             return np.asarray(errors[0], np.float64)
         return self.network_score(errors, mode)
 
     @property
-    def judged(self) -> NDArray[np.bool_] | None:
+    def judged(self) -> Flags | None:
         """Which channels (K,) some view scores, None = all; the others only condition."""
         return None if self.linear is None or self.settings.networked else self.linear.measured
 
@@ -373,7 +338,7 @@ class Entity:
         """Rows after a bad one whose forecast still reads it."""
         return 0 if self.linear is None else self.linear.law.lags
 
-    def band(self, expected: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def band(self, expected: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
         """Lower and upper bounds (n, K) around expected values, both in the caller's units."""
         unit = self.scaler.scale / self.scaler.factor
         low, high = self.calibration.band.astype(np.float64) * unit
@@ -383,6 +348,7 @@ class Entity:
 
     def to_dict(self) -> dict[str, Any]:
         """Fitted state: arrays, and JSON facts. The weights are apart."""
+        period, series = self.period, self.series
         return {
             "name": self.name,
             "number": self.number,
@@ -391,7 +357,9 @@ class Entity:
             "centre": self.scaler.centre,
             "scale": self.scaler.scale,
             "known": self.scaler.known,
-            "ceiling": self.ceiling,
+            "ceiling": np.full(len(self.channels), np.inf, np.float32)
+            if series is None
+            else series.ceiling,
             **self.calibration.to_dict(),
             **({} if self.linear is None else self.linear.to_dict() | self.checks.to_dict()),
             **{
@@ -399,51 +367,109 @@ class Entity:
                 for mode, join in self.joins.items()
                 for name, value in join.to_dict(f"join_{mode}").items()
             },
-            "period_ns": None
-            if self.period is None
-            else int(self.period / np.timedelta64(1, "ns")),
+            "period_ns": None if period is None else int(period / np.timedelta64(1, "ns")),
             "history": self.history.to_dict(),
             "counters": self.counters.to_dict(),
-            **({} if self.kept is None else self.kept.to_dict()),
+            **({} if self.record is None else self.record.to_dict()),
             **({} if self.notes is None else {"fit_notes": self.notes.to_dict()}),
         }
 
     @classmethod
     def restore(
         cls,
-        facts: dict[str, Any],
-        network: nn.Module | None,
+        facts: Mapping[str, Any],
         settings: Settings,
         *,
         seed: int,
-        device: torch.device | None,
+        network: nn.Module | None = None,
+        device: torch.device | None = None,
     ) -> Entity:
         """The entity that `to_dict` describes, with its network, or the one that it shares."""
-        scaler = Scaler(
-            np.array(facts["centre"]),
-            np.array(facts["scale"]),
-            np.array(facts["known"], dtype=bool),
-            settings.scale_factor,
-        )
-        own: dict[str, Any] = {"seed": seed, "device": device, "network": network}
-        number, channels = facts.get("number", NOBODY), tuple(facts["channels"])
-        entity = cls(facts["name"], channels, settings, scaler, number=number, **own)
-        entity.ceiling = np.array(facts["ceiling"], np.float32)
-        entity.calibration = Calibration.restore(facts)
-        if facts["period_ns"] is not None:
-            entity.period = np.timedelta64(facts["period_ns"], "ns")
-        entity.history = History(**facts["history"])
-        entity.counters = Counters.restore(facts.get("counters"))
-        entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
-        entity.kept = PromiseRecord.from_dict(facts)
-        if "fit_notes" in facts:
-            entity.notes = FitNotes.from_dict(facts["fit_notes"])
+        centre, scale = (np.array(facts[name], np.float64) for name in ("centre", "scale"))
+        ceiling = np.array(facts["ceiling"], np.float32)
+        known, number = np.array(facts["known"], dtype=bool), facts.get("number", NOBODY)
+        series = None
+        if network is not None and device is not None:
+            own = {"number": number, "seed": seed, "device": device}
+            series = SeriesImputer.of(network, settings, ceiling, **own)
+        views: dict[str, Any] = {}
         if settings.linear:
-            entity.linear = LinearViews.from_dict(facts)
-            entity.checks = RowChecks.from_dict(facts)
-            entity.joins = {
+            views["linear"], views["checks"] = (
+                LinearViews.from_dict(facts),
+                RowChecks.from_dict(facts),
+            )
+            views["joins"] = {
                 mode: Join.from_dict(facts, f"join_{mode}")
                 for mode in MODES
                 if f"join_{mode}_unit" in facts
             }
-        return entity
+        period, notes = facts["period_ns"], facts.get("fit_notes")
+        return cls(
+            name=facts["name"],
+            channels=tuple(facts["channels"]),
+            settings=settings,
+            scaler=Scaler(centre, scale, known, settings.scale_factor),
+            seed=seed,
+            number=number,
+            period=None if period is None else np.timedelta64(period, "ns"),
+            counters=Counters.restore(facts.get("counters")),
+            series=series,
+            calibration=Calibration.restore(facts),
+            alarm_rate=facts.get("alarm_rate", settings.alarm_rate),
+            history=History(**facts["history"]),
+            record=PromiseRecord.from_dict(facts),
+            notes=None if notes is None else FitNotes.from_dict(notes),
+            saved_version=str(facts.get("version", "")),
+            **views,
+        )
+
+
+def restore_entities(
+    facts: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, NDArray[Any]],
+    settings: Settings,
+    *,
+    seed: int,
+    device: torch.device | None,
+) -> list[Entity]:
+    """The entities that were saved, each with its own network, or all with one, or without any."""
+    networks: list[nn.Module | None] = [None] * len(facts)
+    if device is not None:
+        import torch
+
+        from imdiffusion.diffusion.frozen import FrozenDenoiser
+        from imdiffusion.diffusion.networks import restored_shared
+
+        split: dict[str, dict[str, torch.Tensor]] = {}
+        for name, array in weights.items():
+            owner, _, parameter = name.partition("/")
+            split.setdefault(owner, {})[parameter] = torch.from_numpy(array)
+        channels = [len(one["channels"]) for one in facts]
+        if settings.scope == "shared":
+            shared = restored_shared(settings, channels[0], split[SHARED], seed=seed, device=device)
+            networks = [shared] * len(facts)
+        else:
+            networks = [
+                FrozenDenoiser(settings, count, split[str(number)], device=device)
+                for number, count in enumerate(channels)
+            ]
+    return [
+        Entity.restore(one, settings, seed=seed, network=network, device=device)
+        for one, network in zip(facts, networks, strict=True)
+    ]
+
+
+_digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def _digest(network: nn.Module) -> str:
+    """sha256 of the weights; that of a shared network is worked out once for all its entities."""
+    from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+
+    if isinstance(network, SharedDenoiser) and network in _digests:
+        return _digests[network]
+    weights = network.state_dict()
+    found = fingerprint({}, *(weights[name].cpu().numpy() for name in sorted(weights)))
+    if isinstance(network, SharedDenoiser):
+        _digests[network] = found
+    return found

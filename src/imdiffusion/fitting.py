@@ -1,41 +1,46 @@
-"""Fit one entity: split, scale, train, and calibrate on the rows that were held out."""
+"""How an entity is fitted: split, scale, train, calibrate; and what a fit says of its rows.
+
+Nothing that is said changes what is fitted. What costs detection is a DataWarning with the remedy;
+what is only worth reading is logged.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.calibrating import calibrate, check_budget
-from imdiffusion.course import OnProgress, Progress
+from imdiffusion.arrays import Flags
+from imdiffusion.calibration import MOST_TOLD, calibrate
 from imdiffusion.data.absurd import absurd_values, note_absurd
-from imdiffusion.data.counters import Counters, read_counters
+from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
+from imdiffusion.data.rhythm import in_words, rhythm_of
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.spans import span_positions
 from imdiffusion.data.windows import Rows, held_out_from
-from imdiffusion.entity import Entity
+from imdiffusion.entity import Entity, ScaledEntity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.linear import MEMORY_ROWS
-from imdiffusion.measuring import MOST_TOLD
-from imdiffusion.notices import note_fit
+from imdiffusion.linear import MEMORY_ROWS, LinearViews
+from imdiffusion.linear.fitting import ROWS_A_NUMBER, moving_channels
+from imdiffusion.progress import FitJob, History
 from imdiffusion.promise.record import FitNotes, LeftOut
-from imdiffusion.runs import NOBODY
+from imdiffusion.series_imputer import NOBODY, SeriesImputer, shown
 from imdiffusion.settings import MEMORY, Settings
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
-    from imdiffusion.parts import Part
+    from imdiffusion.training import Part
 
 LEAST_ROWS = 10  # that views in closed form are fitted on
+COPIES = 1e-4  # correlation that two channels lack to be looked at as copies
+ALIKE = 1e-3  # in standard deviations, by which copies differ at most
 
 log = logging.getLogger(__name__)
 
@@ -52,93 +57,66 @@ SCORING_SETTINGS = frozenset(
 )
 
 
-def fit_entity(
-    frame: Frame,
-    settings: Settings,
-    *,
-    excluded: NDArray[np.bool_],
-    seed: int,
-    device: torch.device | None,
-    checkpoint: Path | None = None,
-    on_progress: OnProgress | None = None,
-    measured: bool = True,
-) -> Entity:
-    """Fit one entity on a frame; rows with `excluded` (T,) True count as unobserved.
+def fit_entity(frame: Frame, job: FitJob, *, measured: bool = True) -> Entity:
+    """Fit one entity on a frame; rows in the spans of the job count as unobserved.
 
     measured: also how these rows keep the promise, for `Entity.report`.
 
     Raises DataError where there are fewer rows than a window or nothing is observed. Warns with
     DataWarning where a channel is constant or empty, where there are too few rows to hold out, and
-    where they are too few for a view, and of what `notices.note_fit` finds.
+    where they are too few for a view, and of what `note_fit` finds.
     """
-    ready = prepare(frame, settings, excluded=excluded, seed=seed, device=device)
-    entity = ready.entity
-    if ready.part is not None and device is not None:
+    ready = prepare(without(frame, job.spans), job)
+    history = None
+    if ready.own.series is not None:
         from imdiffusion.training import Trainer
 
-        entity.history = Trainer(
-            entity.network,
-            [ready.part],
-            settings,
-            seed=seed,
-            device=device,
-            checkpoint=checkpoint,
-            on_progress=on_progress,
-        ).fit()
-    calibrate(entity, ready.rows, ready.split, measured=measured)
+        series = ready.own.series
+        history = Trainer(series.network, [ready.part()], job, device=series.device).fit()
+    entity = ready.calibrated(history, measured=measured)
     note_fit(entity, ready.rows)
     return entity
 
 
-def fit_entities(
-    frames: Iterable[Frame],
-    settings: Settings,
-    *,
-    spans: Sequence[tuple[Any, Any]],
-    seed: int,
-    device: torch.device | None,
-    checkpoint: Path | None = None,
-    on_progress: OnProgress | None = None,
-) -> list[Entity]:
-    """Fit entities one after another, each with a network of its own; see `fit_entity`.
-
-    spans: (start, end) of times or row positions to leave out of all of them.
-    """
+def fit_entities(frames: Iterable[Frame], job: FitJob) -> list[Entity]:
+    """Fit entities one after another, each with a network of its own; see `fit_entity`."""
     return [
-        fit_entity(
-            frame,
-            settings,
-            excluded=span_positions(frame, spans),
-            seed=seed,
-            device=device,
-            checkpoint=None if checkpoint is None else checkpoint / str(number),
-            on_progress=_named(on_progress, frame.entity),
-        )
+        fit_entity(frame, job.of_entity(number, frame.entity))
         for number, frame in enumerate(frames)
     ]
 
 
-def _named(on_progress: OnProgress | None, entity: str | None) -> OnProgress | None:
-    """The callback, told which entity the progress is of."""
-    if on_progress is None or entity is None:
-        return on_progress
-    return lambda p: on_progress(Progress(f"{p.phase} {entity}", p.done, p.total, p.info))
+def without(frame: Frame, spans: Sequence[tuple[Any, Any]]) -> Frame:
+    """The frame, of which rows in these spans count as unobserved."""
+    return replace(frame, observed=frame.observed & ~span_positions(frame, spans)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An entity with its scaler and its scaled rows; those from `split` on are held out.
+    """An entity before its calibration, and its scaled rows; those from `split` on are held out."""
 
-    part: what it brings to the training of a network; None where there is none.
-    """
-
-    entity: Entity
+    own: ScaledEntity
     rows: Rows
     split: int
-    part: Part | None
+    notes: FitNotes | None = None
+
+    def part(self) -> Part:
+        """What it brings to the training of a network."""
+        from imdiffusion.training import Part
+
+        rows, split, settings = self.rows, self.split, self.own.settings
+        held = rows.slice(split) if split < len(rows) else rows
+        train = shown(rows.slice(0, split), settings)
+        return Part(self.own.imputer.windows, train, shown(held, settings))
+
+    def calibrated(self, history: History | None = None, *, measured: bool = True) -> Entity:
+        """The entity, once its network is trained."""
+        return calibrate(
+            self.own, self.rows, self.split, history=history, notes=self.notes, measured=measured
+        )
 
 
-def check(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> None:
+def check(frame: Frame, settings: Settings) -> None:
     """Raise where these rows cannot be fitted on: DataError, or ConfigError for the budget."""
     total, where = len(frame.values), _of(frame)
     if settings.networked and total < settings.window:
@@ -152,17 +130,29 @@ def check(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> N
             f"the training data{where} has {total} rows, fewer than {LEAST_ROWS}",
             remedy="Give more rows.",
         )
-    observed = frame.observed & ~excluded[:, None]
-    split = total
-    if settings.networked:
-        split = held_out_from(total, settings.window, settings.holdout)
-    for part, name in ((observed[:split], "training"), (observed[split:], "held-out")):
+    split = held_out_from(total, settings.window, settings.holdout) if settings.networked else total
+    for part, name in ((frame.observed[:split], "training"), (frame.observed[split:], "held-out")):
         if len(part) and not part.any():
             raise DataError(
                 f"no value{where} is observed in the {len(part)} {name} rows",
                 remedy="Give rows with values, or exclude fewer of them.",
             )
-    check_budget(settings, frame.period)
+    _check_budget(settings, frame.period)
+
+
+def _check_budget(settings: Settings, period: np.timedelta64 | None) -> None:
+    """ConfigError: a budget of events without timestamps, or for an ensemble that fits nothing."""
+    budget = f"alarms_per_day = {settings.alarms_per_day:g}"
+    if settings.alarms_per_day and settings.ensemble == "rank":
+        raise ConfigError(
+            f"{budget} means nothing to ensemble = 'rank', which flags a share of what it scores",
+            remedy="Set anomaly_share, or take another ensemble.",
+        )
+    if settings.alarms_per_day and period is None:
+        raise ConfigError(
+            f"{budget} needs timestamps, and the training data has none",
+            remedy="Give data with a time column, or set alarm_rate instead.",
+        )
 
 
 def _of(frame: Frame) -> str:
@@ -171,26 +161,28 @@ def _of(frame: Frame) -> str:
 
 def prepare(
     frame: Frame,
-    settings: Settings,
+    job: FitJob,
     *,
-    excluded: NDArray[np.bool_],
-    seed: int,
-    device: torch.device | None,
-    shared: SharedDenoiser | None = None,
+    shared: nn.Module | None = None,
     number: int = NOBODY,
     counters: Counters | None = None,
 ) -> Prepared:
     """Split and scale: all that comes before training. Raises and warns as `fit_entity` does.
 
-    counters: those of a shared model, None = found here.
+    shared: the network of several entities, None = it gets its own. counters: those of a shared
+    model, None = found here.
     """
-    check(frame, settings, excluded=excluded)
-    where = _of(frame)
+    settings, where = job.settings, _of(frame)
+    check(frame, settings)
     if counters is None:
-        counters = find_counters(frame, settings, excluded=excluded)
+        counters = find_counters(frame, settings)
         counters.say(where)
-    frame, counters = read_counters(frame, frame.observed & ~excluded[:, None], counters)
-    observed = _usable(frame, settings, excluded, loud=True)
+    counters = counters.of(frame)
+    frame = counters.rates(frame)
+    observed = _usable(frame, settings)
+    absurd = frame.observed & ~observed
+    if absurd.any():
+        note_absurd(frame, absurd)
     total = len(frame.values)
     split = _split(total, settings, where)
     log.info("fit%s: %d rows to train on, %d held out", where, split, total - split)
@@ -199,43 +191,50 @@ def prepare(
     )
     still, empty = _note_channels(frame, observed[:split], where)
     _note_views(total, settings, where)
-    entity = Entity(
-        frame.entity,
-        frame.channels,
-        settings,
-        scaler,
-        seed=seed,
-        device=device,
-        network=shared,
+    own = ScaledEntity(
+        name=frame.entity,
+        channels=frame.channels,
+        settings=settings,
+        scaler=scaler,
+        seed=job.seed,
         number=number,
+        period=frame.period,
+        counters=counters,
     )
-    entity.period, entity.counters = frame.period, counters
-    absurd = frame.observed & ~excluded[:, None] & ~observed
-    entity.notes = FitNotes(_absurd_parts(frame, absurd), int(absurd.sum()), still, empty)
-    rows = _seen_rows(entity, frame, observed)
-    if not settings.networked:
-        return Prepared(entity, rows, split, None)
-    from imdiffusion.parts import Part
+    rows = own.rows(replace(frame, observed=observed))
+    if settings.networked:
+        own = replace(own, series=_new_series(own, rows.slice(0, split), job.device, shared))
+    notes = FitNotes(_absurd_parts(frame, absurd), int(absurd.sum()), still, empty)
+    return Prepared(own, rows, split, notes)
 
-    train, held = entity.shown(rows.slice(0, split)), entity.shown(_held(rows, split))
+
+def _new_series(
+    own: ScaledEntity, train: Rows, device: torch.device | None, network: nn.Module | None
+) -> SeriesImputer:
+    """The view of a network that is there, or of a new one, still to be trained on these rows."""
+    import torch
+
+    from imdiffusion.diffusion.networks import new_network
+
+    device = device or torch.device("cpu")
+    if network is None:
+        network = new_network(own.settings, len(own.channels), own.seed, own.name).to(device)
     # What the network overshoots beyond anything trained on is not to be expanded further.
-    entity.ceiling = np.abs(train.values).max(axis=0) + np.float32(1.0)
-    return Prepared(entity, rows, split, Part(entity.imputer, train, held))
+    ceiling = np.abs(shown(train, own.settings).values).max(axis=0) + np.float32(1.0)
+    return SeriesImputer.of(
+        network, own.settings, ceiling, number=own.number, seed=own.seed, device=device
+    )
 
 
-def find_counters(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]) -> Counters:
+def find_counters(frame: Frame, settings: Settings) -> Counters:
     """The counters of a training frame, none where settings keep the level of all channels."""
-    if settings.counters == "level":
-        return Counters()
-    return Counters.fit(frame, frame.observed & ~excluded[:, None])
+    return Counters() if settings.counters == "level" else Counters.fit(frame)
 
 
-def recalibrate(
-    entity: Entity, frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]
-) -> Entity:
-    """A fitted entity of the same network that scores under other settings, calibrated anew.
+def recalibrate(entity: Entity, frame: Frame, settings: Settings) -> Entity:
+    """A fitted entity of the same network that scores under other settings, calibrated again.
 
-    frame and excluded: what it was fitted on. settings: may differ in what scoring alone reads
+    frame: what it was fitted on. settings: may differ in what scoring alone reads
     (`SCORING_SETTINGS`); ConfigError names any other that differs, for it needs a fit of its own.
     """
     before, after = entity.settings.to_dict(), settings.to_dict()
@@ -245,39 +244,33 @@ def recalibrate(
             f"the network was trained under other settings: {', '.join(wrong)}",
             remedy="Fit again to change them.",
         )
-    copy = Entity.restore(
-        entity.to_dict(),
-        entity.network if settings.networked else None,
-        settings,
-        seed=entity.seed,
-        device=entity.device,
-    )
-    check_budget(settings, copy.period)
+    _check_budget(settings, entity.period)
+    own = _scaled(entity, settings)
     split = _split(len(frame.values), settings, _of(frame))
-    frame = copy.counters.rates(replace(frame, observed=frame.observed & ~excluded[:, None]))
-    observed = _usable(frame, settings, excluded, loud=False)
-    calibrate(copy, _seen_rows(copy, frame, observed), split)
-    return copy
+    frame = entity.counters.rates(frame)
+    rows = own.rows(replace(frame, observed=_usable(frame, settings)))
+    return calibrate(own, rows, split, history=entity.history, notes=entity.notes)
 
 
-def _seen_rows(entity: Entity, frame: Frame, observed: NDArray[np.bool_]) -> Rows:
-    return entity.rows(Frame(frame.values, observed, frame.timestamps, frame.channels))
+def _scaled(entity: Entity, settings: Settings) -> ScaledEntity:
+    """What an entity was before its calibration, under other settings of scoring."""
+    own = {one.name: getattr(entity, one.name) for one in fields(ScaledEntity)}
+    if entity.series is not None:
+        number, seed, old = entity.number, entity.seed, entity.series
+        own["series"] = SeriesImputer.of(
+            old.network, settings, old.ceiling, number=number, seed=seed, device=old.device
+        )
+    return ScaledEntity(**{**own, "settings": settings})
 
 
-def _usable(
-    frame: Frame, settings: Settings, excluded: NDArray[np.bool_], *, loud: bool
-) -> NDArray[np.bool_]:
-    """Which values (T, K) are learned from: observed, not excluded, and no absurd ones."""
-    observed = frame.observed & ~excluded[:, None]
+def _usable(frame: Frame, settings: Settings) -> Flags:
+    """Which values (T, K) are learned from: observed, and no absurd ones."""
     if settings.scale != "robust":
-        return observed
-    absurd = absurd_values(frame.values, observed)
-    if loud and absurd.any():
-        note_absurd(frame, absurd)
-    return observed & ~absurd
+        return frame.observed
+    return frame.observed & ~absurd_values(frame.values, frame.observed)
 
 
-def _absurd_parts(frame: Frame, absurd: NDArray[np.bool_]) -> tuple[LeftOut, ...]:
+def _absurd_parts(frame: Frame, absurd: Flags) -> tuple[LeftOut, ...]:
     """The first absurd values (T, K), to be told."""
     times = frame.timestamps
     return tuple(
@@ -291,10 +284,6 @@ def _absurd_parts(frame: Frame, absurd: NDArray[np.bool_]) -> tuple[LeftOut, ...
         )
         for row, k in np.argwhere(absurd)[:MOST_TOLD].tolist()
     )
-
-
-def _held(rows: Rows, split: int) -> Rows:
-    return rows.slice(split) if split < len(rows) else rows
 
 
 def _split(total: int, settings: Settings, where: str) -> int:
@@ -325,7 +314,7 @@ def _note_views(total: int, settings: Settings, where: str) -> None:
 
 
 def _note_channels(
-    frame: Frame, observed: NDArray[np.bool_], where: str
+    frame: Frame, observed: Flags, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say which channels never move in training, and which have no value at all; their names."""
     values = frame.values[: len(observed)]
@@ -345,3 +334,107 @@ def _note_channels(
                 stacklevel=3,
             )
     return still, silent
+
+
+def note_fit(entity: Entity, rows: Rows) -> None:
+    """Say what the rows of a fit (scaled, as the views read them) do not allow.
+
+    Warns with DataWarning of rows that are few for their channels, of channels that repeat others,
+    of a country or time zone without a calendar, and of a rhythm that is longer than what any view
+    reads. Logs how far the views read, in time.
+    """
+    where = f" of entity {entity.name!r}" if entity.name else ""
+    if entity.linear is not None:
+        _note_few(entity, entity.linear, rows, where)
+        _note_copies(entity, entity.linear, rows, where)
+    _note_calendar(entity, where)
+    _note_reach(entity, rows, where)
+
+
+def _note_few(entity: Entity, linear: LinearViews, rows: Rows, where: str) -> None:
+    wanted, read, channels = entity.settings.lags, linear.law.lags, moving_channels(rows)
+    least = ROWS_A_NUMBER * max(channels, wanted)
+    if len(rows) < least:
+        _warn(
+            f"{len(rows)} rows{where} are few for {channels} channels: a forecast reads {read} of "
+            f"{wanted} rows, and more normal rows than alarm_rate = {entity.alarm_rate:g} may be "
+            f"in alarm. Give {least} rows at least; how rare scores are, thousands tell"
+        )
+    elif read < wanted:
+        log.info("a forecast%s reads %d rows, for %d channels are many", where, read, channels)
+
+
+def _note_copies(entity: Entity, linear: LinearViews, rows: Rows, where: str) -> None:
+    """A copy costs nothing but this: of two that fail together, each tells the other."""
+    covariance = linear.law.covariances[0].astype(np.float64)
+    spread = np.sqrt(np.maximum(np.diag(covariance) - linear.law.noise, 1e-9))
+    near = np.abs(np.triu(covariance, 1)) >= (1.0 - COPIES) * np.outer(spread, spread)
+    found: dict[int, int] = {}
+    for one, other in np.argwhere(near & (spread > 0.1)[:, None]).tolist():
+        if one in found or other in found:
+            continue
+        both = rows.observed[:, one] & rows.observed[:, other]
+        sign = np.sign(covariance[one, other])
+        apart = rows.values[both, one] - sign * rows.values[both, other]
+        if both.any() and np.ptp(apart) <= ALIKE:
+            found[other] = one
+    if found:
+        names = entity.channels
+        pairs = ", ".join(
+            f"{names[other]!r} repeats {names[one]!r}" for other, one in found.items()
+        )
+        _warn(
+            f"channels repeat others in the training data{where}: {pairs}. Where two show the same "
+            "fault, a third may be named. Leave copies out with --ignore-column (ignore_columns)"
+        )
+
+
+def _note_calendar(entity: Entity, where: str) -> None:
+    settings, checks = entity.settings, entity.checks
+    if settings.calendar == "off" or checks.hours is not None:
+        return
+    text = f"no calendar{where}: {checks.reason}. An hour unlike its time is no event"
+    if settings.country or settings.timezone != "UTC":
+        _warn(f"{text}, and country and timezone change nothing")
+    else:
+        log.info(text)
+
+
+def _note_reach(entity: Entity, rows: Rows, where: str) -> None:
+    """How far the views read, and whether training repeats itself at greater distance."""
+    settings = entity.settings
+    period = None if entity.period is None else entity.period / np.timedelta64(1, "s")
+
+    def span(count: int) -> str:
+        return f"{count} rows" + ("" if period is None else f" ({in_words(count * period)})")
+
+    read = []
+    if settings.networked:
+        read.append(("the network's window", settings.window))
+    if entity.linear is not None:
+        read.append(("a forecast", entity.linear.law.lags))
+        read.append(("the longest scan", settings.scan))
+    told = ", ".join(f"{name} spans {span(count)}" for name, count in read)
+    log.info("what is read%s: %s", where, told)
+    if entity.checks.hours is not None:
+        return
+    rhythm = rhythm_of(rows.values, rows.observed)
+    if rhythm is None or rhythm.rows <= max(count for _, count in read):
+        return
+    if settings.calendar == "off":
+        remedy = "Use views in closed form with calendar='auto' and timestamps"
+    elif rows.times is None:
+        remedy = "Give timestamps"
+    else:
+        remedy = f"There is no calendar: {entity.checks.reason}"
+    # With timestamps it was tried, or not wanted: then it is said without a warning.
+    tell = _warn if rows.times is None and settings.calendar != "off" else log.info
+    tell(
+        f"{rhythm.channels} of {len(entity.channels)} channels{where} repeat themselves about "
+        f"every {span(rhythm.rows)}, and {told}: what is unusual for its time alone, such as a "
+        f"usual peak that does not come, cannot be seen. {remedy}"
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, DataWarning, stacklevel=4)

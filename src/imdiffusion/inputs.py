@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.files import FileOptions, read, read_pieces
 from imdiffusion.data.frame import Frame, concat, frame_from
 from imdiffusion.data.grid import regularize
 from imdiffusion.data.named_columns import warn_of_labels
+from imdiffusion.data.windows import Rows
+from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 FIRST_ROWS = 64  # in which a channel that training had must have a value
@@ -24,30 +26,14 @@ LEAST_SILENCE = 10  # rows without a value, to the end, that are told of
 PIECE_ROWS = 8_192  # of a file in memory at a time, while it is scored
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """How rows are read: name of the time column, columns to leave out, whether to sort."""
-
-    timestamp: str = "timestamp"
-    ignore_columns: tuple[str, ...] = ()
-    sort: bool = False
-
-    @property
-    def file_options(self) -> FileOptions:
-        """The same for files."""
-        return FileOptions(
-            timestamp=self.timestamp, ignore_columns=self.ignore_columns, sort=self.sort
-        )
-
-
-def open_input(x: Any, source: Source) -> tuple[dict[Any, Any], bool]:
+def open_input(x: Any, reading: FileOptions) -> tuple[dict[Any, Any], bool]:
     """The series of an input by entity, and whether they came as a dict.
 
     A path to a file of several entities counts as a dict. Raises DataError.
     """
     if isinstance(x, str | Path):
-        pieces = _pieces(Path(x), source)
-        x = read(Path(x), source.file_options) if pieces is None else pieces
+        pieces = _pieces(Path(x), reading)
+        x = read(Path(x), reading) if pieces is None else pieces
     if isinstance(x, Mapping):
         if not x:
             raise DataError("the dict of series is empty", remedy="Give at least one entity.")
@@ -68,62 +54,52 @@ class _Pieces(Iterator[Frame]):
         return next(self._frames)
 
 
-def _pieces(path: Path, source: Source) -> _Pieces | None:
+def _pieces(path: Path, reading: FileOptions) -> _Pieces | None:
     """The file as pieces, or None if it holds several entities and must be read whole."""
-    pieces = read_pieces(path, rows=PIECE_ROWS, options=source.file_options)
+    pieces = read_pieces(path, rows=PIECE_ROWS, options=reading)
     try:
         return _Pieces(next(pieces), pieces)
     except UsageError:
         return None
 
 
-def single_frame(x: Any, source: Source, *, entity: str | None) -> Frame:
+def single_frame(x: Any, reading: FileOptions, *, entity: str | None) -> Frame:
     """The whole series as one frame on a regular grid, for fitting.
 
     Says with DataWarning which channels look like labels.
     """
-    frame = concat(list(x)) if isinstance(x, _Pieces) else _frame(x, source)
+    frame = concat(list(x)) if isinstance(x, _Pieces) else _frame(x, reading)
     warn_of_labels(frame.channels, frame.values, frame.observed)
     return regularize(replace(frame, entity=entity if entity is not None else frame.entity))
 
 
 def scoring_frames(
-    x: Any,
-    source: Source,
-    channels: Sequence[str],
-    *,
-    entity: str | None,
-    period: np.timedelta64 | None,
-    ignore_extra: bool,
-    known: NDArray[np.bool_] | None = None,
-    window: int = 1,
-    gaps: NDArray[np.float64] | None = None,
+    x: Any, reading: FileOptions, entity: Entity, *, name: str | None, ignore_extra: bool
 ) -> Iterator[Frame]:
     """The series as consecutive frames on a regular grid, channels in the model's order.
 
-    Raises DataError for unknown channels unless `ignore_extra`. Says with DataWarning which
-    channels are missing or reordered, and when rows come at another period than in training; and,
-    where known (K,) says which channels training had, which of them have no value in the first
-    rows: `FIRST_ROWS` of them, a window at least, or all there are; and at the end,
-    where gaps (K,) says for how many rows a channel may be without a value, which have stopped.
+    name: what the caller calls the entity. Raises DataError for unknown channels unless
+    `ignore_extra`. Says with DataWarning which channels are missing or reordered, when rows come at
+    another period than in training, and which channels that training had have no value in the first
+    rows: `FIRST_ROWS` of them, a window at least, or all there are; and at the end, which have been
+    without a value for longer than is usual.
     """
-    pieces = x if isinstance(x, _Pieces) else iter([_frame(x, source)])
-    silent = None if known is None else _Silent(known, max(FIRST_ROWS, window), entity)
+    pieces = x if isinstance(x, _Pieces) else iter([_frame(x, reading)])
+    channels = entity.channels
+    silent = _Silent(entity.scaler.known, max(FIRST_ROWS, entity.settings.window), name)
+    stopped = _Stopped(channels, entity.usual_gaps)
     first: Frame | None = None
     last: np.datetime64 | None = None
     rhythm = True  # decided once, on the first piece
-    stopped = None if gaps is None else _Stopped(channels, gaps)
     for piece in pieces:
         matched = _match(piece, channels, ignore_extra=ignore_extra, loud=first is None)
-        if stopped is not None:
-            stopped.push(matched.observed)
-        if entity is not None:
-            matched = replace(matched, entity=entity)
-        if silent is not None:
-            silent.read(piece, matched)
+        stopped.push(matched.observed)
+        if name is not None:
+            matched = replace(matched, entity=name)
+        silent.read(piece, matched)
         if first is None:
             first = matched
-            _compare_period(matched, period)
+            _compare_period(matched, entity.period)
             even = regularize(matched)
             rhythm = even is not matched or _is_even(matched)
             yield even
@@ -132,21 +108,52 @@ def scoring_frames(
         else:
             yield matched
         last = None if matched.timestamps is None else matched.timestamps[-1]
-    if stopped is not None:
-        stopped.say()
-    if silent is not None:
-        silent.say()
+    stopped.say()
+    silent.say()
+
+
+class SeriesRows:
+    """The scaled rows of a series that an entity scores, piece after piece, once.
+
+    count: rows so far. keep: whether `frame` is wanted at the end.
+    """
+
+    def __init__(self, frames: Iterator[Frame], entity: Entity, *, keep: bool = False) -> None:
+        self.count = 0
+        self._entity, self._incoming = entity, frames
+        self._own: list[Flags] = []
+        self._frames: list[Frame] | None = [] if keep else None
+
+    def __iter__(self) -> Iterator[Rows]:
+        rates = self._entity.counters.reader()
+        for raw in self._incoming:
+            frame, origin = rates.push(raw), self.count
+            self.count += len(frame)
+            self._own.append(_own_rows(frame))
+            if self._frames is not None:
+                self._frames.append(frame)
+            yield self._entity.rows(frame, origin=origin)
+
+    @property
+    def own(self) -> Flags:
+        """Which of the rows so far (T,) are the caller's, and not put in for a gap."""
+        return np.concatenate(self._own)
+
+    @property
+    def frame(self) -> Frame:
+        """The rows so far as they were read, with rates for counters."""
+        return concat(self._frames or [])
 
 
 class _Stopped:
     """Which channels have a value in some row of a series and then none to its end."""
 
-    def __init__(self, channels: Sequence[str], gaps: NDArray[np.float64]) -> None:
+    def __init__(self, channels: Sequence[str], gaps: Floats) -> None:
         self._channels, self._least = channels, np.fmax(gaps, LEAST_SILENCE)
         self._rows = 0
         self._since = np.zeros(len(channels), np.int64)  # the row after the last with a value
 
-    def push(self, observed: NDArray[np.bool_]) -> None:
+    def push(self, observed: Flags) -> None:
         """The next rows."""
         last = len(observed) - observed[::-1].argmax(axis=0)
         self._since = np.where(observed.any(axis=0), self._rows + last, self._since)
@@ -172,7 +179,7 @@ class _Silent:
     A channel whose column is absent has been told of, with the columns.
     """
 
-    def __init__(self, known: NDArray[np.bool_], rows: int, entity: str | None) -> None:
+    def __init__(self, known: Flags, rows: int, entity: str | None) -> None:
         self._silent, self._left = known.copy(), rows
         self._where = "" if entity is None else f" of entity {entity!r}"
         self._names: list[str] = []
@@ -215,11 +222,11 @@ def _is_even(frame: Frame) -> bool:
     return bool((np.diff(frame.timestamps) < 1.5 * frame.period).all())
 
 
-def _frame(x: Any, source: Source) -> Frame:
+def _frame(x: Any, reading: FileOptions) -> Frame:
     if isinstance(x, Frame):
         return x
     return frame_from(
-        x, timestamp=source.timestamp, ignore_columns=source.ignore_columns, sort=source.sort
+        x, timestamp=reading.timestamp, ignore_columns=reading.ignore_columns, sort=reading.sort
     )
 
 
@@ -282,8 +289,7 @@ def _compare_period(frame: Frame, trained: np.timedelta64 | None) -> None:
         )
 
 
-def own_rows(frame: Frame) -> NDArray[np.bool_]:
-    """Which rows are the caller's, and not put in for a gap: bool (T,)."""
+def _own_rows(frame: Frame) -> Flags:
     if frame.rows is None:
         return np.ones(len(frame.values), dtype=bool)
     return np.asarray(frame.rows >= 0)

@@ -1,10 +1,14 @@
-"""Online scores: of each row from the rows up to it alone.
+"""Scores of rows as they come: online from the rows up to each alone, and offline once final.
 
-The score of row t is the last row of what the stages of `Entity.score_runs` say of the last N rows
-that end with it, N whole windows laid back from t. What a view knows of the recent past is what the
-offline pass has made of the rows that are final at t. The thresholds of online scores are their
-own, for means that see one side only are noisier. Rows before a whole window has come have no score
-(NaN).
+`OnlineScorer`: the score of row t is the last row of what the stages of `Entity.score_runs` say of
+the last N rows that end with it, N whole windows laid back from t. What a view knows of the recent
+past is what the offline pass has made of the rows that are final at t. The thresholds of online
+scores are their own, for means that see one side only are noisier. Rows before a whole window has
+come have no score (NaN).
+
+`DelayedScorer`: the same numbers as `Entity.score_runs`, which reads a series to its end. A row is
+final when the window that keeps it is whole and every later row that its means look at has been
+imputed too.
 """
 
 from __future__ import annotations
@@ -13,30 +17,164 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion import registry
+from imdiffusion.arrays import Arrays, Ints, Singles
 from imdiffusion.data.windows import Rows, WindowBatch
-from imdiffusion.delayed import Arrays, DelayedScorer, rows_after, rows_before
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.linear import LinearRun, LinearStream
-from imdiffusion.runs import Floats, ScoredRun
-from imdiffusion.scoring.error import last_errors, pasts, residual_of, scored, stood
+from imdiffusion.scored_run import ScoredRun
+from imdiffusion.scoring.error import (
+    ErrorConfig,
+    NormalScale,
+    last_errors,
+    pasts,
+    residual_of,
+    scored,
+    smoothed_errors,
+    stood,
+)
+from imdiffusion.scoring.smoothing import reach
+from imdiffusion.series_imputer import SeriesImputer
 
-SAMPLE = 1_000  # normal rows that say how loud online scores are beside offline ones
-SAMPLE_LEAST = 100  # where a row costs many calls of the network
-SAMPLE_CALLS = 4_000  # of the network, each for one window under one mask at one step
-LOUD_SHARE = 0.05  # of them, the largest, which say how loud online scores are
-WHOLE_SERIES = frozenset({"rank"})  # ensembles that cannot say anything of one row
+
+def rows_after(recipe: ErrorConfig) -> int:
+    """Rows after its own that the error of a row looks at."""
+    return sum(max(0, reach(max(widths))[1]) for widths in (recipe.detrend, recipe.smooth))
 
 
-def context(entity: Entity) -> int:
-    """N, the rows an online score reads: whole windows, as many as the means reach back."""
-    length = entity.settings.window
-    if not entity.settings.networked:
-        return length
-    return length * max(1, -(-rows_before(entity.recipe) // length))
+def rows_before(recipe: ErrorConfig) -> int:
+    """Rows before its own that the error of a row looks at."""
+    return sum(reach(max(widths))[0] for widths in (recipe.detrend, recipe.smooth))
+
+
+class DelayedScorer:
+    """The offline pass over one series of an entity.
+
+    standing: for each number of final rows that was reached of late, what the pasts of the views
+    say there (V, S). Held are less than two windows of rows and the residuals that means still
+    look at.
+    """
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity, self.imputer = entity, entity.imputer
+        self.recipe, self.units = self.imputer.recipe, entity.calibration.units
+        self.grid = self.imputer.grid()
+        self.past = pasts(self.units, self.recipe)
+        self.final = 0  # rows that are out
+        self._base = 0  # position in the series of the first held residual
+        channels, steps = len(entity.channels), len(self.imputer.chosen_steps)
+        self._residual: Singles = np.empty((0, steps, channels), np.float32)
+        self._expected: Singles = np.empty((0, channels), np.float32)  # from row `final` on
+        self.standing: dict[int, Singles] = {0: self._stand()}
+
+    def push(self, rows: Rows) -> list[ScoredRun]:
+        """Take the next rows: the runs that are final with them, in order."""
+        runs = []
+        for windows in self.grid.push(rows):
+            runs += self._take(windows)
+        return runs
+
+    def finish(self) -> list[ScoredRun]:
+        """The series has ended: the runs of all rows that are left, none for less than a window."""
+        runs = []
+        for windows in self.grid.finish():
+            runs += self._take(windows)
+        left = self._base + len(self._residual)
+        return runs + self._release([left] if left > self.final else [])
+
+    def final_after(self, rows: int) -> int:
+        """How many rows are final once so many have come."""
+        return max(0, self.grid.final(rows) - rows_after(self.recipe))
+
+    def forget(self, final: int) -> None:
+        """Drop what stood before so many rows were final."""
+        self.standing = {at: level for at, level in self.standing.items() if at >= final}
+
+    def _take(self, windows: WindowBatch) -> list[ScoredRun]:
+        run = self.imputer.estimated(windows, self.imputer.chosen_steps)
+        residual = residual_of(run.seen, run.estimates, run.target)
+        before = self._base + len(self._residual)
+        self._residual = np.concatenate([self._residual, residual])
+        self._expected = np.concatenate([self._expected, run.estimates[:, -1]])
+        # A step for each window: what stands after it hangs on rows, not on how windows are joined.
+        ends = before + np.cumsum([hi - lo for lo, hi in windows.keep])
+        after = rows_after(self.recipe)
+        return self._release([max(0, int(end) - after) for end in ends])
+
+    def _release(self, stops: list[int]) -> list[ScoredRun]:
+        """Runs up to each of these positions, which are final now."""
+        if not stops or stops[-1] <= self.final:
+            return []
+        recipe = self.recipe
+        errors = np.concatenate(list(smoothed_errors([self._residual], recipe)))
+        runs = []
+        for stop in stops:
+            if stop <= self.final:
+                continue
+            part = errors[self.final - self._base : stop - self._base]
+            ((joined, parts),) = scored([part], self.units, recipe, self.past)
+            expected = self.entity.scaler.backward(self._expected[: len(part)])
+            self._expected = self._expected[len(part) :].copy()
+            runs.append(ScoredRun(joined.T, self.imputer.join_steps(parts), expected))
+            self.final = stop
+            self.standing[stop] = self._stand()
+        spare = self.final - rows_before(recipe) - self._base
+        if spare > 0:
+            self._residual, self._base = self._residual[spare:].copy(), self._base + spare
+        return runs
+
+    def _stand(self) -> Singles:
+        return stood(self.past, self.recipe, len(self.imputer.chosen_steps))
+
+    # -- over a restart
+
+    def state(self) -> Arrays:
+        """Everything it goes on from, as arrays."""
+        grid, held = self.grid, self.grid.held
+        arrays: Arrays = {
+            "place": np.array([grid.origin, grid.start, grid.done, self.final, self._base]),
+            "residual": self._residual,
+            "expected": self._expected,
+            "stood": np.array(list(self.standing), np.int64),
+            "standing": np.stack(list(self.standing.values())),
+        }
+        if held is not None:
+            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
+        for view, past in enumerate(self.past):
+            if past is not None:
+                arrays |= {f"past{view}.{name}": one for name, one in past.state().items()}
+        return arrays
+
+    def resume(self, arrays: Arrays) -> None:
+        """Go on from what `state` gave."""
+        grid = self.grid
+        grid.origin, grid.start, grid.done, self.final, self._base = arrays["place"].tolist()
+        if "values" in arrays:
+            grid.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])
+        self._residual = arrays["residual"].astype(np.float32)
+        self._expected = arrays["expected"].astype(np.float32)
+        self.standing = dict(
+            zip(arrays["stood"].tolist(), arrays["standing"].astype(np.float32), strict=True)
+        )
+        for view, past in enumerate(self.past):
+            prefix = f"past{view}."
+            own = {
+                name.removeprefix(prefix): one.astype(np.float32)
+                for name, one in arrays.items()
+                if name.startswith(prefix)
+            }
+            if past is not None:
+                past.resume(self._looked_at(view, own))
+
+    def _looked_at(self, view: int, own: dict[str, Singles]) -> dict[str, Singles]:
+        """A saved past, of the steps its view looks at: older ones are of all steps."""
+        count = len(self.imputer.chosen_steps)
+        steps = self.recipe.views[view].steps(count)
+        width = len(range(*steps.indices(count)))
+        return {
+            name: one if one.shape[-1] == width else one[..., steps] for name, one in own.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +183,9 @@ class Standing:
     it looks at.
     """
 
-    levels: Floats
+    levels: Singles
 
-    def push(self, run: Floats) -> Floats:
+    def push(self, run: Singles) -> Singles:
         """As of `RecentQuantile`, but nothing is learned from the run."""
         return self.levels
 
@@ -62,14 +200,14 @@ class OnlineScorer:
     def __init__(self, entity: Entity, *, offline: bool = False) -> None:
         self.entity = entity
         self.wanted = offline
-        self.context = context(entity)
+        networked = entity.settings.networked
+        self.context = context(entity.imputer) if networked else entity.settings.window
         self.linear: LinearStream | None = None
         if entity.linear is not None:
             self.linear = entity.linear_stream(entity.linear, offline=offline)
         self.waiting = entity.pairing()
-        follows = any(view.recent for view in entity.recipe.views)
-        networked = entity.settings.networked
-        self.offline = DelayedScorer(entity) if networked and (offline or follows) else None
+        follows = networked and any(view.recent for view in entity.imputer.recipe.views)
+        self.offline = DelayedScorer(entity) if follows or (networked and offline) else None
         self.held: Rows | None = None  # the last rows, less than a context
         self.count = 0  # rows that have come
 
@@ -92,7 +230,9 @@ class OnlineScorer:
         if self.entity.settings.networked:
             seen = np.arange(before + 1, len(held) + 1)  # rows of `held` up to and with each row
             levels = self._levels(self.count + 1 + np.arange(len(rows)))
-            run = score_online(self.entity, held, seen, levels)
+            imputer, units = self.entity.imputer, self.entity.calibration.units
+            errors, parts, last = score_online(imputer, units, held, seen, levels)
+            run = ScoredRun(errors, parts, self.entity.scaler.backward(last))
         self.count += len(rows)
         need = min(len(held), self.context - 1)
         same = None if self.offline is None else self.offline.grid.held
@@ -121,7 +261,7 @@ class OnlineScorer:
             return []
         return self._paired(self.linear.finish(), runs)
 
-    def _levels(self, counts: NDArray[np.int64]) -> Floats | None:
+    def _levels(self, counts: Ints) -> Singles | None:
         """What stood when so many rows (n,) had come: (V, n, S)."""
         if self.offline is None:
             return None
@@ -129,8 +269,8 @@ class OnlineScorer:
         levels = [self.offline.standing[at] for at in final]
         if final:
             self.offline.forget(final[-1])
-        steps = len(self.entity.chosen_steps)
-        empty = np.empty((len(self.entity.recipe.views), 0, steps), np.float32)
+        steps = len(self.offline.imputer.chosen_steps)
+        empty = np.empty((len(self.offline.recipe.views), 0, steps), np.float32)
         return np.stack(levels, axis=1) if levels else empty
 
     # -- over a restart
@@ -152,7 +292,7 @@ class OnlineScorer:
         """Go on from what `state` gave."""
         self.count = int(arrays["count"])
         if "values" in arrays:
-            self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])  # type: ignore[arg-type]
+            self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])
         if self.offline is not None:
             self.offline.resume(_under("offline.", arrays))
         if self.linear is not None:
@@ -187,43 +327,49 @@ def online_runs(entity: Entity, pieces: Iterable[Rows]) -> Iterator[ScoredRun]:
         yield online.push(piece)[0]
 
 
+def context(imputer: SeriesImputer) -> int:
+    """N, the rows an online score reads: whole windows, as many as the means reach back."""
+    length = imputer.settings.window
+    return length * max(1, -(-rows_before(imputer.recipe) // length))
+
+
 def score_online(
-    entity: Entity, rows: Rows, seen: NDArray[np.int64], levels: Floats | None
-) -> ScoredRun:
+    imputer: SeriesImputer, units: NormalScale, rows: Rows, seen: Ints, levels: Singles | None
+) -> tuple[Singles, Singles, Singles]:
     """Score rows at their coming: row seen[i] - 1 of `rows` from the seen[i] rows up to it.
 
     seen (n,) ascending; levels (V, n, S): what the views knew of the past at each, None where none
-    of them asks. All NaN where less than a window had been seen.
+    of them asks. Errors (S, n), parts of channels (n, K) and what was expected, scaled (n, K); all
+    NaN where less than a window had been seen.
     """
-    length, channels, steps = entity.settings.window, len(entity.channels), entity.chosen_steps
-    errors = np.full((len(steps), len(seen)), np.nan, np.float32)
+    length, channels = imputer.settings.window, len(imputer.ceiling)
+    errors = np.full((len(imputer.chosen_steps), len(seen)), np.nan, np.float32)
     parts = np.full((len(seen), channels), np.nan, np.float32)
-    expected = np.full((len(seen), channels), np.nan)
-    depth = np.minimum(seen, context(entity))
+    expected = np.full_like(parts, np.nan)
+    depth = np.minimum(seen, context(imputer))
     for deep in np.unique(depth[depth >= length]):
         alike = np.flatnonzero(depth == deep)
-        for first in range(0, len(alike), entity.batch):
-            some = alike[first : first + entity.batch]
-            residual, last = _laid_back(entity, rows, seen[some], int(deep))
+        for first in range(0, len(alike), imputer.batch):
+            some = alike[first : first + imputer.batch]
+            residual, expected[some] = _laid_back(imputer, rows, seen[some], int(deep))
             now = None if levels is None else levels[:, some]
-            joined, part = _last_row(entity, residual, now)
-            errors[:, some], parts[some] = joined.T, entity.joined(part)
-            expected[some] = entity.scaler.backward(last)
-    return ScoredRun(errors, parts, expected)
+            joined, part = _last_row(imputer.recipe, units, residual, now)
+            errors[:, some], parts[some] = joined.T, imputer.join_steps(part)
+    return errors, parts, expected
 
 
 def _laid_back(
-    entity: Entity, rows: Rows, seen: NDArray[np.int64], deep: int
-) -> tuple[Floats, Floats]:
+    imputer: SeriesImputer, rows: Rows, seen: Ints, deep: int
+) -> tuple[Singles, Singles]:
     """Residuals (B, n, S, K) of the rows that the means of B last rows look at, out of `deep` rows
     laid with windows from the last one back; and the last rows' estimates (B, K).
     """
-    length, steps = entity.settings.window, entity.chosen_steps
-    need = min(deep, rows_before(entity.recipe) + 1)
-    hidden = (~entity.imputer.masks).cpu().numpy()
+    length, steps = imputer.settings.window, imputer.chosen_steps
+    need = min(deep, rows_before(imputer.recipe) + 1)
+    hidden = (~imputer.windows.masks).cpu().numpy()
     covered = hidden.any(axis=0)
-    residual: list[Floats] = []
-    last: Floats | None = None
+    residual: list[Singles] = []
+    last: Singles | None = None
     stop = deep  # rows of the context from here on are done
     while stop > deep - need:
         start = max(0, stop - length)  # the first window is aligned with the context's first row
@@ -232,7 +378,7 @@ def _laid_back(
         keep = [(lo, hi)] * len(seen)
         windows = WindowBatch(rows.values[index], rows.observed[index], rows.keys[index], keep)
         chosen = np.flatnonzero(hidden[:, lo:hi].any(axis=(1, 2))).tolist()
-        estimate = entity.impute(windows, steps, chosen)[:, lo:hi]
+        estimate = imputer.impute(windows, steps, chosen)[:, lo:hi]
         target = (windows.observed & covered)[:, lo:hi]
         flat = residual_of(
             windows.values[:, lo:hi].reshape(-1, windows.values.shape[2]),
@@ -246,99 +392,22 @@ def _laid_back(
     return np.concatenate(residual, axis=1), last
 
 
-def _last_row(entity: Entity, residual: Floats, levels: Floats | None) -> tuple[Floats, Floats]:
+def _last_row(
+    recipe: ErrorConfig, units: NormalScale, residual: Singles, levels: Singles | None
+) -> tuple[Singles, Singles]:
     """Errors (B, S) and parts (B, S, K) of the last rows of B contexts (B, n, S, K)."""
     batch, rows, steps, channels = residual.shape
     # The contexts side by side, as if each were a step of its own: time comes first.
     beside = residual.transpose(1, 0, 2, 3).reshape(rows, batch * steps, channels)
-    last = last_errors(beside, entity.recipe)
+    last = last_errors(beside, recipe)
     errors = np.moveaxis(last.reshape(*last.shape[:2], batch, steps, channels), 2, 0)
-    units = entity.calibration.units
-    views = entity.recipe.views
     past = (
         None
         if levels is None
         else [
             Standing(level[:, view.steps(steps)]) if view.recent else None
-            for view, level in zip(views, levels, strict=True)
+            for view, level in zip(recipe.views, levels, strict=True)
         ]
     )
-    ((joined, parts),) = scored([errors], units, entity.recipe, past)
+    ((joined, parts),) = scored([errors], units, recipe, past)
     return joined, parts
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Normal rows scored online: how many rows each had seen (m,), and its errors (S, m)."""
-
-    seen: NDArray[np.int64]
-    errors: Floats
-
-
-def sample_online(entity: Entity, rows: Rows, errors: Floats) -> Sample:
-    """An even sample of normal rows online; errors (n, W, M, S, K) are the offline ones of `rows`.
-
-    Empty where an online score cannot be said: an ensemble that needs the whole series, or no
-    row that has one.
-    """
-    settings = entity.settings
-    if settings.ensemble in WHOLE_SERIES or len(rows) < settings.window:
-        return Sample(np.empty(0, np.int64), np.empty((len(entity.chosen_steps), 0), np.float32))
-    calls = len(entity.imputer.masks) * settings.sampling_steps
-    most = min(SAMPLE, max(SAMPLE_LEAST, SAMPLE_CALLS // calls), len(rows) - settings.window + 1)
-    seen = np.unique(np.linspace(settings.window, len(rows), most).round().astype(np.int64))
-    found = score_online(entity, rows, seen, _levels_along(entity, errors, seen)).errors
-    return Sample(seen, found)
-
-
-def fit_thresholds(
-    entity: Entity, sample: Sample, joined: Floats, limits: list[float]
-) -> list[float] | None:
-    """Thresholds of online scores: those of offline ones, as much higher as online ones are louder.
-
-    joined (n, S): the offline errors of the rows the sample is of, limits its thresholds. So the
-    sample need not be large: it says how two tails compare, and all normal rows where the one of
-    them lies. None where an online score cannot be said.
-    """
-    settings = entity.settings
-    found, same = sample.errors, joined[sample.seen - 1].T
-    known = np.isfinite(found).all(axis=0) & np.isfinite(same).all(axis=0)
-    if not known.any():
-        return None
-    ensemble = registry.load("ensembles", settings.ensemble)
-    loud = [
-        ensemble.fit(
-            part[:, known],
-            rule=_loud,
-            alarm_rate=settings.alarm_rate,
-            xi=settings.xi,
-            anomaly_share=settings.anomaly_share,
-        ).thresholds
-        for part in (found, same)
-    ]
-    return [limit * now / then for limit, now, then in zip(limits, *loud, strict=True)]
-
-
-def loudness(scores: NDArray[np.floating]) -> float:
-    """The mean of the largest scores (n,), NaN left out: what stands for a tail."""
-    return _loud(scores[np.isfinite(scores)], alarm_rate=0.0)
-
-
-def _loud(scores: NDArray[np.floating], *, alarm_rate: float) -> float:
-    """The mean of the largest scores (n,): what stands for a tail that is to be compared."""
-    largest = np.sort(scores)[-max(1, round(LOUD_SHARE * len(scores))) :]
-    return max(float(largest.mean()), float(np.finfo(np.float32).tiny))
-
-
-def _levels_along(entity: Entity, errors: Floats, seen: NDArray[np.int64]) -> Floats:
-    """What the views knew of the past when so many rows (n,) had been seen: (V, n, S)."""
-    units, grid = entity.calibration.units, entity.grid()
-    past, steps, done = pasts(units, entity.recipe), len(entity.chosen_steps), 0
-    levels = []
-    for count in seen:
-        final = max(0, grid.final(int(count)) - rows_after(entity.recipe))
-        if final > done:
-            for _ in scored([errors[done:final]], units, entity.recipe, past):
-                done = final
-        levels.append(stood(past, entity.recipe, steps))
-    return np.stack(levels, axis=1)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame, table_like
-from imdiffusion.scoring.event import Event
-from imdiffusion.scoring.unalarmed import Unalarmed
+from imdiffusion.scoring.event import Event, find_events
+from imdiffusion.scoring.finding import Finding, Findings
+from imdiffusion.scoring.unalarmed import Unalarmed, find_unalarmed
+
+if TYPE_CHECKING:
+    from imdiffusion.entity import Entity
+    from imdiffusion.scored_run import ScoredRun
+
+Number = TypeVar("Number", bound=np.generic)
 
 SECOND = np.timedelta64(1, "s")
 
@@ -37,6 +44,54 @@ class Analysis:
     upper: NDArray[np.floating]
     events: list[Event]
     unalarmed: list[Unalarmed] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, entity: Entity, frame: Frame, runs: Sequence[ScoredRun]) -> Analysis:
+        """What the runs of an entity say of the rows (T, K) of a frame."""
+        score = entity.score(np.concatenate([run.errors for run in runs], axis=1))
+        channel_scores = np.concatenate([run.channel_scores for run in runs])
+        expected = np.concatenate([run.expected for run in runs])
+        lower, upper = entity.band(expected)
+        settings, values = entity.settings, np.where(frame.observed, frame.values, np.nan)
+        events = find_events(
+            score,
+            channel_scores,
+            values,
+            expected,
+            frame.channels,
+            evidence=_joined(run.evidence for run in runs),
+            findings=_findings(entity, frame, runs),
+            echo=entity.echo,
+            merge_gap=settings.merge_gap,
+            min_length=settings.min_length,
+        )
+        unalarmed = find_unalarmed(
+            values, lower, upper, score, events, frame.channels, judged=entity.judged
+        )
+        alarm = score > 1.0
+        return cls(frame, score, alarm, channel_scores, expected, lower, upper, events, unalarmed)
+
+
+def _joined(parts: Iterable[NDArray[Number] | None]) -> NDArray[Number] | None:
+    """What runs say of their rows (T, K); None where one of them does not."""
+    found = list(parts)
+    known = [one for one in found if one is not None]
+    return np.concatenate(known) if known and len(known) == len(found) else None
+
+
+def _findings(entity: Entity, frame: Frame, runs: Sequence[ScoredRun]) -> Findings | None:
+    """What the checks found in the rows of a frame; None where there are none."""
+    kind, since = _joined(run.kind for run in runs), _joined(run.since for run in runs)
+    if kind is None or since is None:
+        return None
+    times, step = frame.timestamps, frame.period
+    period = None if step is None else float(step / SECOND)
+
+    def of(code: int, ago: int, row: int) -> Finding:
+        time = None if times is None else times[row]
+        return entity.checks.finding(code, ago, time=time, period=period)
+
+    return Findings(kind, since, of)
 
 
 def event_table(analyses: Sequence[Analysis], kind: str) -> Any:

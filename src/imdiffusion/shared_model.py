@@ -2,7 +2,7 @@
 
 Weights are shared; scaler, units and thresholds are always an entity's own, and a small
 embedding tells the network whose window it sees. An entity that joins later has no embedding: the
-network knows windows of nobody's too (`training.UNOWNED`).
+network knows windows without one too (`training.UNOWNED`).
 """
 
 from __future__ import annotations
@@ -13,28 +13,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from imdiffusion.calibrating import calibrate
-from imdiffusion.course import OnProgress, Progress
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
-from imdiffusion.data.spans import span_positions
-from imdiffusion.diffusion.networks import new_network
-from imdiffusion.diffusion.noise import private_rng
-from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.networks import new_shared
 from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.fitting import check, find_counters, prepare
+from imdiffusion.fitting import check, find_counters, prepare, without
+from imdiffusion.progress import FitJob, Progress
 from imdiffusion.promise.record import less_promise
-from imdiffusion.runs import NOBODY
+from imdiffusion.series_imputer import NOBODY
 from imdiffusion.settings import Settings
 from imdiffusion.training import Trainer
 
@@ -43,16 +36,6 @@ log = logging.getLogger(__name__)
 MOST_LENGTH = (
     4.0  # a shared network trains at most so many times as long as one entity (docs/log.md)
 )
-
-
-def new_shared(
-    settings: Settings, channels: int, entities: int, *, seed: int, device: torch.device
-) -> SharedDenoiser:
-    """An untrained network for so many entities; its weights hang on the seed alone."""
-    size = settings.entity_embedding
-    network = new_network(settings, channels, seed, None, embedding=size)
-    with private_rng(seed_from(seed, "embeddings")):
-        return SharedDenoiser(network, entities, size).to(device)
 
 
 class FailureLog:
@@ -94,75 +77,46 @@ class FailureLog:
 
 
 def fit_shared(
-    series: Mapping[str | None, Callable[[], Frame]],
-    settings: Settings,
-    *,
-    spans: Sequence[tuple[Any, Any]] = (),
-    seed: int,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    on_progress: OnProgress | None = None,
+    series: Mapping[str | None, Callable[[], Frame]], job: FitJob
 ) -> tuple[dict[str | None, Entity], dict[str, str]]:
     """Fit entities that share one network: they, and why others could not be fitted, by name.
 
-    series: reads an entity's rows. spans: what to leave out, as in `fit_entities`. An entity that
-    cannot be read or fitted, or has other channels than most, is left out with a DataWarning: the
-    others become bit for bit what they would be without it. Raises DataError or ConfigError where
-    none is left.
+    series: reads an entity's rows. An entity that cannot be read or fitted, or has other channels
+    than most, is left out with a DataWarning: the others become bit for bit what they would be
+    without it. Raises DataError or ConfigError where none is left.
     """
-    frames, failed = _sound(series, settings, spans)
-    shared = new_shared(
-        settings, next(iter(frames.values())).width, len(frames), seed=seed, device=device
-    )
-    excluded = [span_positions(frame, spans) for frame in frames.values()]
-    counters = _agreed(list(frames.values()), settings, excluded)
+    settings, device = job.settings, job.device or torch.device("cpu")
+    frames, failed = _sound(series, job)
+    width = next(iter(frames.values())).width
+    shared = new_shared(settings, width, len(frames), seed=job.seed, device=device)
+    counters = _agreed(list(frames.values()), settings)
     ready = [
-        prepare(
-            frame,
-            settings,
-            excluded=out,
-            seed=seed,
-            device=device,
-            shared=shared,
-            number=number,
-            counters=counters,
-        )
-        for number, (frame, out) in enumerate(zip(frames.values(), excluded, strict=True), start=1)
+        prepare(frame, job, shared=shared, number=number, counters=counters)
+        for number, frame in enumerate(frames.values(), start=1)
     ]
-    history = Trainer(
-        shared,
-        [one.part for one in ready if one.part is not None],
-        settings,
-        seed=seed,
-        device=device,
-        length=min(MOST_LENGTH, math.sqrt(len(frames))),
-        checkpoint=checkpoint,
-        on_progress=on_progress,
-    ).fit()
-    for done, one in enumerate(ready, start=1):
-        one.entity.history = history
-        calibrate(one.entity, one.rows, one.split)
-        if on_progress is not None:
-            on_progress(Progress("calibrate", done, len(ready)))
-    log.info("%d entities share %d parameters", len(ready), ready[0].entity.num_parameters)
-    return {name: one.entity for name, one in zip(frames, ready, strict=True)}, failed
+    length = min(MOST_LENGTH, math.sqrt(len(frames)))
+    parts = [one.part() for one in ready]
+    history = Trainer(shared, parts, job, device=device, length=length).fit()
+    del parts  # the rows that only training needs
+    entities = []
+    for one in ready:
+        entities.append(one.calibrated(history))
+        if job.on_progress is not None:
+            job.on_progress(Progress("calibrate", len(entities), len(ready)))
+    log.info("%d entities share %d parameters", len(ready), entities[0].num_parameters)
+    return dict(zip(frames, entities, strict=True)), failed
 
 
-def _agreed(
-    frames: Sequence[Frame], settings: Settings, excluded: Sequence[NDArray[np.bool_]]
-) -> Counters:
+def _agreed(frames: Sequence[Frame], settings: Settings) -> Counters:
     """The channels that are counters for most entities, which is said."""
-    each = zip(frames, excluded, strict=True)
-    several = [find_counters(frame, settings, excluded=out) for frame, out in each]
+    several = [find_counters(frame, settings) for frame in frames]
     counters = Counters.agreed(several).of(frames[0])
     counters.say(" of most entities")
     return counters
 
 
 def _sound(
-    series: Mapping[str | None, Callable[[], Frame]],
-    settings: Settings,
-    spans: Sequence[tuple[Any, Any]],
+    series: Mapping[str | None, Callable[[], Frame]], job: FitJob
 ) -> tuple[dict[str | None, Frame], dict[str, str]]:
     """The frames that can share a network, channels in one order, and why the others cannot.
 
@@ -171,8 +125,8 @@ def _sound(
     roll, frames = FailureLog("fitted"), dict[str | None, Frame]()
     for name, read in series.items():
         with roll.calling(name):
-            frame = read()
-            check(frame, settings, excluded=span_positions(frame, spans))
+            frame = without(read(), job.spans)
+            check(frame, job.settings)
             frames[name] = frame
     votes = Counter(frozenset(frame.channels) for frame in frames.values())
     most = votes.most_common(1)[0][0] if votes else frozenset()  # of as many, those of the first
@@ -228,27 +182,21 @@ def enroll(
     some = next(iter(members.values()))
     for name, read in series.items():
         with roll.calling(name):
-            frame = read()
             like = members.get(name) or fallback_entity([some], name)
-            joined[name] = _enrolled(like, frame, excluded=span_positions(frame, spans))
+            joined[name] = _enrolled(like, without(read(), spans))
     return joined, roll.failed(joined)
 
 
-def _enrolled(like: Entity, frame: Frame, *, excluded: NDArray[np.bool_]) -> Entity:
-    frame = _in_order(frame, like.channels, "give it its channels")
+def _enrolled(like: Entity, frame: Frame) -> Entity:
+    shared = shared_denoiser_of(like)
     ready = prepare(
-        frame,
-        like.settings,
-        excluded=excluded,
-        seed=like.seed,
-        device=like.device,
-        shared=shared_denoiser_of(like),
+        _in_order(frame, like.channels, "give it its channels"),
+        FitJob(like.settings, like.seed, like.imputer.device),
+        shared=shared,
         number=like.number,
         counters=like.counters,
     )
-    ready.entity.history = like.history
-    calibrate(ready.entity, ready.rows, ready.split)
-    return ready.entity
+    return ready.calibrated(like.history)
 
 
 def fallback_entity(members: Sequence[Entity], name: str | None) -> Entity:
@@ -268,32 +216,16 @@ def fallback_entity(members: Sequence[Entity], name: str | None) -> Entity:
         if all(one[key] is not None for one in facts)
     }
     own = {**facts[0], **middle, **thresholds, "name": name, "number": NOBODY}
-    return Entity.restore(
-        own, shared_denoiser_of(like), like.settings, seed=like.seed, device=like.device
-    )
-
-
-def restore_shared(
-    facts: Sequence[dict[str, Any]],
-    weights: dict[str, Tensor],
-    settings: Settings,
-    *,
-    seed: int,
-    device: torch.device,
-) -> list[Entity]:
-    """The entities of a shared model from what was saved of each and of their network."""
-    channels, table = len(facts[0]["channels"]), weights["entities.weight"]
-    shared = new_shared(settings, channels, len(table) - 1, seed=seed, device=device)
-    shared.load_state_dict(weights)
-    shared.eval()
-    return [Entity.restore(one, shared, settings, seed=seed, device=device) for one in facts]
+    shared, device = shared_denoiser_of(like), like.imputer.device
+    return Entity.restore(own, like.settings, seed=like.seed, network=shared, device=device)
 
 
 def shared_denoiser_of(member: Entity) -> SharedDenoiser:
     """The network that a member shares. ConfigError where it has one of its own."""
-    if not member.settings.networked or not isinstance(member.network, SharedDenoiser):
+    network = None if member.series is None else member.series.network
+    if not isinstance(network, SharedDenoiser):
         raise ConfigError(
             "this model has a network for each entity: none can join",
             remedy="Fit with scope='shared'.",
         )
-    return member.network
+    return network

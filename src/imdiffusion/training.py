@@ -1,6 +1,6 @@
 """Training: a resumable loop over random windows, with a held-out tail to stop it.
 
-Nothing random is carried from step to step: batch order hangs on (seed, epoch), masks, levels,
+Nothing random is carried from step to step: batch order depends on (seed, epoch), masks, levels,
 noise and dropout on (seed, step). So a run that was killed and resumed ends in the same bits.
 """
 
@@ -11,25 +11,26 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imdiffusion import masks
+from imdiffusion.arrays import Ints
 from imdiffusion.checkpoint import fingerprint, read_state, write_state
-from imdiffusion.course import History, OnProgress, Progress, learning_rate, total_steps
+from imdiffusion.data.windows import Rows, starts, window_batches
 from imdiffusion.diffusion.denoisers.closed_form import ClosedForm
+from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.loss import Denoiser, target_loss
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.diffusion.shared_denoiser import NOBODY, SharedDenoiser
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.parts import Part, squares, window_starts
+from imdiffusion.progress import FitJob, History, Progress
 from imdiffusion.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,30 +40,90 @@ STILL_FALLING = 0.02  # a second half better by this share: training ended too e
 UNOWNED = 0.1  # share of a shared network's windows that are shown without their entity
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one entity brings to a training: scaled, compressed rows, and its own imputer."""
+
+    imputer: Imputer
+    train: Rows
+    held: Rows
+
+
+def window_starts(parts: Sequence[Rows], settings: Settings) -> tuple[Ints, Ints]:
+    """First rows of all training windows that show anything, in the parts' rows one after another.
+
+    And the number of each window's entity in a shared network, from 1.
+    """
+    found, owners, offset = [], [], 0
+    for number, rows in enumerate(parts, start=1):
+        first = starts(len(rows), settings.window, settings.train_stride)
+        seen = np.concatenate([[0], rows.observed.any(axis=1).cumsum()])
+        first = first[seen[first + settings.window] > seen[first]]
+        found.append(first + offset)
+        owners.append(np.full(len(first), number, np.int64))
+        offset += len(rows)
+    return np.concatenate(found), np.concatenate(owners)
+
+
+def squares(part: Part, length: int, device: torch.device) -> tuple[float, int]:
+    """Sum of squared imputation errors of a part's held-out rows, last step, and their number."""
+    covered = part.imputer.covered()
+    total, count = 0.0, 0
+    for batch in window_batches([part.held], length=length, stride=length, batch=16):
+        x0 = torch.from_numpy(batch.values).to(device)
+        observed = torch.from_numpy(batch.observed).to(device)
+        keys = torch.from_numpy(batch.keys).to(device)
+        estimate = x0
+        for _, estimate in part.imputer(x0, observed, keys):  # noqa: B007
+            pass
+        target = observed & covered
+        total += float((estimate - x0)[target].double().square().sum())
+        count += int(target.sum())
+    return total, count
+
+
+def total_steps(settings: Settings, epoch_steps: int) -> int:
+    """Steps until one of the limits; 0 = only patience ends the training."""
+    limits = [settings.max_steps, settings.max_epochs * epoch_steps]
+    return min((limit for limit in limits if limit), default=0)
+
+
+def learning_rate(settings: Settings, step: int, epoch: int, total: int) -> float:
+    """The rate at a step: constant, dropped tenfold after named epochs, or warmed-up cosine."""
+    rate = settings.learning_rate
+    if settings.lr_schedule == "step":
+        drops = [int(word) for word in settings.lr_drops.split(",") if word.strip()]
+        return float(rate * 0.1 ** sum(epoch >= drop for drop in drops))
+    if settings.lr_schedule == "cosine" and total:
+        warm = max(1, total // 20)
+        if step < warm:
+            return rate * (step + 1) / warm
+        return rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    return rate
+
+
 class Trainer:
     """Trains the denoiser of one entity, or a `SharedDenoiser` of many; see `fit`.
 
-    parts: in the order of its entities. length: a shared network trains this many times as long as
-    the settings say for one entity.
+    parts: in the order of its entities. device: where the network is. length: a shared network
+    trains this many times as long as the settings say for one entity.
     """
 
     def __init__(
         self,
         network: nn.Module,
         parts: Sequence[Part],
-        settings: Settings,
+        job: FitJob,
         *,
-        seed: int,
         device: torch.device,
         length: float = 1.0,
-        checkpoint: Path | None = None,
-        on_progress: OnProgress | None = None,
     ) -> None:
+        settings = job.settings
         self.network, self.parts, self.settings = network, parts, settings
         self.imputer = parts[0].imputer  # of all, what training needs of it is the same
-        self.seed, self.device = seed, device
-        self.state_path = None if checkpoint is None else checkpoint / "training.safetensors"
-        self.on_progress = on_progress
+        self.seed, self.device, self.on_progress = job.seed, device, job.on_progress
+        folder = job.checkpoint
+        self.state_path = None if folder is None else folder / "training.safetensors"
         self.starts, self.owners = window_starts([part.train for part in parts], settings)
         self.values, self.observed = (
             torch.from_numpy(np.concatenate(all_rows)).to(device)
@@ -185,7 +246,7 @@ class Trainer:
                 prediction=settings.prediction,
             )
 
-    def _denoiser(self, owners: NDArray[np.int64]) -> Denoiser:
+    def _denoiser(self, owners: Ints) -> Denoiser:
         """The network for windows of these entities, some of which it is not told."""
         if not isinstance(self.network, SharedDenoiser):
             return self.network
@@ -281,7 +342,7 @@ class Trainer:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of everything this training hangs on: another one must not be continued."""
+        """sha256 of everything that decides this training: another one must not be continued."""
         facts = {"seed": self.seed, "settings": self.settings.to_dict(), "torch": torch.__version__}
         facts["total"] = self.total
         rows = [rows for part in self.parts for rows in (part.train, part.held)]

@@ -130,7 +130,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
         router.store.promote(name, digest, reason="by hand", now=2)
     made = {name: router.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
     scorers = [active._speaker for active in made.values()]
-    assert len({id(one.entity.network) for one in scorers}) == 1
+    assert len({id(one.entity.imputer.network) for one in scorers}) == 1
     assert {one.model for one in scorers} == {digest}
     told = {
         name: made[name].push(replace(frame(values[row : row + 40]), entity=name))
@@ -143,7 +143,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
     assert [one.score for one in told["cache"]] == pytest.approx(
         [one.score for one in same], nan_ok=True
     )
-    assert active._speaker.entity.network is not scorers[0].entity.network
+    assert active._speaker.entity.imputer.network is not scorers[0].entity.imputer.network
 
 
 def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +14,22 @@ from live_series import entity_of, faulty, fit, live, series
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
-from imdiffusion.delayed import DelayedScorer, rows_after, rows_before
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer
 from imdiffusion.live.scorers.fitted import KIND, EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.live.store.state_codec import pack, unpack
-from imdiffusion.online import Standing, _last_row, context
+from imdiffusion.online import (
+    DelayedScorer,
+    Standing,
+    _last_row,
+    context,
+    rows_after,
+    rows_before,
+)
 from imdiffusion.scoring.error import RecentQuantile, residual_of, scored, smoothed_errors
-from imdiffusion.state import version
+from imdiffusion.series_imputer import SeriesImputer
 
 
 def alike(found: np.ndarray, expected: np.ndarray) -> None:
@@ -43,7 +50,7 @@ def test_a_score_online_is_the_last_row_of_what_offline_says_of_the_rows_up_to_i
     entity, test = entity_of(detector), faulty()
     online = detector.decision_function(live(test), mode="online")
     limits = entity.calibration.online[0] / entity.calibration.thresholds[0]
-    size = context(entity)
+    size = context(entity.imputer)
     assert size == 20
     # In the first rows the past that the level view follows is still that of the fit.
     for row in range(size - 1, 60):
@@ -82,14 +89,14 @@ def test_the_level_follows_what_offline_has_made_of_final_rows(detector: ImDiffu
             raw.append(run)
             return super().push(run)
 
-    place = next(n for n, view in enumerate(entity.recipe.views) if view.recent)
+    place = next(n for n, view in enumerate(entity.imputer.recipe.views) if view.recent)
     knots = entity.calibration.units.recent[place]
     offline.past[place] = Spy(knots)
     for start in range(0, 600, 7):
         offline.push(rows.slice(start, start + 7))
         seen = min(600, start + 7)
         whole = seen // 20 * 20
-        final = max(0, whole - rows_after(entity.recipe))
+        final = max(0, whole - rows_after(entity.imputer.recipe))
         assert offline.final == offline.final_after(seen) == final
         past = RecentQuantile(knots)
         if final:
@@ -107,17 +114,19 @@ def test_the_unit_online_is_that_of_the_rows_final_by_then() -> None:
     test = series(400, seed=5) * np.linspace(1, 8, 400)[:, None]
     rows = entity.rows(live(test))
     online = detector.decision_function(live(test), mode="online")
-    place = next(n for n, view in enumerate(entity.recipe.views) if view.recent)
+    place = next(n for n, view in enumerate(entity.imputer.recipe.views) if view.recent)
     levels = set()
     for row in (118, 119, 120, 237, 399):
         offline = DelayedScorer(entity)
         offline.push(rows.slice(0, row + 1))
         past = [one and Standing(one.standing(1)[None]) for one in offline.past]
-        (run,) = entity.estimates([rows.slice(row - 19, row + 1)], entity.chosen_steps)
+        (run,) = entity.imputer.estimates(
+            [rows.slice(row - 19, row + 1)], entity.imputer.chosen_steps
+        )
         residual = residual_of(run.seen, run.estimates, run.target)
-        *_, errors = smoothed_errors([residual], entity.recipe)
+        *_, errors = smoothed_errors([residual], entity.imputer.recipe)
         units = entity.calibration.units
-        ((joined, _),) = scored([errors[-1:]], units, entity.recipe, past)
+        ((joined, _),) = scored([errors[-1:]], units, entity.imputer.recipe, past)
         alike(online[row : row + 1], entity.score(joined.T, "online"))
         levels.add(past[place].levels[0, 0])
     assert len(levels) >= 3
@@ -125,18 +134,18 @@ def test_the_unit_online_is_that_of_the_rows_final_by_then() -> None:
 
 def test_the_rows_a_score_looks_at_reach_as_far_as_stated(detector: ImDiffusion) -> None:
     entity = entity_of(detector)
-    recipe = entity.recipe
+    recipe, units = entity.imputer.recipe, entity.calibration.units
     assert (rows_before(recipe), rows_after(recipe)) == (10, 8)
     rng = np.random.default_rng(0)
     residual = rng.normal(size=(2, 20, 1, 3)).astype(np.float32)
-    expected = _last_row(entity, residual, None)
+    expected = _last_row(recipe, units, residual, None)
     far = residual.copy()
     far[:, : 20 - 1 - rows_before(recipe)] = 99.0
-    for one, other in zip(expected, _last_row(entity, far, None), strict=True):
+    for one, other in zip(expected, _last_row(recipe, units, far, None), strict=True):
         assert np.array_equal(one, other)
     near = residual.copy()
     near[:, 20 - 1 - rows_before(recipe)] = 99.0
-    assert not np.array_equal(expected[0], _last_row(entity, near, None)[0])
+    assert not np.array_equal(expected[0], _last_row(recipe, units, near, None)[0])
 
 
 # -- the push form
@@ -210,7 +219,7 @@ def test_offline_comes_as_soon_as_the_rows_after_allow(detector: ImDiffusion) ->
         judged = scorer.push(live(test[row : row + 1], start=row))
         assert [one.mode for one in judged[:1]] == ["online"]
         known += len(judged) - 1
-        network = (row + 1) // 20 * 20 - rows_after(entity.recipe)
+        network = (row + 1) // 20 * 20 - rows_after(entity.imputer.recipe)
         assert known == max(0, min(network, row + 1 - entity.linear.reach))
     assert len(scorer.finish()) == 100 - known
 
@@ -302,7 +311,7 @@ def test_what_cannot_be_scored_is_refused(detector: ImDiffusion) -> None:
 def test_the_state_of_another_model_is_refused(detector: ImDiffusion) -> None:
     state = EntityScorer(entity_of(detector)).dump()
     other = fit(series(200), seed=1)
-    assert version(entity_of(other)) != version(entity_of(detector))
+    assert entity_of(other).version != entity_of(detector).version
     with pytest.raises(ModelError, match="starts afresh"):
         EntityScorer(entity_of(other)).restore(state)
     with pytest.raises(ModelError, match="cannot be read"):
@@ -326,9 +335,8 @@ def test_the_version_outlives_a_save(detector: ImDiffusion, tmp_path) -> None:
     detector.save(tmp_path / "model")
     loaded = ImDiffusion.load(tmp_path / "model")
     stated = entity_of(loaded).version  # the folder says it: its weights are not read again
-    assert stated == version(entity_of(loaded)) == version(entity_of(detector))
-    entity_of(loaded).version = ""
-    assert version(entity_of(loaded)) == stated
+    assert stated == entity_of(detector).version
+    assert replace(entity_of(loaded), saved_version="").version == stated
     frame = live(faulty())
     expected = detector.decision_function(frame, mode="online")
     assert np.array_equal(loaded.decision_function(frame, mode="online"), expected, equal_nan=True)
@@ -352,7 +360,13 @@ def test_a_model_of_an_older_version_loads_and_says_that_it_knows_no_online(
     facts = entity.to_dict()
     for name in [name for name in facts if name.startswith("join_online_")]:
         del facts[name]
-    old = Entity.restore(facts, entity.network, entity.settings, seed=0, device=entity.device)
+    old = Entity.restore(
+        facts,
+        entity.settings,
+        seed=0,
+        network=entity.imputer.network,
+        device=entity.imputer.device,
+    )
     assert old.calibration.thresholds == entity.calibration.thresholds
     with pytest.raises(ModelError, match="of an older version"):
         EntityScorer(old)
@@ -381,14 +395,14 @@ def test_other_masks_steps_and_ensembles_go_the_same_way(changes) -> None:
     for mode in ("online", "offline"):
         alike(column(judged, mode), detector.decision_function(live(test), mode=mode))
     assert (column(judged, "online")[100:110] > 1).any()
-    follows = any(view.recent for view in entity.recipe.views)
+    follows = any(view.recent for view in entity.imputer.recipe.views)
     assert (EntityScorer(entity)._arrival.offline is not None) == follows
 
 
 def test_means_that_reach_beyond_a_window_are_given_several() -> None:
     detector = fit(series(200), **DEEP, views="network")
     entity, test = entity_of(detector), series(80, seed=4)
-    assert context(entity) == 40
+    assert context(entity.imputer) == 40
     online = detector.decision_function(live(test), mode="online")
     ratio = entity.calibration.online[0] / entity.calibration.thresholds[0]
     for row in (39, 40, 47, 60):
@@ -399,13 +413,13 @@ def test_means_that_reach_beyond_a_window_are_given_several() -> None:
 def test_under_a_grating_only_the_mask_that_hides_the_last_row_is_run(monkeypatch) -> None:
     entity = entity_of(fit(series(200), **PAPER))
     asked = []
-    impute = entity.impute
+    impute = SeriesImputer.impute
 
-    def spy(windows, steps, chosen=None):
+    def spy(imputer, windows, steps, chosen=None):
         asked.append(chosen)
-        return impute(windows, steps, chosen)
+        return impute(imputer, windows, steps, chosen)
 
-    monkeypatch.setattr(entity, "impute", spy)
+    monkeypatch.setattr(SeriesImputer, "impute", spy)
     EntityScorer(entity).push(live(series(30)))
     assert asked
     assert all(chosen == [1] for chosen in asked)  # bands 1 and 3 are hidden by the second mask

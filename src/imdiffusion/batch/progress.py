@@ -10,8 +10,8 @@ from typing import Any
 
 from imdiffusion import __version__
 from imdiffusion.batch.messages import DONE, FAILED, FOUND, Answer
-from imdiffusion.course import Progress
 from imdiffusion.data.atomic import atomic_path
+from imdiffusion.progress import Progress
 
 SUMMARY = "batch.json"
 FORMAT = 1

@@ -18,9 +18,9 @@ from imdiffusion.batch.paths import Places
 from imdiffusion.batch.pool import Pool
 from imdiffusion.batch.progress import Outcome, Summary, Watch
 from imdiffusion.batch.split import clear
-from imdiffusion.course import Progress
 from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import DataError, UsageError
+from imdiffusion.progress import Progress
 
 _READING = FileOptions()
 MANIFEST = "manifest.json"

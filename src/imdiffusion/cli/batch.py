@@ -30,7 +30,7 @@ from imdiffusion.cli.terminal import Terminal, resumable
 if TYPE_CHECKING:
     from imdiffusion.batch import Outcome, Summary
     from imdiffusion.batch.progress import Watch
-    from imdiffusion.course import Progress
+    from imdiffusion.progress import Progress
 
 FIT_EXAMPLES = "imdiffusion batch fit services/ --out models/ --jobs 8"
 DETECT_EXAMPLES = """imdiffusion batch detect services/ --models models/ --out results/

@@ -46,12 +46,12 @@ class Counters:
     period_ns: int | None = None
 
     @classmethod
-    def fit(cls, frame: Frame, observed: NDArray[np.bool_]) -> Self:
-        """The counters of a training frame; `observed` (T, K) says which values count."""
+    def fit(cls, frame: Frame) -> Self:
+        """The counters of a training frame."""
         names = [
             name
             for k, name in enumerate(frame.channels)
-            if is_counter(frame.values[observed[:, k], k])
+            if is_counter(frame.values[frame.observed[:, k], k])
         ]
         return cls(tuple(names)).of(frame)
 
@@ -103,14 +103,6 @@ class Counters:
         if facts is None:
             return cls()
         return cls(tuple(facts["channels"]), facts["period_ns"])
-
-
-def read_counters(
-    frame: Frame, observed: NDArray[np.bool_], counters: Counters
-) -> tuple[Frame, Counters]:
-    """A training frame with rates for counters, of the observed (T, K) values alone."""
-    counters = counters.of(frame)
-    return counters.rates(replace(frame, observed=observed)), counters
 
 
 def is_counter(values: NDArray[np.floating[Any]]) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
 from imdiffusion import registry
 from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.schedule import Schedule
 from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
@@ -55,3 +59,29 @@ def new_network(
     """An untrained network; its weights hang on the seed and the name alone."""
     with private_rng(seed_from(seed, "weights", name or "")):
         return build(settings, channels, entity_embedding=embedding)
+
+
+def new_shared(
+    settings: Settings, channels: int, entities: int, *, seed: int, device: torch.device
+) -> SharedDenoiser:
+    """An untrained network for so many entities; its weights hang on the seed alone."""
+    size = settings.entity_embedding
+    network = new_network(settings, channels, seed, None, embedding=size)
+    with private_rng(seed_from(seed, "embeddings")):
+        return SharedDenoiser(network, entities, size).to(device)
+
+
+def restored_shared(
+    settings: Settings,
+    channels: int,
+    weights: Mapping[str, Tensor],
+    *,
+    seed: int,
+    device: torch.device,
+) -> SharedDenoiser:
+    """The network that entities share from its saved weights, for scoring."""
+    shared = new_shared(
+        settings, channels, len(weights["entities.weight"]) - 1, seed=seed, device=device
+    )
+    shared.load_state_dict(weights)
+    return shared.eval()

@@ -370,7 +370,7 @@ def behaviours(
 
 
 def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
-    from imdiffusion.course import Progress
+    from imdiffusion.progress import Progress
     from imdiffusion_bench.behaviours.running import run_behaviours
 
     records = []

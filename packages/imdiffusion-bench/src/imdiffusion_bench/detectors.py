@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 
 from imdiffusion import baselines, presets, registry
 from imdiffusion.baselines.rows import scores_of_training
-from imdiffusion.course import OnProgress
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.progress import FitJob, OnProgress
 from imdiffusion.settings import Scalar, Settings
 from imdiffusion_bench.split import Scores
 
@@ -151,12 +151,13 @@ class DiffusionDetector:
 
         self.entity_ = fit_entity(
             train,
-            self.settings,
-            excluded=np.zeros(len(train.values), bool),
-            seed=self.seed,
-            device=device_of(self.device),
-            checkpoint=self.checkpoint,
-            on_progress=self.on_progress,
+            FitJob(
+                self.settings,
+                self.seed,
+                device_of(self.device),
+                checkpoint=self.checkpoint,
+                on_progress=self.on_progress,
+            ),
         )
         return self
 
@@ -174,8 +175,7 @@ class DiffusionDetector:
         """Take over the network of a row that differs in its scoring alone, and calibrate."""
         from imdiffusion.fitting import recalibrate
 
-        excluded = np.zeros(len(train.values), bool)
-        self.entity_ = recalibrate(fitted.entity_, train, self.settings, excluded=excluded)
+        self.entity_ = recalibrate(fitted.entity_, train, self.settings)
         return self
 
     def score(self, test: Frame) -> Scores:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion import presets
-from imdiffusion.course import OnProgress
 from imdiffusion.errors import ImDiffusionWarning
 from imdiffusion.fitting import SCORING_SETTINGS
+from imdiffusion.progress import OnProgress
 from imdiffusion.settings import Scalar
 from imdiffusion_bench import provenance, score_archive
 from imdiffusion_bench.detectors import (

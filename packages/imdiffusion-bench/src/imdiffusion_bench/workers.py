@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from imdiffusion.course import Progress
+from imdiffusion.progress import Progress
 from imdiffusion_bench.measure import Group, measure
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.record import Record

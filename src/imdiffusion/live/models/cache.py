@@ -21,12 +21,10 @@ def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) ->
 
     likely: names of entities to look at first.
     """
-    from imdiffusion.state import version
-
     entities = detector._need_fit()
     first = [one for one in likely if one in entities]
     for key in dict.fromkeys([*first, *entities]):
-        if version(entities[key]) == digest:
+        if entities[key].version == digest:
             return entities[key]
     raise ModelError(
         f"the model folder holds no {digest}, which it is noted as",

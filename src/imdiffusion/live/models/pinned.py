@@ -66,10 +66,8 @@ class PinnedModels:
             if path is None:  # refused before
                 self.store.count({("models_refused", entity): 1})
                 return
-            from imdiffusion.state import version
-
             detector = self.detector(path)
-            digest = version(entity_in(detector, section, entity))
+            digest = entity_in(detector, section, entity).version
         except ImDiffusionError as error:
             log.error("the model %s for %s is refused: %s", section.folder, entity, error)
             self.store.count({("models_refused", entity): 1})

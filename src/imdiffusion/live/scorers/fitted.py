@@ -18,9 +18,8 @@ from imdiffusion.live.rows.channel_matching import checked_times
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
 from imdiffusion.live.store.state_codec import Arrays, pack, unpack
 from imdiffusion.online import OnlineScorer, need_online
-from imdiffusion.runs import ScoredRun
+from imdiffusion.scored_run import ScoredRun
 from imdiffusion.scoring.finding import Finding, findings_of
-from imdiffusion.state import version
 
 KIND = "entity scorer"
 PIECE = 512  # rows taken at once, so that a large frame does not need large memory
@@ -69,7 +68,7 @@ class EntityScorer:
     ) -> None:
         self.entity, self.detector, self.offline = entity, detector, offline
         self.channels = entity.channels
-        self.model = version(entity) if model is None else model
+        self.model = entity.version if model is None else model
         need_online(entity)
         self._begin()
 

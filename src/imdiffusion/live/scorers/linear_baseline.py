@@ -26,6 +26,7 @@ from imdiffusion.live.scorers.baseline import Bools, Floats
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.live.store.state_codec import Arrays
+from imdiffusion.progress import FitJob
 from imdiffusion.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class LinearBaseline:
         own = {n.removeprefix(KEPT): a for n, a in arrays.items() if n.startswith(KEPT)}
         settings = presets.resolve(LINEAR, {"views": VIEWS, "scan": facts["scan"]})
         told = {**facts["entity"], **own}
-        entity = Entity.restore(told, None, settings, seed=0, device=None)
+        entity = Entity.restore(told, settings, seed=0)
         scorer = _scorer(entity, offline=offline)
         scorer.restore(arrays[SCORER].tobytes())
         return cls(entity, dict(facts["margin"]), scorer)
@@ -229,10 +230,8 @@ def _fitted(frame: Frame, settings: Settings, rate: float) -> Entity:
     with warnings.catch_warnings():
         # Of channels that stand still or count: true of many, again and again, and no harm.
         warnings.simplefilter("ignore", DataWarning)
-        nothing = np.zeros(len(frame), np.bool_)
-        entity = fit_entity(frame, settings, excluded=nothing, seed=0, device=None, measured=False)
-    entity.alarm_rate = rate
-    return entity
+        entity = fit_entity(frame, FitJob(settings), measured=False)
+    return replace(entity, alarm_rate=rate)
 
 
 def _scorer(entity: Entity, *, offline: bool) -> EntityScorer:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdiffusion.course import OnProgress, Progress
 from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
+from imdiffusion.progress import OnProgress, Progress
 from imdiffusion.registry import nearest
 from imdiffusion_bench.datasets.known import DATASETS, known_sums
 from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_official, room_for

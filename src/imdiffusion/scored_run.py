@@ -1,23 +1,68 @@
-"""Runs of several views as one: who waits for whom, and whose channels they name."""
+"""Runs of scored rows: those of several views joined to one, whoever waits for whom."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Floats, Singles
 from imdiffusion.checks import HOURS
 from imdiffusion.linear import LinearRun
-from imdiffusion.runs import ScoredRun
 from imdiffusion.scoring.joining import LEAST_UNIT, LIFT
 from imdiffusion.settings import MEMORY, NETWORK
 
-Doubles = NDArray[np.float64]
-
 CHECKED = 30.0  # evidence of a channel whose absence is news: enough for a row alone
+OF_STEPS = ("errors", "step_errors")  # fields (S, n); all others have a row for each row
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A run of n rows: errors (S, n), channel_scores (n, K), expected (n, K) in caller's units.
+
+    kind (n, K): what checks beside the views found in a channel, a code of `checks`; since (n, K):
+    how many rows before its own that began; None: there are no checks.
+    `errors` are those of the ensemble's steps; `step_errors`, where they were asked for, of all.
+    evidence (n, K): what each row by itself has against each channel, beyond normal, where a view
+    says so; NaN where not observed.
+    """
+
+    errors: Singles
+    channel_scores: Singles
+    expected: Floats
+    step_errors: Singles | None = None
+    kind: NDArray[np.int8] | None = None
+    evidence: Singles | None = None
+    since: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.channel_scores)
+
+    def join(self, other: ScoredRun) -> ScoredRun:
+        """These rows, then those; None where either has none."""
+
+        def both(name: str) -> Any:
+            one, two = getattr(self, name), getattr(other, name)
+            if one is None or two is None:
+                return None
+            return np.concatenate([one, two], axis=int(name in OF_STEPS))
+
+        return ScoredRun(**{field.name: both(field.name) for field in fields(self)})
+
+    def slice(self, start: int, stop: int | None = None) -> ScoredRun:
+        """Rows start to stop."""
+
+        def part(name: str) -> Any:
+            one = getattr(self, name)
+            if one is None:
+                return None
+            return one[:, start:stop] if name in OF_STEPS else one[start:stop]
+
+        return ScoredRun(**{field.name: part(field.name) for field in fields(self)})
 
 
 class Pairing:
@@ -61,9 +106,9 @@ class Pairing:
 
     # -- over a restart
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> Arrays:
         """The rows that wait, as arrays."""
-        arrays: dict[str, NDArray[np.generic]] = {}
+        arrays: Arrays = {}
         if self.linear:
             linear = reduce(LinearRun.join, self.linear)
             arrays |= {f"linear.{name}": one for name, one in linear.to_arrays().items()}
@@ -73,7 +118,7 @@ class Pairing:
             arrays["expected"] = run.expected
         return arrays
 
-    def resume(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave."""
         prefix = "linear."
         own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
@@ -85,9 +130,7 @@ class Pairing:
             self.network = [ScoredRun(errors, parts, expected)]
 
 
-def with_checks(
-    score: NDArray[np.float64], parts: NDArray[np.float32], linear: LinearRun
-) -> NDArray[np.float32]:
+def with_checks(score: Floats, parts: Singles, linear: LinearRun) -> Singles:
     """Lift scores (n,) in place where a check has found something: parts (n, K) with its channels
     before all others.
     """
@@ -104,7 +147,7 @@ def with_checks(
     return parts
 
 
-def row_evidence(linear: LinearRun) -> NDArray[np.float32]:
+def row_evidence(linear: LinearRun) -> Singles:
     """What each row by itself has against each channel (n, K): as the views say it, and plainly
     more than normal where absence is news. An unusual hour is about the rows before it as well.
     """
@@ -117,7 +160,7 @@ def row_evidence(linear: LinearRun) -> NDArray[np.float32]:
     return parts
 
 
-def linear_parts(linear: LinearRun, names: Sequence[str], added: Doubles) -> NDArray[np.float32]:
+def linear_parts(linear: LinearRun, names: Sequence[str], added: Floats) -> Singles:
     """Parts of channels (n, K) by all views in closed form, the memory's beside those of the law.
 
     added (n, V + 1): what the views called `names`, and the sparse evidence, add to the score: in
@@ -134,9 +177,9 @@ def linear_parts(linear: LinearRun, names: Sequence[str], added: Doubles) -> NDA
     return np.asarray(linear.parts + share * (ratio * total)[:, None], np.float32)
 
 
-def mixed_parts(*shares: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[np.float32]:
+def mixed_parts(*shares: tuple[Singles, Floats]) -> Singles:
     """Parts of channels (n, K) by several views as one; a view's sum up to its weight (n,)."""
-    mixed: NDArray[np.float64] | None = None
+    mixed: Floats | None = None
     for parts, weight in shares:
         known = np.nan_to_num(parts.astype(np.float64))
         total = np.maximum(known.sum(axis=1), np.finfo(np.float32).tiny)
