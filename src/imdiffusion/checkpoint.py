@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from imdiffusion.arrays import Arrays
 from imdiffusion.data.atomic import atomic_folder, atomic_path
 from imdiffusion.errors import ModelError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 3  # 1 had an entity's arrays as text, 2 other names of settings
-Arrays = dict[str, NDArray[Any]]
+
 FACTS = "facts"
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays
 from imdiffusion.data.windows import Rows
 from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
 from imdiffusion.scoring.changes import KINDS as CHANGED
@@ -25,8 +26,6 @@ from imdiffusion.scoring.hours import HourStream, HourTest
 from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings
-
-Arrays = dict[str, NDArray[Any]]
 
 RECENT = 64  # rows that say how many values are missing of late
 # Of the promise; what is left of it the joins of the views have (`scoring.joining`).

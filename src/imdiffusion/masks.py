@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.arrays import Flags
 
-BoolArray = NDArray[np.bool_]
-MaskStrategy = Callable[..., BoolArray]
+MaskStrategy = Callable[..., Flags]
 
 
 class MaskOptions(Protocol):
@@ -45,7 +45,7 @@ def draw(
     *,
     bands: int,
     generator: np.random.Generator,
-) -> BoolArray:
+) -> Flags:
     """Masks of the strategy `name` for a window (L, K): bool (M, L, K), True = visible."""
     strategy: MaskStrategy = registry.load("masks", name)
     return strategy(
@@ -66,7 +66,7 @@ def _bands(size: int, bands: int) -> NDArray[np.int64]:
     return np.arange(size) * min(bands, size) // size
 
 
-def grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> BoolArray:
+def grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> Flags:
     """Two complementary gratings along time: every second of `bands` equal bands is hidden.
 
     Mask 0 hides bands 0, 2, 4 …, mask 1 the others (the paper's grating masking). A window of a
@@ -78,14 +78,14 @@ def grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> BoolArra
     return np.stack([odd, ~odd])[:, :, None].repeat(channels, axis=2)
 
 
-def channel_grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> BoolArray:
+def channel_grating(length: int, channels: int, *, bands: int = 4, **_: Any) -> Flags:
     """Two complementary gratings across channels, in the order the channels have."""
     return grating(channels, length, bands=bands).transpose(0, 2, 1)
 
 
 def channel(
     length: int, channels: int, *, generator: np.random.Generator, mask_groups: int = 2, **_: Any
-) -> BoolArray:
+) -> Flags:
     """Channels in `mask_groups` random groups of equal size; mask m hides all of group m.
 
     A value is then imputed from other channels and never from its neighbours in time, which may
@@ -107,7 +107,7 @@ def channel_subset(
     mask_groups: int = 2,
     subset_share: float = 0.5,
     **_: Any,
-) -> BoolArray:
+) -> Flags:
     """As `channel`; in a `subset_share` of the draws a random part is hidden, then the rest.
 
     That part is uniform between .1 and .9 of the channels: to train a network that will meet
@@ -127,7 +127,7 @@ def random(
     generator: np.random.Generator,
     visible_share: float = 0.3,
     **_: Any,
-) -> BoolArray:
+) -> Flags:
     """Single points: every mask leaves a random `visible_share` of the window visible [code].
 
     As many masks as needed are drawn so that each point is hidden in at least one: points are
@@ -146,7 +146,7 @@ def block(
     visible_share: float = 0.3,
     block_length: int = 10,
     **_: Any,
-) -> BoolArray:
+) -> Flags:
     """Runs of `block_length` rows of one channel; a `visible_share` of the runs stays visible."""
     runs = -(-length // block_length)
     order = generator.permutation(runs * channels)
@@ -154,7 +154,7 @@ def block(
     return np.asarray(coarse.repeat(block_length, axis=1)[:, :length])
 
 
-def _rotating_share(order: NDArray[np.int64], share: float) -> BoolArray:
+def _rotating_share(order: NDArray[np.int64], share: float) -> Flags:
     """Masks (M, N), each showing `share` of N items; no item is visible in all of them."""
     size = order.size
     shown = min(round(share * size), size - 1)
@@ -170,20 +170,20 @@ def _rotating_share(order: NDArray[np.int64], share: float) -> BoolArray:
 
 def mixed(
     length: int, channels: int, *, generator: np.random.Generator, bands: int = 4, **options: Any
-) -> BoolArray:
+) -> Flags:
     """One of grating, channel, block or random, drawn anew at each call."""
     strategies: tuple[MaskStrategy, ...] = (grating, channel, block, random)
     chosen = strategies[int(generator.integers(len(strategies)))]
     return chosen(length, channels, generator=generator, bands=bands, **options)
 
 
-def forecast(length: int, channels: int, *, horizon: int = 10, **_: Any) -> BoolArray:
+def forecast(length: int, channels: int, *, horizon: int = 10, **_: Any) -> Flags:
     """One mask that hides the last `horizon` rows (the forecasting baseline of the paper)."""
     visible = np.ones((1, length, channels), dtype=bool)
     visible[:, max(0, length - horizon) :] = False
     return visible
 
 
-def reconstruction(length: int, channels: int, **_: Any) -> BoolArray:
+def reconstruction(length: int, channels: int, **_: Any) -> Flags:
     """One mask that hides everything (the reconstruction baseline of the paper)."""
     return np.zeros((1, length, channels), dtype=bool)

@@ -12,13 +12,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
+from imdiffusion.arrays import Floats
 from imdiffusion.errors import ConfigError
 from imdiffusion.registry import nearest
-
-Floats = NDArray[np.float64]
 
 
 class Baseline(Protocol):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion import baselines
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import checked_rows, fitted
 from imdiffusion.errors import DataError
-
-Floats = NDArray[np.float64]
 
 
 class StandardisedMean:

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import checked_rows, fitted, rows_of_windows, unobserved
 from imdiffusion.errors import MissingExtraError
-
-Floats = NDArray[np.float64]
 
 _CHUNK = 2048  # windows at a time: 2,048 x 20 x 38 float64 are 12 MB
 

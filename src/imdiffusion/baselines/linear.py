@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import checked_rows, fitted, smoothed, unobserved
 from imdiffusion.errors import DataError
-
-Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-9
 

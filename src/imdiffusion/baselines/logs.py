@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion import baselines
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import checked_rows, fitted, mean_observed, scores_of_training
 from imdiffusion.errors import DataError
-
-Floats = NDArray[np.float64]
 
 # The four with the best VUS-PR on the mean of fourteen public sets (docs/benchmark.md).
 BEST = ("forecast_s30", "pca_30", "channel_s30", "mahalanobis_30")

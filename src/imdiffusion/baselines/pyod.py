@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import carried, checked_rows, fitted, mean_observed, unobserved
 from imdiffusion.errors import MissingExtraError
-
-Floats = NDArray[np.float64]
 
 _LEAST = 10  # pyod asks for this many rows beyond the window
 

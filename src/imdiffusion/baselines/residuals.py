@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.linear import least_filled, moments
 from imdiffusion.baselines.rows import (
     checked_rows,
@@ -22,8 +22,6 @@ from imdiffusion.baselines.rows import (
     mean_observed,
     smoothed,
 )
-
-Floats = NDArray[np.float64]
 
 # Of a training variance, 1 for z-scores: what moves after it never did is far off, not infinitely.
 FLOOR = 1e-3

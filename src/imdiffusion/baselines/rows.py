@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.errors import DataError, NotFittedError
 from imdiffusion.scoring.smoothing import centred_mean
-
-Floats = NDArray[np.float64]
 
 
 def checked_rows(x: Floats, *, least: int = 1, channels: int | None = None) -> Floats:

@@ -10,11 +10,9 @@ import zlib
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.baselines.rows import checked_rows, fitted, mean_observed, smoothed, unobserved
-
-Floats = NDArray[np.float64]
 
 
 class Random:

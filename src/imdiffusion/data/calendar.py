@@ -15,12 +15,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Instants, Ints
 from imdiffusion.errors import ConfigError, MissingExtraError
-
-Instants = NDArray[np.datetime64]
-Integers = NDArray[np.int64]
 
 SECOND_NS = 10**9
 DAY_NS = 86_400 * SECOND_NS
@@ -62,7 +59,7 @@ class Calendar:
         """The weekdays of the weekend, Monday = 0."""
         return frozenset((5, 6)) if self.country is None else _country(self.country)
 
-    def local(self, timestamps: Instants) -> Integers:
+    def local(self, timestamps: Instants) -> Ints:
         """What a clock on the wall shows: ns since 1970 there (n,), of instants in UTC (n,).
 
         In autumn an hour comes twice, in spring one never comes.
@@ -71,13 +68,13 @@ class Calendar:
         seconds = instants // SECOND_NS
         return instants + _offsets(_zone(self.timezone), seconds) * SECOND_NS
 
-    def days(self, timestamps: Instants) -> tuple[Integers, Integers]:
+    def days(self, timestamps: Instants) -> tuple[Ints, Ints]:
         """The local day (n,), days since 1970, and the time of that day (n,), ns since midnight."""
         local = self.local(timestamps)
         day = local // DAY_NS
         return day, local - day * DAY_NS
 
-    def kinds(self, days: Integers) -> Integers:
+    def kinds(self, days: Ints) -> Ints:
         """The kind of each day (n,): 0 Monday to 6 Sunday, `HOLIDAY` whatever the weekday."""
         kinds = (days + 3) % 7  # 1970 began on a Thursday
         if self.country is None:
@@ -112,7 +109,7 @@ def _zone(name: str) -> tzinfo:
         ) from error
 
 
-def _offsets(zone: tzinfo, seconds: Integers) -> Integers:
+def _offsets(zone: tzinfo, seconds: Ints) -> Ints:
     """Seconds east of UTC (n,) at each second since 1970.
 
     Python is asked at both ends of each day alone; on the days between whose ends the offset

@@ -12,18 +12,17 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Reals
 from imdiffusion.data.dialects import DATE
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
-
-Floats = NDArray[np.floating[Any]]
 
 _ANYWHERE = Place()
 _NUMBERS = (bool, int, float, Decimal, np.floating, np.integer, np.bool_)
 IGNORE = "leave the column out with --ignore-column {name} (ignore_columns=[{name!r}])."
 
 
-def numbers_of_series(series: nw.Series[Any], name: str, place: Place) -> Floats:
+def numbers_of_series(series: nw.Series[Any], name: str, place: Place) -> Reals:
     """A narwhals series -> float32 as it is, anything else numeric as float64; null is NaN.
 
     Raises DataError naming the column and the row of the first value that is not a number.
@@ -44,7 +43,7 @@ def numbers_of_series(series: nw.Series[Any], name: str, place: Place) -> Floats
     raise not_a_number(series[row], name, place, row)
 
 
-def numbers_of_objects(values: list[Any], name: str, place: Place) -> Floats:
+def numbers_of_objects(values: list[Any], name: str, place: Place) -> Reals:
     """Python numbers, booleans, decimals and None (or NA, NaT) -> float64 (T,)."""
     numbers = np.empty(len(values))
     for row, value in enumerate(values):
@@ -74,7 +73,7 @@ def not_a_number(value: Any, name: str, place: Place, row: int) -> DataError:
     return DataError(place.says(f"{shown} is not a number", row=row, column=name), remedy=remedy)
 
 
-def matrix_of_array(x: Any, place: Place) -> Floats:
+def matrix_of_array(x: Any, place: Place) -> Reals:
     """An array (T, K), or (T,) for one channel -> (T, K); float32 and float64 without a copy.
 
     Raises DataError for another number of axes, and for values that are not numbers.
@@ -110,7 +109,7 @@ def matrix_of_array(x: Any, place: Place) -> Floats:
     )
 
 
-def check_finite(values: Floats, channels: tuple[str, ...], place: Place) -> NDArray[np.bool_]:
+def check_finite(values: Reals, channels: tuple[str, ...], place: Place) -> NDArray[np.bool_]:
     """True where observed (not NaN), (T, K); raises DataError naming the first infinity."""
     observed = ~np.isnan(values)
     for start in range(0, len(values), 65536):  # a block at a time: no third mask of the whole

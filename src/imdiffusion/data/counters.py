@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import DataWarning
 
@@ -34,8 +35,6 @@ NEAR_ZERO = 0.05
 MANY_STEPS = 20.0
 LARGEST = 0.5
 DIGITS = 6  # of a rate; what is beyond is the rounding of a large count
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Instants, Reals
 from imdiffusion.data.columns import (
-    Floats,
     check_channels,
     check_finite,
     check_ignored,
@@ -27,13 +27,7 @@ from imdiffusion.data.columns import (
 )
 from imdiffusion.data.place import Place
 from imdiffusion.data.tables import kind_of, table_like, table_of, times_column
-from imdiffusion.data.timestamps import (
-    Instants,
-    Times,
-    check_order,
-    parse_times,
-    sorted_rows,
-)
+from imdiffusion.data.timestamps import Times, check_order, parse_times, sorted_rows
 from imdiffusion.errors import UsageError
 
 __all__ = ["Frame", "concat", "frame_from", "frame_of_columns", "table_like"]
@@ -56,7 +50,7 @@ class Frame:
     zone        zone in which timestamps were given; None = UTC or none
     """
 
-    values: Floats
+    values: Reals
     observed: NDArray[np.bool_]
     timestamps: Instants | None
     channels: tuple[str, ...]
@@ -173,7 +167,7 @@ def frame_of_columns(
     if all(schema[name] in _TEXT_TYPES for name in names):
         raise no_numbers(place, channels)
     single = all(schema[name] == nw.Float32 for name in names)
-    values: Floats = np.empty((len(table), len(names)), np.float32 if single else np.float64)
+    values: Reals = np.empty((len(table), len(names)), np.float32 if single else np.float64)
     for k, name in enumerate(names):
         values[:, k] = numbers_of_series(table.get_column(name), channels[k], place)
     observed = check_finite(values, channels, place)

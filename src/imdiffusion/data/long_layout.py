@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imdiffusion.data.columns import Floats
+from imdiffusion.arrays import Instants, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import Instants, text_of
+from imdiffusion.data.timestamps import text_of
 from imdiffusion.errors import DataError, DataWarning
 
 
@@ -23,7 +23,7 @@ class LongRows:
 
     times: Instants
     codes: NDArray[np.int64]
-    values: Floats
+    values: Reals
 
     def __len__(self) -> int:
         return len(self.times)
@@ -100,7 +100,7 @@ def pivot(rows: LongRows, channels: list[str], *, place: Place, keep_last: bool 
         )
     times, slot = np.unique(rows.times, return_inverse=True)
     cell = slot * len(channels) + rows.codes
-    values: Floats = np.full((len(times), len(channels)), np.nan, dtype=rows.values.dtype)
+    values: Reals = np.full((len(times), len(channels)), np.nan, dtype=rows.values.dtype)
     _check_pairs(cell, rows, channels, place=place, keep_last=keep_last)
     values.reshape(-1)[cell] = rows.values  # of equal cells numpy keeps the last
     return Frame(values, ~np.isnan(values), times, tuple(channels), kind="pyarrow")

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Reals
 
 CLEAR = 0.3  # of an autocorrelation: a rhythm that tells less of a channel is passed over
 LEAST_ROWS = 1_000  # fewer rows are too few to tell a rhythm from a slow course
@@ -34,7 +33,7 @@ class Rhythm:
     channels: int
 
 
-def rhythm_of(values: Floats, observed: Flags) -> Rhythm | None:
+def rhythm_of(values: Reals, observed: Flags) -> Rhythm | None:
     """The rhythm that most channels of rows (T, K) have; None where no channel has a clear one.
 
     Of less than `LEAST_ROWS` rows, or `LEAST_CYCLES` cycles, nothing is said.
@@ -61,7 +60,7 @@ def rhythm_of(values: Floats, observed: Flags) -> Rhythm | None:
     return Rhythm(int(np.median(periods[near[most]])), int(near[most].sum()))
 
 
-def _period(column: Floats, seen: Flags) -> int | None:
+def _period(column: Reals, seen: Flags) -> int | None:
     if seen.mean() < 0.5:
         return None
     centred = np.where(seen, column - np.median(column[seen]), 0.0).astype(np.float64)
@@ -84,10 +83,10 @@ def _period(column: Floats, seen: Flags) -> int | None:
     return None
 
 
-def _repeats(r: Floats, peak: int) -> bool:
+def _repeats(r: Reals, peak: int) -> bool:
     side = max(1, peak // 10)
 
-    def near(lag: int) -> Floats:
+    def near(lag: int) -> Reals:
         return r[lag - side : lag + side + 1]
 
     twice, thrice = near(2 * peak).max(initial=-1.0), near(3 * peak - side).max(initial=-1.0)

@@ -7,12 +7,11 @@ is shown of values far outside the usual range; errors are always measured on un
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from imdiffusion.arrays import Reals
 
 FARTHEST = 1e9
 USUAL = (0.001, 0.999)  # quantiles of the training rows
@@ -33,7 +32,7 @@ class Scaler:
 
     @classmethod
     def fit(
-        cls, values: Floats, observed: NDArray[np.bool_], *, kind: str, factor: float = 1.0
+        cls, values: Reals, observed: NDArray[np.bool_], *, kind: str, factor: float = 1.0
     ) -> Scaler:
         """Fit on rows (T, K), kind = "minmax", "zscore" or "robust"; only observed values count.
 
@@ -64,7 +63,7 @@ class Scaler:
                 centre[k], scale[k] = float(seen.mean()), float(unit.std()) * (high - low)
         return cls(centre, scale, np.asarray(observed.any(axis=0)), factor)
 
-    def forward(self, values: Floats) -> NDArray[np.float32]:
+    def forward(self, values: Reals) -> NDArray[np.float32]:
         """Caller's units (T, K) -> scaled float32 (T, K); NaN stays NaN.
 
         Beyond +-FARTHEST it is cut: as anomalous as can be, and its square still a float32.
@@ -72,7 +71,7 @@ class Scaler:
         scaled = (values - self.centre) * (self.factor / self.scale)
         return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
 
-    def backward(self, scaled: Floats) -> NDArray[np.float64]:
+    def backward(self, scaled: Reals) -> NDArray[np.float64]:
         """Scaled (..., K) -> caller's units, float64."""
         return np.asarray(scaled, np.float64) * (self.scale / self.factor) + self.centre
 

@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Instants
 from imdiffusion.data.epochs import NANOSECONDS, Counted, instants_of, too_distant
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
-
-Instants = NDArray[np.datetime64]
 
 _ZONE = r"[T ][0-9:.,]+ ?(?P<zone>[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _WORD = r" ?(UTC|GMT)$"

@@ -10,13 +10,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.completing import completed, cost_of
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
 from imdiffusion.linear.residuals import residuals_of
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 VIEWS = ("forecast", "channel")  # of the law; `memory` stands beside them
 BLOCKS = 5  # of the training rows, each of which is judged by a law of the others

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.scoring.joining import dense, sparse
 from imdiffusion.scoring.scan import trailing_means, whole_means
 from imdiffusion.scoring.tail import TailLaws
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 SHIFTS = 12  # with half the values missing one of 4,000 still lacks
 GOLDEN = 0.6180339887  # multiples of it, less whole numbers, lie evenly between 0 and 1

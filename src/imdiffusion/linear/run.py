@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Arrays = dict[str, NDArray[np.generic]]
+from imdiffusion.arrays import Arrays, Flags, Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
 from imdiffusion.linear.residuals import evidence_of, joined_means, residuals_of, where_known
-from imdiffusion.linear.run import Arrays, LinearRun, empty_run
+from imdiffusion.linear.run import LinearRun, empty_run
 from imdiffusion.linear.views import LinearViews
-
-Floats = NDArray[np.float64]
 
 
 class LinearStream:

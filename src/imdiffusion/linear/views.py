@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.diffusion.denoisers.nearest import WIDTH, NearestPatches
@@ -26,9 +27,6 @@ from imdiffusion.linear.residuals import evidence_of, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 LEAST_RESIDUAL = 0.05
 # Rare peaks of one channel make short windows the loudest: the test is about what is rarer still.

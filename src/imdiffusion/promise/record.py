@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Ints
 from imdiffusion.data.calendar import Calendar
-
-Ints = NDArray[np.int64]
 
 MOST_ROWS = 10_000  # critical rates that are kept: 150 kB
 MOST_RATE = 0.5  # that a promise may have

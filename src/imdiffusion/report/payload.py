@@ -12,21 +12,20 @@ from __future__ import annotations
 import base64
 import gzip
 import struct
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imdiffusion.arrays import Reals
 
 BLOCK = 1024
 MISSING = 65535
 FINE = 65534  # levels of a seen series, whose values a person reads off
 COARSE = 4094  # levels of expected and of its band: a third smaller, still 20 steps a pixel
 
-Series = NDArray[np.floating[Any]]
-
 
 def quantise(
-    values: Series, levels: int = FINE, grain: NDArray[np.float64] | float = 0.0
+    values: Reals, levels: int = FINE, grain: NDArray[np.float64] | float = 0.0
 ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
     """Codes (T,), and low end and step of each block (ceil(T / BLOCK),).
 
@@ -64,7 +63,7 @@ def restore(
     return values
 
 
-def packed(seen: Series, expected: Series, lower: Series, upper: Series) -> str:
+def packed(seen: Reals, expected: Reals, lower: Reals, upper: Reals) -> str:
     """One channel's blob from four series (T,).
 
     Layout before gzip, little-endian: u32 rows, u32 series (4: seen, expected, reach below it,
@@ -89,7 +88,7 @@ def packed(seen: Series, expected: Series, lower: Series, upper: Series) -> str:
     return _text(b"".join([struct.pack("<II", len(seen), len(parts)), *ends, *planes]))
 
 
-def packed_timeline(x: NDArray[np.float64], score: Series) -> str:
+def packed_timeline(x: NDArray[np.float64], score: Reals) -> str:
     """An entity's blob: u32 rows, u32 zero, differences of `x` (f64, T), scores (f32, T)."""
     change = np.diff(x, prepend=x[:1])
     head = struct.pack("<II", len(x), 0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Series = NDArray[np.floating[Any]]
+from imdiffusion.arrays import Reals
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,21 @@ class Thinning:
         size = np.diff(self.starts, append=self.rows)
         return self._joined(self.starts, self.starts + size // 2)
 
-    def extremes(self, values: Series) -> Series:
+    def extremes(self, values: Reals) -> Reals:
         """Lowest then highest value of each bucket; single rows as they are."""
         if self.coarsest == 1:
             return values
         low = np.fmin.reduceat(values, self.starts)
         return self._joined(low, np.fmax.reduceat(values, self.starts))
 
-    def lowest(self, values: Series) -> Series:
+    def lowest(self, values: Reals) -> Reals:
         """The lowest value of each bucket, in both of its rows."""
         if self.coarsest == 1:
             return values
         low = np.fmin.reduceat(values, self.starts)
         return self._joined(low, low)
 
-    def highest(self, values: Series) -> Series:
+    def highest(self, values: Reals) -> Reals:
         """The highest value of each bucket, in both of its rows."""
         if self.coarsest == 1:
             return values

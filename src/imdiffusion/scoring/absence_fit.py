@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring import quiet, run_tail
 from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT, MISSING, QUIET
 from imdiffusion.scoring.constant import find_constants
@@ -15,10 +15,6 @@ from imdiffusion.scoring.habit import is_habit
 from imdiffusion.scoring.quiet import RangeTail
 from imdiffusion.scoring.run_length import runs_of, runs_of_values
 from imdiffusion.scoring.run_tail import LEAST_RUNS, RunTail, fit_tail
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 MANY_GAPS = 60  # from so many on, a channel says enough about its gaps by itself
 ALIKE = 1.5  # two groups of channels have one law of gaps if no one's are so many times as long

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import ConfigError, DataError, ModelError
 from imdiffusion.scoring.absence_fit import Habits, SetAside, learn
 from imdiffusion.scoring.budget import RATES
 from imdiffusion.scoring.quiet import RangeTail
 from imdiffusion.scoring.run_tail import RunTail
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 # Kinds that share the alarm rate: missing, frozen, quiet, left, all channels missing.
 PARTS = 5

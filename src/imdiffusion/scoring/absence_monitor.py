@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.errors import ModelError
 from imdiffusion.scoring import quiet
 from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT, MISSING, NOTHING, QUIET
 from imdiffusion.scoring.absence_model import AbsenceModel, checked
 from imdiffusion.scoring.constant import elsewhere
 from imdiffusion.scoring.run_length import LONG_AGO, count_since, last_known, rows_since
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 # Points that are looked at together: what the processor's cache holds. At least so many rows, as
 # the window of 32 values is looked at again with each piece.

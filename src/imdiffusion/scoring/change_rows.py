@@ -18,13 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Flags, Floats, Ints
 from imdiffusion.errors import ModelError
 from imdiffusion.scoring.run_length import LONG_AGO, last_known, rows_since
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Arrays = dict[str, NDArray[Any]]
 
 MOST_LEVELS = 8
 RECENT = 4  # rows within which one change is taken to follow another

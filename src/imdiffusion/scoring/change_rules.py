@@ -12,11 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Floats, Ints
 
 MOST_RULES = 6
 LEAST_HOLDS = 4  # rows in which a rule held, or it is none

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.scoring.change_rows import Alphabet, Step
-
-Floats = NDArray[np.float64]
 
 NEWS = 64  # rows for which a state is news
 LEAST_SIZE = 1.0  # what is less is not told

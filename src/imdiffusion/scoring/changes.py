@@ -36,16 +36,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Flags, Floats, Ints
 from imdiffusion.scoring.change_rows import Alphabet, Step, Walk, fitting_arrays
 from imdiffusion.scoring.change_rules import Counts, RuleLists, fit_rules, lists_of
 from imdiffusion.scoring.change_states import NEWS, Entries, StateSurprises
 from imdiffusion.scoring.run_length import LONG_AGO, rows_since
 from imdiffusion.scoring.scan import whole_means
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Arrays = dict[str, NDArray[Any]]
 
 # Codes, names and words of what a discrete channel is told; the codes of absence lie below.
 CHANGED, NOT_CHANGED, STATE = 17, 18, 19

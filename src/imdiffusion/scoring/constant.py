@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring import run_tail
 from imdiffusion.scoring.habit import is_habit
 from imdiffusion.scoring.run_length import runs_of
 from imdiffusion.scoring.run_tail import LEAST_RUNS, RunTail, fit_tail
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 LEAST_VALUES = 30  # fewer equal values do not make a constant
 # What arithmetic in float64 does to the last bits of a number. Beside zero there is no size to

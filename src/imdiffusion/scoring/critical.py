@@ -17,10 +17,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.scoring.joining import APART, JOINED, RATES, SURE, Join, PromiseTable, eased
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 BLOCKS = 5
 LEAST_OTHERS = 20  # rows with a score that thresholds are read off, at least

@@ -20,11 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.data.calendar import DAY_NS, HOLIDAY, Calendar
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 MINUTE_NS = 60 * 10**9
 LEVELS = ("none", "day", "workday", "weekday")
@@ -40,7 +37,7 @@ WIDTHS = {
 }  # fmt: skip
 
 
-def columns(level: int, weekend: frozenset[int]) -> Integers:
+def columns(level: int, weekend: frozenset[int]) -> Ints:
     """Of a table at this level, the column (8,) of each kind of day."""
     if level == WORKDAY:
         return np.array([*(FREE if day in weekend else WORK for day in range(7)), 2])
@@ -63,10 +60,10 @@ class Layout:
     slots in minutes, coarse to fine.
     """
 
-    day: Integers
-    time: Integers
-    days: Integers
-    kinds: Integers
+    day: Ints
+    time: Ints
+    days: Ints
+    kinds: Ints
     widths: tuple[int, ...]
 
     @classmethod
@@ -82,11 +79,11 @@ class Layout:
         """How many slots of `width` minutes a day has."""
         return DAY_NS // (width * MINUTE_NS)
 
-    def slot(self, width: int) -> Integers:
+    def slot(self, width: int) -> Ints:
         """The slot (T,) of each row."""
         return self.time // (width * MINUTE_NS)
 
-    def cube(self, values: Floats, observed: Bools, *, share: float = 0.5) -> Floats:
+    def cube(self, values: Floats, observed: Flags, *, share: float = 0.5) -> Floats:
         """Values (T, K) -> (S, K, D) at the finest width, NaN where nothing was observed.
 
         Of several rows in a slot their quantile `share`. Of an hour that a clock shows twice, the
@@ -125,7 +122,7 @@ def quantile_of_last(values: Floats, share: float) -> Floats:
     return below if not part.any() else below + part * (above - below)
 
 
-def usual(cube: Floats, kinds: Integers, level: int, weekend: frozenset[int]) -> Floats:
+def usual(cube: Floats, kinds: Ints, level: int, weekend: frozenset[int]) -> Floats:
     """What is usual at each slot: cube (..., D) and kinds (D,) -> (..., columns of the level).
 
     NaN where no day has a value. At the level "none", the cube's own slots are not told apart by
@@ -149,16 +146,14 @@ def _leaning(parent: Floats, days: Floats) -> Floats:
     return quantile_of_last(np.concatenate([parent[..., None], days], axis=-1), 0.5)
 
 
-def folds(groups: Integers, most: int) -> Integers:
+def folds(groups: Ints, most: int) -> Ints:
     """Days (D,) of ascending groups (a week, say) -> the fold of each, `most` folds at most."""
     _, place = np.unique(groups, return_inverse=True)
     count = int(place.max(initial=0)) + 1
     return place if count <= most else place * most // count
 
 
-def held_out(
-    cube: Floats, kinds: Integers, fold: Integers, level: int, weekend: frozenset[int]
-) -> Floats:
+def held_out(cube: Floats, kinds: Ints, fold: Ints, level: int, weekend: frozenset[int]) -> Floats:
     """What the days of the other folds say of each day: cube (..., D) -> (..., D)."""
     said: Floats = np.full(cube.shape, np.nan)
     for out in np.unique(fold):
@@ -173,7 +168,7 @@ FEW_DAYS = 0.3  # of the error, divided by the days: what chance may make of few
 
 def clearly_less(
     before: Floats, after: Floats, *, share: float, sure: float, few: float = FEW_DAYS
-) -> Bools:
+) -> Flags:
     """Whether held-out errors by day (..., D) fell: by a share, and by `sure` standard errors.
 
     The share that is asked for grows as days become few: of two days, chance makes two alike.

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Doubles = NDArray[np.float64]
+from imdiffusion.arrays import Floats, Reals
+
 Span = tuple[int, int]
 
 QUIET = 3.0  # evidence of a row that speaks neither for a fault nor against one
@@ -55,7 +55,7 @@ class Segment(NamedTuple):
 
 
 def find_edges(
-    evidence: Floats, runs: Sequence[Span], *, echo: int = 0, merge_gap: int = 0
+    evidence: Reals, runs: Sequence[Span], *, echo: int = 0, merge_gap: int = 0
 ) -> list[list[Span]]:
     """For each run of alarms [start, end) the segments in it that carry the evidence, in order.
 
@@ -89,7 +89,7 @@ def find_edges(
     return found
 
 
-def in_shadow(evidence: Floats, echo: int) -> NDArray[np.bool_]:
+def in_shadow(evidence: Reals, echo: int) -> NDArray[np.bool_]:
     """Which evidence (n, K) is what larger one of its row or of `echo` rows before brings about."""
     columns = np.asarray(evidence, np.float64)
     return _in_shadow(columns, np.full(columns.shape[1], QUIET), echo)
@@ -107,7 +107,7 @@ def flag_runs(flags: NDArray[np.bool_], merge_gap: int = 0) -> list[Span]:
     return merged
 
 
-def _with_dense(evidence: Floats) -> Doubles:
+def _with_dense(evidence: Reals) -> Floats:
     """Evidence (n, K) with a column for all channels: their sum, as noisy as one of them."""
     columns = np.asarray(evidence, np.float64)
     if columns.shape[1] == 1:
@@ -117,7 +117,7 @@ def _with_dense(evidence: Floats) -> Doubles:
     return np.concatenate([columns, dense[:, None]], axis=1)
 
 
-def _in_shadow(columns: Doubles, quiet: Doubles, echo: int) -> NDArray[np.bool_]:
+def _in_shadow(columns: Floats, quiet: Floats, echo: int) -> NDArray[np.bool_]:
     """Where evidence (n, K) is small beside the largest of its row and of the `echo` rows before.
 
     Quiet evidence is quiet there too.
@@ -130,7 +130,7 @@ def _in_shadow(columns: Doubles, quiet: Doubles, echo: int) -> NDArray[np.bool_]
     return np.asarray((known > quiet) & (known < SHADOW * late[:, None]))
 
 
-def _segments(said: Doubles, excess: Doubles) -> list[Segment]:
+def _segments(said: Floats, excess: Floats) -> list[Segment]:
     """The segments of each column (n, K) by itself, the strongest first."""
     sure = SURE + np.log(said.shape[1])
     # Most channels have nothing to do with a fault, and not enough in all of the run.
@@ -156,7 +156,7 @@ def _segments(said: Doubles, excess: Doubles) -> list[Segment]:
     return sorted(found, key=lambda one: (-one.weight, one.start, one.end))
 
 
-def _levels(start: int, end: int, column: int, excess: Doubles) -> list[Segment]:
+def _levels(start: int, end: int, column: int, excess: Floats) -> list[Segment]:
     """A segment without what leads up to a leap in it, and what follows a fall; these beside it."""
     rows = excess[start:end, column]
     before = np.maximum.accumulate(rows)[:-1]
@@ -175,7 +175,7 @@ def _levels(start: int, end: int, column: int, excess: Doubles) -> list[Segment]
     return found
 
 
-def _faults(segments: Sequence[Segment], said: Doubles, excess: Doubles, gap: int) -> list[Span]:
+def _faults(segments: Sequence[Segment], said: Floats, excess: Floats, gap: int) -> list[Span]:
     """What is one fault of the segments, in order of time.
 
     A segment lengthens a stronger one near it where its other rows say enough; where they are of

@@ -16,10 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Singles
 from imdiffusion.scoring.recent import KNOTS, RecentQuantile
 from imdiffusion.scoring.smoothing import CentredMean, last_means, reach
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +76,9 @@ class NormalScale:
     unit sets out.
     """
 
-    scale: Floats
-    view: Floats
-    recent: Floats
+    scale: Singles
+    view: Singles
+    recent: Singles
 
     @classmethod
     def neutral(cls, recipe: ErrorConfig, channels: int) -> NormalScale:
@@ -93,12 +92,12 @@ class NormalScale:
         )
 
 
-def residual_of(seen: Floats, estimate: Floats, target: NDArray[np.bool_]) -> Floats:
+def residual_of(seen: Singles, estimate: Singles, target: NDArray[np.bool_]) -> Singles:
     """Seen (n, K) less estimates (n, S, K): (n, S, K), NaN where no target."""
     return np.where(target[:, None], seen[:, None] - estimate, np.float32(np.nan))
 
 
-def smoothed_errors(residuals: Iterable[Floats], recipe: ErrorConfig) -> Iterator[Floats]:
+def smoothed_errors(residuals: Iterable[Singles], recipe: ErrorConfig) -> Iterator[Singles]:
     """Errors, centred over time, of a series of residuals (n, S, K): runs (n, W, M, S, K).
 
     Rows come out in order and as late as the longest pair of widths asks.
@@ -113,7 +112,7 @@ def smoothed_errors(residuals: Iterable[Floats], recipe: ErrorConfig) -> Iterato
     yield from _ready(paths)
 
 
-def last_errors(residual: Floats, recipe: ErrorConfig) -> Floats:
+def last_errors(residual: Singles, recipe: ErrorConfig) -> Singles:
     """What `smoothed_errors` says last of a whole series of residuals (n, S, K): (W, M, S, K)."""
     count = min(len(residual), 1 + max(reach(width)[0] for width in recipe.smooth))
     last = []
@@ -126,7 +125,7 @@ def last_errors(residual: Floats, recipe: ErrorConfig) -> Floats:
     return np.array(last)
 
 
-def _size(residual: Floats, power: int) -> Floats:
+def _size(residual: Singles, power: int) -> Singles:
     return np.abs(residual) if power == 1 else np.square(residual)
 
 
@@ -136,10 +135,10 @@ class _Path:
     def __init__(self, detrend: int, smooth: Sequence[int], power: int) -> None:
         self.slow = CentredMean(detrend) if detrend else None
         self.means, self.power = [CentredMean(width) for width in smooth], power
-        self.waiting: list[Floats] = []  # residuals whose slow part is not known yet
-        self.out: list[list[Floats]] = [[] for _ in smooth]
+        self.waiting: list[Singles] = []  # residuals whose slow part is not known yet
+        self.out: list[list[Singles]] = [[] for _ in smooth]
 
-    def push(self, run: Floats) -> None:
+    def push(self, run: Singles) -> None:
         if self.slow is None:
             self._measure(run)
         else:
@@ -155,7 +154,7 @@ class _Path:
             if end is not None:
                 out.append(end)
 
-    def take(self, rows: int) -> list[Floats]:
+    def take(self, rows: int) -> list[Singles]:
         """The next rows of each mean, of those that `ready` counts."""
         return [_take(out, rows) for out in self.out]
 
@@ -163,24 +162,24 @@ class _Path:
     def ready(self) -> int:
         return min(sum(map(len, out)) for out in self.out)
 
-    def _detrend(self, slow: Floats) -> None:
+    def _detrend(self, slow: Singles) -> None:
         if len(slow):
             self._measure(_take(self.waiting, len(slow)) - slow)
 
-    def _measure(self, residual: Floats) -> None:
+    def _measure(self, residual: Singles) -> None:
         error = _size(residual, self.power)
         for mean, out in zip(self.means, self.out, strict=True):
             out.append(mean.push(error))
 
 
-def _take(held: list[Floats], rows: int) -> Floats:
+def _take(held: list[Singles], rows: int) -> Singles:
     """The first rows of a list of runs, which keeps the rest."""
     whole = held[0] if len(held) == 1 else np.concatenate(held)
     held[:] = [whole[rows:]]
     return whole[:rows]
 
 
-def _ready(paths: list[_Path]) -> Iterator[Floats]:
+def _ready(paths: list[_Path]) -> Iterator[Singles]:
     rows = min(path.ready for path in paths)
     if rows:
         taken = [each for path in paths for each in path.take(rows)]
@@ -188,7 +187,7 @@ def _ready(paths: list[_Path]) -> Iterator[Floats]:
         yield whole.reshape(rows, len(paths), -1, *whole.shape[2:])
 
 
-def evidence(errors: Floats, scale: Floats, view: ErrorView, *, log_gain: float) -> Floats:
+def evidence(errors: Singles, scale: Singles, view: ErrorView, *, log_gain: float) -> Singles:
     """Errors (n, W, M, S, K) in units of a scale (W, M, K), as parts of the score: (n, S, K).
 
     The mean over the view's widths of log(1 + g error / scale), or of error / scale where g is 0.
@@ -198,7 +197,7 @@ def evidence(errors: Floats, scale: Floats, view: ErrorView, *, log_gain: float)
     if log_gain:
         share *= np.float32(log_gain)
         np.log1p(share, out=share)
-    mean: Floats = share.mean(axis=(1, 2), dtype=np.float32)
+    mean: Singles = share.mean(axis=(1, 2), dtype=np.float32)
     return mean
 
 
@@ -207,7 +206,7 @@ class RunningLevel(Protocol):
     the unit before each row (n, S).
     """
 
-    def push(self, run: Floats) -> Floats: ...  # noqa: D102
+    def push(self, run: Singles) -> Singles: ...  # noqa: D102
 
 
 def pasts(units: NormalScale, recipe: ErrorConfig) -> list[RecentQuantile | None]:
@@ -218,7 +217,7 @@ def pasts(units: NormalScale, recipe: ErrorConfig) -> list[RecentQuantile | None
     ]
 
 
-def stood(past: Sequence[RecentQuantile | None], recipe: ErrorConfig, count: int) -> Floats:
+def stood(past: Sequence[RecentQuantile | None], recipe: ErrorConfig, count: int) -> Singles:
     """What stands before the next row, of each view and of so many steps: (V, S).
 
     NaN where a view does not follow the past, or does not look at the step.
@@ -231,11 +230,11 @@ def stood(past: Sequence[RecentQuantile | None], recipe: ErrorConfig, count: int
 
 
 def scored(
-    errors: Iterable[Floats],
+    errors: Iterable[Singles],
     units: NormalScale,
     recipe: ErrorConfig,
     past: Sequence[RunningLevel | None] | None = None,
-) -> Iterator[tuple[Floats, Floats]]:
+) -> Iterator[tuple[Singles, Singles]]:
     """Runs of smoothed errors (n, W, M, S, K) -> runs of errors (n, S) and parts (n, S, K).
 
     Of several views that look at a step the largest counts, each in its own unit. past: of each
@@ -260,7 +259,7 @@ def scored(
         yield joined, parts
 
 
-def reduce_channels(error: Floats, *, kind: str) -> Floats:
+def reduce_channels(error: Singles, *, kind: str) -> Singles:
     """Errors (..., K) -> (...): sum, mean, root mean square or max; NaN where there is none.
 
     A sum counts a missing channel as the mean of the others: fewer channels are no better news.

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Reals
 from imdiffusion.scoring.edges import Span, find_edges, flag_runs
 from imdiffusion.scoring.finding import Findings, sentence
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Event:
     reason: str = ""
 
 
-def spans(score: Floats, *, merge_gap: int = 0, min_length: int = 1) -> list[tuple[int, int]]:
+def spans(score: Reals, *, merge_gap: int = 0, min_length: int = 1) -> list[tuple[int, int]]:
     """Runs [start, end) of score (T,) above 1, joined over gaps of at most `merge_gap` rows.
 
     Rows without a score (NaN) are quiet. Runs shorter than `min_length` rows are left out.
@@ -48,13 +47,13 @@ def spans(score: Floats, *, merge_gap: int = 0, min_length: int = 1) -> list[tup
 
 
 def find_events(
-    score: Floats,
-    channel_scores: Floats,
-    values: Floats,
-    expected: Floats,
+    score: Reals,
+    channel_scores: Reals,
+    values: Reals,
+    expected: Reals,
     channels: tuple[str, ...],
     *,
-    evidence: Floats | None = None,
+    evidence: Reals | None = None,
     findings: Findings | None = None,
     echo: int = 0,
     merge_gap: int = 0,
@@ -100,7 +99,7 @@ def _event(
     rows: tuple[int, int, int],
     score: float,
     part: NDArray[np.float64],
-    cells: tuple[Floats, Floats],
+    cells: tuple[Reals, Reals],
     channels: tuple[str, ...],
     findings: Findings | None,
 ) -> Event:

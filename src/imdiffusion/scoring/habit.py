@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from imdiffusion.arrays import Ints
 
 MOST_INCIDENTS = 3  # at so many times in the training rows something may have been at fault
 HABIT_SHARE = 0.2  # of the channels do it: then the others will

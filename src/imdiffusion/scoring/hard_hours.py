@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats, Instants
 from imdiffusion.data.calendar import Calendar
-
-Floats = NDArray[np.float64]
-Instants = NDArray[np.datetime64]
 
 QUARTERS = 96
 DAY_NS = 86_400_000_000_000

@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring.profile import CalendarProfile
 from imdiffusion.scoring.scan import trailing_means
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Times = NDArray[np.int64]
 
 HOUR_NS = 3_600 * 1_000_000_000
 DAY_NS = 24 * HOUR_NS
@@ -44,7 +41,7 @@ class HourTest:
 
     @classmethod
     def fit(
-        cls, times: Times, values: Floats, observed: Flags, *, timezone: str, country: str | None
+        cls, times: Ints, values: Floats, observed: Flags, *, timezone: str, country: str | None
     ) -> tuple[HourTest | None, str, Floats]:
         """The test, or None and why there is none; and what is usual at the time of each row
         (T, K) as days other than its own say, NaN where not observed or off.
@@ -111,7 +108,7 @@ class HourStream:
         self.test = test
         self._held = np.empty((0, len(test.profile.level)))  # residuals of the last w - 1 rows
 
-    def push(self, times: Times, values: Floats, observed: Flags) -> tuple[Floats, Flags]:
+    def push(self, times: Ints, values: Floats, observed: Flags) -> tuple[Floats, Flags]:
         """The next rows: c (n,), NaN where there is none yet, and which channels (n, K) are off."""
         profile = self.test.profile
         residual = np.nan_to_num(profile.residual(times.view("datetime64[ns]"), values, observed))

@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.arrays import Floats
 from imdiffusion.scoring.scan import UNIT_QUANTILE
 from imdiffusion.scoring.threshold import thresholds_at
-
-Floats = NDArray[np.float64]
 
 POWER = 8
 JOINED = 0.6  # share of the promise that the join may use

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Ints
 from imdiffusion.scoring.absence_kinds import FROZEN, KINDS
-
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 NEWS = 64  # rows
 INCIDENTS = 3

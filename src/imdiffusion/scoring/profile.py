@@ -13,24 +13,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Instants, Ints
 from imdiffusion.data.calendar import DAY_NS, HOLIDAY, WEEKDAYS, Calendar
 from imdiffusion.errors import DataError, ModelError
-from imdiffusion.scoring.cycles import (
-    DAY,
-    LEVELS,
-    MINUTE_NS,
-    NONE,
-    Bools,
-    Floats,
-    Integers,
-    Layout,
-    columns,
-)
+from imdiffusion.scoring.cycles import DAY, LEVELS, MINUTE_NS, NONE, Layout, columns
 from imdiffusion.scoring.profile_fit import Table, fit_tables, unit_of_all
 
-Instants = NDArray[np.datetime64]
 LEAST_DAYS = 2
 LEAST_WEEKS_DAYS = 14
 MOST_DAYS = 364  # a year's holidays; what was usual before may no longer be
@@ -57,14 +46,14 @@ class CalendarProfile:
 
     calendar: Calendar
     reason: str
-    level: Integers
-    slots: Integers
-    unit_slots: Integers
+    level: Ints
+    slots: Ints
+    unit_slots: Ints
     centre: Floats
     unit: Floats
     shift: int = 0
-    _first: Integers = field(init=False, repr=False)  # of the slots told alike, for each of centre
-    _after: Integers = field(init=False, repr=False)  # and the one after them
+    _first: Ints = field(init=False, repr=False)  # of the slots told alike, for each of centre
+    _after: Ints = field(init=False, repr=False)  # and the one after them
 
     def __post_init__(self) -> None:
         for name, found in zip(("_first", "_after"), self._alike(), strict=True):
@@ -72,7 +61,7 @@ class CalendarProfile:
 
     @classmethod
     def fit(
-        cls, timestamps: Instants, values: Floats, observed: Bools, *, timezone: str = "UTC",
+        cls, timestamps: Instants, values: Floats, observed: Flags, *, timezone: str = "UTC",
         country: str | None = None,
     ) -> CalendarProfile:  # fmt: skip
         """Fit on training rows.
@@ -90,7 +79,7 @@ class CalendarProfile:
 
     @classmethod
     def fit_cross_fitted(
-        cls, timestamps: Instants, values: Floats, observed: Bools, *, timezone: str = "UTC",
+        cls, timestamps: Instants, values: Floats, observed: Flags, *, timezone: str = "UTC",
         country: str | None = None,
     ) -> tuple[CalendarProfile, Floats]:  # fmt: skip
         """As `fit`, and the residuals (T, K) of the training rows, for calibration.
@@ -124,7 +113,7 @@ class CalendarProfile:
     @classmethod
     def _of_tables(
         cls, calendar: Calendar, reason: str, tables: list[Table | None], values: Floats,
-        observed: Bools, shift: int,
+        observed: Flags, shift: int,
     ) -> CalendarProfile:  # fmt: skip
         rest = unit_of_all(np.where(observed, np.abs(values), np.nan))
         whole = [
@@ -143,7 +132,7 @@ class CalendarProfile:
         )
 
     @property
-    def on(self) -> Bools:
+    def on(self) -> Flags:
         """Whether the calendar lowers the held-out error of a channel, (K,)."""
         return np.asarray(self.level != NONE, dtype=np.bool_)
 
@@ -171,7 +160,7 @@ class CalendarProfile:
         step = self.centre[other] - self.centre[own]
         slope = step / (halves[0] + halves[1])
         unit = self._spread(time)
-        drawn: Bools = np.abs(step) <= SMALL * unit
+        drawn: Flags = np.abs(step) <= SMALL * unit
         for begun, place, side in ((day_of, other, late), (today, own, ~late)):
             _, beyond = self._beside(kinds, begun, place, side)
             apart = (self._rows(beyond) + self._rows(place)) / 2
@@ -184,29 +173,27 @@ class CalendarProfile:
         line = self.centre[own] + step * np.maximum(mine - inwards, 0.0) / (mine + theirs)
         return np.asarray(np.where(drawn, line, self.centre[own]))
 
-    def _rows(self, place: Integers) -> Integers:
+    def _rows(self, place: Ints) -> Ints:
         """How many slots are told as these are."""
         return np.asarray(self._after[place] - self._first[place])
 
-    def _beside(
-        self, kinds: Integers, day: Integers, place: Integers, after: Bools
-    ) -> tuple[Integers, Integers]:
+    def _beside(self, kinds: Ints, day: Ints, place: Ints, after: Flags) -> tuple[Ints, Ints]:
         """The slot after (before) those that are told like slots (n, K) of days: its day, place."""
-        slot: Integers = np.where(after, self._after[place], self._first[place] - 1)
-        whole: Integers = day + slot // self.slots
+        slot: Ints = np.where(after, self._after[place], self._first[place] - 1)
+        whole: Ints = day + slot // self.slots
         return whole, self._place(kinds, whole, slot % self.slots)
 
     def _longest(self) -> Floats:
         """The longest way that a line goes into what is told alike, in slots: (K,)."""
         return np.asarray(np.maximum(0.5, self.slots * (LONGEST_NS / DAY_NS)))
 
-    def _place(self, kinds: Integers, day: Integers, slot: Integers) -> Integers:
+    def _place(self, kinds: Ints, day: Ints, slot: Ints) -> Ints:
         """Where in `centre` the slots (n, K) of days stand: day (n, K) is a column of kinds."""
         table = np.stack([columns(level, self.calendar.weekend) for level in range(len(LEVELS))])
         kind = np.take_along_axis(kinds, day, axis=1)
         return np.asarray(self._starts() + table[self.level, kind] * self.slots + slot)
 
-    def _alike(self) -> tuple[Integers, Integers]:
+    def _alike(self) -> tuple[Ints, Ints]:
         """Of each entry of `centre`, the first slot that is told as it is, and the one after."""
         first, after = (np.zeros(len(self.centre), dtype=np.int64) for _ in range(2))
         starts = self._starts()
@@ -227,17 +214,17 @@ class CalendarProfile:
         """How far each channel usually is from `expected`, one standard deviation: (n, K) > 0."""
         return self._spread(self.calendar.days(timestamps)[1])
 
-    def _expected(self, day: Integers, time: Integers) -> Floats:
+    def _expected(self, day: Ints, time: Ints) -> Floats:
         kinds = self.calendar.kinds(day)
         column = [columns(level, self.calendar.weekend)[kinds] for level in range(len(LEVELS))]
         return _looked_up(self.centre, self._starts(), self.slots, self.level, time, column)
 
-    def _spread(self, time: Integers) -> Floats:
+    def _spread(self, time: Ints) -> Floats:
         starts, alike = np.cumsum(self.unit_slots) - self.unit_slots, np.zeros_like(self.level)
         column = [np.zeros(len(time), dtype=np.int64)]
         return _looked_up(self.unit, starts, self.unit_slots, alike, time, column)
 
-    def residual(self, timestamps: Instants, values: Floats, observed: Bools) -> Floats:
+    def residual(self, timestamps: Instants, values: Floats, observed: Flags) -> Floats:
         """(value - expected) / spread, (n, K); NaN where not observed or off.
 
         values as in `fit`. A timestamp's row hangs on that row alone.
@@ -295,7 +282,7 @@ class CalendarProfile:
             Calendar(state["timezone"], state["country"]), **{name: state[name] for name in names}
         )
 
-    def _starts(self) -> Integers:
+    def _starts(self) -> Ints:
         """Where each channel's table begins in `centre`, (K,)."""
         width = np.array([_width(level) for level in range(len(LEVELS))])
         sizes = self.slots * width[self.level]
@@ -307,8 +294,8 @@ def _width(level: int) -> int:
 
 
 def _looked_up(
-    table: Floats, starts: Integers, slots: Integers, level: Integers, time: Integers,
-    column: list[Integers],
+    table: Floats, starts: Ints, slots: Ints, level: Ints, time: Ints,
+    column: list[Ints],
 ) -> Floats:  # fmt: skip
     """Values (n, K) of flat tables at times of day (n,), one look for each shape of table."""
     found = np.empty((len(time), len(starts)))
@@ -360,7 +347,7 @@ def _too_short(timestamps: Instants, calendar: Calendar) -> str:
     return ""
 
 
-def _check(timestamps: Instants, values: Floats, observed: Bools, channels: int = -1) -> None:
+def _check(timestamps: Instants, values: Floats, observed: Flags, channels: int = -1) -> None:
     """Raise DataError unless the three belong together."""
     shape = values.shape
     wrong = len(shape) != 2 or observed.shape != shape or timestamps.shape != shape[:1]

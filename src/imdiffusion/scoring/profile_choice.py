@@ -11,14 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring.cycles import (
     DAY,
     NONE,
     WEEKDAY,
     WORKDAY,
-    Bools,
-    Floats,
-    Integers,
     Layout,
     clearly_less,
     coarser,
@@ -44,8 +42,8 @@ JOB_FALL, JOB_DAYS, JOB_LEAST = 3.0, 0.8, 5
 class Choice:
     """level (K,): place in `cycles.LEVELS`. sparse (K,): whether only some slots tell of it."""
 
-    level: Integers
-    sparse: Bools
+    level: Ints
+    sparse: Flags
 
 
 def bounded(cube: Floats) -> Floats:
@@ -86,7 +84,7 @@ def choose_levels(layout: Layout, cube: Floats, weekend: frozenset[int], *, week
     return Choice(np.where(sparse, DAY, chosen), sparse)
 
 
-def _has_jobs(cube: Floats, kinds: Integers, fold: Integers, weekend: frozenset[int]) -> Bools:
+def _has_jobs(cube: Floats, kinds: Ints, fold: Ints, weekend: frozenset[int]) -> Flags:
     """Whether in any slot of a channel (K,) something recurs that a constant does not tell."""
     flat = np.ascontiguousarray(cube.transpose(1, 0, 2))
     before = np.abs(flat - constant(flat, fold))
@@ -97,7 +95,7 @@ def _has_jobs(cube: Floats, kinds: Integers, fold: Integers, weekend: frozenset[
     return np.asarray((often & most).any(axis=1), dtype=np.bool_)
 
 
-def constant(flat: Floats, fold: Integers) -> Floats:
+def constant(flat: Floats, fold: Ints) -> Floats:
     """What is said of each day where no cycle is known: the median of the other folds."""
     said = np.empty((flat.shape[0], 1, flat.shape[2]))
     for out in np.unique(fold):
@@ -121,8 +119,8 @@ def mean_known(values: Floats, axis: int) -> Floats:
 
 
 def choose_depths(
-    layout: Layout, cubes: list[Floats], level: int, sparse: Bools, weekend: frozenset[int]
-) -> Integers:
+    layout: Layout, cubes: list[Floats], level: int, sparse: Flags, weekend: frozenset[int]
+) -> Ints:
     """By which width each finest slot is told, (S, K): a place in `cubes`, bounded, coarse to fine.
 
     A slot is split where its held-out error falls; it is asked where the slots around were split

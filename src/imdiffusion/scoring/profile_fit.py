@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring.cycles import (
     DAY,
     NONE,
-    Bools,
-    Floats,
-    Integers,
     Layout,
     clearly_less,
     coarser,
@@ -56,13 +54,13 @@ class _Group:
     """The channels of one level: cubes (S, K, D), coarse to fine, and each slot's width."""
 
     level: int
-    channels: Integers
+    channels: Ints
     cubes: list[Floats]
-    depth: Integers  # (S, K) place of the width that each finest slot is told by, -1 for none
+    depth: Ints  # (S, K) place of the width that each finest slot is told by, -1 for none
 
 
 def fit_tables(
-    layout: Layout, values: Floats, observed: Bools, weekend: frozenset[int], *, weeks: bool
+    layout: Layout, values: Floats, observed: Flags, weekend: frozenset[int], *, weeks: bool
 ) -> tuple[list[Table | None], Floats]:  # fmt: skip
     """The tables of the channels, None where none has a cycle, and cross-fitted residuals.
 
@@ -98,7 +96,7 @@ def fit_tables(
     return tables, residual
 
 
-def _course(group: _Group, kinds: Integers, days: Bools, weekend: frozenset[int]) -> Floats:
+def _course(group: _Group, kinds: Ints, days: Flags, weekend: frozenset[int]) -> Floats:
     """What these days (D,) say of every finest slot: (S, K, columns of the level)."""
     slots, channels = group.depth.shape
     width = int(columns(group.level, weekend).max()) + 1 if group.level > DAY else 1

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.scoring.run_tail import LEAST_RUNS, MOST_ASIDE
-
-Floats = NDArray[np.float64]
 
 WIDTH = 32  # values; a power of two
 LEAST_VALUES = 10 * WIDTH

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from imdiffusion.arrays import Singles
 
 RECENT_ROWS = 2000
 RECENT_QUANTILE = 0.9  # of the past, as its median lets one expect it
@@ -27,35 +27,35 @@ class RecentQuantile:
     nothing else is left, what stood before stands.
     """
 
-    def __init__(self, knots: Floats) -> None:
+    def __init__(self, knots: Singles) -> None:
         self._knots = np.asarray(knots, np.float32).tobytes()
         self._lift = _lift(self._knots)
-        self._past: Floats | None = None  # (RECENT_ROWS, S)
-        self._new: list[Floats] = []
+        self._past: Singles | None = None  # (RECENT_ROWS, S)
+        self._new: list[Singles] = []
         self._count = 0
-        self._level: Floats | None = None
+        self._level: Singles | None = None
 
-    def standing(self, streams: int) -> Floats:
+    def standing(self, streams: int) -> Singles:
         """What stands before the next row of each of S streams: (S,)."""
         if self._past is None or self._level is None:
             self._past, self._level = _start(self._knots, streams)
         return self._level
 
-    def state(self) -> dict[str, Floats]:
+    def state(self) -> dict[str, Singles]:
         """The rows and levels it goes on from; empty before the first row."""
         if self._past is None or self._level is None:
             return {}
         new = np.concatenate(self._new) if self._new else self._past[:0]
         return {"past": self._past, "level": self._level, "new": new}
 
-    def resume(self, state: dict[str, Floats]) -> None:
+    def resume(self, state: dict[str, Singles]) -> None:
         """Go on from what `state` gave."""
         self._past, self._level = state.get("past"), state.get("level")
         new = state.get("new")
         self._new = [] if new is None or not len(new) else [new]
         self._count = sum(map(len, self._new))
 
-    def push(self, run: Floats) -> Floats:
+    def push(self, run: Singles) -> Singles:
         """Errors (n, S) of the next rows -> what stands before each of them (n, S)."""
         self._level = self.standing(run.shape[1])
         out, start = np.empty_like(run), 0
@@ -72,7 +72,7 @@ class RecentQuantile:
         return out
 
 
-def _spread(knots: Floats) -> NDArray[np.float64]:
+def _spread(knots: Singles) -> NDArray[np.float64]:
     """RECENT_ROWS numbers of which these are the quantiles."""
     return np.interp(np.linspace(0, 1, RECENT_ROWS), np.linspace(0, 1, len(knots)), knots)
 
@@ -86,7 +86,7 @@ def _lift(knots: bytes) -> float:
 
 
 @lru_cache(maxsize=256)
-def _start(knots: bytes, streams: int) -> tuple[Floats, Floats]:
+def _start(knots: bytes, streams: int) -> tuple[Singles, Singles]:
     """The past (RECENT_ROWS, S) before the first row, and its level (S,)."""
     rows = _spread(np.frombuffer(knots, np.float32))
     # Shuffled, for the past leaves in order and must stay the same law while it does.
@@ -98,10 +98,10 @@ def _start(knots: bytes, streams: int) -> tuple[Floats, Floats]:
     return past, level
 
 
-def _high(past: Floats, lift: float, before: Floats) -> Floats:
+def _high(past: Singles, lift: float, before: Singles) -> Singles:
     """Of each column, without NaN; where a column has nothing else, what was there before."""
     if not np.isnan(past).any():
-        level: Floats = (lift * np.median(past, axis=0)).astype(np.float32)
+        level: Singles = (lift * np.median(past, axis=0)).astype(np.float32)
         return level
     columns = zip(past.T, before, strict=True)
     kept = [

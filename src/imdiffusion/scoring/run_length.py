@@ -7,11 +7,8 @@ the n rows (n, K), so a series in pieces gives what the whole gives.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Floats, Ints
 
 LONG_AGO = np.int64(2**40)  # "never": more rows than any series has
 _BEFORE = -(2**62)

@@ -15,11 +15,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Floats, Ints
 
 LEAST_RUNS = 8  # fewer say nothing about the chance at which runs end
 # Runs set aside as faults of the training rows: so many at most, and so large a share of the rows.

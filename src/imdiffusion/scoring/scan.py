@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from imdiffusion.arrays import Floats
 
 UNIT_QUANTILE = 0.99
 LEAST_UNIT = 1e-6

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from imdiffusion.arrays import Singles
 
 
 def reach(width: int) -> tuple[int, int]:
@@ -28,10 +27,10 @@ class CentredMean:
     def __init__(self, width: int) -> None:
         self.width = width
         self._before, self._after = reach(width)
-        self._held: Floats | None = None
+        self._held: Singles | None = None
         self._done = 0  # held rows that are already out; at most `before` of them are context
 
-    def push(self, run: Floats) -> Floats:
+    def push(self, run: Singles) -> Singles:
         """Take the next rows (n, ...) and give those that are ready (m, ...), perhaps none."""
         if self.width == 1:
             return run
@@ -44,7 +43,7 @@ class CentredMean:
         self._held, self._done = self._held[cut:], ready - cut
         return out
 
-    def flush(self) -> Floats | None:
+    def flush(self) -> Singles | None:
         """The last rows, once the series has ended; None where no row ever came."""
         if self._held is None:
             return None
@@ -52,7 +51,7 @@ class CentredMean:
         return _means(held, self._before, self._after, self._done, len(held))
 
 
-def centred_mean(runs: Iterable[Floats], width: int) -> Iterator[Floats]:
+def centred_mean(runs: Iterable[Singles], width: int) -> Iterator[Singles]:
     """The centred means of a series (T, ...) in consecutive runs, as runs of the same rows."""
     mean = CentredMean(width)
     for run in runs:
@@ -64,14 +63,14 @@ def centred_mean(runs: Iterable[Floats], width: int) -> Iterator[Floats]:
         yield last
 
 
-def last_means(rows: Floats, width: int, count: int) -> Floats:
+def last_means(rows: Singles, width: int, count: int) -> Singles:
     """The last `count` centred means of a series (T, ...) that has ended: (count, ...)."""
     if width == 1:
         return rows[len(rows) - count :]
     return _means(rows, *reach(width), len(rows) - count, len(rows))
 
 
-def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floats:
+def _means(held: Singles, before: int, after: int, start: int, stop: int) -> Singles:
     """Means for rows start to stop of `held`.
 
     Each is a sum of its own: a running sum would carry the rounding of one huge value to all
@@ -95,7 +94,7 @@ def _means(held: Floats, before: int, after: int, start: int, stop: int) -> Floa
     return np.where(np.isnan(held[start:stop]), np.float32(np.nan), mean)
 
 
-def _padded(rows: Floats, margin: tuple[int, int]) -> Floats:
+def _padded(rows: Singles, margin: tuple[int, int]) -> Singles:
     if margin == (0, 0):
         return rows
     # Not np.pad: live, where runs are short, it takes longer than the means themselves.
@@ -104,7 +103,7 @@ def _padded(rows: Floats, margin: tuple[int, int]) -> Floats:
     return padded
 
 
-def _window_sums(rows: Floats, width: int, count: int) -> Floats:
+def _window_sums(rows: Singles, width: int, count: int) -> Singles:
     """Sums of `width` rows from each of the first `count` on: (count + width - 1, ...) -> (count,).
 
     Blocks of 1, 2, 4, ... rows are joined, so the work grows with the logarithm of the width.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from imdiffusion.arrays import Singles
 
 KNOTS = 33  # points of the empirical part, evenly spaced in evidence
 EMPIRICAL = 0.98  # share of normal rows that it covers
@@ -27,11 +27,11 @@ class TailLaws:
     excess (K,): |residual| beyond the last knot that adds 1 to the evidence.
     """
 
-    size: Floats
-    excess: Floats
+    size: Singles
+    excess: Singles
 
     @classmethod
-    def fit(cls, residuals: Floats, *, least: float) -> TailLaws:
+    def fit(cls, residuals: Singles, *, least: float) -> TailLaws:
         """From residuals of normal rows (T, K), NaN where there is none.
 
         least: a residual too small to matter; no tail is shorter, and of a channel without any
@@ -45,7 +45,7 @@ class TailLaws:
             size[:, channel], excess[channel] = _law(column[~np.isnan(column)], least)
         return cls(size, excess)
 
-    def evidence(self, residuals: Floats) -> Floats:
+    def evidence(self, residuals: Singles) -> Singles:
         """Residuals (n, K) -> evidence (n, K), at least 0; NaN where there is no residual."""
         sizes = np.abs(residuals)
         if len(sizes) <= FEW_ROWS:
@@ -59,7 +59,7 @@ class TailLaws:
         found += beyond
         return found
 
-    def _within(self, sizes: Floats) -> Floats:
+    def _within(self, sizes: Singles) -> Singles:
         """What `np.interp` says between the knots of each channel, (n, K), to the last bit."""
         above = np.count_nonzero(sizes[:, None] >= self.size, axis=1)
         knot, channel = np.clip(above - 1, 0, KNOTS - 2), np.arange(sizes.shape[1])

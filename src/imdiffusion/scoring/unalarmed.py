@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Reals
 from imdiffusion.scoring.edges import flag_runs
 from imdiffusion.scoring.event import Event
-
-Floats = NDArray[np.floating]
-Flags = NDArray[np.bool_]
 
 LEAST_ROWS = 32
 MOST_OF = 0.75  # of any `LEAST_ROWS` rows in a row must lie outside
@@ -43,10 +40,10 @@ class Unalarmed:
 
 
 def find_unalarmed(
-    values: Floats,
-    lower: Floats,
-    upper: Floats,
-    score: Floats,
+    values: Reals,
+    lower: Reals,
+    upper: Reals,
+    score: Reals,
     events: Sequence[Event],
     channels: Sequence[str],
     *,

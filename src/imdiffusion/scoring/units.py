@@ -14,21 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.scoring.error import (
-    ErrorConfig,
-    ErrorView,
-    Floats,
-    NormalScale,
-    evidence,
-    reduce_channels,
-)
+from imdiffusion.arrays import Floats, Singles
+from imdiffusion.scoring.error import ErrorConfig, ErrorView, NormalScale, evidence, reduce_channels
 from imdiffusion.scoring.recent import KNOTS
 from imdiffusion.settings import Settings
-
-Sizes = NDArray[np.float64]
 
 Floor = Callable[[float], float]
 
@@ -49,7 +40,7 @@ class Rule:
     many times its quantile.
     """
 
-    size: Callable[[Floats, int, Floor], Sizes]
+    size: Callable[[Singles, int, Floor], Floats]
     quantile: float = 0.9
     trained: bool = False
     level: bool = False
@@ -57,15 +48,15 @@ class Rule:
     quiet: float = 1.0
 
 
-def _one(errors: Floats, split: int, floor: Floor) -> Sizes:
+def _one(errors: Singles, split: int, floor: Floor) -> Floats:
     return np.ones((*errors.shape[1:3], errors.shape[4]))
 
 
-def _holdout(errors: Floats, split: int, floor: Floor) -> Sizes:
+def _holdout(errors: Singles, split: int, floor: Floor) -> Floats:
     return _filled(_mean(errors[split:]), floor(1.0))
 
 
-def _spread(errors: Floats, split: int, floor: Floor) -> Sizes:
+def _spread(errors: Singles, split: int, floor: Floor) -> Floats:
     """The floor is higher here: a channel that the others all but determine says little more
     when it is off by a tenth of its own spread than when it is off by a hundredth.
     """
@@ -74,7 +65,7 @@ def _spread(errors: Floats, split: int, floor: Floor) -> Sizes:
     return _filled((trained + np.where(np.isnan(held), trained, held)) / 2, floor(4.0))
 
 
-def _peak(errors: Floats, split: int, floor: Floor) -> Sizes:
+def _peak(errors: Singles, split: int, floor: Floor) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a channel without any value: NaN
         largest = np.nanmax(errors, axis=(0, 3)).astype(np.float64)
@@ -123,7 +114,7 @@ def recipe_of(settings: Settings) -> ErrorConfig:
     )
 
 
-def fit_units(errors: Floats, split: int, recipe: ErrorConfig, *, unit: float) -> NormalScale:
+def fit_units(errors: Singles, split: int, recipe: ErrorConfig, *, unit: float) -> NormalScale:
     """The sizes by the rules of the views, and each view's unit and past from held-out rows.
 
     errors (n, W, M, S, K) of normal rows, those from `split` on held out. unit: scaled
@@ -157,18 +148,18 @@ def needs_trained_rows(recipe: ErrorConfig) -> bool:
     return any(registry.load("error_scales", view.rule).trained for view in recipe.views)
 
 
-def _mean(errors: Floats) -> Sizes:
+def _mean(errors: Singles) -> Floats:
     """Over rows and steps, without NaN, which stays where there is nothing else."""
     known = ~np.isnan(errors)
     total = np.where(known, errors, 0.0).sum(axis=(0, 3), dtype=np.float64)
     count = known.sum(axis=(0, 3))
-    mean: Sizes = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean
 
 
-def _filled(sizes: Sizes, floor: float) -> Sizes:
+def _filled(sizes: Floats, floor: float) -> Floats:
     """At least the floor; a channel that nothing is known of has the size of the usual one."""
     known = np.isfinite(sizes)
     usual = float(np.median(sizes[known])) if known.any() else 1.0
-    filled: Sizes = np.maximum(np.where(known, sizes, usual), floor)
+    filled: Floats = np.maximum(np.where(known, sizes, usual), floor)
     return filled

@@ -20,7 +20,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from imdiffusion.arrays import Reals
+
 Rule = Callable[..., float]
 
 PIECE = 1 << 20  # rows that are joined at once
@@ -37,17 +38,17 @@ class _JoinedSteps(ABC):
 
     @staticmethod
     @abstractmethod
-    def join(values: Array, *, axis: int) -> Array:
+    def join(values: Reals, *, axis: int) -> Reals:
         """Values of the steps, which lie along an axis, as one."""
 
     @classmethod
     def fit(
-        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
+        cls, errors: Reals, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
     ) -> Self:
         """The threshold that a held-out joined error exceeds at `alarm_rate`."""
         return cls([rule(cls.join(errors, axis=0), alarm_rate=alarm_rate)], xi, anomaly_share)
 
-    def score(self, errors: Array) -> NDArray[np.float64]:
+    def score(self, errors: Reals) -> NDArray[np.float64]:
         """Errors (S, T) -> joined error / threshold (T,)."""
         score = np.empty(errors.shape[1], np.float64)
         for first in range(0, len(score), PIECE):  # a copy of all in float64 would be large
@@ -63,7 +64,7 @@ class MeanEnsemble(_JoinedSteps):
     __slots__ = ()
 
     @staticmethod
-    def join(values: Array, *, axis: int) -> Array:
+    def join(values: Reals, *, axis: int) -> Reals:
         """The mean of the steps."""
         return mean_of_steps(values, axis=axis)
 
@@ -74,9 +75,9 @@ class LargestEnsemble(_JoinedSteps):
     __slots__ = ()
 
     @staticmethod
-    def join(values: Array, *, axis: int) -> Array:
+    def join(values: Reals, *, axis: int) -> Reals:
         """The largest of the steps."""
-        largest: Array = values.max(axis)
+        largest: Reals = values.max(axis)
         return largest
 
 
@@ -93,19 +94,19 @@ class ThresholdVote:
     anomaly_share: float = 0.02
 
     @staticmethod
-    def join(values: Array, *, axis: int) -> Array:
+    def join(values: Reals, *, axis: int) -> Reals:
         """The mean of the steps: votes have no parts of channels."""
         return mean_of_steps(values, axis=axis)
 
     @classmethod
     def fit(
-        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
+        cls, errors: Reals, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
     ) -> ThresholdVote:
         """One threshold a step, each exceeded at `alarm_rate` by held-out errors (S, n)."""
         thresholds = [rule(step, alarm_rate=alarm_rate) for step in errors]
         return cls(thresholds, xi, anomaly_share)
 
-    def score(self, errors: Array) -> NDArray[np.float64]:
+    def score(self, errors: Reals) -> NDArray[np.float64]:
         """Errors (S, T) -> score (T,); above 1 where more than xi S steps vote."""
         ratio = errors.astype(np.float64) / np.array(self.thresholds)[:, None]
         return _votes_to_score(ratio > 1.0, ratio.mean(axis=0), self.xi)
@@ -124,18 +125,18 @@ class RankVote:
     anomaly_share: float = 0.02
 
     @staticmethod
-    def join(values: Array, *, axis: int) -> Array:
+    def join(values: Reals, *, axis: int) -> Reals:
         """The mean of the steps: votes have no parts of channels."""
         return mean_of_steps(values, axis=axis)
 
     @classmethod
     def fit(
-        cls, errors: Array, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
+        cls, errors: Reals, *, rule: Rule, alarm_rate: float, xi: float, anomaly_share: float
     ) -> RankVote:
         """Nothing is fitted: this rule looks at the scored series alone."""
         return cls([], xi, anomaly_share)
 
-    def score(self, errors: Array) -> NDArray[np.float64]:
+    def score(self, errors: Reals) -> NDArray[np.float64]:
         """Errors (S, T) of a whole series -> score (T,)."""
         known = ~np.isnan(errors).any(axis=0)
         seen = errors[:, known].astype(np.float64)
@@ -152,13 +153,13 @@ class RankVote:
         return score
 
 
-def mean_of_steps(values: Array, *, axis: int) -> Array:
+def mean_of_steps(values: Reals, *, axis: int) -> Reals:
     """The mean along the axis of the steps."""
-    mean: Array = values.mean(axis)
+    mean: Reals = values.mean(axis)
     return mean
 
 
-def _votes_to_score(flags: NDArray[np.bool_], mean: Array, xi: float) -> NDArray[np.float64]:
+def _votes_to_score(flags: NDArray[np.bool_], mean: Reals, xi: float) -> NDArray[np.float64]:
     """Flags (S, T) and mean ratios (T,) -> score (T,), above 1 where votes exceed xi S."""
     votes = flags.sum(axis=0) + _TIE * mean / (1.0 + mean)
     needed = np.floor(xi * len(flags) + 1e-9) + 0.5

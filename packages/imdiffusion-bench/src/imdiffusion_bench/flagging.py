@@ -15,27 +15,25 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Reals
 from imdiffusion.errors import DataError, UsageError
 from imdiffusion.scoring.event import spans
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import open_source
 from imdiffusion_bench.documents import ANSWER, UNWRITTEN, answer_in, write
-from imdiffusion_bench.metrics import Flags
 from imdiffusion_bench.metrics.events import alarm_share_normal, event
 from imdiffusion_bench.plan import SETS
 from imdiffusion_bench.score_archive import THRESHOLD, Kept, load_all
 
-Floats = NDArray[np.floating]
-Rule = Callable[[Floats, Flags], Flags]  # score in thresholds (T,), label (T,) -> alarm (T,)
+Rule = Callable[[Reals, Flags], Flags]  # score in thresholds (T,), label (T,) -> alarm (T,)
 SHARE = 0.01  # of the normal rows in alarm, under `ACHIEVED`
 
 
 def joined(gap: int, peak: float = THRESHOLD) -> Rule:
     """Rows above the threshold, joined over at most `gap` quiet ones; runs below `peak` dropped."""
 
-    def rule(score: Floats, label: Flags) -> Flags:
+    def rule(score: Reals, label: Flags) -> Flags:
         alarm = np.zeros(len(score), bool)
         for start, end in spans(score, merge_gap=gap):
             alarm[start:end] = score[start:end].max() >= peak
@@ -47,7 +45,7 @@ def joined(gap: int, peak: float = THRESHOLD) -> Rule:
 def achieved(share: float = SHARE) -> Rule:
     """The threshold, by the labels, above which just this share of the normal rows lies."""
 
-    def rule(score: Floats, label: Flags) -> Flags:
+    def rule(score: Reals, label: Flags) -> Flags:
         normal = score[~label]
         if not len(normal):
             return score > THRESHOLD

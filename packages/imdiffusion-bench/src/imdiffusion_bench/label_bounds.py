@@ -7,15 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags
 from imdiffusion_bench.datasets import DataSet
 from imdiffusion_bench.metrics import auc_pr
 from imdiffusion_bench.metrics.events import event
 from imdiffusion_bench.metrics.range_based import vus_pr
 from imdiffusion_bench.record import Record
 
-Flags = NDArray[np.bool_]
 METRICS = ("vus_pr", "auc_pr", "event_f1")
 HOPELESS = 0.2  # VUS-PR: where the best of all rows has less, no row sees what is labelled
 

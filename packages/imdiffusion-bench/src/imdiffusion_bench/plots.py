@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError, UsageError
 from imdiffusion_bench.metrics import segments
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
+
 Style = Literal["lines", "categories", "points"]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#3a9bd1", "#7a4fa0", "#7b8794")
 DASHES = ("-", "--", ":", "-.")

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError
 from imdiffusion_bench.columns import heading
 from imdiffusion_bench.metrics import (
     NAN,
-    Flags,
-    Floats,
     Quality,
     auc_pr,
     check_lengths,

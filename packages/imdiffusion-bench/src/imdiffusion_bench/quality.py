@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError
 from imdiffusion_bench.aggregate import DOMAIN_OF, domains_table
 from imdiffusion_bench.columns import markdown, title
@@ -50,8 +50,8 @@ LAST = (
     "seeds: [label_free.md](../results/label_free.md), [parts.md](../results/parts.md), "
     "[kinds.md](../results/kinds.md), [flagging.md](flagging.md), [gallery.md](gallery.md)."
 )
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+
+
 Values = dict[str, dict[str, dict[str, float]]]  # row -> data set -> entity -> value
 Means = dict[str, dict[str, float]]  # row -> data set -> mean over its entities
 

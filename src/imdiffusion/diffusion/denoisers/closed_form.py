@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imdiffusion.arrays import Flags
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments, patterns
 from imdiffusion.diffusion.denoisers.memory import MOST_PATCHES, PatchMemory
 from imdiffusion.diffusion.schedule import quadratic
-
-Flags = NDArray[np.bool_]
 
 MOST_NUMBERS = 300  # of a patch, where it has more than a row on either side
 MOST_STORED = 400_000  # numbers of all patches that a memory keeps

@@ -20,10 +20,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.diffusion.denoisers.gaussian import LagMoments, toeplitz
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 RIDGE = 0.01  # variance of standardised values that is on what is visible
 CHUNK_NUMBERS = 1 << 20  # of the matrices that are inverted at once

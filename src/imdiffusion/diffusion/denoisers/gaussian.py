@@ -30,8 +30,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Floats
 
 # Shares of the estimate from pairs alone, the largest of which that makes a law is taken.
 PAIRED = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)

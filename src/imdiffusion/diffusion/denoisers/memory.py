@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from imdiffusion.arrays import Flags, Floats
+
 Moments = tuple[Floats, Floats]
 
 MOST_PATCHES = 2_500  # time and memory grow with them

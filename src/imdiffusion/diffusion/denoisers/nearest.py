@@ -33,11 +33,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.diffusion.denoisers.memory import chosen_starts
 from imdiffusion.errors import DataError
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 WIDTH = 32  # rows of a patch
 EVERY = 4  # rows between two patches that are judged

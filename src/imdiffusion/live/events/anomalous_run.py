@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.live.connection.record_json import number, plain
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.scoring.finding import Finding, often
-
-Floats = NDArray[np.float64]
 
 LEADING = 0.5  # the leading channels are the fewest that hold this share of the error
 MOST_WAITING = 10_000  # rows of a run that wait for their offline score; the oldest are given up

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.fault_injection import InjectedFault, plant
 from imdiffusion.live.scorers.scored_row import Scorer
@@ -33,8 +33,6 @@ FAULTS = 24  # that are planted, in as many copies of the rows as it takes
 COPIES = (2, 12)  # at least and at most
 LEAST_FAULTS = 3
 CLEARLY = 0.05  # by so much the areas under the ROC curve have to differ
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

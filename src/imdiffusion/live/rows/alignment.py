@@ -16,10 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer, Run
-from imdiffusion.live.store.state_codec import Arrays, pack, unpack
+from imdiffusion.live.store.state_codec import pack, unpack
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ USUAL = (
 )
 NEAR = 0.05
 MOST_CHANNELS = 1_000
-
-Floats = NDArray[np.float64]
 
 
 class Alignment:

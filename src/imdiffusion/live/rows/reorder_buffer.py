@@ -23,14 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ModelError, UsageError
 from imdiffusion.live.rows.channel_matching import ChannelMatch
-from imdiffusion.live.store.state_codec import Arrays, pack, unpack
-
-Row = NDArray[np.float64]
+from imdiffusion.live.store.state_codec import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Aside:
 class Leap:
     """Rows at another place than the stream, by point, until it is known which place is right."""
 
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, Floats] = field(default_factory=dict)
     pushes: int = 0
 
 
@@ -64,7 +62,7 @@ class Segment:
 
     fresh: bool
     points: list[int] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Floats] = field(default_factory=list)
 
 
 ASIDE = 100  # rows kept to look at
@@ -113,7 +111,7 @@ class RowBuffer:
         self._next: int | None = None  # the point that goes out next; None until it is known
         self._started = False  # whether it has ever been
         self._fresh = True  # whether the next row that goes out follows no other
-        self._waiting: dict[int, Row] = {}  # by point, NaN = not observed
+        self._waiting: dict[int, Floats] = {}  # by point, NaN = not observed
         self._leap = Leap()
 
     # -- in and out
@@ -148,7 +146,7 @@ class RowBuffer:
         return [self._run(segment) for segment in out]
 
     @property
-    def waiting(self) -> list[Row]:
+    def waiting(self) -> list[Floats]:
         """The rows that are held to go out, each (K,)."""
         return list(self._waiting.values())
 
@@ -176,7 +174,7 @@ class RowBuffer:
 
     # -- inside
 
-    def _take(self, point: int, row: Row, out: list[Segment]) -> bool:
+    def _take(self, point: int, row: Floats, out: list[Segment]) -> bool:
         """Take one row; False if it lies so far off that the stream may have moved there."""
         newest = point if self._newest is None else self._newest
         behind = newest - point
@@ -193,7 +191,7 @@ class RowBuffer:
         self._release(out)
         return True
 
-    def _merge(self, rows: dict[int, Row], point: int, row: Row) -> None:
+    def _merge(self, rows: dict[int, Floats], point: int, row: Floats) -> None:
         known = rows.get(point)
         if known is None:
             rows[point] = row.copy()
@@ -230,7 +228,7 @@ class RowBuffer:
             self._waiting.pop(self._next, None)
             self._next += 1
 
-    def _hold(self, point: int, row: Row, *, ahead: bool, out: list[Segment]) -> None:
+    def _hold(self, point: int, row: Floats, *, ahead: bool, out: list[Segment]) -> None:
         """Keep a row that may be the first of another place; go there if enough confirm it."""
         leap = self._leap.rows
         if leap and not -self.lateness <= point - max(leap) <= self.fill + 1:
@@ -258,7 +256,7 @@ class RowBuffer:
             self._set_aside(point, row, "ahead" if ahead else "late")
         self._leap = Leap()
 
-    def _set_aside(self, point: int, row: Row, reason: str) -> None:
+    def _set_aside(self, point: int, row: Floats, reason: str) -> None:
         self._counts[reason] += 1
         self.aside.append(Aside(self._time(point), reason, tuple(row.tolist())))
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from imdiffusion.arrays import Arrays, Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import Arrays
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 class FittedBaseline(Protocol):
     """Judges rows by what others have taught. Frames have timestamps, and the entity's channels."""
 
     @property
-    def known(self) -> Bools:
+    def known(self) -> Flags:
         """Channels (K,) of which anything was learned."""
 
     def judge(self, held: Floats, frame: Frame, states: Sequence[str]) -> list[ScoredRow]:

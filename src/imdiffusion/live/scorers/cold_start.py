@@ -21,16 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ConfigError, ModelError
 from imdiffusion.live.rows.channel_matching import checked_times
 from imdiffusion.live.scorers import linear_baseline, row_baseline
-from imdiffusion.live.scorers.baseline import FittedBaseline, Floats
+from imdiffusion.live.scorers.baseline import FittedBaseline
 from imdiffusion.live.scorers.fault_injection import InjectionResult, injection_result
 from imdiffusion.live.scorers.linear_baseline import LINEAR, LinearBaseline
 from imdiffusion.live.scorers.row_baseline import ROW_BASELINES, SMOOTH, RowBaseline
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
-from imdiffusion.live.store.state_codec import Arrays, pack, unpack
+from imdiffusion.live.store.state_codec import pack, unpack
 
 __all__ = ["COLD_BASELINES", "SMOOTH", "ColdStartScorer"]
 

@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.scorers.baseline import Floats
 
 Kind = Literal["spike", "shift", "freeze", "swap"]
 KINDS: tuple[Kind, ...] = ("spike", "shift", "freeze", "swap")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays, Ints
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.live.rows.channel_matching import checked_times
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
-from imdiffusion.live.store.state_codec import Arrays, pack, unpack
+from imdiffusion.live.store.state_codec import pack, unpack
 from imdiffusion.online import OnlineScorer, need_online
 from imdiffusion.scored_run import ScoredRun
 from imdiffusion.scoring.finding import Finding, findings_of
@@ -24,14 +25,12 @@ from imdiffusion.scoring.finding import Finding, findings_of
 KIND = "entity scorer"
 PIECE = 512  # rows taken at once, so that a large frame does not need large memory
 
-Instants = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """Rows that wait to be judged offline: times (n,), seen (n, K), low (n,) = degraded."""
 
-    times: Instants
+    times: Ints
     seen: NDArray[np.float64]
     low: NDArray[np.bool_]
 
@@ -147,7 +146,7 @@ class EntityScorer:
     def _judged(
         self,
         run: ScoredRun,
-        times: Instants,
+        times: Ints,
         seen: NDArray[np.float64],
         states: list[str],
         mode: str,
@@ -227,7 +226,7 @@ class EntityScorer:
         return {**self._arrival.state(), **own, **rates}
 
 
-def rows_times(frame: Frame) -> Instants:
+def rows_times(frame: Frame) -> Ints:
     """Timestamps of a live frame as nanoseconds since the epoch."""
     times = frame.timestamps
     return np.empty(0, np.int64) if times is None else times.view(np.int64)

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import presets, registry
+from imdiffusion.arrays import Arrays, Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning
 from imdiffusion.fitting import fit_entity
-from imdiffusion.live.scorers.baseline import Bools, Floats
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import Arrays
 from imdiffusion.progress import FitJob
 from imdiffusion.settings import Settings
 
@@ -84,7 +83,7 @@ class LinearBaseline:
     # -- the face of a lesson
 
     @property
-    def known(self) -> Bools:
+    def known(self) -> Flags:
         """Channels that some row had."""
         return self.entity.scaler.known
 

@@ -15,23 +15,19 @@ from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion import baselines
+from imdiffusion.arrays import Arrays, Flags, Floats, Reals
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.scorers.baseline import Bools, Floats
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import Arrays
 
 NORMAL = 1.4826  # the standard deviation of a normal law, in median deviations
 ROUNDING = 1e-9  # of its value: a channel that moves by less stands still
 SMALLEST = 1e-6  # score; the logarithm of none would be infinite
 LEAST_SPREAD = 0.1  # of the logarithms of scores: no series is as even as that
 
-Rows = NDArray[np.floating]
 
-
-def centre_and_scale(rows: Rows) -> tuple[Floats, Floats]:
+def centre_and_scale(rows: Reals) -> tuple[Floats, Floats]:
     """Median and median deviation of each channel of rows (n, K), as of a normal law.
 
     A channel that hardly moves has its standard deviation instead, or else the size of its value.
@@ -121,7 +117,7 @@ class RowBaseline:
     # -- the face of a lesson
 
     @property
-    def known(self) -> Bools:
+    def known(self) -> Flags:
         """Channels that some row had."""
         return np.asarray(~np.isnan(self.centre))
 

@@ -17,13 +17,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.records import STATES
 from imdiffusion.scoring.finding import Finding
-
-Row = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,14 @@ class ScoredRow:
     timestamp: int
     mode: str
     score: float
-    parts: Row
-    seen: Row
-    expected: Row
-    lower: Row
-    upper: Row
+    parts: Reals
+    seen: Reals
+    expected: Reals
+    lower: Reals
+    upper: Reals
     state: str = "ready"
     findings: Mapping[int, Finding] = field(default_factory=dict)
-    evidence: Row | None = None
+    evidence: Reals | None = None
     echo: int = 0
     reach: int = 0
 
@@ -84,10 +82,8 @@ class EndingScorer(Scorer, Protocol):
 WARMING, READY, DEGRADED, _ = STATES
 MISSING_SHARE = 0.1
 
-Bools = NDArray[np.bool_]
 
-
-def degraded(before: Bools, rows: Bools, *, known: Bools, window: int) -> Bools:
+def degraded(before: Flags, rows: Flags, *, known: Flags, window: int) -> Flags:
     """Whether each of the rows (n, K) is degraded: bool (n,).
 
     before (m, K): the observed cells of the rows before them. known (K,): channels that count.
@@ -98,5 +94,5 @@ def degraded(before: Bools, rows: Bools, *, known: Bools, window: int) -> Bools:
     first = np.maximum(0, last - window)
     seen = total[last] - total[first]
     cells = (last - first) * observed.shape[1]
-    found: Bools = (seen == 0).any(axis=1) | (cells - seen.sum(axis=1) > MISSING_SHARE * cells)
+    found: Flags = (seen == 0).any(axis=1) | (cells - seen.sum(axis=1) > MISSING_SHARE * cells)
     return found

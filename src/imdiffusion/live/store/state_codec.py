@@ -17,11 +17,9 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Arrays
 from imdiffusion.errors import ModelError
-
-Arrays = dict[str, NDArray[Any]]
 
 FORMAT = 1
 FACTS = "facts"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import ImDiffusion, baselines, presets, registry
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.baselines.simple import Random
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.grid import regularize
@@ -27,8 +28,6 @@ from imdiffusion_bench.behaviours.scenarios import TestPart
 from imdiffusion_bench.metrics import NAN
 from imdiffusion_bench.split import Cause
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 DAY_S = 86_400.0
 # Rows after a fault in which an alarm is still about it: online it may need them, and a window
 # that holds the end of the fault may still be off.

@@ -15,19 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.behaviours.system import (
-    BATCH_AT,
-    Course,
-    Flags,
-    Floats,
-    Nature,
-    Scene,
-    batch_rows,
-    stream,
-)
+from imdiffusion_bench.behaviours.system import BATCH_AT, Course, Nature, Scene, batch_rows, stream
 from imdiffusion_bench.behaviours.system import hours as hours_of
 from imdiffusion_bench.behaviours.system import season as season_of
 from imdiffusion_bench.behaviours.system import weekend as weekend_of

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.generator.normal import memory
 from imdiffusion_bench.split import Cause
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 FIRST = np.datetime64("2026-03-02T00:00:00", "ns")  # a Monday
 BATCH_AT = 120  # minutes after midnight

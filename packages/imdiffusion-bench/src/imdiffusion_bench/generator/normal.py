@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion_bench.generator.config import Dials
-
-Floats = NDArray[np.float64]
 
 _PURPOSES = (
     "season",

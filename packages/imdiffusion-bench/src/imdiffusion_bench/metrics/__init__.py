@@ -21,10 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError
 
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 NAN = float("nan")
 
 

@@ -32,18 +32,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Reals
 from imdiffusion.errors import DataError
-from imdiffusion_bench.metrics import (
-    NAN,
-    Flags,
-    Floats,
-    Quality,
-    check_lengths,
-    quality,
-    segments,
-)
+from imdiffusion_bench.metrics import NAN, Quality, check_lengths, quality, segments
 from imdiffusion_bench.split import Cause
 
 
@@ -223,10 +215,7 @@ def _recall(pieces: Floats, start: int, end: int, first: float, last: float) -> 
     return float(np.mean(farther) / (last - first))
 
 
-ChannelScores = NDArray[np.floating]
-
-
-def hit_rate(channel_scores: ChannelScores, causes: Sequence[Cause], k: int = 100) -> float:
+def hit_rate(channel_scores: Reals, causes: Sequence[Cause], k: int = 100) -> float:
     """HitRate@k%, mean over the anomalies with known causes; NaN where there is none.
 
     channel_scores (T, K); k in percent of the number of true channels. An anomaly of which no row
@@ -239,14 +228,14 @@ def hit_rate(channel_scores: ChannelScores, causes: Sequence[Cause], k: int = 10
     return float(np.mean(rates)) if rates else NAN
 
 
-def hit_top1(channel_scores: ChannelScores, causes: Sequence[Cause]) -> float:
+def hit_top1(channel_scores: Reals, causes: Sequence[Cause]) -> float:
     """Share of the anomalies with known causes whose first-ranked channel is a true one."""
     hits = [bool(ranked) and ranked[0] in true for ranked, true in _ranked(channel_scores, causes)]
     return float(np.mean(hits)) if hits else NAN
 
 
 def _ranked(
-    channel_scores: ChannelScores, causes: Sequence[Cause]
+    channel_scores: Reals, causes: Sequence[Cause]
 ) -> list[tuple[list[int], frozenset[int]]]:
     """For each cause that names channels: channels that have a score, best first; the true ones."""
     rows, width = channel_scores.shape

@@ -12,15 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion_bench.metrics import (
-    NAN,
-    Flags,
-    Floats,
-    Quality,
-    check_lengths,
-    quality,
-    segments,
-)
+from imdiffusion.arrays import Flags, Floats
+from imdiffusion_bench.metrics import NAN, Quality, check_lengths, quality, segments
 
 
 class Best(NamedTuple):

@@ -37,14 +37,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError
-from imdiffusion_bench.metrics import (
-    Flags,
-    Floats,
-    check_lengths,
-    no_score_lowest,
-    segments,
-)
+from imdiffusion_bench.metrics import check_lengths, no_score_lowest, segments
 
 BUFFER = 100  # rows, for R-AUC and for the largest of VUS
 SMALL = 10  # rows, for a second VUS: of short anomalies close together 100 rows make one
