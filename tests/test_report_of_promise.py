@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from imdiffusion import ImDiffusion
+from imdiffusion.durations import HOUR_NS
 from imdiffusion.errors import DataWarning
-from imdiffusion.promise.record import HOUR_NS, FitNotes, LeftOut, PromiseRecord
+from imdiffusion.promise.record import FitNotes, LeftOut, PromiseRecord
 from imdiffusion.promise.report import promise_report
 from imdiffusion.settings import Settings
 

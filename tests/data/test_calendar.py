@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.calendar import DAY_NS, HOLIDAY, Calendar
+from imdiffusion.data.calendar import HOLIDAY, Calendar
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError, MissingExtraError
 
 HOUR_NS = DAY_NS // 24

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from live_story import START, rows, told
 
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import OutputError, StateWarning
 from imdiffusion.live.connection.record_json import record_of, record_text
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.database import connect
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.retention import DAY
 from imdiffusion.live.store.schema import NEWEST, STEPS, migrate, version_of
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_file_is_set_aside_and_a_fresh_one_begun(tmp_path, where):
     assert len(aside) == 1
     assert (tmp_path / aside[0]).read_bytes() == damaged
     with Store(path) as store, Reader(path) as reader:
-        assert len(reader.scores("a", START, START + DAY)) == 1
+        assert len(reader.scores("a", START, START + DAY_NS)) == 1
 
 
 def test_two_damaged_files_do_not_take_each_others_name(tmp_path):
@@ -111,7 +111,7 @@ def test_a_file_of_version_1_is_brought_up(tmp_path):
         migrated = reader._rows("SELECT * FROM peaks", ())
         assert len(migrated) == 30
         assert migrated == fresh._rows("SELECT * FROM peaks", ())
-        assert len(reader.scores("a", 0, START + DAY)) == 300
+        assert len(reader.scores("a", 0, START + DAY_NS)) == 300
         assert reader.promotions("a") == [("m1", "it won")]
         ((text,),) = reader._rows("SELECT record FROM feed", ())
         assert record_of(text) == scores[0]
@@ -199,7 +199,7 @@ def stands(path, acknowledged):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Store(path) as store, Reader(path) as reader:
-            found = reader.scores("b", START, START + 999 * DAY, limit=999_999)
+            found = reader.scores("b", START, START + 999 * DAY_NS, limit=999_999)
             assert len(found) == acknowledged
             assert len(reader.feed(0, limit=999_999)) == 2 * acknowledged
             store.write(rows(["a", "b"], acknowledged, acknowledged + 5), now=START)

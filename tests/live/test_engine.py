@@ -24,6 +24,7 @@ from live_parts import (
     write_rows,
 )  # fmt: skip
 
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError, OutputError, SourceEnded
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
@@ -31,9 +32,9 @@ from imdiffusion.live.engine.threads import run, stopped_by_signals
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.retention import DAY, Retention
+from imdiffusion.live.store.retention import Retention
 
-FAR = START + 999 * DAY
+FAR = START + 999 * DAY_NS
 
 
 class Live:

@@ -5,10 +5,11 @@ import sqlite3
 import pytest
 from live_story import MINUTE, START, rows, turn
 
+from imdiffusion.durations import DAY_NS
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import FAR, Reader
-from imdiffusion.live.store.retention import DAY, MARGIN, MOST, Retention
+from imdiffusion.live.store.retention import MARGIN, MOST, Retention
 from imdiffusion.live.store.schema import migrate
 
 ROWS = 700
@@ -23,7 +24,7 @@ def _store(tmp_path):
 
 def thin(store, days):
     for _ in range(12):
-        store.thin(now=START + int(days * DAY), rows=200)
+        store.thin(now=START + int(days * DAY_NS), rows=200)
 
 
 def kept(store, entity):

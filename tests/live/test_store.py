@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from live_story import CHANNELS, MINUTE, START, rows, score_of, told, turn
 
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError, OutputError, UsageError
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.database import size_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.retention import DAY, MARGIN, MOST, Retention
+from imdiffusion.live.store.retention import MARGIN, MOST, Retention
 
 
 @pytest.fixture(name="store")
@@ -46,14 +47,14 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
         assert store.offset("files") == "17"
         assert store.offset("others") is None
         assert reader.counters() == {("rejected", "files"): 2}
-        first, second = reader.scores("web", START, START + DAY)
+        first, second = reader.scores("web", START, START + DAY_NS)
         assert math.isnan(first.score)
         assert second == told("web", 9).record
-        assert reader.scores("web", START, START + DAY, mode="offline")[0].mode == "offline"
+        assert reader.scores("web", START, START + DAY_NS, mode="offline")[0].mode == "offline"
         found = reader.event("e1")[0]
         assert found.channels == ("disk", "cpu")
         assert math.isnan(found.expected[1])
-        detail = reader.details("web", START, START + DAY)
+        detail = reader.details("web", START, START + DAY_NS)
         assert detail.channels == CHANNELS
         np.testing.assert_array_equal(detail.cells[1], told("web", 9).cells)
         assert [type(record).__name__ for _, record in reader.feed(0)] == [
@@ -68,7 +69,7 @@ def test_what_is_there_is_never_overwritten(store, reader):
         told=[told("web", 9, score=99.0)], turns=[turn("e1", "web", 0, "expired", end=99)]
     )
     assert store.write(again, now=2) == 2
-    assert reader.scores("web", START, START + DAY) == [told("web", 9).record]
+    assert reader.scores("web", START, START + DAY_NS) == [told("web", 9).record]
     assert reader.event("e1")[0].status == "ongoing"
     assert reader.counters() == {("again", ""): 2}
     assert len(reader.feed(0)) == 2
@@ -112,7 +113,7 @@ def test_lanes_hold_the_highest_score_of_each_bucket(store, reader, span):
 
 def test_a_bucket_without_a_score_is_not_zero(store, reader):
     store.write(Checkpoint(told=[told("a", 7)]), now=START)
-    assert math.isnan(reader.lane("a", START, START + DAY, buckets=2).score[0])
+    assert math.isnan(reader.lane("a", START, START + DAY_NS, buckets=2).score[0])
     store.write(Checkpoint(told=[told("a", 8), told("a", 77)]), now=START)
     assert reader.lane("a", START, START + 10 * MINUTE, buckets=1).score[0] == score_of(8)
 
@@ -221,7 +222,7 @@ def test_old_things_go_in_small_steps_and_their_peaks_stay(tmp_path):
         assert len(reader.lane("a", START, now, buckets=300).start) == 300
         assert len(reader.events()) == 3
         for _ in range(100):
-            store.thin(now=now + 3 * DAY, rows=100)
+            store.thin(now=now + 3 * DAY_NS, rows=100)
         assert {one.id for one in reader.events()} == {"told", "open"}
         assert reader.event("old") == []
 
@@ -249,7 +250,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(store, reader):
     def read():
         try:
             for _ in range(50):
-                seen.append(len(reader.scores("a", START, START + DAY)))
+                seen.append(len(reader.scores("a", START, START + DAY_NS)))
         except OutputError as error:
             failed.append(error)
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion import ImDiffusion
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError
-from imdiffusion.scoring.budget import DAY_NS, level_within, rate_within
+from imdiffusion.scoring.budget import level_within, rate_within
 from imdiffusion.scoring.event import spans
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.errors import OutputError
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.sinks.stdout import StdoutSink
@@ -159,7 +160,7 @@ class Json(StdoutSink):
 
 def clock(timestamp: int) -> str:
     """A time in ns as ISO 8601 to the second, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(timestamp // 1_000_000_000))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(timestamp // SECOND_NS))
 
 
 def event_line(record: EventRecord) -> str:

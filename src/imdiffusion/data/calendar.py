@@ -17,10 +17,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from imdiffusion.arrays import Instants, Ints
+from imdiffusion.durations import DAY_NS, DAY_S, SECOND_NS
 from imdiffusion.errors import ConfigError, MissingExtraError
 
-SECOND_NS = 10**9
-DAY_NS = 86_400 * SECOND_NS
 HOLIDAY = 7  # the kind of day after Monday, 0, to Sunday, 6
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -115,13 +114,13 @@ def _offsets(zone: tzinfo, seconds: Ints) -> Ints:
     Python is asked at both ends of each day alone; on the days between whose ends the offset
     changes, the second of the change is found by bisection.
     """
-    days = seconds // 86_400
+    days = seconds // DAY_S
     unique, place = np.unique(days, return_inverse=True)
-    first = np.array([_offset(zone, int(day) * 86_400) for day in unique], dtype=np.int64)
-    last = np.array([_offset(zone, int(day) * 86_400 + 86_399) for day in unique], dtype=np.int64)
+    first = np.array([_offset(zone, int(day) * DAY_S) for day in unique], dtype=np.int64)
+    last = np.array([_offset(zone, int(day + 1) * DAY_S - 1) for day in unique], dtype=np.int64)
     offsets = first[place] if unique.size else np.zeros(0, dtype=np.int64)
     for row in np.flatnonzero(first != last).tolist():
-        low, high = int(unique[row]) * 86_400, int(unique[row]) * 86_400 + 86_399
+        low, high = int(unique[row]) * DAY_S, int(unique[row] + 1) * DAY_S - 1
         while high - low > 1:
             middle = (low + high) // 2
             if _offset(zone, middle) == first[row]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Ints
 from imdiffusion.data.calendar import Calendar
+from imdiffusion.durations import DAY_NS, HOUR_NS
 
 MOST_ROWS = 10_000  # critical rates that are kept: 150 kB
 MOST_RATE = 0.5  # that a promise may have
@@ -26,8 +27,6 @@ MOST_PARTS = 400  # days
 LEAST_DAYS = 5  # from which on a part is a day
 LEAST_HOURS = 2  # days that one hour of the day is compared over
 HOURS = 24
-HOUR_NS = 3_600 * 1_000_000_000
-DAY_NS = HOURS * HOUR_NS
 PREFIX = "promise_"
 _INTS = ("row", "edges", "edge_times", "scored", "hour_rows")
 _FACTS = ("rows", "least", "held", "held_rows", "held_time", "checks_rate", "reason")

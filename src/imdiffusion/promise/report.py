@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imdiffusion.promise.record import DAY_NS, HOURS, FitNotes, LeftOut, PromiseRecord
+from imdiffusion.durations import DAY_NS
+from imdiffusion.promise.record import HOURS, FitNotes, LeftOut, PromiseRecord
 from imdiffusion.scoring.edges import flag_runs
 from imdiffusion.scoring.share import alarm_share
 from imdiffusion.settings import Settings

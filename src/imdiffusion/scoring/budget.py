@@ -12,7 +12,8 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-DAY_NS = 86_400 * 1_000_000_000
+from imdiffusion.durations import DAY_NS
+
 # Fewer events than this say little about how many rows an event has, so at least so many are
 # looked at; a budget that allows fewer in the rows at hand is then scaled down from them.
 LEAST_EVENTS = 5

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Ints
-from imdiffusion.data.calendar import DAY_NS, HOLIDAY, Calendar
+from imdiffusion.data.calendar import HOLIDAY, Calendar
+from imdiffusion.durations import DAY_NS, MINUTE_NS
 
-MINUTE_NS = 60 * 10**9
 LEVELS = ("none", "day", "workday", "weekday")
 NONE, DAY, WORKDAY, WEEKDAY = range(4)
 # Kind of day -> column of a table at each level but the first.

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Floats, Instants
 from imdiffusion.data.calendar import Calendar
+from imdiffusion.durations import DAY_NS
 
 QUARTERS = 96
-DAY_NS = 86_400_000_000_000
 LEAST_DAYS = 5  # in a quarter, to say what is always so
 ALWAYS, USUAL = 0.25, 0.75
 MOST = 4.0

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Ints
+from imdiffusion.durations import DAY_NS, HOUR_NS
 from imdiffusion.scoring.profile import CalendarProfile
 from imdiffusion.scoring.scan import trailing_means
 
-HOUR_NS = 3_600 * 1_000_000_000
-DAY_NS = 24 * HOUR_NS
 LEAST_DAYS = 5  # whose maxima say how they are spread
 EULER = 0.5772156649015329
 LEAST_SPREAD = 0.05

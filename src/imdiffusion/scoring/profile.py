@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from imdiffusion.arrays import Flags, Floats, Instants, Ints
-from imdiffusion.data.calendar import DAY_NS, HOLIDAY, WEEKDAYS, Calendar
+from imdiffusion.data.calendar import HOLIDAY, WEEKDAYS, Calendar
+from imdiffusion.durations import DAY_NS, MINUTE_NS
 from imdiffusion.errors import DataError, ModelError
-from imdiffusion.scoring.cycles import DAY, LEVELS, MINUTE_NS, NONE, Layout, columns
+from imdiffusion.scoring.cycles import DAY, LEVELS, NONE, Layout, columns
 from imdiffusion.scoring.profile_fit import Table, fit_tables, unit_of_all
 
 LEAST_DAYS = 2

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from served import CHANGE, READ, Client, served, story
 
+from imdiffusion.durations import DAY_NS
 from imdiffusion.live.service.auth import Access
 from imdiffusion.live.store.checkpoint import Checkpoint, Standing
-from imdiffusion.live.store.retention import DAY
 
 ENDLESS = "/api/stream"  # a fuzzer would wait for its end; see test_api.py
 ROUTES = {
@@ -33,7 +33,7 @@ def _one(tmp_path_factory):
     with served(folder, access=access) as one:
         story(one.store)
         now = time.time_ns()
-        one.store.write(Checkpoint(standing={"db": Standing(DAY, now, "ready")}), now=now)
+        one.store.write(Checkpoint(standing={"db": Standing(DAY_NS, now, "ready")}), now=now)
         yield one
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
+from imdiffusion.durations import DAY_S
 from imdiffusion.errors import ConfigError
 from imdiffusion.live.engine.options import OVERLOADS, EngineOptions
 from imdiffusion.live.events.open_event import EventRules
@@ -17,7 +18,6 @@ from imdiffusion.live.scorers.cold_start import COLD_BASELINES
 from imdiffusion.live.store.retention import Retention
 from imdiffusion.registry import nearest
 
-DAY = 86_400.0
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -125,7 +125,9 @@ class FitSection:
     train: str = _key("state", "rows to fit on: state = those that came live; or a file of rows")
     rows: int = _key(1_200, "rows needed for the first model", least=40)
     most_rows: int = _key(50_000, "newest rows that are used at most", least=40)
-    refit: float = _key(DAY, "seconds from one fit of an entity to the next; 0 = never", least=0)
+    refit: float = _key(
+        float(DAY_S), "seconds from one fit of an entity to the next; 0 = never", least=0
+    )
     holdout: float = _key(
         0.25, "share of the newest rows on which the models are compared", least=0.1, most=0.5
     )

@@ -19,6 +19,7 @@ import pyarrow as pa
 from imdiffusion.data.epochs import NANOSECONDS, unit_of
 from imdiffusion.data.place import Place
 from imdiffusion.data.timestamps import parse_times
+from imdiffusion.durations import DAY_S, SECOND_NS
 from imdiffusion.errors import DataError
 
 UNITS = ("auto", *NANOSECONDS)
@@ -75,7 +76,7 @@ def _of_text(text: str, unit: str) -> int:
     if not _YEARS[0] <= when.year <= _YEARS[1]:
         raise DataError(f"the timestamp {text!r} is outside the years 1678 to 2261")
     span = when - _EPOCH
-    return (span.days * 86_400 + span.seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
+    return (span.days * DAY_S + span.seconds) * SECOND_NS + int((fraction or "0").ljust(9, "0"))
 
 
 def _general(column: Any, unit: str) -> int:

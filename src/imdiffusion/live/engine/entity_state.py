@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from imdiffusion.data.frame import Frame
+from imdiffusion.durations import MILLISECOND_NS
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
@@ -16,7 +17,6 @@ from imdiffusion.records import EventRecord, ScoreRecord
 
 # Makes the scorer of an entity from the first frame that is seen of it.
 ScorerFor = Callable[[Frame], Scorer]
-MILLISECOND = 1_000_000
 
 
 class EntityState:
@@ -115,7 +115,7 @@ class EntityState:
         if tracker.last is None:
             return [], turns
         record = ScoreRecord(
-            self.name, tracker.last + MILLISECOND, "online", float("nan"), "stale",
+            self.name, tracker.last + MILLISECOND_NS, "online", float("nan"), "stale",
             tracker.detector, tracker.model,
         )  # fmt: skip
         return [Told(record, tracker.channels)], turns

@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from imdiffusion.data.frame import places_of
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.live.events.anomalous_run import AnomalousRun, leading
 from imdiffusion.live.events.evidence_log import Edges, EvidenceLog
 from imdiffusion.live.events.open_event import EventRules, OpenEvent
@@ -48,7 +49,6 @@ from imdiffusion.live.store.state_codec import MARK, pack, unpack
 from imdiffusion.records import EventRecord
 
 KIND = "tracker"
-SECOND = 1_000_000_000
 MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
 
@@ -141,7 +141,7 @@ class EventTracker:
             if spell.end is None and spell.at == self._at - 1:
                 spell.end = row.timestamp
         for event in list(self._resting):
-            if row.timestamp - event.silent_since >= self.rules.quiet * SECOND:
+            if row.timestamp - event.silent_since >= self.rules.quiet * SECOND_NS:
                 self._resting.remove(event)
                 self._finish(event)
         fed = self._feed(row) if row.score > 1.0 else []
@@ -226,10 +226,10 @@ class EventTracker:
         if event not in self._open:
             return
         if event.unsaid:
-            if time - event.silent_since >= self.rules.quiet * SECOND:
+            if time - event.silent_since >= self.rules.quiet * SECOND_NS:
                 event.unsaid, event.closed = False, None
                 self._turn(event, "ongoing", time)
-        elif 0 < self.rules.renotify * SECOND <= time - event.told:
+        elif 0 < self.rules.renotify * SECOND_NS <= time - event.told:
             self._turn(event, "ongoing", time)
 
     def _resolve(self, event: OpenEvent, time: int) -> None:
@@ -238,7 +238,7 @@ class EventTracker:
             self._apart = None
         self._open.remove(event)
         self._find_edges(event, event.spell, over=True)
-        if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND:
+        if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND_NS:
             self._resting.append(event)  # told when the quiet time is over
             return
         event.unsaid, event.closed = False, time

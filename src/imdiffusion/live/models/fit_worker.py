@@ -25,6 +25,7 @@ from imdiffusion import presets
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import DataError, ImDiffusionError
 from imdiffusion.live.models.cache import speaker_of
 from imdiffusion.live.models.champion_challenger import Contestant, Verdict, contest
@@ -44,7 +45,6 @@ from imdiffusion.live.models.paths import Places
 from imdiffusion.live.scorers.cold_start import ColdStartScorer
 from imdiffusion.live.scorers.scored_row import Scorer
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.retention import DAY
 from imdiffusion.live.store.state_codec import pack, unpack
 
 KIND = "training rows"
@@ -79,7 +79,7 @@ def _frame(job: Job, times: np.ndarray, rows: np.ndarray) -> Frame:
 
 def _from_state(job: Job) -> Frame:
     # Older than that only rows around events are kept: too many faults to learn from.
-    since = max(time.time_ns() - round(job.details * DAY), job.since or 0)
+    since = max(time.time_ns() - round(job.details * DAY_NS), job.since or 0)
     with Reader(Places(Path(job.state)).live) as reader:
         found = reader.details(job.entity, since, 2**62, limit=job.most_rows, channels=job.channels)
     _, first = np.unique(found.timestamps, return_index=True)  # one that two models have judged

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imdiffusion.data.frame import Frame
+from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import (
     DataError,
     DataWarning,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DAY_NS = 86_400 * 1_000_000_000
 PRIMED = 512  # rows that a model reads before it takes over
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import Frame, moved, places_of
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.errors import ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer, Run
 from imdiffusion.live.store.state_codec import pack, unpack
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 KIND = "feed of rows"
 DECIDE = 6  # times after which the period is known, where nobody said it
 TAIL = 64  # rows that are held for a scorer that takes over
-SECOND = 1_000_000_000
 # Periods that people choose, in seconds; one that is this near to what was measured is meant.
 USUAL = (
     *(step * unit for unit in (0.001, 0.01, 0.1, 1.0) for step in (1, 2, 5)),
@@ -222,7 +222,7 @@ def facts_of(state: bytes) -> tuple[tuple[str, ...], int | None]:
 
 def usual_period(measured: float) -> int:
     """The period that is meant, in ns: a usual one if it is near to the measured one (ns)."""
-    near = min(USUAL, key=lambda usual: abs(usual * SECOND - measured))
-    if abs(near * SECOND - measured) <= NEAR * measured:
-        return round(near * SECOND)
+    near = min(USUAL, key=lambda usual: abs(usual * SECOND_NS - measured))
+    if abs(near * SECOND_NS - measured) <= NEAR * measured:
+        return round(near * SECOND_NS)
     return max(1, round(measured))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from imdiffusion.durations import HOUR_NS
 from imdiffusion.live.service import schemas
 from imdiffusion.live.service.context import ServiceContext
-from imdiffusion.live.service.serializers import SECOND, nanoseconds
+from imdiffusion.live.service.serializers import nanoseconds
 from imdiffusion.live.service.web import Depends, HTTPException, Query, Request
 from imdiffusion.registry import nearest
 
-USUAL = 3_600 * SECOND  # the span of time that is meant where none is said
+USUAL = HOUR_NS  # the span of time that is meant where none is said
 
 Name = Annotated[str, Query(min_length=1, max_length=1_000)]
 State = Literal["", "warming", "ready", "degraded", "stale"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from imdiffusion.durations import MINUTE_NS, SECOND_NS
 from imdiffusion.live.connection.exposition import Labels, family_text
 from imdiffusion.live.service.schemas import Ready
 from imdiffusion.live.store.queries import EntityNow, Reader
 
-SECOND = 1_000_000_000
-UNKNOWN = 300 * SECOND  # the interval of an entity of which only one row was seen
+UNKNOWN = 5 * MINUTE_NS  # the interval of an entity of which only one row was seen
 MOST = 100_000  # entities
 DONE = frozenset({"rows", "sent"})  # counters of what went well; all others count what did not
 
@@ -55,7 +55,7 @@ def metrics_text(
     """Metrics of the live state and the service, in Prometheus' text format."""
     entities = reader.entities(limit=MOST)
     ages = {
-        _labels(entity=one.name): max(0, now - one.timestamp) / SECOND
+        _labels(entity=one.name): max(0, now - one.timestamp) / SECOND_NS
         for one in entities
         if one.timestamp is not None
     }
@@ -78,7 +78,8 @@ def metrics_text(
         "imdiffusion_model_age_seconds": (
             "gauge",
             {
-                _labels(entity=one.entity, detector=one.detector): max(0, now - one.made) / SECOND
+                _labels(entity=one.entity, detector=one.detector): max(0, now - one.made)
+                / SECOND_NS
                 for one in reader.models()
                 if one.live
             },

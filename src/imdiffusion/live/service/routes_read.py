@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.live.service import schemas
 from imdiffusion.live.service.context import ServiceContext
 from imdiffusion.live.service.dependencies import (
@@ -22,7 +23,6 @@ from imdiffusion.live.service.dependencies import (
     span,
 )
 from imdiffusion.live.service.serializers import (
-    SECOND,
     bounded,
     entity_out,
     event_out,
@@ -118,7 +118,7 @@ def _lanes_of(
             row[at] = score
         laid.append(schemas.Lane(entity=name, scores=row))
     return schemas.Lanes(
-        start=first / SECOND, width=width / SECOND, buckets=count, lanes=laid,
+        start=first / SECOND_NS, width=width / SECOND_NS, buckets=count, lanes=laid,
         next=laid[-1].entity if len(laid) == limit else None,
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def _series_of(
     return schemas.Series(
         entity=entity, cut=len(found.timestamps) == rows, of=len(found.channels),
         parts=departed[order].tolist(), channels=[found.channels[k] for k in order],
-        times=(found.timestamps / SECOND).tolist(), **cells,
+        times=(found.timestamps / SECOND_NS).tolist(), **cells,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from imdiffusion.durations import DAY_S, SECOND_NS
 from imdiffusion.live.service.schemas import (
     ChannelPart,
     EntityOut,
@@ -21,7 +22,6 @@ from imdiffusion.live.store.queries import EntityNow
 from imdiffusion.records import EventRecord, ScoreRecord
 from imdiffusion.wording import duration, number, share
 
-SECOND = 1_000_000_000
 # What times are held to, 1951 to 2116: their differences and sums fit into the 64 bits of SQLite.
 _FIRST, _LAST = -(2**59), 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ def nanoseconds(time: datetime) -> int:
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     span = time - _EPOCH
-    ns = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds * 1_000
+    ns = (span.days * DAY_S + span.seconds) * SECOND_NS + span.microseconds * 1_000
     return min(max(ns, _FIRST), _LAST)
 
 
@@ -62,8 +62,8 @@ def entity_out(one: EntityNow, now: int) -> EntityOut:
     return EntityOut(
         name=one.name, state=one.state, time=instant_or_none(one.timestamp),
         score=cell(one.score), detector=one.detector, model=one.model,
-        interval_seconds=None if one.interval is None else one.interval / SECOND,
-        lag_seconds=None if lag is None else lag / SECOND,
+        interval_seconds=None if one.interval is None else one.interval / SECOND_NS,
+        lag_seconds=None if lag is None else lag / SECOND_NS,
         heard=instant(one.heard), open_events=one.open_events, note=one.note,
     )  # fmt: skip
 
@@ -105,13 +105,13 @@ def model_out(one: ModelVersion, now: int) -> ModelOut:
     """A model, without the place where it lies: that is nobody's business outside."""
     return ModelOut(
         entity=one.entity, digest=one.digest, detector=one.detector, made=instant(one.made),
-        age_seconds=max(0, now - one.made) / SECOND, live=one.live,
+        age_seconds=max(0, now - one.made) / SECOND_NS, live=one.live,
     )  # fmt: skip
 
 
 def summary(record: EventRecord, now: int) -> str:
     """An event in a sentence or two."""
-    span = max(0, (now if record.end is None else record.end) - record.start) / SECOND
+    span = max(0, (now if record.end is None else record.end) - record.start) / SECOND_NS
     how = {"ongoing": "goes on for", "resolved": "lasted", "expired": "fell silent after"}
     lead = _leading(record.channels, record.shares)
     parts = [

@@ -13,9 +13,10 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.errors import OutputError
 from imdiffusion.live.service.context import ServiceContext
-from imdiffusion.live.service.serializers import SECOND, cell, event_out
+from imdiffusion.live.service.serializers import cell, event_out
 from imdiffusion.records import EventRecord, Record
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def change_of(records: list[Record]) -> dict[str, Any]:
             events[one.id] = event_out(one, channels=5).model_dump()
         elif one.mode == "online":
             scores.append(
-                [one.entity, one.timestamp / SECOND, cell(one.score), one.state, one.detector]
+                [one.entity, one.timestamp / SECOND_NS, cell(one.score), one.state, one.detector]
             )
     return {"scores": scores, "events": list(events.values())}
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from imdiffusion.durations import MILLISECOND_NS, SECOND_NS
 from imdiffusion.errors import ConfigError, UsageError
 from imdiffusion.live.connection.exposition import LABEL_NAME
 from imdiffusion.live.connection.http import Client, HttpOptions, split_url
@@ -26,7 +27,6 @@ from imdiffusion.records import EventRecord, Record
 
 __all__ = ["AlertmanagerSink"]
 
-_SECOND = 1_000_000_000  # nanoseconds
 _REMEMBERED = 10_000  # events: an older turn of one of these does not raise it anew
 _OWN = ("alertname", "entity", "detector", "severity", "event")
 
@@ -169,7 +169,7 @@ class AlertmanagerSink(Closing, HttpOptions):
 
     def _alert(self, event: EventRecord, now: int) -> dict[str, Any]:
         if event.status == "ongoing":
-            ends = now + int(self.hold * _SECOND)
+            ends = now + int(self.hold * SECOND_NS)
         else:  # one that ends in the future would go on until then
             ends = max(min(event.end or now, now), event.start)
         alert: dict[str, Any] = {
@@ -220,6 +220,6 @@ def _number(value: float) -> str:
 
 def _time(nanoseconds: int) -> str:
     """RFC 3339, to the millisecond."""
-    whole, rest = divmod(nanoseconds, _SECOND)
+    whole, rest = divmod(nanoseconds, SECOND_NS)
     stamp = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{stamp}.{rest // 1_000_000:03d}Z"
+    return f"{stamp}.{rest // MILLISECOND_NS:03d}Z"

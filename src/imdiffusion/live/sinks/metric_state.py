@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 from statistics import median
 
+from imdiffusion.durations import SECOND_NS
 from imdiffusion.live.connection.exposition import Labels
 from imdiffusion.records import EventRecord, Record, ScoreRecord
-
-SECOND = 1_000_000_000  # nanoseconds
 
 SCORE = "imdiffusion_score"
 SHARE = "imdiffusion_channel_share"
@@ -103,7 +102,7 @@ class Latest:
             if newest is not None:
                 gaps.append(record.timestamp - newest)
             self._newest[record.entity] = record.timestamp
-            self._lags[record.entity] = now - record.timestamp / SECOND
+            self._lags[record.entity] = now - record.timestamp / SECOND_NS
 
     def recall(self, event: EventRecord) -> None:
         """An event that began before this process did: it is ongoing, and is not counted."""
@@ -137,10 +136,10 @@ class Latest:
             labels = (("entity", entity),)
             if entity not in self._ongoing:
                 yield ACTIVE, labels, 0.0
-            yield LAST, labels, self._newest[entity] / SECOND
+            yield LAST, labels, self._newest[entity] / SECOND_NS
             yield LAG, labels, self._lags[entity]
             if self._gaps[entity]:
-                yield INTERVAL, labels, median(self._gaps[entity]) / SECOND
+                yield INTERVAL, labels, median(self._gaps[entity]) / SECOND_NS
 
     def shares(self, record: ScoreRecord) -> list[tuple[str, float]]:
         """The channels of an anomalous row whose share is told; channels of one name added up."""

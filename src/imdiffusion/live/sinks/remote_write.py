@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from imdiffusion.durations import MILLISECOND_NS
 from imdiffusion.errors import ConfigError, MissingExtraError, UsageError
 from imdiffusion.live.connection.exposition import LABEL_NAME, Labels
 from imdiffusion.live.connection.http import Client, HttpOptions
@@ -24,7 +25,6 @@ _HEADERS = {
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
 _STALE = b"\x02\x00\x00\x00\x00\x00\xf0\x7f"  # the NaN that ends a series, little endian
-_MILLISECOND = 1_000_000
 _REMEMBERED = 10_000  # samples: one of these that comes again is not written again
 
 
@@ -104,7 +104,7 @@ class RemoteWriteSink(Closing, HttpOptions):
         # What speaks of now goes first and is never kept: after a failure it is said anew, while
         # rows that were delivered must stay known as such until the whole flush has succeeded.
         # Times only grow, though the clock may not: a second value for one time would be refused.
-        self._said_at = now = max(time.time_ns() // _MILLISECOND, self._said_at + 1)
+        self._said_at = now = max(time.time_ns() // MILLISECOND_NS, self._said_at + 1)
         conditions = Outbox(self._post, size=self.batch)
         for name, labels, value in self._latest.conditions():
             sample = self._sample(name, labels, now, struct.pack("<d", value))
@@ -128,7 +128,7 @@ class RemoteWriteSink(Closing, HttpOptions):
 
     def _samples(self, record: ScoreRecord) -> Iterator[Sample]:
         """The score, the shares, and the end of each series that this row does not go on with."""
-        at = record.timestamp // _MILLISECOND
+        at = record.timestamp // MILLISECOND_NS
         new = [self._sample(SCORE, score_labels(record), at, struct.pack("<d", record.score))]
         for channel, share in self._latest.shares(record):
             labels = share_labels(record, channel)

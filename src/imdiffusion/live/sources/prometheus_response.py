@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
+from imdiffusion.durations import MILLISECOND_NS
 from imdiffusion.live.sources.promql import Naming, Query
-
-NANOSECONDS = 1_000_000  # of a millisecond
 
 
 class RubbishError(ValueError):
@@ -38,7 +37,7 @@ class Grid:
     def instants(self) -> NDArray[np.datetime64]:
         """datetime64[ns] (count,)."""
         milliseconds = self.first + self.step * np.arange(self.count, dtype=np.int64)
-        return (milliseconds * NANOSECONDS).view("datetime64[ns]")
+        return (milliseconds * MILLISECOND_NS).view("datetime64[ns]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imdiffusion.durations import DAY_NS, MINUTE_NS
 from imdiffusion.errors import ConfigError
 
 MARGIN = 20  # rows before and after
 MOST = 120  # rows of a long event, from its beginning
-_INTERVAL = 60 * 1_000_000_000  # ns from row to row where that is not known
+_INTERVAL = MINUTE_NS  # ns from row to row where that is not known
 _FAR = 2**62
 
 # Both look up an event's rows by the primary key; `least` spares events that are long dealt with.
@@ -62,7 +63,6 @@ def keep_around_events(connection: sqlite3.Connection, entity: int, cutoff: int)
     connection.execute(_AROUND_PEAK, values)
 
 
-DAY = 86_400 * 1_000_000_000
 PAGES = 200  # free pages given back to the disk in one step
 LEAST = 1e-6  # of its days and records, what anything keeps however tight the space
 TAIL = 20_000  # records of a kind that stay in the feed when every sink has taken them
@@ -138,7 +138,7 @@ class Thinning:
 
     def _cutoff(self, name: str, now: int) -> int:
         days: float = getattr(self.retention, name)
-        return now - int(days * DAY * self._share)
+        return now - int(days * DAY_NS * self._share)
 
     def _begin_round(self, connection: sqlite3.Connection) -> None:
         """Look at the size, and begin with the first entity again."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 
+from imdiffusion.durations import MINUTE_NS
 from imdiffusion.errors import OutputError
 
 APPLICATION = 0x494D4446  # "IMDF": says whose file this is
-PEAK_NS = 600 * 1_000_000_000  # width of a bucket of `peaks`: ten minutes, as in _SECOND
+PEAK_NS = 10 * MINUTE_NS  # width of a bucket of `peaks`: ten minutes, as in _SECOND
 
 _FIRST = """
 CREATE TABLE versions (version INTEGER PRIMARY KEY, recorded INTEGER NOT NULL);

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from imdiffusion.durations import DAY_S
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench.generator.config import check_dial, dial, read_dials, spelled
 
-DAY_S = 86_400
 SEASONS = ("none", "daily", "weekly")
 
 

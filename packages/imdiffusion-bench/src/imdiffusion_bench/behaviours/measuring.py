@@ -20,6 +20,7 @@ from imdiffusion.arrays import Flags, Floats
 from imdiffusion.baselines.simple import Random
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.grid import regularize
+from imdiffusion.durations import DAY_S
 from imdiffusion.errors import ConfigError
 from imdiffusion.scoring.event import Event, find_events
 from imdiffusion.settings import Scalar
@@ -28,7 +29,6 @@ from imdiffusion_bench.behaviours.scenarios import TestPart
 from imdiffusion_bench.metrics import NAN
 from imdiffusion_bench.split import Cause
 
-DAY_S = 86_400.0
 # Rows after a fault in which an alarm is still about it: online it may need them, and a window
 # that holds the end of the fault may still be off.
 GRACE = 10

@@ -34,6 +34,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imdiffusion.arrays import Flags, Floats, Reals
+from imdiffusion.durations import DAY_S
 from imdiffusion.errors import DataError
 from imdiffusion_bench.metrics import NAN, Quality, check_lengths, quality, segments
 from imdiffusion_bench.split import Cause
@@ -90,7 +91,6 @@ def false_alarms_per_1000(label: Flags, alarm: Flags) -> float:
     return 1000.0 * alarm_share_normal(label, alarm)
 
 
-DAY_S = 86_400.0
 # An alarm that never ends raises no second event: no more of the normal rows may be in alarm.
 LARGEST_SHARE = 0.1
 
