@@ -1,7 +1,8 @@
-"""Where networks are computed, by name: what a name may be, and the torch device behind it."""
+"""Where networks are computed: devices by name, the torch device behind one, and cores."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -45,3 +46,10 @@ def device_of(name: str) -> torch.device:
             else f"Use device='auto' or one from cuda:0 to cuda:{count - 1}.",
         )
     return device
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -20,6 +20,7 @@ from imdiffusion.batch import split
 from imdiffusion.batch.backend import Said
 from imdiffusion.batch.folder import Series
 from imdiffusion.data.layout import FileOptions
+from imdiffusion.devices import core_count
 from imdiffusion.errors import UsageError
 
 MODULE = "imdiffusion.batch.worker"
@@ -52,7 +53,7 @@ class LocalBackend:
             raise UsageError(
                 "the engine 'local' hands out no GPUs", remedy="Its workers share what there is."
             )
-        cores = _cores()
+        cores = core_count()
         self.threads = threads or max(1, cores // jobs if jobs else 1)
         self.slots = jobs or max(1, cores // self.threads)
         self._workers: dict[int, _Worker] = {}
@@ -160,7 +161,3 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise RuntimeError("the worker has no pipes")
     return stream
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,6 +26,7 @@ from imdiffusion.data.layout import FileOptions, layout_of
 from imdiffusion.data.long_layout import codes_of
 from imdiffusion.data.parquet_source import ParquetSource
 from imdiffusion.data.place import Place
+from imdiffusion.devices import core_count
 from imdiffusion.errors import (
     ConfigError,
     ConnectionLost,
@@ -155,8 +156,7 @@ def _connect(where: str, *, cpus: int) -> None:
             return
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        room = max(cores or os.cpu_count() or 1, cpus)
+        room = max(core_count(), cpus)
         with _unsaid("ray._private.authentication"):  # that it asks for a token, at each start
             ray.init("local", num_cpus=room, include_dashboard=False, **settings)
     except (ConnectionError, TimeoutError, RuntimeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import time
@@ -15,6 +14,7 @@ import typer
 from imdiffusion import __version__
 from imdiffusion.cli.options import AsJson, Device, flag
 from imdiffusion.cli.terminal import Terminal
+from imdiffusion.devices import core_count
 
 if TYPE_CHECKING:
     from imdiffusion.cli.bars import Step
@@ -76,9 +76,7 @@ def machine() -> dict[str, Any]:
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "platform": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": core_count(),
         "threads": torch.get_num_threads(),
         "memory": {
             "total": psutil.virtual_memory().total,

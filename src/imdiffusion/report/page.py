@@ -24,6 +24,7 @@ from imdiffusion.report.kept import promise_section, unalarmed_section
 from imdiffusion.report.payload import packed, packed_timeline
 from imdiffusion.report.thinning import Thinning, thinning
 from imdiffusion.report.truth import Axis, Fault, Found, Known, found_events, known_faults
+from imdiffusion.scoring.channels import by_share
 
 if TYPE_CHECKING:
     from imdiffusion.promise.report import PromiseReport
@@ -196,9 +197,7 @@ def overall_shares(analysis: Analysis) -> NDArray[np.float64]:
     """Each channel's part (K,) of the score in alarm, or of the whole score where none is."""
     scores = np.nan_to_num(np.asarray(analysis.channel_scores, dtype=np.float64))
     rows = scores[np.asarray(analysis.alarm, dtype=np.bool_)]
-    parts: NDArray[np.float64] = (rows if len(rows) else scores).sum(axis=0)
-    total = parts.sum()
-    return parts / total if total > 0 else np.full(len(parts), 1 / max(1, len(parts)))
+    return by_share((rows if len(rows) else scores).sum(axis=0))[1]
 
 
 def _plain(value: float) -> float | None:

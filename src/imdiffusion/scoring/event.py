@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Reals
+from imdiffusion.scoring.channels import causes_of
 from imdiffusion.scoring.edges import Span, find_edges, flag_runs
-from imdiffusion.scoring.finding import Findings, sentence
+from imdiffusion.scoring.finding import Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +88,10 @@ def find_events(
                 parts = channel_scores[start:end][within > 1.0].astype(np.float64)
                 peak = start + int(within.argmax())
             part = np.nan_to_num(parts).sum(axis=0)
-            cells = expected[peak], values[peak]
-            rows = start, end, peak
-            events.append(
-                _event(rows, float(within.max()), part, cells, channels, findings),
-            )
+            told = {} if findings is None else findings.within(start, end)
+            causes = causes_of(part, expected[peak], values[peak], channels, told)
+            events.append(Event(start, end, peak, float(within.max()), *causes))
     return events
-
-
-def _event(
-    rows: tuple[int, int, int],
-    score: float,
-    part: NDArray[np.float64],
-    cells: tuple[Reals, Reals],
-    channels: tuple[str, ...],
-    findings: Findings | None,
-) -> Event:
-    """The event of rows (start, end, peak) of which each channel has this part (K,); cells:
-    expected and seen (K,) at the peak.
-    """
-    total = part.sum()
-    share = part / total if total > 0 else np.full(len(channels), 1.0 / len(channels))
-    order = np.argsort(-share, kind="stable")
-    names, shares = tuple(channels[k] for k in order), tuple(share[order].tolist())
-    expected, seen = (tuple(one[order].astype(float).tolist()) for one in cells)
-    found = {} if findings is None else findings.within(*rows[:2])
-    kinds = tuple(found[k].kind if k in found else "" for k in order.tolist())
-    told = {channels[k]: one for k, one in found.items()}
-    reason = sentence(names, shares, told, seen, expected)
-    return Event(*rows, score, names, shares, expected, seen, kinds, reason)
 
 
 def rows_in(events: Iterable[Event], count: int) -> NDArray[np.bool_]:

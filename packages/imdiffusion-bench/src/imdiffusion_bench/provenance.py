@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from imdiffusion.devices import core_count
 
 # What computes a number of a run, or reads the data it is computed from.
 PACKAGES = ("imdiffusion", "torch", "numpy", "pyarrow", "scikit-learn", "scipy", "pyod")
@@ -67,10 +68,9 @@ def host(device: str) -> dict[str, Any]:
         import torch
 
         gpu = torch.cuda.get_device_name(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _processor(),
-        "cores": cores,
+        "cores": core_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpu": gpu,
     }

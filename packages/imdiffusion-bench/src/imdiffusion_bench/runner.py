@@ -7,7 +7,6 @@ and no run answers yet.
 
 from __future__ import annotations
 
-import os
 import queue
 import shutil
 import threading
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from imdiffusion.devices import device_of
+from imdiffusion.devices import core_count, device_of
 from imdiffusion.errors import DataError, UsageError
 from imdiffusion_bench import record, score_archive
 from imdiffusion_bench.columns import numbers
@@ -241,7 +240,7 @@ class WorkerPool:
     ) -> None:
         self.out, self.state, self.watch = out, state, watch
         self.device, self.jobs = device, min(jobs, len(todo))
-        self.threads = threads or max(1, _cores() // self.jobs)
+        self.threads = threads or max(1, core_count() // self.jobs)
         # With each group, how many workers in a row died before they took it up.
         self.waiting = deque((group, 0) for group in todo)
         self.told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
@@ -355,10 +354,6 @@ class WorkerPool:
             rest, deaths = rest[1:], 0
         if rest:
             self.waiting.appendleft((replace(group, variants=rest), deaths))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 Asked = tuple[str, str, str, int]  # data set, entity, variant, seed

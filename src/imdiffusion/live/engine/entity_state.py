@@ -14,6 +14,7 @@ from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow, Scorer
 from imdiffusion.live.store.checkpoint import Standing, Told
 from imdiffusion.records import EventRecord, ScoreRecord
+from imdiffusion.scoring.channels import by_share
 
 # Makes the scorer of an entity from the first frame that is seen of it.
 ScorerFor = Callable[[Frame], Scorer]
@@ -70,12 +71,9 @@ class EntityState:
         shares: tuple[float, ...] = ()
         kinds: tuple[str, ...] = ()
         if row.score > 1.0:
-            parts = np.nan_to_num(np.asarray(row.parts, np.float64))
-            total = float(parts.sum())
-            share = parts / total if total > 0 else np.full(len(parts), 1.0 / max(1, len(parts)))
-            order = np.argsort(-share, kind="stable").tolist()
+            order, share = by_share(row.parts)
             channels = tuple(tracker.channels[k] for k in order)
-            shares = tuple(float(share[k]) for k in order)
+            shares = tuple(share[order].tolist())
             if found := row.findings:
                 kinds = tuple(found[k].kind if k in found else "" for k in order)
         record = ScoreRecord(

@@ -14,7 +14,6 @@ from imdiffusion.live.connection.record_json import number, plain
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.scoring.finding import Finding, often
 
-LEADING = 0.5  # the leading channels are the fewest that hold this share of the error
 MOST_WAITING = 10_000  # rows of a run that wait for their offline score; the oldest are given up
 
 
@@ -245,18 +244,6 @@ class AnomalousRun:
 
 
 _PLAIN = ("start", "last", "first", "at", "rows", "end")
-
-
-def leading(parts: NDArray[np.floating]) -> frozenset[int]:
-    """Positions of the fewest channels that hold half of the error; none where there is none."""
-    known = np.nan_to_num(_floats(parts))
-    total = known.sum()
-    if not total > 0:
-        return frozenset()
-    order = np.argsort(-known, kind="stable")
-    held = np.cumsum(known[order]) / total
-    count = int(np.searchsorted(held, LEADING - 1e-9)) + 1
-    return frozenset(order[:count].tolist())
 
 
 def _worse(one: Peak, other: Peak) -> Peak:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import moved
-from imdiffusion.live.events.anomalous_run import AnomalousRun, leading
+from imdiffusion.live.events.anomalous_run import AnomalousRun
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.scoring.channels import leading
 from imdiffusion.scoring.edges import AROUND, find_edges, flag_runs, in_shadow
 
 MOST = 512  # rows that are held at most; without an event some more than AROUND

@@ -14,7 +14,8 @@ from imdiffusion.errors import ConfigError
 from imdiffusion.live.events.anomalous_run import AnomalousRun, Noted, Peak
 from imdiffusion.live.events.evidence_log import Edges
 from imdiffusion.records import EventRecord
-from imdiffusion.scoring.finding import Finding, sentence
+from imdiffusion.scoring.channels import causes_of
+from imdiffusion.scoring.finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +94,7 @@ class OpenEvent:
         """Its next turn, as (detector, model, channels) tells it; spell: the rows that count."""
         detector, model, channels = speaker
         start, end, part, peak = self._place(spell)
-        total = float(part.sum())
-        equal = np.full(len(channels), 1.0 / max(1, len(channels)))
-        share = part / total if total > 0 else equal
-        order = np.argsort(-share, kind="stable").tolist()
-        names = tuple(channels[k] for k in order)
-        shares = tuple(float(share[k]) for k in order)
-        expected, seen = (
-            tuple(float(cells[k]) for k in order) for cells in (peak.expected, peak.seen)
-        )
-        found = {channels[k]: one for k, one in spell.findings(end).items()}
+        causes = causes_of(part, peak.expected, peak.seen, channels, spell.findings(end))
         return EventRecord(
             id=self.id,
             entity=entity,
@@ -114,12 +106,7 @@ class OpenEvent:
             score=spell.peak.score,
             detector=detector,
             model=model,
-            channels=names,
-            shares=shares,
-            expected=expected,
-            seen=seen,
-            kinds=tuple(found[name].kind if name in found else "" for name in names),
-            reason=sentence(names, shares, found, seen, expected),
+            **causes._asdict(),
         )
 
     def _place(self, spell: AnomalousRun) -> tuple[int, int | None, NDArray[np.float64], Peak]:

@@ -41,12 +41,13 @@ import numpy as np
 
 from imdiffusion.data.frame import places_of
 from imdiffusion.durations import SECOND_NS
-from imdiffusion.live.events.anomalous_run import AnomalousRun, leading
+from imdiffusion.live.events.anomalous_run import AnomalousRun
 from imdiffusion.live.events.evidence_log import Edges, EvidenceLog
 from imdiffusion.live.events.open_event import EventRules, OpenEvent
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.live.store.state_codec import MARK, pack, unpack
 from imdiffusion.records import EventRecord
+from imdiffusion.scoring.channels import leading
 
 KIND = "tracker"
 MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
