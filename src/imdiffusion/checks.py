@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays
+from imdiffusion.arrays import Arrays, Flags, Floats, Singles
 from imdiffusion.data.windows import Rows
 from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
 from imdiffusion.scoring.changes import KINDS as CHANGED
@@ -45,7 +45,7 @@ class CheckRun:
     since (n, K), how many rows before its own an absence began.
     """
 
-    score: NDArray[np.float32]
+    score: Singles
     kind: NDArray[np.int8]
     since: NDArray[np.int32]
 
@@ -67,7 +67,7 @@ class RowChecks:
     @classmethod
     def fit(
         cls, rows: Rows, settings: Settings, *, rate: float
-    ) -> tuple[RowChecks, NDArray[np.float32] | None]:
+    ) -> tuple[RowChecks, Singles | None]:
         """The checks fitted on normal, scaled rows, and the course of these rows, (T, K) or None:
         as `course` gives it, but of each day from the other days. rate: the whole promise.
 
@@ -96,14 +96,14 @@ class RowChecks:
                     course = np.nan_to_num(usual).astype(np.float32)
         return cls(absence, hours, reason, changes), course
 
-    def course(self, rows: Rows) -> NDArray[np.float32] | None:
+    def course(self, rows: Rows) -> Singles | None:
         """What is usual at the time of each row (n, K), scaled; None where there is no calendar."""
         if self.hours is None or rows.times is None:
             return None
         expected = self.hours.profile.course(rows.times.view("datetime64[ns]"))
         return expected.astype(np.float32)
 
-    def ease(self, rows: Rows) -> NDArray[np.float32]:
+    def ease(self, rows: Rows) -> Singles:
         """What the join and the sparse evidence of rows are divided by, (n, 2); 1 at most times."""
         if self.hard is None or rows.times is None:
             return np.ones((len(rows), 2), np.float32)
@@ -164,7 +164,7 @@ class RowChecks:
         )
 
 
-def less_course(rows: Rows, course: NDArray[np.float32] | None) -> Rows:
+def less_course(rows: Rows, course: Singles | None) -> Rows:
     """Rows less what is usual at their time."""
     if course is None:
         return rows
@@ -184,7 +184,7 @@ class GapStream:
         self.rate = rate
         self.held = np.empty(0)  # the share that was missing in each of the last rows
 
-    def push(self, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def push(self, observed: Flags) -> Floats:
         """The next rows: values (n,) that a channel must miss in a row to have stopped."""
         before = len(self.held)
         held = np.concatenate([self.held, 1.0 - observed.mean(axis=1)])

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.arrays import Flags
+from imdiffusion.arrays import Flags, Ints
 
 MaskStrategy = Callable[..., Flags]
 
@@ -61,7 +60,7 @@ def draw(
     )
 
 
-def _bands(size: int, bands: int) -> NDArray[np.int64]:
+def _bands(size: int, bands: int) -> Ints:
     """The band each of `size` positions lies in; bands as equal as whole numbers allow."""
     return np.arange(size) * min(bands, size) // size
 
@@ -154,7 +153,7 @@ def block(
     return np.asarray(coarse.repeat(block_length, axis=1)[:, :length])
 
 
-def _rotating_share(order: NDArray[np.int64], share: float) -> Flags:
+def _rotating_share(order: Ints, share: float) -> Flags:
     """Masks (M, N), each showing `share` of N items; no item is visible in all of them."""
     size = order.size
     shown = min(round(share * size), size - 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Reals, Singles
 from imdiffusion.data.frame import Frame, table_like
 from imdiffusion.scoring.event import Event, find_events
 from imdiffusion.scoring.finding import Finding, Findings
@@ -36,12 +37,12 @@ class Analysis:
     """
 
     frame: Frame
-    score: NDArray[np.float64]
-    alarm: NDArray[np.bool_]
-    channel_scores: NDArray[np.float32]
-    expected: NDArray[np.floating]
-    lower: NDArray[np.floating]
-    upper: NDArray[np.floating]
+    score: Floats
+    alarm: Flags
+    channel_scores: Singles
+    expected: Reals
+    lower: Reals
+    upper: Reals
     events: list[Event]
     unalarmed: list[Unalarmed] = field(default_factory=list)
 

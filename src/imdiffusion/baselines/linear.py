@@ -8,9 +8,8 @@ the observed channels under their own covariance.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Floats
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.baselines.rows import checked_rows, fitted, smoothed, unobserved
 from imdiffusion.errors import DataError
 
@@ -24,7 +23,7 @@ class _Quadratic:
     centre_: Floats
     form_: Floats
 
-    def _filled(self, x: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def _filled(self, x: Floats) -> tuple[Floats, Flags]:
         """The centred rows (T, K), missing values filled in; and which rows have nothing."""
         fitted(self, "form_")
         rows = checked_rows(x, channels=len(self.centre_))

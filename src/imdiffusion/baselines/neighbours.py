@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Floats
+from imdiffusion.arrays import Flags, Floats, Ints, Singles
 from imdiffusion.baselines.rows import checked_rows, fitted, unobserved
 
 _CHUNK = 512  # patches at a time: 512 x 32 x 93 float32 are 6 MB, their distances 5 MB
@@ -69,7 +68,7 @@ class PatchNeighbours:
         score = np.where(covering > 0, total / np.maximum(covering, 1), np.nan)
         return np.where(unobserved(rows), np.nan, score)
 
-    def _distance(self, rows: Floats, starts: NDArray[np.int64], *, itself: bool) -> Floats:
+    def _distance(self, rows: Floats, starts: Ints, *, itself: bool) -> Floats:
         """Of the patches (N,) that start there; 0 without an observation, inf without a neighbour.
 
         itself: whether the rows are those fitted on, so that patches sharing a row do not count.
@@ -88,9 +87,7 @@ class PatchNeighbours:
         nearest = np.maximum(apart.min(axis=1) + own, 0.0)
         return np.asarray(np.sqrt(nearest / count), np.float64)
 
-    def _normalised(
-        self, rows: Floats, starts: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _normalised(self, rows: Floats, starts: Ints) -> tuple[Singles, Flags]:
         """Flattened patches (N, length K) in float32 and where they are observed; 0 where not."""
         windows = sliding_window_view(rows, self.length, axis=0)[starts]  # (N, K, length)
         known = ~np.isnan(windows)
@@ -102,6 +99,6 @@ class PatchNeighbours:
         return flat, known.reshape(len(starts), -1)
 
 
-def _chunks(starts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _chunks(starts: Ints) -> Iterator[Ints]:
     for first in range(0, len(starts), _CHUNK):
         yield starts[first : first + _CHUNK]

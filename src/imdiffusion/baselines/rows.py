@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Floats
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError, NotFittedError
 from imdiffusion.scoring.smoothing import centred_mean
 
@@ -73,7 +72,7 @@ def carried(x: Floats) -> Floats:
     return np.nan_to_num(np.take_along_axis(x, place, axis=0), nan=0.0)
 
 
-def unobserved(x: Floats) -> NDArray[np.bool_]:
+def unobserved(x: Floats) -> Flags:
     """Which rows (T,) have no observation at all."""
     return np.asarray(np.isnan(x).all(axis=1))
 

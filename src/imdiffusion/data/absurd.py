@@ -9,8 +9,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import DataWarning
 
@@ -20,7 +20,7 @@ DWARFS = 20.0  # times as far from the median as the farthest of the others
 SHOWN = 3
 
 
-def absurd_values(values: NDArray[np.floating], observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def absurd_values(values: Reals, observed: Flags) -> Flags:
     """Which values (T, K) lie `DWARFS` times as far from their channel's median as all others.
 
     Of a channel whose other values are all alike none is: that it moves at all may be its event.
@@ -51,7 +51,7 @@ def absurd_values(values: NDArray[np.floating], observed: NDArray[np.bool_]) -> 
     return found
 
 
-def note_absurd(frame: Frame, absurd: NDArray[np.bool_]) -> None:
+def note_absurd(frame: Frame, absurd: Flags) -> None:
     """Say with a DataWarning which values of a frame were left out of the fit."""
     places = np.argwhere(absurd)
     named = [

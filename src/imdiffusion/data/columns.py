@@ -10,9 +10,8 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Reals
+from imdiffusion.arrays import Flags, Reals
 from imdiffusion.data.dialects import DATE
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
@@ -109,7 +108,7 @@ def matrix_of_array(x: Any, place: Place) -> Reals:
     )
 
 
-def check_finite(values: Reals, channels: tuple[str, ...], place: Place) -> NDArray[np.bool_]:
+def check_finite(values: Reals, channels: tuple[str, ...], place: Place) -> Flags:
     """True where observed (not NaN), (T, K); raises DataError naming the first infinity."""
     observed = ~np.isnan(values)
     for start in range(0, len(values), 65536):  # a block at a time: no third mask of the whole

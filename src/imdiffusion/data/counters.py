@@ -24,9 +24,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays
+from imdiffusion.arrays import Arrays, Flags, Floats, Ints, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import DataWarning
 
@@ -104,7 +103,7 @@ class Counters:
         return cls(tuple(facts["channels"]), facts["period_ns"])
 
 
-def is_counter(values: NDArray[np.floating[Any]]) -> bool:
+def is_counter(values: Reals) -> bool:
     """Whether a channel's observed values (n,), in the order of time, are those of a counter."""
     if len(values) <= RISES or values.min() < 0:
         return False
@@ -148,7 +147,7 @@ class Rates:
                 values[:, k], observed[:, k] = rate, ~np.isnan(rate)
         return replace(frame, values=values, observed=observed)
 
-    def _clock_of(self, frame: Frame) -> NDArray[np.int64]:
+    def _clock_of(self, frame: Frame) -> Ints:
         """When each row (T,) is: in ns, or its number where rates are a row."""
         numbers = np.arange(self._count, self._count + len(frame), dtype=np.int64)
         period = self.counters.period_ns
@@ -161,10 +160,10 @@ class Rates:
     def _rate(
         self,
         number: int,
-        values: NDArray[np.floating[Any]],
-        observed: NDArray[np.bool_],
-        clock: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
+        values: Reals,
+        observed: Flags,
+        clock: Ints,
+    ) -> Floats:
         """The rates (T,) of one counter; NaN where there is none."""
         rates = np.full(len(values), np.nan)
         rows = np.flatnonzero(observed)
@@ -202,9 +201,9 @@ class Rates:
             self._count = int(arrays["count"])
 
 
-def _rounded(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rounded(rates: Floats) -> Floats:
     """Rates to `DIGITS` digits, so that a steady one is steady however large its count is."""
     safe = np.where(rates > 0, rates, 1.0)
     scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(safe)))
-    rounded: NDArray[np.float64] = np.round(rates * scale) / scale
+    rounded: Floats = np.round(rates * scale) / scale
     return rounded

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats, Instants
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError
 
@@ -38,7 +39,7 @@ class Counted:
 
 def instants_of(
     column: Any, *, place: Place, name: str, unit: str, before: Counted | None = None
-) -> tuple[NDArray[np.datetime64], Counted]:
+) -> tuple[Instants, Counted]:
     """Epoch numbers of a pyarrow column (T,) as datetime64[ns] (T,), and how they count.
 
     unit: "auto", or what the caller says. before: how the rows before these counted, where they
@@ -79,7 +80,7 @@ def unit_of(size: float) -> str:
     return next((unit for unit, least in SMALLEST.items() if size >= least), "s")
 
 
-def are_days_as_numbers(numbers: NDArray[np.float64]) -> bool:
+def are_days_as_numbers(numbers: Floats) -> bool:
     """Whether all numbers are dates written without marks, as 20240131."""
     year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
     return bool(
@@ -88,7 +89,7 @@ def are_days_as_numbers(numbers: NDArray[np.float64]) -> bool:
     )
 
 
-def plausible_epoch(numbers: NDArray[np.float64]) -> str | None:
+def plausible_epoch(numbers: Floats) -> str | None:
     """The unit in which all of these numbers lie in the years 2000 to 2100; None for no unit."""
     low, high = float(numbers.min(initial=np.inf)), float(numbers.max(initial=-np.inf))
     for unit, scale in NANOSECONDS.items():
@@ -99,7 +100,7 @@ def plausible_epoch(numbers: NDArray[np.float64]) -> str | None:
 
 def _one_unit(
     numbers: NDArray[Any],
-    size: NDArray[np.float64],
+    size: Floats,
     place: Place,
     name: str,
     before: Counted | None,
@@ -132,7 +133,7 @@ def _one_unit(
     return before
 
 
-def _early(numbers: NDArray[Any], size: NDArray[np.float64], place: Place, name: str) -> DataError:
+def _early(numbers: NDArray[Any], size: Floats, place: Place, name: str) -> DataError:
     low, high = SHEET_DAYS
     shown = f"{float(numbers[0]):.10g}"
     if bool(((size >= low) & (size < high)).all()):

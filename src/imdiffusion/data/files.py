@@ -14,8 +14,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Ints
 from imdiffusion.data.columns import numbers_of_series
 from imdiffusion.data.epochs import Counted
 from imdiffusion.data.frame import Frame, frame_of_columns
@@ -124,9 +124,7 @@ def _frame(
     return replace(frame, zone=None if times is None else times.frame_zone)
 
 
-def _long_rows(
-    table: pa.Table, times: Times | None, codes: NDArray[np.int64], place: Place
-) -> LongRows:
+def _long_rows(table: pa.Table, times: Times | None, codes: Ints, place: Place) -> LongRows:
     assert times is not None, "a long layout has timestamps"  # noqa: S101
     series: nw.Series[Any] = nw.from_native(table[VALUE], series_only=True)
     return LongRows(times.values, codes, numbers_of_series(series, VALUE, place))

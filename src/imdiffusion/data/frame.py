@@ -12,9 +12,8 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Instants, Reals
+from imdiffusion.arrays import Flags, Floats, Instants, Ints, Reals
 from imdiffusion.data.columns import (
     check_channels,
     check_finite,
@@ -51,12 +50,12 @@ class Frame:
     """
 
     values: Reals
-    observed: NDArray[np.bool_]
+    observed: Flags
     timestamps: Instants | None
     channels: tuple[str, ...]
     entity: str | None = None
     kind: str = "numpy"
-    rows: NDArray[np.int64] | None = None
+    rows: Ints | None = None
     zone: str | None = None
 
     def __len__(self) -> int:
@@ -220,9 +219,9 @@ def places_of(names: Sequence[str], channels: Sequence[str]) -> list[int]:
     return [place.get(name, -1) for name in names]
 
 
-def moved(cells: NDArray[np.floating], places: Sequence[int]) -> NDArray[np.float64]:
+def moved(cells: Reals, places: Sequence[int]) -> Floats:
     """Cells (..., K) in other places: at k what was at places[k], NaN where that is -1."""
     at = np.asarray(places, np.int64)
     wider = np.concatenate([cells, np.full((*cells.shape[:-1], 1), np.nan)], axis=-1)
-    found: NDArray[np.float64] = wider[..., at].astype(np.float64)
+    found: Floats = wider[..., at].astype(np.float64)
     return found

@@ -6,8 +6,8 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats, Ints
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.timestamps import duration_text
 from imdiffusion.errors import DataWarning
@@ -23,11 +23,11 @@ _CLEAR = 0.3  # how far they must agree (1 = all have one offset)
 class Walk:
     """steps[i] >= 1 slots from row i to row i + 1, (T - 1,); `odd` steps are not one clear slot."""
 
-    steps: NDArray[np.int64]
+    steps: Ints
     odd: int
 
 
-def walk(gaps: NDArray[np.float64]) -> Walk:
+def walk(gaps: Floats) -> Walk:
     """Slots between neighbours whose distances, in periods, are `gaps` (T - 1,).
 
     Each row goes to the nearest slot of a grid of one period that follows the rows: slot numbers
@@ -50,7 +50,7 @@ def walk(gaps: NDArray[np.float64]) -> Walk:
     return Walk(steps, odd)
 
 
-def _lag(gaps: NDArray[np.float64], row: int, otherwise: float) -> float:
+def _lag(gaps: Floats, row: int, otherwise: float) -> float:
     """Offset of `row` from the grid that the rows after it suggest, by their circular mean."""
     offsets = np.cumsum(gaps[row : row + _PHASE_ROWS - 1])
     mean = (1 + np.exp(2j * np.pi * offsets).sum()) / (1 + len(offsets))
@@ -60,12 +60,12 @@ def _lag(gaps: NDArray[np.float64], row: int, otherwise: float) -> float:
 
 
 def spread(
-    instants: NDArray[np.int64],
-    put_in: NDArray[np.int64],
+    instants: Ints,
+    put_in: Ints,
     *,
     skip: int,
-    longest: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest: Ints,
+) -> tuple[Ints, Ints]:
     """Put `put_in[i]` rows between rows i and i + 1, evenly in time but no further apart than
     `longest[i]` ns; leave out the first `skip`.
 
@@ -134,8 +134,8 @@ def regularize(
 
 def _say(
     frame: Frame,
-    missing: NDArray[np.int64],
-    put_in: NDArray[np.int64],
+    missing: Ints,
+    put_in: Ints,
     period: np.timedelta64,
     *,
     arrhythmic: bool,
@@ -166,7 +166,7 @@ def _say(
     warnings.warn(what, DataWarning, stacklevel=3)
 
 
-def _spread_frame(frame: Frame, source: NDArray[np.int64], times: NDArray[np.int64]) -> Frame:
+def _spread_frame(frame: Frame, source: Ints, times: Ints) -> Frame:
     """The frame with row source[i] of it at row i, or nothing where that is -1."""
     given = source >= 0
     values = np.full((len(source), frame.width), np.nan, dtype=frame.values.dtype)

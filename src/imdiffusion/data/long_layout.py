@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Instants, Reals
+from imdiffusion.arrays import Instants, Ints, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.place import Place
 from imdiffusion.data.timestamps import text_of
@@ -22,13 +21,13 @@ class LongRows:
     """N long rows: times datetime64[ns] (N,), channel numbers codes (N,), values (N,)."""
 
     times: Instants
-    codes: NDArray[np.int64]
+    codes: Ints
     values: Reals
 
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, rows: NDArray[np.int64] | slice) -> LongRows:
+    def take(self, rows: Ints | slice) -> LongRows:
         """Some of the rows."""
         return LongRows(self.times[rows], self.codes[rows], self.values[rows])
 
@@ -41,7 +40,7 @@ class LongRows:
         )
 
 
-def codes_of(column: pa.Array, place: Place, name: str) -> tuple[NDArray[np.int64], list[str]]:
+def codes_of(column: pa.Array, place: Place, name: str) -> tuple[Ints, list[str]]:
     """Number the names in a column by first appearance; raises DataError where one is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -107,7 +106,7 @@ def pivot(rows: LongRows, channels: list[str], *, place: Place, keep_last: bool 
 
 
 def _check_pairs(
-    cell: NDArray[np.int64], rows: LongRows, channels: list[str], *, place: Place, keep_last: bool
+    cell: Ints, rows: LongRows, channels: list[str], *, place: Place, keep_last: bool
 ) -> None:
     order = np.argsort(cell, kind="stable")
     again = np.flatnonzero(cell[order][1:] == cell[order][:-1])

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Reals
 from imdiffusion.data.columns import IGNORE
 from imdiffusion.data.dialects import NUMBER
 from imdiffusion.data.epochs import SHEET_DAYS, are_days_as_numbers, plausible_epoch
@@ -105,9 +105,7 @@ def warn_of_times(columns: Iterable[str], sample: Callable[[str], Column], *, pl
                 _warn_of_channel(name, held, place)
 
 
-def warn_of_labels(
-    channels: Iterable[str], values: NDArray[np.floating[Any]], observed: NDArray[np.bool_]
-) -> None:
+def warn_of_labels(channels: Iterable[str], values: Reals, observed: Flags) -> None:
     """Say with DataWarning which channels of values (T, K) look like labels: 0/1, by their name."""
     for k, name in enumerate(channels):
         if _plain(name) not in LABEL_NAMES or not observed[:, k].any():
@@ -165,7 +163,7 @@ def _without_empty(column: Column) -> Column:
     return column.drop_null()
 
 
-def _numbers(column: Column) -> NDArray[np.float64] | None:
+def _numbers(column: Column) -> Floats | None:
     """A column of numbers, or of text that holds nothing else, as float64; None for others."""
     kind = column.type
     if pa.types.is_string(kind):
@@ -177,7 +175,7 @@ def _numbers(column: Column) -> NDArray[np.float64] | None:
         numbers = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
     else:
         return None
-    found: NDArray[np.float64] = numbers[np.isfinite(numbers)]
+    found: Floats = numbers[np.isfinite(numbers)]
     return found
 
 

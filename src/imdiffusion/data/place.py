@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
+from imdiffusion.arrays import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +14,7 @@ class Place:
 
     source: str = ""  # a file; empty for a table or an array
     first: int = 0  # row of the source where the run starts
-    rows: NDArray[np.int64] | None = None  # rows of the source, where they are not in one piece
+    rows: Ints | None = None  # rows of the source, where they are not in one piece
     line_of: Callable[[int], int | None] | None = None  # row of the source -> line of the file
 
     def row(self, index: int) -> str:
@@ -37,6 +36,6 @@ class Place:
         """The run that starts `rows` rows later."""
         return replace(self, first=self.first + rows)
 
-    def chosen(self, rows: NDArray[np.int64]) -> Place:
+    def chosen(self, rows: Ints) -> Place:
         """The run made of these rows of this one."""
         return replace(self, rows=rows if self.rows is None else self.rows[rows])

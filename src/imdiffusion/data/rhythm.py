@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Reals
+from imdiffusion.arrays import Flags, Floats, Reals
 
 CLEAR = 0.3  # of an autocorrelation: a rhythm that tells less of a channel is passed over
 LEAST_ROWS = 1_000  # fewer rows are too few to tell a rhythm from a slow course
@@ -96,7 +95,7 @@ def _repeats(r: Reals, peak: int) -> bool:
     )
 
 
-def _autocorrelation(centred: NDArray[np.float64], lags: int) -> NDArray[np.float64] | None:
+def _autocorrelation(centred: Floats, lags: int) -> Floats | None:
     """Of values (T,) whose mean is 0, at lags 0 to lags - 1; None of a constant."""
     size = 1 << (2 * len(centred) - 1).bit_length()
     power = np.fft.irfft(np.square(np.abs(np.fft.rfft(centred, size))), size)[:lags]

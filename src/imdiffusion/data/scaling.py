@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Reals
+from imdiffusion.arrays import Flags, Floats, Reals, Singles
 
 FARTHEST = 1e9
 USUAL = (0.001, 0.999)  # quantiles of the training rows
@@ -25,15 +24,13 @@ class Scaler:
     known (K,): whether the channel had any value to fit on.
     """
 
-    centre: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    known: NDArray[np.bool_]
+    centre: Floats
+    scale: Floats
+    known: Flags
     factor: float = 1.0
 
     @classmethod
-    def fit(
-        cls, values: Reals, observed: NDArray[np.bool_], *, kind: str, factor: float = 1.0
-    ) -> Scaler:
+    def fit(cls, values: Reals, observed: Flags, *, kind: str, factor: float = 1.0) -> Scaler:
         """Fit on rows (T, K), kind = "minmax", "zscore" or "robust"; only observed values count.
 
         "robust" is "zscore" of values cut to the usual range, `USUAL`, wherever that is one: a few
@@ -63,7 +60,7 @@ class Scaler:
                 centre[k], scale[k] = float(seen.mean()), float(unit.std()) * (high - low)
         return cls(centre, scale, np.asarray(observed.any(axis=0)), factor)
 
-    def forward(self, values: Reals) -> NDArray[np.float32]:
+    def forward(self, values: Reals) -> Singles:
         """Caller's units (T, K) -> scaled float32 (T, K); NaN stays NaN.
 
         Beyond +-FARTHEST it is cut: as anomalous as can be, and its square still a float32.
@@ -71,12 +68,12 @@ class Scaler:
         scaled = (values - self.centre) * (self.factor / self.scale)
         return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
 
-    def backward(self, scaled: Reals) -> NDArray[np.float64]:
+    def backward(self, scaled: Reals) -> Floats:
         """Scaled (..., K) -> caller's units, float64."""
         return np.asarray(scaled, np.float64) * (self.scale / self.factor) + self.centre
 
 
-def compress(values: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+def compress(values: Singles, limit: float) -> Singles:
     """Values beyond +-limit grow only logarithmically from there on; limit = 0 changes nothing.
 
     |z| -> limit + log(1 + |z| - limit): continuous, with a continuous slope.
@@ -88,9 +85,7 @@ def compress(values: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
     return np.where(size <= limit, values, np.copysign(far, values)).astype(np.float32)
 
 
-def expand(
-    values: NDArray[np.float32], limit: float, ceiling: NDArray[np.float32] | float
-) -> NDArray[np.float32]:
+def expand(values: Singles, limit: float, ceiling: Singles | float) -> Singles:
     """The inverse of `compress`; compressed magnitudes above `ceiling` count as `ceiling`.
 
     The ceiling (one number or (K,)) is the largest magnitude in training plus a margin: an
@@ -100,5 +95,5 @@ def expand(
         return values
     size = np.minimum(np.abs(values), np.maximum(ceiling, limit))
     far = limit + np.expm1(np.maximum(size - limit, 0))
-    expanded: NDArray[np.float32] = np.copysign(np.where(size <= limit, size, far), values)
+    expanded: Singles = np.copysign(np.where(size <= limit, size, far), values)
     return expanded.astype(np.float32)

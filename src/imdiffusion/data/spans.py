@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.place import Place
 from imdiffusion.data.timestamps import parse_times, text_of
@@ -20,7 +20,7 @@ Moment: TypeAlias = str | datetime | np.datetime64 | int
 Span: TypeAlias = tuple[Moment, Moment]
 
 
-def span_positions(frame: Frame, spans: Sequence[Span]) -> NDArray[np.bool_]:
+def span_positions(frame: Frame, spans: Sequence[Span]) -> Flags:
     """True for each row of the frame that lies in a span, (T,).
 
     A span is (start, end), start inclusive, end exclusive: ISO 8601 text, datetimes or numpy
@@ -91,7 +91,7 @@ def _unreadable(value: object, where: str) -> UsageError:
     )
 
 
-def _rows_within(frame: Frame, start: int, end: int) -> NDArray[np.bool_]:
+def _rows_within(frame: Frame, start: int, end: int) -> Flags:
     positions = np.arange(len(frame.values)) if frame.rows is None else frame.rows
     positions = np.maximum.accumulate(positions)  # -1: the row before
     return (positions >= start) & (positions < end)

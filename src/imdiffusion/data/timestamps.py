@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Instants
+from imdiffusion.arrays import Instants, Ints
 from imdiffusion.data.epochs import NANOSECONDS, Counted, instants_of, too_distant
 from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError, DataWarning, UsageError
@@ -123,7 +122,7 @@ def check_order(
     raise DataError(place.says(what, row=row + 1, column=name), remedy=remedy)
 
 
-def sorted_rows(times: Instants, *, place: Place) -> NDArray[np.int64] | None:
+def sorted_rows(times: Instants, *, place: Place) -> Ints | None:
     """Rows in the order of time; of rows with one timestamp the last. None: all, as they are.
 
     Warns with DataWarning where rows are left out.
@@ -143,7 +142,7 @@ def sorted_rows(times: Instants, *, place: Place) -> NDArray[np.int64] | None:
             DataWarning,
             stacklevel=4,
         )
-    rows: NDArray[np.int64] = order[last]
+    rows: Ints = order[last]
     return rows
 
 

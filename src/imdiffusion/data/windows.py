@@ -15,6 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion.arrays import Flags, Floats, Ints, Singles
+
 Number = TypeVar("Number", bound=np.generic)
 
 
@@ -25,10 +27,10 @@ class Rows:
     times: int64 (n,), nanoseconds since 1970 in UTC; None where rows have no timestamps.
     """
 
-    values: NDArray[np.float32]
-    observed: NDArray[np.bool_]
-    keys: NDArray[np.int64]
-    times: NDArray[np.int64] | None = None
+    values: Singles
+    observed: Flags
+    keys: Ints
+    times: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -61,9 +63,9 @@ class Rows:
 class WindowBatch:
     """B windows: values, observed (B, L, K), keys (B, L); keep[b] = (lo, hi) rows to keep of b."""
 
-    values: NDArray[np.float32]
-    observed: NDArray[np.bool_]
-    keys: NDArray[np.int64]
+    values: Singles
+    observed: Flags
+    keys: Ints
     keep: list[tuple[int, int]]
 
     def stitch(self, result: NDArray[Number]) -> NDArray[Number]:
@@ -76,13 +78,13 @@ class RowQueue:
     """Rows that wait until as many of another stream are ready: first in, first out."""
 
     def __init__(self) -> None:
-        self.held: NDArray[np.float64] | None = None
+        self.held: Floats | None = None
 
-    def push(self, rows: NDArray[np.float64]) -> None:
+    def push(self, rows: Floats) -> None:
         """Add rows (n, K)."""
         self.held = rows if self.held is None else np.concatenate([self.held, rows])
 
-    def pop(self, count: int) -> NDArray[np.float64]:
+    def pop(self, count: int) -> Floats:
         """Take the first `count` rows; IndexError before any came in."""
         if self.held is None:
             raise IndexError("rows asked for before any came in")
@@ -101,7 +103,7 @@ def held_out_from(total: int, length: int, share: float) -> int:
     return max(total - max(round(share * total), length), length)
 
 
-def starts(rows: int, length: int, stride: int) -> NDArray[np.int64]:
+def starts(rows: int, length: int, stride: int) -> Ints:
     """First rows of all windows of `length` in `rows` rows, the last one aligned with the end."""
     if rows < length:
         return np.zeros(0, dtype=np.int64)

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags
+from imdiffusion.arrays import Flags, Singles
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.completing import completed, cost_of
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments
@@ -65,7 +64,7 @@ def lags_for(rows: Rows, wanted: int) -> int:
     return max(1, min(wanted, most))
 
 
-def usual_range(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def usual_range(rows: Rows) -> tuple[Singles, Singles]:
     """What context is cut to, (K,) each: the usual range and as far again on either side."""
     low = np.zeros(rows.values.shape[1], np.float32)
     high = np.zeros_like(low)
@@ -80,9 +79,7 @@ def usual_range(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 Block = tuple[slice, LagMoments]
 
 
-def moments_of_blocks(
-    rows: Rows, low: NDArray[np.float32], high: NDArray[np.float32], lags: int
-) -> list[Block]:
+def moments_of_blocks(rows: Rows, low: Singles, high: Singles, lags: int) -> list[Block]:
     """The blocks of rows that leave each other out, with the sums of their rows cut to a range."""
     edges = np.linspace(0, len(rows), min(BLOCKS, len(rows)) + 1).astype(int)
     found = []
@@ -93,9 +90,7 @@ def moments_of_blocks(
     return found
 
 
-def completed_blocks(
-    blocks: list[Block], rows: Rows, low: NDArray[np.float32], high: NDArray[np.float32]
-) -> list[Block]:
+def completed_blocks(blocks: list[Block], rows: Rows, low: Singles, high: Singles) -> list[Block]:
     """The blocks of `moments_of_blocks` as they are, or, where many rows have gaps, with the sums
     that a law of all of them expects.
 
@@ -124,18 +119,18 @@ def summed(moments: Iterable[LagMoments]) -> LagMoments:
 
 def cross_fitted(
     rows: Rows,
-    limits: tuple[NDArray[np.float32], NDArray[np.float32]],
+    limits: tuple[Singles, Singles],
     blocks: list[Block],
     total: LagMoments,
     lags: int,
-) -> tuple[float, list[NDArray[np.float32]], NDArray[np.float32]]:
+) -> tuple[float, list[Singles], Singles]:
     """The noise under which rows that a law has not seen are told best; with it, the residuals of
     the views (T, K) and seen less expected (T, K).
     """
     few = len(rows) < FEW_ROWS * (lags + 1) * moving_channels(rows)
     tried = NOISES if few else (NOISE,)
     clipped = np.clip(rows.values, *limits)
-    best: tuple[float, float, list[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    best: tuple[float, float, list[Singles], Singles] | None = None
     for noise in tried:
         residuals = [np.empty(rows.values.shape, np.float32) for _ in VIEWS]
         apart = np.empty(rows.values.shape, np.float32)

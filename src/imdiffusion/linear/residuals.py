@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Flags, Floats, Reals, Singles
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.scoring.joining import dense, sparse
 from imdiffusion.scoring.scan import trailing_means, whole_means
@@ -19,8 +18,8 @@ PIECE = 1_024  # rows whose channels are joined together: what the processor's c
 
 
 def residuals_of(
-    law: GaussianPatches, held: NDArray[np.float32], observed: Flags, seen: NDArray[np.floating]
-) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    law: GaussianPatches, held: Singles, observed: Flags, seen: Reals
+) -> tuple[list[Singles], Singles]:
     """Standardised residual of each view (n, K), and the expected value (n, K).
 
     held, observed: (lags + n, K), cut to the usual range; seen (n, K) as it is, NaN = missing.
@@ -38,10 +37,10 @@ def residuals_of(
 
 def evidence_of(
     tails: Sequence[TailLaws],
-    residuals: Sequence[NDArray[np.float32]],
+    residuals: Sequence[Singles],
     *,
     as_whole: bool = False,
-) -> NDArray[np.float32]:
+) -> Singles:
     """Evidence (n, V, K) of the residuals of each view (n, K); a channel without a value counts as
     normal, or as `as_if_whole` has it.
     """
@@ -52,7 +51,7 @@ def evidence_of(
     return evidence
 
 
-def as_if_whole(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+def as_if_whole(evidence: Singles) -> Singles:
     """Evidence of normal rows (T, K), NaN where a value is missing, as rows that are whole have it.
 
     A missing value counts as 1 where rows are scored, so thin rows vary less than whole ones do,
@@ -71,7 +70,7 @@ def as_if_whole(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(found), np.float32(1.0), found)
 
 
-def joined_means(evidence: NDArray[np.float32], widths: tuple[int, ...]) -> tuple[Floats, Floats]:
+def joined_means(evidence: Singles, widths: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Evidence of views (n, V, K): trailing means of the dense join over channels, and the sparse
     join of their trailing means, (n, W, V) each.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Flags, Floats
+from imdiffusion.arrays import Arrays, Flags, Floats, Singles
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class LinearRun:
 
     views: Floats
     sparse: Floats
-    parts: NDArray[np.float32]
-    expected: NDArray[np.float32]
+    parts: Singles
+    expected: Singles
     known: Flags
-    check: NDArray[np.float32]
+    check: Singles
     kind: NDArray[np.int8]
     since: NDArray[np.int32]
-    apart: NDArray[np.float32]
-    ease: NDArray[np.float32]
+    apart: Singles
+    ease: Singles
 
     def __len__(self) -> int:
         return len(self.sparse)

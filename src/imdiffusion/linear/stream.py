@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats
+from imdiffusion.arrays import Arrays, Floats, Singles
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
@@ -102,13 +102,13 @@ class LinearStream:
         channels = len(self.views.low)
         return empty_run(len(self.views.names), channels, channels if self._memory else 0)
 
-    def _beside(self, scores: Floats, near: NearestRun) -> tuple[Floats, NDArray[np.float32]]:
+    def _beside(self, scores: Floats, near: NearestRun) -> tuple[Floats, Singles]:
         """Scores of the other views (n, V) with the memory's, and what is apart of all channels."""
         apart = np.zeros((len(scores), len(self.views.low)), np.float32)
         apart[:, self.views.measured] = near.apart
         return np.concatenate([scores, near.score[:, None]], axis=1), apart
 
-    def _residuals(self, rows: Rows) -> tuple[LinearRun, NDArray[np.float32], NDArray[np.float32]]:
+    def _residuals(self, rows: Rows) -> tuple[LinearRun, Singles, Singles]:
         """The run without its scores, evidence of rows (n, V, judged channels), and their values as
         the views read them (n, K).
         """

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Flags, Floats, Singles
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches
 from imdiffusion.diffusion.denoisers.nearest import WIDTH, NearestPatches
@@ -50,8 +49,8 @@ class LinearViews:
     """
 
     law: GaussianPatches
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
+    low: Singles
+    high: Singles
     measured: Flags
     tails: tuple[TailLaws, ...]
     dense: ScanUnits
@@ -96,9 +95,7 @@ class LinearViews:
         early, early_sparse, late, late_sparse = (where_known(one, known) for one in said)
         return views, LinearFit(early, early_sparse, late, late_sparse, apart, unseen)
 
-    def _but_for(
-        self, residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
-    ) -> _Scores:
+    def _but_for(self, residuals: list[Singles], block: slice, widths: tuple[int, ...]) -> _Scores:
         """What a block of rows is told by tails and units of the other rows."""
         tails, scans, (thick, thin) = _normal(residuals, block, widths)
         views = replace(self, tails=tails, dense=scans[0], sparse=scans[1])
@@ -206,12 +203,12 @@ class LinearFit:
     sparse_online: Floats
     views_offline: Floats
     sparse_offline: Floats
-    residual: NDArray[np.float32]
+    residual: Singles
     unseen: tuple[Floats, Floats] | None = None
 
 
 def _normal(
-    residuals: list[NDArray[np.float32]], block: slice, widths: tuple[int, ...]
+    residuals: list[Singles], block: slice, widths: tuple[int, ...]
 ) -> tuple[tuple[TailLaws, ...], tuple[ScanUnits, ScanUnits], tuple[Floats, Floats]]:
     """What is normal of residuals (T, K) but for a block of rows: tail laws, units of the dense and
     the sparse scan; and the means over windows of all rows by those laws, as if they were whole.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Ints
+from imdiffusion.arrays import Flags, Floats, Ints, Singles
 from imdiffusion.data.calendar import Calendar
 from imdiffusion.durations import DAY_NS, HOUR_NS
 
@@ -91,7 +91,7 @@ class PromiseRecord:
     """
 
     row: Ints
-    rate: NDArray[np.float32]
+    rate: Singles
     hour: NDArray[np.int8]
     edges: Ints
     edge_times: Ints
@@ -108,7 +108,7 @@ class PromiseRecord:
     @classmethod
     def of(
         cls,
-        rates: NDArray[np.float64],
+        rates: Floats,
         times: Ints | None,
         *,
         held: int,
@@ -151,7 +151,7 @@ class PromiseRecord:
             reason,
         )
 
-    def alarm(self, rate: float) -> NDArray[np.bool_]:
+    def alarm(self, rate: float) -> Flags:
         """Which of the kept rows (m,) are in alarm under a promise."""
         return np.asarray(self.rate <= np.float32(rate))
 

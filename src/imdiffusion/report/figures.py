@@ -93,7 +93,9 @@ def _draw_channel(axes: Axes, analysis: Analysis, k: int, rows: slice, x: NDArra
     observed = analysis.frame.observed[rows, k]
     seen = np.where(observed, analysis.frame.values[rows, k], np.nan)
     expected = np.asarray(analysis.expected)[rows, k]
-    lower, upper = np.asarray(analysis.lower)[rows, k], np.asarray(analysis.upper)[rows, k]
+    lower, upper = (
+        np.asarray(one[rows, k], np.float64) for one in (analysis.lower, analysis.upper)
+    )
     axes.fill_between(x, lower, upper, color=EXPECTED, alpha=0.18, lw=0, label="band")
     axes.plot(x, expected, color=EXPECTED, lw=1.0, label="expected")
     axes.plot(x, seen, color=SEEN, lw=1.0, label="seen")

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import UsageError
 from imdiffusion.report import cards
@@ -193,7 +193,7 @@ def _event_facts(found: Found, analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def overall_shares(analysis: Analysis) -> NDArray[np.float64]:
+def overall_shares(analysis: Analysis) -> Floats:
     """Each channel's part (K,) of the score in alarm, or of the whole score where none is."""
     scores = np.nan_to_num(np.asarray(analysis.channel_scores, dtype=np.float64))
     rows = scores[np.asarray(analysis.alarm, dtype=np.bool_)]

@@ -16,7 +16,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Reals
+from imdiffusion.arrays import Floats, Reals
 
 BLOCK = 1024
 MISSING = 65535
@@ -25,8 +25,8 @@ COARSE = 4094  # levels of expected and of its band: a third smaller, still 20 s
 
 
 def quantise(
-    values: Reals, levels: int = FINE, grain: NDArray[np.float64] | float = 0.0
-) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
+    values: Reals, levels: int = FINE, grain: Floats | float = 0.0
+) -> tuple[NDArray[np.uint16], Floats, Floats]:
     """Codes (T,), and low end and step of each block (ceil(T / BLOCK),).
 
     The error of a value is at most half its block's step, which is the block's range divided
@@ -53,12 +53,10 @@ def quantise(
     return codes.astype(np.uint16).ravel()[:rows], low, step
 
 
-def restore(
-    codes: NDArray[np.uint16], low: NDArray[np.float64], step: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def restore(codes: NDArray[np.uint16], low: Floats, step: Floats) -> Floats:
     """The values (T,) that the page shows for `codes`: the inverse of `quantise`."""
     block = np.arange(len(codes)) // BLOCK
-    values: NDArray[np.float64] = low[block] + codes * step[block]
+    values: Floats = low[block] + codes * step[block]
     values[codes == MISSING] = np.nan
     return values
 
@@ -88,7 +86,7 @@ def packed(seen: Reals, expected: Reals, lower: Reals, upper: Reals) -> str:
     return _text(b"".join([struct.pack("<II", len(seen), len(parts)), *ends, *planes]))
 
 
-def packed_timeline(x: NDArray[np.float64], score: Reals) -> str:
+def packed_timeline(x: Floats, score: Reals) -> str:
     """An entity's blob: u32 rows, u32 zero, differences of `x` (f64, T), scores (f32, T)."""
     change = np.diff(x, prepend=x[:1])
     head = struct.pack("<II", len(x), 0)

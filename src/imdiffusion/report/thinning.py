@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Reals
+from imdiffusion.arrays import Flags, Ints, Reals
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,15 @@ class Thinning:
     """Which rows of T become which of the page: `starts` of buckets, in order."""
 
     rows: int  # T
-    starts: NDArray[np.int64]  # first row of each bucket
+    starts: Ints  # first row of each bucket
     coarsest: int  # rows of the largest bucket; 1 = nothing is thinned
 
     @property
-    def pair(self) -> NDArray[np.bool_]:
+    def pair(self) -> Flags:
         """Buckets that give two rows."""
         return np.diff(self.starts, append=self.rows) > 1
 
-    def positions(self) -> NDArray[np.int64]:
+    def positions(self) -> Ints:
         """The row of T that each row of the page stands at."""
         size = np.diff(self.starts, append=self.rows)
         return self._joined(self.starts, self.starts + size // 2)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from imdiffusion.arrays import Floats, Ints
 from imdiffusion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class Axis:
         stamps = self.frame.timestamps
         return 0.0 if stamps is None else stamps[0].astype("datetime64[ns]").astype(np.int64) / 1e9
 
-    def offsets(self) -> NDArray[np.float64]:
+    def offsets(self) -> Floats:
         """x of every row (T,) counted from `origin`: exact to the nanosecond."""
         stamps = self.frame.timestamps
         if stamps is None:
             return np.arange(len(self.frame.values), dtype=np.float64)
-        nanoseconds: NDArray[np.int64] = (stamps - stamps[0]).astype("timedelta64[ns]").astype(int)
+        nanoseconds: Ints = (stamps - stamps[0]).astype("timedelta64[ns]").astype(int)
         return nanoseconds / 1e9
 
     def x(self, index: int) -> float:

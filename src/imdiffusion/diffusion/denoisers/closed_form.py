@@ -23,11 +23,10 @@ from collections.abc import Hashable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imdiffusion.arrays import Flags
+from imdiffusion.arrays import Flags, Floats, Reals
 from imdiffusion.diffusion.denoisers.gaussian import GaussianPatches, LagMoments, patterns
 from imdiffusion.diffusion.denoisers.memory import MOST_PATCHES, PatchMemory
 from imdiffusion.diffusion.schedule import quadratic
@@ -83,7 +82,7 @@ class ClosedForm(nn.Module):
         return (2 * self.reach + 1) * self.channels
 
     @torch.no_grad()
-    def fit_rows(self, values: NDArray[np.floating], observed: Flags) -> None:
+    def fit_rows(self, values: Reals, observed: Flags) -> None:
         """Learn from normal rows (T, K), scaled, zero where not observed."""
         seen = np.maximum(observed.sum(axis=0), 1)
         own = np.where(observed, values, 0.0).astype(np.float64)
@@ -95,7 +94,7 @@ class ClosedForm(nn.Module):
         self.spread.copy_(torch.from_numpy(spread))
         self.learn(own / spread, observed)
 
-    def learn(self, rows: NDArray[np.float64], observed: Flags) -> None:
+    def learn(self, rows: Floats, observed: Flags) -> None:
         """Take the state from standardised rows (T, K), zero where not observed."""
         raise NotImplementedError
 
@@ -163,7 +162,7 @@ class Gaussian(ClosedForm):
         self.register_buffer("covariances", covariances)
         self.register_buffer("noise", torch.tensor([NOISE]))
 
-    def learn(self, rows: NDArray[np.float64], observed: Flags) -> None:
+    def learn(self, rows: Floats, observed: Flags) -> None:
         """Covariances of rows up to 2 reach apart; of few rows, also how much noise is right."""
         span, noise = 2 * self.reach, NOISE
         if len(rows) < FEW_ROWS * self.size:
@@ -219,7 +218,7 @@ class Memory(ClosedForm):
         self.register_buffer("kept", torch.ones(most))
         self.register_buffer("noise", torch.ones(1))
 
-    def learn(self, rows: NDArray[np.float64], observed: Flags) -> None:
+    def learn(self, rows: Floats, observed: Flags) -> None:
         """Evenly chosen patches, and how far one normal patch is from another."""
         short = max(0, 2 * self.reach + 1 - len(rows))  # rows that one patch would need
         found = PatchMemory.fit(
@@ -255,7 +254,7 @@ class Memory(ClosedForm):
         return torch.cat(parts)
 
 
-def _right_noise(rows: NDArray[np.float64], observed: Flags, lags: int) -> float:
+def _right_noise(rows: Floats, observed: Flags, lags: int) -> float:
     """The noise under which the first four fifths of rows forecast the last fifth best."""
     split = max(1, len(rows) * 4 // 5)
     moments = LagMoments.of(rows[:split], observed[:split], lags)

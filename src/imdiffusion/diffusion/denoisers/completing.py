@@ -18,9 +18,8 @@ so that what it costs hangs on how much is missing, not on the size of a patch.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Flags, Floats, Ints, Reals
 from imdiffusion.diffusion.denoisers.gaussian import LagMoments, toeplitz
 
 RIDGE = 0.01  # variance of standardised values that is on what is visible
@@ -35,7 +34,7 @@ def cost_of(observed: Flags, lags: int) -> float:
     return float((np.power(missing, 3) + float(size) ** 2)[known & (missing > 0)].sum())
 
 
-def completed(rows: NDArray[np.floating], observed: Flags, covariances: Floats) -> LagMoments:
+def completed(rows: Reals, observed: Flags, covariances: Floats) -> LagMoments:
     """The sums of rows (T, K), standardised, as a law expects them.
 
     observed (T, K): which values are there. covariances (lags + 1, K, K): of the law, which must be
@@ -99,7 +98,7 @@ def _complete(patches: Floats, known: Flags, precision: Floats, most: int, sprea
     spread += np.bincount(where.ravel(), weights=left.ravel(), minlength=size * size)
 
 
-def _windowed(flags: Flags, lags: int) -> NDArray[np.int64]:
+def _windowed(flags: Flags, lags: int) -> Ints:
     """How many flags (T, K) are set in each row and the `lags` before it, (T,); those that there
     are not count as set.
     """

@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Flags, Floats, Ints, Reals
 
 # Shares of the estimate from pairs alone, the largest of which that makes a law is taken.
 PAIRED = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
@@ -50,7 +49,7 @@ class LagMoments:
     pairs: Floats
 
     @classmethod
-    def of(cls, rows: NDArray[np.floating], observed: Flags, lags: int) -> LagMoments:
+    def of(cls, rows: Reals, observed: Flags, lags: int) -> LagMoments:
         """The sums of rows (T, K), zero where not observed."""
         total, channels = rows.shape
         products = np.zeros((lags + 1, channels, channels))
@@ -107,7 +106,7 @@ class GaussianPatches:
     ([[0.0, 0.8]], [[1.0, 0.36]])
     """
 
-    def __init__(self, covariances: NDArray[np.floating], *, noise: float) -> None:
+    def __init__(self, covariances: Reals, *, noise: float) -> None:
         self.covariances = np.asarray(covariances, np.float64)
         self.lags, self.channels, _ = self.covariances.shape
         self.lags, self.noise = self.lags - 1, noise
@@ -143,7 +142,7 @@ class GaussianPatches:
 
     # -- the newest row hidden
 
-    def forecast(self, rows: NDArray[np.floating], observed: Flags) -> _Moments:
+    def forecast(self, rows: Reals, observed: Flags) -> _Moments:
         """Mean and variance (n, K) of each row given the `lags` rows before it alone.
 
         rows, observed: (lags + n, K); the first `lags` are context, not observed where there was
@@ -239,7 +238,7 @@ class GaussianPatches:
 
     # -- one channel of a row hidden
 
-    def from_others(self, rows: NDArray[np.floating], observed: Flags) -> _Moments:
+    def from_others(self, rows: Reals, observed: Flags) -> _Moments:
         """Mean and variance (n, K) of each channel given the others of its own row, all (n, K).
 
         With P the inverse of S + s^2 I over the observed channels, the mean of channel k is
@@ -290,7 +289,7 @@ class GaussianPatches:
 _Moments = tuple[Floats, Floats]
 
 
-def patterns(seen: Flags) -> Iterator[tuple[Flags, NDArray[np.int64]]]:
+def patterns(seen: Flags) -> Iterator[tuple[Flags, Ints]]:
     """The different rows of flags (n, D), each with the positions of the rows that are it."""
     alike: dict[bytes, list[int]] = {}
     for at, key in enumerate(map(bytes, np.packbits(seen, axis=1))):

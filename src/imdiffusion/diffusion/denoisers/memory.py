@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Flags, Floats, Ints, Reals, Singles
 
 Moments = tuple[Floats, Floats]
 
@@ -51,7 +50,7 @@ class PatchMemory:
     ([[[0.99, -0.99]]], [[[0.11, 0.11]]])
     """
 
-    patches: NDArray[np.floating]
+    patches: Reals
     observed: Flags
     noise: float
     normalised: bool = False
@@ -59,7 +58,7 @@ class PatchMemory:
     @classmethod
     def fit(
         cls,
-        rows: NDArray[np.floating],
+        rows: Reals,
         observed: Flags,
         *,
         width: int,
@@ -86,9 +85,7 @@ class PatchMemory:
         """Rows of a patch."""
         return int(self.patches.shape[1])
 
-    def condition(
-        self, patches: NDArray[np.floating], visible: Flags, *, noise: float = 0.0
-    ) -> Moments:
+    def condition(self, patches: Reals, visible: Flags, *, noise: float = 0.0) -> Moments:
         """Mean and variance of every value of patches (n, width, K) given the visible ones.
 
         noise: variance that is on visible values beside the memory's own. Of a visible value this
@@ -102,7 +99,7 @@ class PatchMemory:
             mean[part], variance[part] = found(own, visible[part].astype(np.float32), level)
         return mean, variance
 
-    def distances(self, patches: NDArray[np.floating], visible: Flags) -> Floats:
+    def distances(self, patches: Reals, visible: Flags) -> Floats:
         """Mean square distance of a visible value to those of the nearest patch, (n,).
 
         A patch that shows nothing is as far as a standard normal is from itself: 2.
@@ -124,7 +121,7 @@ class PatchMemory:
 
     # -- patches as they are
 
-    def _squares(self, own: NDArray[np.float32], seen: NDArray[np.float32], level: float) -> Floats:
+    def _squares(self, own: Singles, seen: Singles, level: float) -> Floats:
         """-2 log of each patch's likelihood (n, P), but for what all patches share.
 
         own, seen: (n, width, K). At the level 1 without missing values: the squared distance.
@@ -146,9 +143,7 @@ class PatchMemory:
         squares += flags @ (precise * np.square(stored) + widths).T
         return np.asarray(np.maximum(squares, 0.0), np.float64)
 
-    def _plain(
-        self, own: NDArray[np.float32], seen: NDArray[np.float32], level: float
-    ) -> tuple[Floats, Floats]:
+    def _plain(self, own: Singles, seen: Singles, level: float) -> tuple[Floats, Floats]:
         weights = _weights(self._squares(own, seen, level))
         stored = self.patches.reshape(len(self.patches), -1).astype(np.float64)
         mean = weights @ stored
@@ -158,9 +153,7 @@ class PatchMemory:
 
     # -- patches less their own mean, over their own spread
 
-    def _shapes(
-        self, own: NDArray[np.float32], seen: NDArray[np.float32]
-    ) -> tuple[Floats, tuple[Floats, ...]]:
+    def _shapes(self, own: Singles, seen: Singles) -> tuple[Floats, tuple[Floats, ...]]:
         """Squared distances (n, P) of what is normalised over the visible values; and its units.
 
         Units: mean and spread of the queries (n, K), and of the patches (n, P, K), each over what
@@ -188,9 +181,7 @@ class PatchMemory:
             centres[:, :, channel], spreads[:, :, channel] = middle, wide
         return np.maximum(squares, 0.0), (centre, spread, centres, spreads)
 
-    def _normal(
-        self, own: NDArray[np.float32], seen: NDArray[np.float32], level: float
-    ) -> tuple[Floats, Floats]:
+    def _normal(self, own: Singles, seen: Singles, level: float) -> tuple[Floats, Floats]:
         squares, (centre, spread, centres, spreads) = self._shapes(own, seen)
         weights = _weights(squares / level)
         mean, variance = np.empty(own.shape), np.empty(own.shape)
@@ -210,7 +201,7 @@ class PatchMemory:
 
     # -- how far one normal patch is from another
 
-    def _between(self, first: NDArray[np.int64]) -> float:
+    def _between(self, first: Ints) -> float:
         """Mean square of a value's distance to the nearest patch that shares no row, at most 1.
 
         first (P,): the row that each patch begins with.
@@ -228,7 +219,7 @@ class PatchMemory:
         return min(max(total / count, LEAST_NOISE), 1.0) if count else 1.0
 
 
-def chosen_starts(observed: Flags, width: int, most: int) -> NDArray[np.int64]:
+def chosen_starts(observed: Flags, width: int, most: int) -> Ints:
     """First rows of at most `most` patches, evenly spread over those with no more than the usual
     share missing. ValueError where rows (T, K) are fewer than a patch.
     """

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Flags, Floats
+from imdiffusion.arrays import Arrays, Flags, Floats, Ints, Reals, Singles
 from imdiffusion.diffusion.denoisers.memory import chosen_starts
 from imdiffusion.errors import DataError
 
@@ -57,7 +57,7 @@ class NearestRun(NamedTuple):
     """
 
     score: Floats
-    apart: NDArray[np.float32]
+    apart: Singles
 
     def join(self, other: NearestRun) -> NearestRun:
         """These rows, then those."""
@@ -83,18 +83,18 @@ class NearestPatches:
     square of a channel of a patch less the nearest one that normal rows seldom exceed.
     """
 
-    directions: NDArray[np.float32]
-    codes: NDArray[np.float32]
-    sizes: NDArray[np.float32]
+    directions: Singles
+    codes: Singles
+    sizes: Singles
     width: int
     every: int
     unit: Floats
-    usual: NDArray[np.float32]
+    usual: Singles
 
     @classmethod
     def fit(
         cls,
-        rows: NDArray[np.floating],
+        rows: Reals,
         observed: Flags,
         *,
         width: int = WIDTH,
@@ -132,7 +132,7 @@ class NearestPatches:
 
     @classmethod
     def _of(
-        cls, own: NDArray[np.float32], observed: Flags, width: int, every: int, most: int
+        cls, own: Singles, observed: Flags, width: int, every: int, most: int
     ) -> NearestPatches:
         index = chosen_starts(observed, width, most)[:, None] + np.arange(width)
         patches = shapes(own[index], observed[index])
@@ -149,16 +149,14 @@ class NearestPatches:
         """Mean distances (n,) of the patches that contain a row as scores; NaN stays."""
         return np.asarray(np.minimum(distances / self.unit[1], MOST_UNITS), np.float64)
 
-    def distances(self, patches: NDArray[np.floating], visible: Flags) -> Floats:
+    def distances(self, patches: Reals, visible: Flags) -> Floats:
         """Distance d (n,) of patches (n, width, K) to the nearest one; NaN: nothing is visible.
 
         patches: zero where not visible.
         """
         return self._judged(patches, visible)[0]
 
-    def _judged(
-        self, patches: NDArray[np.floating], visible: Flags
-    ) -> tuple[Floats, NDArray[np.float32]]:
+    def _judged(self, patches: Reals, visible: Flags) -> tuple[Floats, Singles]:
         """Distances (n,) and, by channel, the mean squares (n, K) of what sets patches apart."""
         found = np.empty(len(patches))
         squares = np.empty((len(patches), patches.shape[2]), np.float32)
@@ -183,14 +181,14 @@ class NearestPatches:
         root = np.sqrt(np.maximum(found, 0.0) / np.maximum(total, 1))
         return np.where(total > 0, root, np.nan), squares
 
-    def beyond_usual(self, squares: NDArray[np.float32]) -> NDArray[np.float32]:
+    def beyond_usual(self, squares: Singles) -> Singles:
         """Mean squares (n, K) of channels beyond what is usual, in units of its sum."""
         unit = max(float(self.usual.sum()), LEAST_UNIT)
         return np.asarray(np.maximum(squares - self.usual, 0.0) / unit, np.float32)
 
     def _grid(
-        self, own: NDArray[np.float32], observed: Flags, start: int, context: int
-    ) -> tuple[Floats, NDArray[np.float32]]:
+        self, own: Singles, observed: Flags, start: int, context: int
+    ) -> tuple[Floats, Singles]:
         """Distances (n,) of the patches that end with a row of the grid, NaN at all other rows; and
         by channel their squares (n, K), 0 there.
 
@@ -249,7 +247,7 @@ class NearestStream:
         self._waiting = np.full(model.every - 1, np.nan)
         self._squares = np.zeros((model.every - 1, channels), np.float32)
 
-    def push(self, rows: NDArray[np.floating], observed: Flags) -> tuple[NearestRun, NearestRun]:
+    def push(self, rows: Reals, observed: Flags) -> tuple[NearestRun, NearestRun]:
         """Take the next rows (n, K): what is said of them online, and of the rows that are
         final now. NaN until half a patch has come.
         """
@@ -287,7 +285,7 @@ class NearestStream:
         self._squares = self._squares[count:].copy()
         return run
 
-    def _apart(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _apart(self, places: Ints) -> Singles:
         """By channel what sets the last patch apart that ended at each place (n,) of what waits."""
         start = self._seen - len(self._waiting)
         back = (places + start + 1) % self.model.every
@@ -295,7 +293,7 @@ class NearestStream:
 
     # -- over a restart
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> Arrays:
         """Everything it goes on from, as arrays."""
         return {
             "rows": self._rows,
@@ -314,7 +312,7 @@ class NearestStream:
         self._squares = np.asarray(arrays["squares"], np.float32)
 
 
-def shapes(patches: NDArray[np.float32], visible: Flags) -> NDArray[np.float32]:
+def shapes(patches: Singles, visible: Flags) -> Singles:
     """Patches (n, width, K), zero where not visible, each channel less the mean of its visible
     values: (n, width K).
     """
@@ -326,7 +324,7 @@ def shapes(patches: NDArray[np.float32], visible: Flags) -> NDArray[np.float32]:
     return np.asarray(own.reshape(len(patches), -1), np.float32)
 
 
-def principal_directions(patches: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+def principal_directions(patches: Reals, count: int) -> Singles:
     """An orthonormal basis (D, R) of about the R directions in which patches (P, D) are largest.
 
     By subspace iteration from the patches that lie evenly apart, so that nothing is random
