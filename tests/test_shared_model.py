@@ -26,7 +26,7 @@ from imdiffusion.presets import resolve
 TINY = {
     "window": 20, "patch_length": 5, "width": 8, "layers": 1, "feedforward": 8,
     "step_embedding": 8, "mask_groups": 2, "max_steps": 30, "validate_every": 10,
-    "batch_size": 4, "smooth": "1,5", "detrend": "0,10", "entity_embedding": 4,
+    "batch_size": 4, "smooth": (1, 5), "detrend": (0, 10), "entity_embedding": 4,
 }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _calibrate_linear(
         rows,
         lags=settings.lags,
         widths=settings.scan_widths,
-        memory=MEMORY in settings.scored_views,
+        memory=MEMORY in settings.views,
     )
     weight = view_weights(entity.view_names, len(rows))
     entity.joins, louder = _joins(entity, fit, network, split, weight, None)

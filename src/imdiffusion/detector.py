@@ -25,6 +25,7 @@ from imdiffusion.runs import Number, ScoredRun
 from imdiffusion.scoring.event import find_events
 from imdiffusion.scoring.finding import Finding, Findings
 from imdiffusion.scoring.unalarmed import find_unalarmed
+from imdiffusion.settings import SETTINGS
 from imdiffusion.state import FittedState
 
 Result = TypeVar("Result")
@@ -36,7 +37,7 @@ class ImDiffusion(FittedState):
     preset: "fast" (default), "linear" (closed form alone, no torch) or "paper" (every constant of
     the released code). seed: same seed,
     same machine, same scores. device: "auto", "cpu" or "cuda". Every field of
-    `presets.Settings` is a further keyword and overrides the preset (None = as in the preset).
+    `settings.Settings` is a further keyword and overrides the preset (None = as in the preset).
 
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
@@ -71,10 +72,7 @@ class ImDiffusion(FittedState):
         out: `failed_` names it. Raises ConfigError, DataError.
         """
         settings = presets.resolve(self.preset, self._overrides)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(
-                f"seed = {self.seed!r} is not a whole number from 0", remedy="For instance seed=0."
-            )
+        presets.FACE["seed"].check(self.seed, "setting seed")
         device = device_of(self.device) if settings.networked else None
         source = Source(timestamp=timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
         data, many = open_input(x, source)
@@ -148,7 +146,7 @@ class ImDiffusion(FittedState):
         True
         """
         entities = self._need_fit()
-        presets.check_setting("alarm_rate", rate)
+        rate = SETTINGS["alarm_rate"].check(rate, "setting alarm_rate")
         if not self._settings.linear or self._settings.alarms_per_day:
             raise ConfigError(
                 "this model keeps the thresholds of one alarm rate",

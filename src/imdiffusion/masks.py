@@ -23,7 +23,7 @@ MaskStrategy = Callable[..., BoolArray]
 
 
 class MaskOptions(Protocol):
-    """The settings that mask strategies read (see `presets.Settings` for their meaning)."""
+    """The settings that mask strategies read (see `settings.Settings` for their meaning)."""
 
     @property
     def visible_share(self) -> float: ...  # noqa: D102

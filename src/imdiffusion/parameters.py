@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Self
 
-from imdiffusion import presets
-from imdiffusion.presets import Scalar, Settings
+from imdiffusion.schema import Value, one_of
+from imdiffusion.settings import SETTINGS
 
 
 class Parameters:
@@ -18,21 +17,23 @@ class Parameters:
         *,
         seed: int = 0,
         device: str = "auto",
-        **settings: Scalar | None,
+        **settings: Value,
     ) -> None:
-        presets.check_names(settings)
+        for key in settings:
+            one_of("setting", key, SETTINGS)
         self.preset, self.seed, self.device = preset, seed, device
         self._overrides = {key: value for key, value in settings.items() if value is not None}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments: preset, seed, device and every setting (None = the preset's)."""
-        settings = {f.name: self._overrides.get(f.name) for f in fields(Settings)}
+        settings = {name: self._overrides.get(name) for name in SETTINGS}
         return {"preset": self.preset, "seed": self.seed, "device": self.device, **settings}
 
     def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; they take effect at the next `fit`."""
         own = {key: params.pop(key) for key in ("preset", "seed", "device") if key in params}
-        presets.check_names(params)
+        for key in params:
+            one_of("setting", key, SETTINGS)
         for key, value in own.items():
             setattr(self, key, value)
         merged = {**self._overrides, **params}

@@ -15,8 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.errors import ConfigError
-from imdiffusion.registry import nearest
+from imdiffusion.schema import one_of
 
 Floats = NDArray[np.float64]
 
@@ -96,8 +95,6 @@ def drawn(name: str) -> bool:
 
 
 def _kind(name: str) -> tuple[Any, Mapping[str, Any]]:
-    if name not in BASELINES:
-        raise ConfigError(f"unknown baseline {name!r}", remedy=nearest(name, BASELINES))
-    target, keywords = BASELINES[name]
+    target, keywords = BASELINES[one_of("baseline", name, BASELINES)]
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute), keywords
