@@ -133,7 +133,7 @@ def test_scikit_learn_contract(plain: ImDiffusion) -> None:
         ImDiffusion(window=-1).fit(series())
     with pytest.raises(ConfigError, match=r"unknown preset 'fst'.*'fast'"):
         ImDiffusion("fst").fit(series())
-    with pytest.raises(ConfigError, match="seed = -1 is not a whole number"):
+    with pytest.raises(ConfigError, match="seed = -1 is out of range"):
         ImDiffusion(seed=-1).fit(series())
     with pytest.raises(NotFittedError, match="Call fit"):
         ImDiffusion().predict(series())

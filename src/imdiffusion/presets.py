@@ -96,6 +96,7 @@ FACE = {
     ),
 }
 KEYWORDS: Mapping[str, Field] = {**FACE, **SETTINGS}
+USUAL = {name: item.default for name, item in FACE.items()}
 
 
 def preset(name: str) -> Settings:
@@ -120,9 +121,8 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
 
 def resolve_keywords(given: Mapping[str, Any]) -> Settings:
     """The settings that keywords of `ImDiffusion` resolve to, all of them checked: ConfigError."""
-    made = checked(KEYWORDS, given, "setting")
-    own = {name: value for name, value in made.items() if name not in FACE}
-    return resolve(made.get("preset", FACE["preset"].default), own)
+    made = checked(KEYWORDS, {**USUAL, **given}, "setting")
+    return resolve(made["preset"], {name: made[name] for name in made if name not in FACE})
 
 
 def schema() -> dict[str, Any]:

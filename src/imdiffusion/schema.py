@@ -23,7 +23,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin, get_type_hints
 
@@ -155,7 +154,7 @@ class Field:
 
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema (draft 2020-12) of the value, with its meaning and default."""
-        limits = {
+        limits: dict[str, Any] = {
             "enum": list(self.names) or None,
             "minimum": self.low,
             "exclusiveMinimum": self.above,
@@ -205,15 +204,19 @@ def field(
     return dataclasses.field(default=default, metadata=facts)
 
 
-@cache
+_fields: dict[type, Mapping[str, Field]] = {}
+
+
 def fields_of(described: type) -> Mapping[str, Field]:
     """The fields of a dataclass by name: those that `field` made, in its order."""
-    hints = get_type_hints(described)
-    return {
-        item.name: _described(item.name, hints[item.name], item.default, **item.metadata)
-        for item in dataclasses.fields(described)
-        if item.metadata
-    }
+    if described not in _fields:
+        hints = get_type_hints(described)
+        _fields[described] = {
+            item.name: _described(item.name, hints[item.name], item.default, **item.metadata)
+            for item in dataclasses.fields(cast(Any, described))
+            if item.metadata
+        }
+    return _fields[described]
 
 
 def keywords_of(make: type) -> dict[str, Field]:

@@ -18,7 +18,8 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning, NotFittedError
 from imdiffusion.inputs import Source
 from imdiffusion.parameters import Parameters
-from imdiffusion.settings import Settings
+from imdiffusion.schema import checked
+from imdiffusion.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -73,11 +74,12 @@ class FittedState(Parameters):
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
         """Read a model folder, checking every file. Raises ModelError, ConfigError."""
         config, facts, weights = read_model(Path(folder))
-        detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
+        own = checked(SETTINGS, config["overrides"], "setting")  # lists as tuples
+        detector = cls(config["preset"], seed=config["seed"], device=device, **own)
         detector._settings = Settings(**config["settings"])
         on = device_of(device) if detector._settings.networked else None
         detector._many, detector._failed = config["many"], {}
-        detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
+        detector._fitted_as = (config["preset"], config["seed"], own)
         detector._source = Source(
             timestamp=config["timestamp"],
             ignore_columns=tuple(config["ignore_columns"]),

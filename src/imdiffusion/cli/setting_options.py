@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion.errors import ConfigError, UsageError
-from imdiffusion.presets import FACE, KEYWORDS, resolve_keywords
+from imdiffusion.presets import KEYWORDS, USUAL, resolve_keywords
 from imdiffusion.schema import one_of
 from imdiffusion.settings import SETTINGS, Settings
 
@@ -22,7 +22,7 @@ def keywords(
     An option that is None was not given. Raises UsageError for a pair without "=", ConfigError
     for an unreadable file, an unknown key, a wrong type or a value out of range.
     """
-    given = {name: item.default for name, item in FACE.items()}
+    given = dict(USUAL)
     given |= read_config(config) if config is not None else {}
     given |= assignments(pairs)
     given |= {name: value for name, value in options.items() if value is not None}

@@ -273,7 +273,7 @@ def make(
         )
     if detector in presets.PRESETS:
         return DiffusionDetector(
-            Settings(**settings),  # type: ignore[arg-type]
+            Settings(**settings),
             seed=seed,
             device=device,
             checkpoint=checkpoint,

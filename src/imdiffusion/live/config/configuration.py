@@ -76,7 +76,7 @@ class Configuration:
     @property
     def keywords(self) -> dict[str, Any]:
         """The keywords of `ImDiffusion`: [detector], the budget and the rules of events."""
-        own = {**{name: item.default for name, item in presets.FACE.items()}, **self.detector}
+        own = {**presets.USUAL, **self.detector}
         own.setdefault("merge_gap", self.alerts.merge_gap)
         own.setdefault("min_length", self.alerts.min_length)
         if self.alerts.alarms_per_day:
