@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from imdiffusion import registry
 from imdiffusion.presets import PRESETS
-from imdiffusion.settings import Settings
+from imdiffusion.schema import spelled
+from imdiffusion.settings import SETTINGS
 
 HEAD = """# Settings
 
@@ -26,25 +24,16 @@ def page() -> str:
     names = list(PRESETS)
     rows = [["setting", "meaning", "values", *(f"`{name}`" for name in names)]]
     rows.append(["---"] * len(rows[0]))
-    for item in fields(Settings):
-        values = [_shown(getattr(PRESETS[name], item.name)) for name in names]
-        rows.append([f"`{item.name}`", item.metadata["meaning"], _span(item.metadata), *values])
+    for name, item in SETTINGS.items():
+        values = [_shown(getattr(PRESETS[preset], name)) for preset in names]
+        choices = ", ".join(f"`{choice}`" for choice in item.names)
+        rows.append([f"`{name}`", item.meaning, choices or item.span, *values])
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     return f"{HEAD}\n{table}\n"
 
 
-def _span(meta: Any) -> str:
-    names = meta["choices"] or (registry.TABLES[meta["table"]] if meta["table"] else ())
-    if names:
-        return ", ".join(f"`{name}`" for name in names)
-    low, high = meta["low"], meta["high"]
-    if high is not None:
-        return f"{low:g} to {high:g}"
-    return "" if low is None else f"at least {low:g}"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else spelled(value)
 
 
 if __name__ == "__main__":

@@ -452,7 +452,7 @@ def test_a_forecast_reads_fewer_rows_of_many_channels(rows, channels, wanted, la
 
 
 def test_the_settings_lags_and_scan_are_what_is_read():
-    model = detector(series(600, 0), lags=3, scan=4, views="forecast,channel")
+    model = detector(series(600, 0), lags=3, scan=4, views=("forecast", "channel"))
     views = entity_of(model).linear
     assert views.law.lags == 3
     assert views.dense.widths == views.sparse.widths == (1, 2, 4)
@@ -465,11 +465,11 @@ def test_the_settings_lags_and_scan_are_what_is_read():
         ({"scan": 12}, "no power of two"),
         ({"scan": 0}, "out of range"),
         ({"lags": 0}, "out of range"),
-        ({"views": "forecast"}, "none of its choices"),
-        ({"views": "network,forecast,channel"}, "none of its choices"),
-        ({"views": "memory"}, "none of its choices"),
-        ({"views": "forecast,channel,network,memory"}, "none of its choices"),
-        ({"scope": "shared", "views": "forecast,channel"}, "shares a network"),
+        ({"views": ("forecast",)}, "scored together"),
+        ({"views": ("network", "forecast", "channel")}, "scored together"),
+        ({"views": ("memory",)}, "scored together"),
+        ({"views": ("forecast", "channel", "network", "memory")}, "scored together"),
+        ({"scope": "shared", "views": ("forecast", "channel")}, "shares a network"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, says):

@@ -17,8 +17,8 @@ from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
 from imdiffusion.scored_run import linear_parts
 
-LAW = "forecast,channel"
-THREE = "forecast,channel,memory"
+LAW = ("forecast", "channel")
+THREE = (*LAW, "memory")
 
 
 def waves(rows, seed, channels=3):
@@ -100,7 +100,7 @@ def test_a_network_counts_as_much_as_the_rows_it_learned_from_allow(rows, weight
 def test_beside_a_network_each_view_has_its_own_weight_and_unit():
     small = {"window": 20, "max_steps": 4, "validate_every": 4, "width": 8, "layers": 1}
     small |= {"feedforward": 8, "mask_groups": 2}
-    fitted = ImDiffusion("fast", views=THREE + ",network", **small).fit(waves(200, 0))
+    fitted = ImDiffusion("fast", views=(*THREE, "network"), **small).fit(waves(200, 0))
     entity = entity_of(fitted)
     names = ("forecast", "channel", "memory", "network")
     assert entity.view_names == names

@@ -22,7 +22,7 @@ TINY = {
     "window": 20, "stride": 10, "patch_length": 5, "width": 8, "heads": 2, "layers": 1,
     "feedforward": 8, "step_embedding": 8, "time_embedding": 8, "channel_embedding": 4,
     "max_steps": 30, "validate_every": 10, "batch_size": 4, "dropout": 0.1,
-    "smooth": "1", "detrend": "0", "learning_rate": 1e-3, "sampling_start": 0.5,
+    "smooth": (1,), "detrend": (0,), "learning_rate": 1e-3, "sampling_start": 0.5,
     "denoiser": "imtransformer", "conditioning": "unconditional", "prediction": "eps",
     "train_levels": "all", "sampling_steps": 4, "ensemble_steps": 2, "mask_groups": 2,
 }  # fmt: skip
@@ -212,7 +212,7 @@ def test_masks_and_variants_train() -> None:
         {"mask": "reconstruction"},
         {"denoiser": "mixer", "conditioning": "conditional", "prediction": "x0",
          "train_levels": "visited", "sampling_steps": 1, "sampling_start": 1.0,
-         "ensemble_steps": 1, "stride": 0, "detrend": "5,10", "smooth": "3,10"},
+         "ensemble_steps": 1, "stride": 0, "detrend": (5, 10), "smooth": (3, 10)},
     ):  # fmt: skip
         detector = ImDiffusion(**{**TINY, **changes, "max_steps": 10}).fit(series(120))
         assert np.isfinite(detector.decision_function(series(120))).all()
@@ -225,7 +225,7 @@ def test_forecasts_score_all_rows_but_the_first_history() -> None:
         "horizon": 5,
         "stride": 10,
         "max_steps": 10,
-        "views": "network",
+        "views": ("network",),
     }
     score = ImDiffusion(**settings).fit(series(120)).decision_function(series(120))
     assert np.isnan(score[:15]).all()

@@ -258,7 +258,7 @@ def _linear_part(
         rows,
         lags=settings.lags,
         widths=settings.scan_widths,
-        memory=MEMORY in settings.scored_views,
+        memory=MEMORY in settings.views,
     )
     names, rule = _names(linear, network), settings.threshold
     weight = view_weights(names, len(rows))

@@ -26,7 +26,7 @@ from imdiffusion.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = 3  # 1 had an entity's arrays as text, 2 other names of settings
+FORMAT = 4  # 1 had an entity's arrays as text, 2 other names of settings, 3 lists as text
 
 FACTS = "facts"
 CONFIG, MANIFEST, WEIGHTS = "config.json", "manifest.json", "weights.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,10 +21,11 @@ from imdiffusion.errors import ConfigError, DataError, DataWarning, NotFittedErr
 from imdiffusion.fitting import fit_entities
 from imdiffusion.inputs import SeriesRows, open_input, scoring_frames, single_frame, too_short
 from imdiffusion.online import online_runs
-from imdiffusion.presets import Scalar, Settings
 from imdiffusion.progress import FitJob, OnProgress, Progress
 from imdiffusion.results import Analysis, event_table, imputation_table, tables
+from imdiffusion.schema import Value, checked, one_of
 from imdiffusion.scored_run import ScoredRun
+from imdiffusion.settings import SETTINGS, Settings
 
 Result = TypeVar("Result")
 
@@ -35,7 +36,7 @@ class ImDiffusion:
     preset: "fast" (default), "linear" (closed form alone, no torch) or "paper" (every constant of
     the released code). seed: same seed,
     same machine, same scores. device: "auto", "cpu" or "cuda". Every field of
-    `presets.Settings` is a further keyword and overrides the preset (None = as in the preset).
+    `settings.Settings` is a further keyword and overrides the preset (None = as in the preset).
 
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
@@ -58,21 +59,23 @@ class ImDiffusion:
         *,
         seed: int = 0,
         device: str = "auto",
-        **settings: Scalar | None,
+        **settings: Value,
     ) -> None:
-        presets.check_names(settings)
+        for key in settings:
+            one_of("setting", key, SETTINGS)
         self.preset, self.seed, self.device = preset, seed, device
         self._overrides = {key: value for key, value in settings.items() if value is not None}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments: preset, seed, device and every setting (None = the preset's)."""
-        settings = {f.name: self._overrides.get(f.name) for f in fields(Settings)}
+        settings = {name: self._overrides.get(name) for name in SETTINGS}
         return {"preset": self.preset, "seed": self.seed, "device": self.device, **settings}
 
     def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; they take effect at the next `fit`."""
         own = {key: params.pop(key) for key in ("preset", "seed", "device") if key in params}
-        presets.check_names(params)
+        for key in params:
+            one_of("setting", key, SETTINGS)
         for key, value in own.items():
             setattr(self, key, value)
         merged = {**self._overrides, **params}
@@ -109,10 +112,7 @@ class ImDiffusion:
         out: `failed_` names it. Raises ConfigError, DataError.
         """
         settings = presets.resolve(self.preset, self._overrides)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(
-                f"seed = {self.seed!r} is not a whole number from 0", remedy="For instance seed=0."
-            )
+        presets.FACE["seed"].check(self.seed, "setting seed")
         device = device_of(self.device) if settings.networked else None
         reading = FileOptions(timestamp, ignore_columns=tuple(ignore_columns), sort=sort)
         data, many = open_input(x, reading)
@@ -186,7 +186,7 @@ class ImDiffusion:
         True
         """
         entities = self._need_fit()
-        presets.check_setting("alarm_rate", rate)
+        rate = SETTINGS["alarm_rate"].check(rate, "setting alarm_rate")
         if not self._settings.linear or self._settings.alarms_per_day:
             raise ConfigError(
                 "this model keeps the thresholds of one alarm rate",
@@ -330,10 +330,11 @@ class ImDiffusion:
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
         """Read a model folder, checking every file. Raises ModelError, ConfigError."""
         config, facts, weights = read_model(Path(folder))
-        detector = cls(config["preset"], seed=config["seed"], device=device, **config["overrides"])
+        own = checked(SETTINGS, config["overrides"], "setting")  # lists as tuples
+        detector = cls(config["preset"], seed=config["seed"], device=device, **own)
         settings = detector._settings = Settings(**config["settings"])
         detector._many, detector._failed = config["many"], {}
-        detector._fitted_as = (config["preset"], config["seed"], dict(config["overrides"]))
+        detector._fitted_as = (config["preset"], config["seed"], own)
         detector._reading = FileOptions(
             config["timestamp"], ignore_columns=tuple(config["ignore_columns"]), sort=config["sort"]
         )

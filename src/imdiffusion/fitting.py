@@ -304,7 +304,7 @@ def _split(total: int, settings: Settings, where: str) -> int:
 
 def _note_views(total: int, settings: Settings, where: str) -> None:
     """Say which view is left out for want of rows."""
-    if MEMORY in settings.scored_views and total < MEMORY_ROWS:
+    if MEMORY in settings.views and total < MEMORY_ROWS:
         warnings.warn(
             f"{total} rows{where} are fewer than two patches ({MEMORY_ROWS} rows): the view "
             f"{MEMORY!r} is left out, and the others are scored without it",

@@ -22,7 +22,7 @@ MaskStrategy = Callable[..., Flags]
 
 
 class MaskOptions(Protocol):
-    """The settings that mask strategies read (see `presets.Settings` for their meaning)."""
+    """The settings that mask strategies read (see `settings.Settings` for their meaning)."""
 
     @property
     def visible_share(self) -> float: ...  # noqa: D102

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
-from imdiffusion import registry
-from imdiffusion.errors import ConfigError
-from imdiffusion.settings import Scalar, Settings, check_names, check_value
-
-__all__ = ["PRESETS", "Scalar", "Settings", "check_names", "preset", "resolve", "schema"]
+from imdiffusion.devices import check_device
+from imdiffusion.schema import Field, checked, one_of
+from imdiffusion.settings import NETWORK, SETTINGS, Settings
 
 PAPER = Settings()
 
@@ -18,7 +16,7 @@ PRESETS: dict[str, Settings] = {
     # Views in closed form alone: fitted in seconds, scored without torch.
     "linear": replace(
         PAPER,
-        views="forecast,channel,memory",
+        views=("forecast", "channel", "memory"),
         absence=True,
         changes=True,
         calendar="auto",
@@ -32,7 +30,7 @@ PRESETS: dict[str, Settings] = {
     # Chosen by measurement on 2 CPU cores: docs/log.md has the trials.
     "fast": replace(
         PAPER,
-        views="forecast,channel,network",
+        views=("forecast", "channel", "network"),
         absence=True,
         changes=True,
         calendar="auto",
@@ -68,9 +66,9 @@ PRESETS: dict[str, Settings] = {
         estimate="x0",
         # Errors of what does not drift, on several scales of time, in units of normal.
         error="squared",
-        detrend="10,30,100",
-        smooth="10,30,100",
-        error_scale="spread,peak,level,tie",
+        detrend=(10, 30, 100),
+        smooth=(10, 30, 100),
+        error_scale=("spread", "peak", "level", "tie"),
         log_gain=1.0,
         reduce="rms",
         ensemble="largest",
@@ -81,11 +79,29 @@ PRESETS: dict[str, Settings] = {
 }
 
 
+# What else is given beside the settings.
+FACE = {
+    "preset": Field(
+        name="preset", kind=str, default="fast", choices=tuple(PRESETS), meaning="a row of settings"
+    ),
+    "seed": Field(
+        name="seed", kind=int, default=0, low=0, meaning="the same seed, the same scores"
+    ),
+    "device": Field(
+        name="device",
+        kind=str,
+        default="auto",
+        rule=check_device,
+        meaning="where networks are computed",
+    ),
+}
+KEYWORDS: Mapping[str, Field] = {**FACE, **SETTINGS}
+USUAL = {name: item.default for name, item in FACE.items()}
+
+
 def preset(name: str) -> Settings:
     """The row of settings called `name`; ConfigError with the nearest names if there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}", remedy=registry.nearest(name, PRESETS))
-    return PRESETS[name]
+    return PRESETS[one_of("preset", name, PRESETS)]
 
 
 def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
@@ -94,61 +110,32 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Settings:
     What entities share is a network: with scope = "shared" the preset's views are that alone.
     Raises ConfigError for an unknown preset or key, a wrong type, or a value out of range.
     """
-    check_names(overrides)
-    kinds = {item.name: str(item.type) for item in fields(Settings)}
-    given: dict[str, Any] = {
-        key: _as_kind(value, kinds[key]) for key, value in overrides.items() if value is not None
-    }
+    own = {key: value for key, value in overrides.items() if value is not None}
+    given = checked(SETTINGS, own, "setting")
     if given.get("scope") == "shared":
-        given.setdefault("views", "network")
-    if given.get("views") == "network":
+        given.setdefault("views", (NETWORK,))
+    if given.get("views") == (NETWORK,):
         given = {"absence": False, "changes": False, "calendar": "off", **given}
     return replace(preset(name), **given)
 
 
-def check_setting(name: str, value: Any) -> None:
-    """Raise ConfigError unless `value` alone is right for the setting `name`, which exists."""
-    item = next(item for item in fields(Settings) if item.name == name)
-    kind = str(item.type)
-    check_value(name, _as_kind(value, kind), kind, item.metadata)
-
-
-def _as_kind(value: Any, kind: str) -> Any:
-    """A whole number where a float, or a list of whole numbers as text, is asked for."""
-    if type(value) is int and kind in ("float", "str"):
-        return float(value) if kind == "float" else str(value)
-    return value
+def resolve_keywords(given: Mapping[str, Any]) -> Settings:
+    """The settings that keywords of `ImDiffusion` resolve to, all of them checked: ConfigError."""
+    made = checked(KEYWORDS, {**USUAL, **given}, "setting")
+    return resolve(made["preset"], {name: made[name] for name in made if name not in FACE})
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the flat settings table, with the value in each preset."""
-    json_type = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-    properties: dict[str, Any] = {}
-    for item in fields(Settings):
-        meta = item.metadata
-        entry: dict[str, Any] = {
-            "type": json_type[str(item.type)],
-            "description": meta["meaning"],
-            "default": getattr(PRESETS["fast"], item.name),
-            "presets": {name: getattr(row, item.name) for name, row in PRESETS.items()},
-        }
-        choices = meta["choices"] or (registry.names(meta["table"]) if meta["table"] else ())
-        if choices:
-            entry["enum"] = list(choices)
-        if meta["low"] is not None:
-            entry["minimum"] = meta["low"]
-        if meta["high"] is not None:
-            entry["maximum"] = meta["high"]
-        properties[item.name] = entry
+    properties = {name: item.json_schema() for name, item in KEYWORDS.items()}
+    rows = {name: row.to_dict() for name, row in PRESETS.items()}
+    for name in SETTINGS:
+        properties[name]["default"] = rows["fast"][name]
+        properties[name]["presets"] = {preset: row[name] for preset, row in rows.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "imdiffusion settings",
         "type": "object",
-        "properties": {
-            "preset": {"type": "string", "enum": list(PRESETS), "default": "fast"},
-            "seed": {"type": "integer", "default": 0, "minimum": 0},
-            "device": {"type": "string", "default": "auto"},
-            **properties,
-        },
+        "properties": properties,
         "additionalProperties": False,
     }

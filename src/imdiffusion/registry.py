@@ -11,14 +11,12 @@ The contract suite (`imdiffusion.testing`) runs over every member of every table
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from imdiffusion.errors import ConfigError
+from imdiffusion.schema import one_of
 
 TABLES: dict[str, dict[str, str]] = {
     "masks": {
@@ -99,15 +97,6 @@ NO_ATTENTION = frozenset({"mixer", "rows", "relay", "gaussian", "memory"})
 CLOSED_FORM = frozenset({"gaussian", "memory"})
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names most like `name`, as a phrase for an error's remedy."""
-    names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"Did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"Known: {', '.join(names)}."
-
-
 @cache
 def _members(table: str) -> dict[str, str]:
     members = dict(TABLES[table])
@@ -124,7 +113,5 @@ def names(table: str) -> tuple[str, ...]:
 def load(table: str, name: str) -> Any:
     """The object behind `name`; ConfigError with the nearest names if there is none."""
     members = _members(table)
-    if name not in members:
-        raise ConfigError(f"unknown {table[:-1]} {name!r}", remedy=nearest(name, members))
-    module, _, attribute = members[name].partition(":")
+    module, _, attribute = members[one_of(table[:-1], name, members)].partition(":")
     return getattr(import_module(module), attribute)

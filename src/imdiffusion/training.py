@@ -92,8 +92,7 @@ def learning_rate(settings: Settings, step: int, epoch: int, total: int) -> floa
     """The rate at a step: constant, dropped tenfold after named epochs, or warmed-up cosine."""
     rate = settings.learning_rate
     if settings.lr_schedule == "step":
-        drops = [int(word) for word in settings.lr_drops.split(",") if word.strip()]
-        return float(rate * 0.1 ** sum(epoch >= drop for drop in drops))
+        return float(rate * 0.1 ** sum(epoch >= drop for drop in settings.lr_drops))
     if settings.lr_schedule == "cosine" and total:
         warm = max(1, total // 20)
         if step < warm:

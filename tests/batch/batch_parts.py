@@ -29,8 +29,8 @@ TINY = {
     "batch_size": 8,
     "max_steps": 6,
     "validate_every": 3,
-    "smooth": 5,
-    "detrend": 0,
+    "smooth": (5,),
+    "detrend": (0,),
 }
 WORKER = "imdiffusion.batch.worker"
 

@@ -71,7 +71,7 @@ def test_what_is_whole_is_not_done_again_and_what_changed_is(tmp_path):
     assert statuses(changed) == {"e0": "done", "e1": "done", "e3": "done"}
     assert changed.unused == ["e2"]
     assert set(
-        statuses(batch.fit(data, out, jobs=1, threads=1, **{**TINY, "smooth": 3})).values()
+        statuses(batch.fit(data, out, jobs=1, threads=1, **{**TINY, "smooth": (3,)})).values()
     ) == {"done"}
 
 

@@ -18,7 +18,7 @@ FAR = 2**62
 TINY = {
     "window": 20, "patch_length": 5, "width": 16, "layers": 1, "feedforward": 32,
     "step_embedding": 8, "max_steps": 300, "validate_every": 150, "batch_size": 16,
-    "detrend": 0, "smooth": 3, "mask_groups": 2, "alarm_rate": 0.01,
+    "detrend": (0,), "smooth": (3,), "mask_groups": 2, "alarm_rate": 0.01,
 }  # fmt: skip
 DETECTOR = "[detector]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in TINY.items())
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 from kafka_cluster import cluster, fresh, make, put, stored
 
-KAFKA = '[[{table}]]\nid = "{id}"\ntype = "kafka"\nservers = "{servers}"\ntopic = "{topic}"\n'
+KAFKA = '[[{table}]]\nid = "{id}"\ntype = "kafka"\nservers = "{servers}"\n{topic}\n'
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,10 @@ def nobody() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def named(table, topic):
+    return f'topics = ["{topic}"]' if table == "source" else f'topic = "{topic}"'
 
 
 def checked(call, tmp_path, monkeypatch, text):
@@ -37,7 +41,7 @@ def test_topics_that_are_there_and_are_not(call, tmp_path, monkeypatch, servers)
     make(servers, there)
     put(servers, there, [("web", b'{"timestamp": 1700000000, "cpu": 1}')])
     text = "".join(
-        KAFKA.format(table=table, id=name, servers=servers, topic=topic)
+        KAFKA.format(table=table, id=name, servers=servers, topic=named(table, topic))
         for table, name, topic in (
             ("source", "rows", there),
             ("source", "lost", absent),
@@ -56,7 +60,7 @@ def test_topics_that_are_there_and_are_not(call, tmp_path, monkeypatch, servers)
 
 def test_far_sides_that_are_away_are_said_and_are_no_mistake(call, tmp_path, monkeypatch):
     away = nobody()
-    text = KAFKA.format(table="source", id="rows", servers=away, topic="t")
+    text = KAFKA.format(table="source", id="rows", servers=away, topic=named("source", "t"))
     text += f'[[sink]]\ntype = "webhook"\nurl = "http://{away}/"\n'
     done = checked(call, tmp_path, monkeypatch, text)
     assert done.code == 0
@@ -66,7 +70,7 @@ def test_far_sides_that_are_away_are_said_and_are_no_mistake(call, tmp_path, mon
 
 
 def test_what_no_waiting_mends_is_refused(call, tmp_path, monkeypatch):
-    text = KAFKA.format(table="source", id="rows", servers=nobody(), topic="t")
+    text = KAFKA.format(table="source", id="rows", servers=nobody(), topic=named("source", "t"))
     text += 'properties = "/no/such/file"\n'
     text += '[[sink]]\ntype = "webhook"\nurl_env = "NO_SUCH_VARIABLE"\n'
     done = checked(call, tmp_path, monkeypatch, text)

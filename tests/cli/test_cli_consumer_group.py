@@ -26,7 +26,7 @@ def configure(folder, name, servers, topic, group):
 [[source]]
 type = "kafka"
 servers = "{servers}"
-topic = "{topic}"
+topics = ["{topic}"]
 group = "{group}"
 properties = "{folder / "quick"}"
 

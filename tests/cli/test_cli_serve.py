@@ -207,7 +207,7 @@ def test_reload_moves_the_service_and_takes_pushed_rows_there(serve, tmp_path):
     config = configure(tmp_path)
     append(tmp_path / "web.jsonl", "web", circle(20))
     process, said, before = serve(config)
-    config.write_text(config.read_text() + 'hosts = "watch.example"\n')
+    config.write_text(config.read_text() + 'hosts = ["watch.example"]\n')
     process.send_signal(signal.SIGHUP)
     wait_for(lambda: said.has("the new configuration holds"), process)
     serving = [line for line in said.lines if line.startswith("Serving on")]

@@ -41,7 +41,7 @@ def kafka_source() -> Iterator[SourceRig]:
             put(servers, topic, [(None, b"rubbish")])
 
         make(servers, topic)
-        options = {"servers": servers, "topic": topic, "properties": str(quick)}
+        options = {"servers": servers, "topics": [topic], "properties": str(quick)}
         yield SourceRig(options, feed, spoil)
 
 
@@ -76,7 +76,7 @@ def prometheus_source() -> Iterator[SourceRig]:
         options = {
             "url": program.url,
             "query": 'last_over_time({__name__=~"cpu|memory|spoilt"}[5s])',
-            "groupby": "instance",
+            "groupby": ["instance"],
             "step": float(_STEP),
             "backfill": 800.0,
             "max_points": 1,

@@ -19,10 +19,10 @@ from imdiffusion.presets import resolve
 
 BOTH = pytest.mark.parametrize("denoiser", ["gaussian", "memory"])
 WINDOW, LAGS = 20, 3
-FAST = {"views": "network", "window": WINDOW, "patch_length": 5, "lags": LAGS, "mask_groups": 2,
-        "detrend": "10", "smooth": "1,10", "sampling_steps": 1, "ensemble_steps": 1}  # fmt: skip
+FAST = {"views": ("network",), "window": WINDOW, "patch_length": 5, "lags": LAGS, "mask_groups": 2,
+        "detrend": (10,), "smooth": (1, 10), "sampling_steps": 1, "ensemble_steps": 1}  # fmt: skip
 PAPER = {"window": WINDOW, "stride": 10, "lags": LAGS, "sampling_steps": 4, "ensemble_steps": 2,
-         "ensemble_every": 1, "mask_groups": 2, "smooth": "1", "horizon": 5}  # fmt: skip
+         "ensemble_every": 1, "mask_groups": 2, "smooth": (1,), "horizon": 5}  # fmt: skip
 
 
 def series(rows: int = 400, seed: int = 0) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_what_is_not_visible_is_not_looked_at(denoiser: str) -> None:
 @BOTH
 @pytest.mark.parametrize("channels", [1, 2, 40, 150])
 def test_shapes_hang_on_settings_alone(denoiser: str, channels: int) -> None:
-    given = resolve("fast", {"views": "network", "denoiser": denoiser, "window": 20, "lags": 10})
+    given = resolve("fast", {"views": ("network",), "denoiser": denoiser, "window": 20, "lags": 10})
     network = new_network(given, channels, 1, None)
     before = {name: tensor.shape for name, tensor in network.state_dict().items()}
     rows = np.random.default_rng(0).normal(size=(30, channels)).astype(np.float32)

@@ -19,7 +19,7 @@ MIXER = {
     "train_levels": "visited", "sampling_steps": 1, "sampling_start": 1.0, "ensemble_steps": 1,
     "window": 20, "stride": 20, "patch_length": 1, "width": 32, "feedforward": 64, "layers": 1,
     "mask_groups": 3, "batch_size": 16, "max_steps": 400, "validate_every": 200,
-    "learning_rate": 5e-3, "smooth": 1,
+    "learning_rate": 5e-3, "smooth": (1,),
 }  # fmt: skip
 
 
@@ -34,8 +34,8 @@ def test_a_coupling_without_correlation_is_learned_and_its_break_found() -> None
     assert abs(np.corrcoef(train.T)[2, :2]).max() < 0.1
     broken = np.arange(300, 340)
     test[broken, 2] = coupled(600, 2)[broken, 2]  # the same law, another history
-    plain = {"detrend": "0", "smooth": "1", "error_scale": "holdout", "log_gain": 0.0}
-    detector = ImDiffusion("fast", views="network", seed=0, **{**MIXER, **plain}).fit(train)
+    plain = {"detrend": (0,), "smooth": (1,), "error_scale": ("holdout",), "log_gain": 0.0}
+    detector = ImDiffusion("fast", views=("network",), seed=0, **{**MIXER, **plain}).fit(train)
     part = detector.channel_scores(test)[:, 2]
     assert np.median(part[broken]) > 20 * np.median(np.delete(part, broken))
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceW
 SMALL = {
     "window": 20, "patch_length": 5, "width": 32, "feedforward": 64, "layers": 1, "mask_groups": 3,
     "max_steps": 400, "validate_every": 200, "learning_rate": 5e-3,
-    "detrend": "0", "smooth": "1", "log_gain": 0.0,
+    "views": ("network",), "detrend": (0,), "smooth": (1,), "log_gain": 0.0,
 }  # fmt: skip
 
 
@@ -28,9 +28,7 @@ def test_a_tie_between_channels_is_learned_through_patches_and_its_break_found()
     train, test = tied(3_000, 0), tied(600, 1)
     broken = np.arange(300, 340)
     test[broken, 2] = tied(600, 2)[broken, 2]  # the same law, another history
-    detector = ImDiffusion("fast", views="network", seed=0, error_scale="spread", **SMALL).fit(
-        train
-    )
+    detector = ImDiffusion("fast", seed=0, error_scale=("spread",), **SMALL).fit(train)
     coarse, sharp = detector.step_errors(test)
 
     def contrast(errors: np.ndarray) -> float:
@@ -38,9 +36,7 @@ def test_a_tie_between_channels_is_learned_through_patches_and_its_break_found()
 
     assert contrast(coarse) < 2
     assert contrast(sharp) > 5
-    both = ImDiffusion("fast", views="network", seed=0, error_scale="spread,tie", **SMALL).fit(
-        train
-    )
+    both = ImDiffusion("fast", seed=0, error_scale=("spread", "tie"), **SMALL).fit(train)
     assert contrast(both.decision_function(test)) > 1.5
     shares = both.channel_scores(test)[broken].mean(axis=0)
     assert shares.min() > 0

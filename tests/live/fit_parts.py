@@ -32,8 +32,8 @@ max_steps = {steps}
 validate_every = {steps}
 batch_size = 16
 learning_rate = 4e-3
-detrend = 0
-smooth = 3
+detrend = [0]
+smooth = [3]
 mask_groups = 2
 alarm_rate = 0.01
 [[source]]

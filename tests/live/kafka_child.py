@@ -14,7 +14,7 @@ if __name__ == "__main__":
     place, servers, topic = Path(sys.argv[1]), *sys.argv[2:4]
     stop = threading.Event()
     source = KafkaSource(
-        servers=servers, topic=topic, group=topic, batch_rows=5, properties=str(place / "quick")
+        servers=servers, topics=(topic,), group=topic, batch_rows=5, properties=str(place / "quick")
     )
     with stopped_by_signals(stop):
         watch(place, {"kafka": source}, {"sqlite": SqliteSink(path=str(place / "out.db"))}, stop)

@@ -18,7 +18,7 @@ START = np.datetime64("2026-01-01T00:00:00", "ns")
 SETTINGS = {
     "window": 20, "patch_length": 5, "width": 8, "layers": 1, "feedforward": 8,
     "step_embedding": 8, "max_steps": 30, "validate_every": 30, "batch_size": 4,
-    "detrend": "5,10", "smooth": "3,10", "mask_groups": 2, "alarm_rate": 0.01,
+    "detrend": (5, 10), "smooth": (3, 10), "mask_groups": 2, "alarm_rate": 0.01,
 }  # fmt: skip
 
 

@@ -496,8 +496,3 @@ def _until(condition):
     pause = threading.Event()
     while not condition():
         pause.wait(0.01)
-
-
-def test_options_are_checked():
-    with pytest.raises(ConfigError, match="rows = 0 is not above 0"):
-        EngineOptions(rows=0)

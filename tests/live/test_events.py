@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.errors import ConfigError
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.scorers.scored_row import ScoredRow
@@ -262,10 +261,3 @@ def test_any_cut_and_any_restart_give_the_same_turns(live, cuts):
     )
     for one in told:  # turns are counted without a gap
         assert one.turn == 0 or any(other.key == (one.id, one.turn - 1) for other in told)
-
-
-def test_rules_are_checked():
-    with pytest.raises(ConfigError, match=r"min_length = 0.*at least 1"):
-        EventRules(min_length=0)
-    with pytest.raises(ConfigError, match="quiet = nan"):
-        EventRules(quiet=math.nan)

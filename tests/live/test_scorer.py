@@ -46,7 +46,7 @@ def column(judged: list[ScoredRow], mode: str, name: str = "score") -> np.ndarra
 
 
 def test_a_score_online_is_the_last_row_of_what_offline_says_of_the_rows_up_to_it() -> None:
-    detector = fit(series(400), views="network")
+    detector = fit(series(400), views=("network",))
     entity, test = entity_of(detector), faulty()
     online = detector.decision_function(live(test), mode="online")
     limits = entity.calibration.online[0] / entity.calibration.thresholds[0]
@@ -109,7 +109,7 @@ def test_the_level_follows_what_offline_has_made_of_final_rows(detector: ImDiffu
 
 
 def test_the_unit_online_is_that_of_the_rows_final_by_then() -> None:
-    detector = fit(series(400), views="network")
+    detector = fit(series(400), views=("network",))
     entity = entity_of(detector)
     test = series(400, seed=5) * np.linspace(1, 8, 400)[:, None]
     rows = entity.rows(live(test))
@@ -243,7 +243,7 @@ def test_what_is_held_does_not_grow(detector: ImDiffusion) -> None:
 
 def test_memory_of_an_entity_of_38_channels_under_the_settings_of_fast() -> None:
     names = tuple(f"c{k}" for k in range(38))
-    fast = {"window": 100, "detrend": "10,30,100", "smooth": "10,30,100", "mask_groups": 6}
+    fast = {"window": 100, "detrend": (10, 30, 100), "smooth": (10, 30, 100), "mask_groups": 6}
     detector = fit(series(450, 38), names, max_steps=1, validate_every=1, **fast)
     for offline, most in ((False, 180_000), (True, 270_000)):
         scorer = EntityScorer(entity_of(detector), offline=offline)
@@ -376,11 +376,11 @@ def test_a_model_of_an_older_version_loads_and_says_that_it_knows_no_online(
 
 PAPER = {
     "mask": "grating", "stride": 10, "sampling_steps": 4, "ensemble": "threshold",
-    "ensemble_steps": 2, "detrend": "0", "smooth": "1", "error_scale": "none", "log_gain": 0.0,
+    "ensemble_steps": 2, "detrend": (0,), "smooth": (1,), "error_scale": ("none",), "log_gain": 0.0,
     "sampler": "ddpm", "estimate": "sample",
 }  # fmt: skip
-DEEP = {"smooth": "3,41"}
-PARTIAL = {"mask": "forecast", "detrend": "5", "smooth": "3", "horizon": 8}
+DEEP = {"smooth": (3, 41)}
+PARTIAL = {"mask": "forecast", "detrend": (5,), "smooth": (3,), "horizon": 8}
 
 
 @pytest.mark.parametrize("changes", [PAPER, DEEP, PARTIAL], ids=["paper", "deep", "partial"])
@@ -400,7 +400,7 @@ def test_other_masks_steps_and_ensembles_go_the_same_way(changes) -> None:
 
 
 def test_means_that_reach_beyond_a_window_are_given_several() -> None:
-    detector = fit(series(200), **DEEP, views="network")
+    detector = fit(series(200), **DEEP, views=("network",))
     entity, test = entity_of(detector), series(80, seed=4)
     assert context(entity.imputer) == 40
     online = detector.decision_function(live(test), mode="online")

@@ -9,7 +9,7 @@ import pytest
 from live_story import CHANNELS, MINUTE, START, rows, score_of, told, turn
 
 from imdiffusion.durations import DAY_NS
-from imdiffusion.errors import ConfigError, OutputError, UsageError
+from imdiffusion.errors import OutputError, UsageError
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.database import size_of
 from imdiffusion.live.store.live_state import Store
@@ -236,11 +236,6 @@ def test_a_file_shrinks_to_its_size(tmp_path):
         store.close()
         assert before > 800_000
         assert store.path.stat().st_size < 500_000
-
-
-def test_retention_is_checked():
-    with pytest.raises(ConfigError, match="scores = 0 is not above 0"):
-        Retention(scores=0)
 
 
 def test_readers_and_the_writer_do_not_wait_for_each_other(store, reader):

@@ -299,7 +299,7 @@ def test_a_recipe_has_the_views_that_the_settings_name() -> None:
     paper = recipe_of(presets.preset("paper"))
     assert paper == ErrorConfig()
     assert not needs_trained_rows(paper)
-    asked = presets.resolve("fast", {"error_scale": "spread,level", "detrend": "10,30"})
+    asked = presets.resolve("fast", {"error_scale": ("spread", "level"), "detrend": (10, 30)})
     recipe = recipe_of(asked)
     assert recipe.detrend == (10, 30, 0)
     assert recipe.views == (ErrorView("spread", (0, 1)), ErrorView("level", (2,), recent=True))
@@ -311,7 +311,7 @@ def test_a_recipe_has_the_views_that_the_settings_name() -> None:
         ("level", "but_last"),
         ("tie", "last"),
     ]
-    own = presets.resolve("fast", {"error_scale": "holdout,level", "detrend": "0,30"})
+    own = presets.resolve("fast", {"error_scale": ("holdout", "level"), "detrend": (0, 30)})
     assert recipe_of(own).views == (
         ErrorView("holdout", (0, 1)),
         ErrorView("level", (0,), recent=True),

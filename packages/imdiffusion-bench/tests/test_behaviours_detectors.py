@@ -23,7 +23,7 @@ EXPECTED = {
 }
 TINY = {
     "window": 20, "width": 8, "feedforward": 8, "heads": 1, "layers": 1, "batch_size": 8,
-    "max_steps": 4, "validate_every": 4, "detrend": "3", "smooth": "3",
+    "max_steps": 4, "validate_every": 4, "detrend": (3,), "smooth": (3,),
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 # One fit, scored in three ways.
 FIRST, SECOND, THIRD = (
-    Variant(name, "fast", {**TINY, "smooth": smooth})
+    Variant(name, "fast", {**TINY, "smooth": (smooth,)})
     for name, smooth in (("first", 1), ("second", 2), ("third", 3))
 )
 PCA = Variant("pca", "pca")

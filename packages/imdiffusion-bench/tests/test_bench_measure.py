@@ -39,7 +39,7 @@ def test_scores_are_the_same_whatever_the_labels_say():
 
 
 def test_variants_that_differ_in_scoring_share_a_fit_and_score_as_if_they_did_not():
-    blocks = Variant("3 bands", "fast", {**TINY, "smooth": 5, "mask": "grating", "bands": 3})
+    blocks = Variant("3 bands", "fast", {**TINY, "smooth": (5,), "mask": "grating", "bands": 3})
     assert fit_key(FAST) == fit_key(blocks)
     assert fit_key(FAST) != fit_key(Variant("wide", "fast", {**TINY, "width": 16}))
     first, second = measure(group(FAST, blocks), lambda: split(label_of()))

@@ -3,12 +3,12 @@
 import numpy as np
 
 from imdiffusion.data.frame import frame_from
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench.measure import Group
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.split import Split, Truth
 
-TINY: dict[str, Scalar] = {
+TINY: dict[str, Value] = {
     "window": 20,
     "stride": 10,
     "patch_length": 5,

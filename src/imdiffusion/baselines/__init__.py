@@ -13,8 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from imdiffusion.arrays import Floats
-from imdiffusion.errors import ConfigError
-from imdiffusion.registry import nearest
+from imdiffusion.schema import one_of
 
 
 class Baseline(Protocol):
@@ -92,8 +91,6 @@ def drawn(name: str) -> bool:
 
 
 def _kind(name: str) -> tuple[Any, Mapping[str, Any]]:
-    if name not in BASELINES:
-        raise ConfigError(f"unknown baseline {name!r}", remedy=nearest(name, BASELINES))
-    target, keywords = BASELINES[name]
+    target, keywords = BASELINES[one_of("baseline", name, BASELINES)]
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute), keywords

@@ -62,7 +62,7 @@ def _check_live(terminal: Terminal, file: Path) -> None:
 
     Sources and sinks are looked at; models that it names are read, and tried on the first rows.
     """
-    from imdiffusion.cli.door import check_door
+    from imdiffusion.cli.serve import check_service
     from imdiffusion.live.config.errors import ProblemsError
     from imdiffusion.live.config.parser import read_configuration
 
@@ -73,7 +73,7 @@ def _check_live(terminal: Terminal, file: Path) -> None:
             terminal.fail(f"{file}: {problem}")
         raise typer.Exit(error.exit_code) from None
     try:
-        check_door(found.serve)
+        check_service(found.serve)
     except ImDiffusionError as error:
         terminal.fail(f"{file}: [serve]: {error}")
         raise typer.Exit(error.exit_code) from None
@@ -109,11 +109,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print every setting that would be used, with its meaning, as a TOML file for --config."""
-    from imdiffusion.cli.setting_options import check, keywords, toml
+    from imdiffusion.cli.setting_options import keywords, toml
+    from imdiffusion.presets import FACE, resolve_keywords
 
     given = keywords(config, overrides, preset=preset)
-    settings = check(given)
-    face = {name: given[name] for name in ("preset", "seed", "device")}
+    settings = resolve_keywords(given)
+    face = {name: given[name] for name in FACE}
     terminal: Terminal = ctx.obj
     if as_json:
         terminal.emit_json({**face, **settings.to_dict()})

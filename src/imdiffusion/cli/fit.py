@@ -95,9 +95,9 @@ class _Training:
 
     def _read(self, reading: Reading) -> tuple[Any, dict[str, str]]:
         """The series, and the files of a shared model that cannot be read and are left out."""
-        from imdiffusion.cli.setting_options import check
+        from imdiffusion.presets import resolve_keywords
 
-        if len(self.files) < 2 or check(self.given).scope != "shared":
+        if len(self.files) < 2 or resolve_keywords(self.given).scope != "shared":
             return reading.frames(self.files), {}
         train, broken = reading.readable(self.files)
         for name, reason in broken.items():

@@ -17,6 +17,7 @@ from imdiffusion.cli.watch import stopped
 
 if TYPE_CHECKING:
     from imdiffusion.live.config.configuration import Configuration
+    from imdiffusion.live.config.schema import ServeSection
     from imdiffusion.live.detection import Detection
     from imdiffusion.live.models.paths import Places
     from imdiffusion.live.sinks.metrics import MetricsSink
@@ -116,7 +117,6 @@ def _service(
     scraped: MetricsSink,
 ) -> Iterator[None]:
     """The application on its socket."""
-    from imdiffusion.cli.door import access_of
     from imdiffusion.live.service.app import make_app
     from imdiffusion.live.service.server import ServiceThread
 
@@ -126,7 +126,7 @@ def _service(
         ingest=pushed.push,
         metrics=scraped,
         health=detection.health,
-        access=access_of(given),
+        access=given,
     )
     serving = ServiceThread(
         app, port=given.port, certificate=given.tls_certificate, key=given.tls_key
@@ -148,10 +148,9 @@ def _rehearse(
 
     ConfigError where the service would refuse to open.
     """
-    from imdiffusion.cli.door import check_door
     from imdiffusion.live.dry_run import rehearse
 
-    check_door(configuration.serve)
+    check_service(configuration.serve)
     found = rehearse(configuration, places, seconds=seconds)
     if as_json:
         terminal.emit_json([asdict(one) for one in found])
@@ -167,3 +166,11 @@ def _rehearse(
         terminal.notice(f"Nothing was written. Not as it should be: {', '.join(away)}.")
         raise typer.Exit(3)
     terminal.notice("Nothing was written. Everything was reached.")
+
+
+def check_service(given: ServeSection) -> None:
+    """ConfigError for tokens or files with which the service would not open."""
+    from imdiffusion.live.service.server import check_tls
+
+    given.check()
+    check_tls(given.tls_certificate, given.tls_key)

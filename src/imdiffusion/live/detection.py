@@ -61,7 +61,7 @@ class Detection:
                 f"the state folder {places.folder} cannot be used: {error.strerror}",
                 remedy="Name another one.",
             ) from error
-        self.store = Store(places.live, retention=configuration.state.retention())
+        self.store = Store(places.live, retention=configuration.state)
         self._lasting = {name: Kept(one, lasting=True) for name, one in (sources or {}).items()}
         self._lasting_sinks = dict(sinks or {})
         self._kept: dict[str, Kept] = {}
@@ -122,8 +122,8 @@ class Detection:
             sources=self._sources(configuration),
             sinks=self._sinks(configuration),
             scorer_for=router.scorer_for,
-            rules=configuration.alerts.rules(),
-            options=configuration.stream.options(),
+            rules=configuration.alerts,
+            options=configuration.stream,
             estate=estate,
         )
         engine.open()
@@ -196,7 +196,7 @@ class Detection:
         except ImDiffusionError as error:
             log.error("reload: refused, the last good configuration goes on: %s", error)
             return serving
-        self.store.retain(new.state.retention())
+        self.store.retain(new.state)
         self.configuration = new
         log.warning("reload: the new configuration holds")
         return serving

@@ -89,8 +89,8 @@ tie = Rule(_spread, quantile=1.0, trained=True, last=True, quiet=1 / 1.5)
 
 def recipe_of(settings: Settings) -> ErrorConfig:
     """The recipe that the settings ask for; ConfigError for a rule that is not known."""
-    rules = {name: registry.load("error_scales", name) for name in settings.rules}
-    own = settings.widths("detrend", least=0)
+    rules = {name: registry.load("error_scales", name) for name in settings.error_scale}
+    own = settings.detrend
     more = (0,) if any(rule.level for rule in rules.values()) and 0 not in own else ()
     widths = (*own, *more)
     moving = tuple(range(len(own)))
@@ -107,7 +107,7 @@ def recipe_of(settings: Settings) -> ErrorConfig:
     return ErrorConfig(
         views=views,
         detrend=widths,
-        smooth=settings.widths("smooth", least=1),
+        smooth=settings.smooth,
         kind=settings.error,
         log_gain=settings.log_gain,
         reduce=settings.reduce,

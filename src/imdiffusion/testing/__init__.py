@@ -19,7 +19,7 @@ from torch import Tensor
 from imdiffusion import masks, registry
 from imdiffusion.diffusion.noise import counter_normal
 from imdiffusion.diffusion.schedule import Schedule, quadratic
-from imdiffusion.presets import Settings
+from imdiffusion.settings import Settings
 from imdiffusion.testing.engines import check_engine
 from imdiffusion.testing.live import check_sink, check_source
 from imdiffusion.testing.rigs import SinkRig, SourceRig

@@ -307,7 +307,7 @@ def test_long_rows_missing_values_and_entities(tmp_path):
     (tmp_path / "wide.jsonl").write_text(
         '{"host": "h", "entity": 7, "timestamp": 1706702400, "cpu": null, "up": true}\n'
     )
-    (batch,) = drain(opened(tmp_path, ignore="host"))
+    (batch,) = drain(opened(tmp_path, ignore=("host",)))
     noon = 1706702400 * 10**9
     assert cells([batch]) == {
         ("db1", noon, "cpu"): 1.0,
@@ -364,7 +364,7 @@ def test_wrong_paths_options_and_offsets_are_configuration_errors(tmp_path):
         opened(tmp_path / "data.txt").read(0.0)
     with pytest.raises(ConfigError, match="poll is 0"):
         FilesSource(path="x", poll=0)
-    with pytest.raises(ConfigError, match="unit has no 'sec'"):
+    with pytest.raises(ConfigError, match="unknown unit 'sec'"):
         FilesSource(path="x", unit="sec")
     for offset in ("7", "{}", "rubbish", '{"files": {"a": 1}}'):
         with pytest.raises(ConfigError, match="is not one of the source"):

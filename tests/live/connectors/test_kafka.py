@@ -52,12 +52,12 @@ def test_rows_poison_offsets_and_commits(servers):
         (topic, 1700000500 * 10**9, "up"): 1.0,
         ("named", 1700000501 * 10**9, "up"): 1.0,
     }
-    source = KafkaSource(servers=servers, topic=topic, group=fresh("group"))
+    source = KafkaSource(servers=servers, topics=(topic,), group=fresh("group"))
     source.open(None)
     # A message that is gone, or never was: read on from the oldest, and told.
-    other = KafkaSource(servers=servers, topic=topic, group=fresh("group"))
+    other = KafkaSource(servers=servers, topics=(topic,), group=fresh("group"))
     other.open(json.dumps({topic: {"0": 3, "1": 99, "2": 4, "3": 4}}))
-    late = KafkaSource(servers=servers, topic=topic, group=fresh("group"), start="latest")
+    late = KafkaSource(servers=servers, topics=(topic,), group=fresh("group"), start="latest")
     late.open(None)
     for one in (source, other, late):
         assert one.read(0.0) is None  # all are joining their groups
@@ -138,7 +138,7 @@ def test_servers_that_are_away_are_a_lost_connection_until_they_are_back(tmp_pat
             score(0).timestamp,
             score(1).timestamp,
         ]
-    source = KafkaSource(servers=address, topic=topic)
+    source = KafkaSource(servers=address, topics=(topic,))
     sink.timeout = 0.5
     sink.send([score(2)])
     with pytest.raises(ConnectionLost, match="Kafka at"):
@@ -154,9 +154,9 @@ def test_a_look_says_which_topics_are_there_and_neither_makes_one_nor_takes_a_ro
     there, absent = fresh("there"), fresh("absent")
     make(servers, there)
     put(servers, there, [row(0)])
-    source = KafkaSource(servers=servers, topic=there, group=fresh("lookers"))
+    source = KafkaSource(servers=servers, topics=(there,), group=fresh("lookers"))
     assert f"topic '{there}' has 4 partitions" in source.look(20.0)
-    both = KafkaSource(servers=servers, topic=f"{there},{absent}")
+    both = KafkaSource(servers=servers, topics=(there, absent))
     sink = KafkaSink(servers=servers, topic=absent)
     for _ in range(2):  # the first look has not made it
         with pytest.raises(ConnectionLost, match=f"has no topic '{absent}'"):
@@ -169,7 +169,7 @@ def test_a_look_says_which_topics_are_there_and_neither_makes_one_nor_takes_a_ro
 
 def test_a_look_at_nobody_ends_in_time(tmp_path):
     for one in (
-        KafkaSource(servers="127.0.0.1:1", topic="t"),
+        KafkaSource(servers="127.0.0.1:1", topics=("t",)),
         KafkaSink(servers="127.0.0.1:1", topic="t"),
     ):
         with pytest.raises(ConnectionLost, match=r"Kafka at 127\.0\.0\.1:1"):
@@ -177,7 +177,7 @@ def test_a_look_at_nobody_ends_in_time(tmp_path):
     file = tmp_path / "secrets"
     file.write_text("sasl.pasword=hunter2\n")
     with pytest.raises(ConfigError, match=r"sasl\.pasword"):
-        KafkaSource(servers="127.0.0.1:1", topic="t", properties=str(file)).look(0.3)
+        KafkaSource(servers="127.0.0.1:1", topics=("t",), properties=str(file)).look(0.3)
 
 
 def test_wrong_settings_are_said_without_their_values(tmp_path):
@@ -189,17 +189,17 @@ def test_wrong_settings_are_said_without_their_values(tmp_path):
         ("group.id=hunter2\n", "sets 'group.id', which is not free"),
     ):
         file.write_text(text)
-        source = KafkaSource(servers="127.0.0.1:1", topic="t", properties=str(file))
+        source = KafkaSource(servers="127.0.0.1:1", topics=("t",), properties=str(file))
         with pytest.raises(ConfigError, match=said) as raised:
             source.open(None)
         assert "hunter2" not in str(raised.value)
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        KafkaSource(servers="x", topic="t", properties=str(tmp_path / "none")).open(None)
+        KafkaSource(servers="x", topics=("t",), properties=str(tmp_path / "none")).open(None)
     for offset in ("x", "[1]", '{"t": 1}', '{"t": {"a": 1}}'):
         with pytest.raises(ConfigError, match="is not one of the source 'kafka'"):
-            KafkaSource(servers="x", topic="t").open(offset)
-    with pytest.raises(ConfigError, match="topic is empty"):
-        KafkaSource(servers="x", topic=" , ")
+            KafkaSource(servers="x", topics=("t",)).open(offset)
+    with pytest.raises(ConfigError, match="topics is empty"):
+        KafkaSource(servers="x", topics=())
 
 
 def test_without_the_extra_it_is_named():
@@ -209,7 +209,7 @@ def test_without_the_extra_it_is_named():
         "from imdiffusion.errors import MissingExtraError\n"
         "for load in (load_source, load_sink):\n"
         "    try:\n"
-        "        load('kafka', {'servers': 'x', 'topic': 't'})\n"
+        "        load('kafka', {'servers': 'x', 'topics': ['t']})\n"
         "    except MissingExtraError as error:\n"
         "        print(error)\n"
     )

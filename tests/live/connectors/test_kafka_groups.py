@@ -29,7 +29,7 @@ sys.path[:0] = sys.argv[4:]
 from imdiffusion.live.connection.options import load_sink, load_source
 from records_made import score
 servers, topic, folder = sys.argv[1:4]
-options = {"servers": servers, "topic": topic, "group": "family", "batch_rows": 5,
+options = {"servers": servers, "topics": [topic], "group": "family", "batch_rows": 5,
            "properties": folder + "/quick"}
 sink = load_sink("sqlite", {"path": folder + "/out.db"})
 with load_source("kafka", options) as source:
@@ -76,7 +76,7 @@ def share(servers: str, tmp_path: Path) -> None:
     database.close()
     written = {(stamp - score(0).timestamp) // 10**9 for stamp in stamps}
     assert len(written) == 30
-    options = {"servers": servers, "topic": topic, "properties": str(tmp_path / "quick")}
+    options = {"servers": servers, "topics": [topic], "properties": str(tmp_path / "quick")}
     one, two = (KafkaSource(group="family", **options) for _ in range(2))
     one.open(None)
     two.open(None)

@@ -29,7 +29,7 @@ def test_what_is_lost_midway_is_left_to_the_next_owner_and_nothing_is_left_out(t
             topic,
             [("e", json.dumps({"timestamp": 1_700_000_000 + i, "cpu": i}).encode()) for i in ROWS],
         )
-        options = {"servers": servers, "topic": topic, "properties": str(tmp_path / "quick")}
+        options = {"servers": servers, "topics": [topic], "properties": str(tmp_path / "quick")}
         one, two = KafkaSource(**options), KafkaSource(**options)
         one.open(None)
         # All rows are on their way in this process, those below 40 are safe.

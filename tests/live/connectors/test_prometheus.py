@@ -99,8 +99,8 @@ def _filled(prometheus):
 def test_rows_are_what_was_stored_however_they_are_cut(prometheus, filled, max_points):
     options = {
         "query": ALONE.format('{__name__=~"load|disk"}'),
-        "groupby": "instance",
-        "ignore": "job",
+        "groupby": ["instance"],
+        "ignore": ["job"],
         "step": float(STEP),
     }
     with PrometheusSource(url=prometheus.url, max_points=max_points, **options) as source:
@@ -117,7 +117,7 @@ def test_victoria_metrics_gives_the_same_rows(tmp_path):
     with VictoriaMetrics(tmp_path) as program:
         expected = fill(program)
         program.flush()
-        options = {"groupby": "instance", "ignore": "job", "step": float(STEP)}
+        options = {"groupby": ["instance"], "ignore": ["job"], "step": float(STEP)}
         query = ALONE.format('{__name__=~"load|disk"}')
         with PrometheusSource(url=program.url, query=query, **options) as source:
             source.open(text(BASE - STEP))
@@ -196,7 +196,7 @@ def test_one_poisoned_time_of_one_query_costs_that_alone(prometheus):
     prometheus.put(*many, *(sample("good", row, float(row), key="x") for row in range(ROWS)))
     good, poison = ALONE.format("good"), ALONE.format("poison")
     queries = f"ratio = {good} * on(key) group_left() {poison}; good = {good}"
-    options = {"queries": queries, "step": float(STEP), "groupby": "key"}
+    options = {"queries": queries, "step": float(STEP), "groupby": ["key"]}
     with PrometheusSource(url=prometheus.url, **options) as source:
         source.open(text(BASE - STEP))
         rows, said = everything(source, last=BASE + ROWS * STEP)
@@ -214,7 +214,7 @@ def test_an_answer_that_is_too_long_is_asked_for_in_smaller_pieces(prometheus):
     prometheus.put(
         *(sample("wide", row, float(row), n=str(n)) for n in range(10) for row in range(ROWS))
     )
-    options = {"query": ALONE.format("wide"), "groupby": "n", "step": float(STEP)}
+    options = {"query": ALONE.format("wide"), "groupby": ["n"], "step": float(STEP)}
     with PrometheusSource(url=prometheus.url, max_bytes=3000, **options) as source:
         source.open(text(BASE - STEP))
         rows, said = everything(source, last=BASE + ROWS * STEP)
@@ -232,7 +232,11 @@ def test_what_the_sink_writes_the_source_reads(prometheus):
     sink.flush()
     sink.close()
     query = ALONE.format('imdiffusion_score{mode="online"}')
-    options = {"queries": f"score={query}", "groupby": "entity", "ignore": "detector,mode,state"}
+    options = {
+        "queries": f"score={query}",
+        "groupby": ["entity"],
+        "ignore": ["detector", "mode", "state"],
+    }
     with PrometheusSource(url=prometheus.url, step=float(STEP), **options) as source:
         source.open(text(BASE - STEP))
         rows, said = everything(source, last=BASE + ROWS * STEP)
@@ -267,7 +271,7 @@ def test_this_host_by_way_of_node_exporter(tmp_path):
         target = node.url.removeprefix("http://")
         with Prometheus(tmp_path / "prometheus", targets=(target,)) as program:
             queries = "load=node_load1; free=node_memory_MemFree_bytes / 1e9; up=up"
-            options = {"groupby": "instance,job", "step": 1.0, "offset": 1.0, "backfill": 0.0}
+            options = {"groupby": ["instance", "job"], "step": 1.0, "offset": 1.0, "backfill": 0.0}
             with PrometheusSource(url=program.url, queries=queries, **options) as source:
                 source.open(None)
                 whole = wait_until(

@@ -214,7 +214,13 @@ def test_series_that_cannot_be_placed_are_counted(fake):
         return success("matrix", found, **warned)
 
     fake.ranges = several
-    options = {"step": 10.0, "offset": 0.0, "backfill": 40.0, "groupby": "host", "ignore": "cpu"}
+    options = {
+        "step": 10.0,
+        "offset": 0.0,
+        "backfill": 40.0,
+        "groupby": ["host"],
+        "ignore": ["cpu"],
+    }
     with OddServer(fake) as odd, PrometheusSource(url=odd.url, query="x", **options) as source:
         source.open(None)
         batch = source.read(0.0)
@@ -240,7 +246,7 @@ def test_series_that_cannot_be_placed_are_counted(fake):
         ({"queries": "x == 1"}, "has no name"),
         ({"queries": "a=x; a=y"}, "'a' is there twice"),
         ({"queries": 'a=x{b="c}'}, "no end"),
-        ({"query": "x", "groupby": "a b"}, "'a b' is no label name"),
+        ({"query": "x", "groupby": ["a b"]}, "'a b' is no label name"),
         ({"query": "x", "step": 0.0}, "step is out of range"),
         ({"query": "x", "step": float("inf")}, "step is out of range"),
         ({"query": "x", "offset": -1.0}, "offset is out of range"),

@@ -126,7 +126,7 @@ def test_frames_do_not_depend_on_the_order_of_rows(rows):
 
 
 def test_names_are_free_and_some_are_left_out():
-    form = RowForm.of_options(entity="host", timestamp="at", unit="ms", ignore="rack, zone")
+    form = RowForm.of_options(entity="host", timestamp="at", unit="ms", ignore=("rack", "zone"))
     gathering = Gathering(form)
     gathering.add({"host": 7, "at": 5, "rack": "r1", "cpu": 1}, "here", "nobody")
     gathering.add({"at": 5, "channel": "zone", "value": "eu"}, "here", "nobody")
@@ -135,7 +135,7 @@ def test_names_are_free_and_some_are_left_out():
     assert batch.rejected == ()
     assert Gathering(form).batch("0") is None
     with pytest.raises(ConfigError, match="a name of its own"):
-        RowForm.of_options(entity="at", timestamp="at", unit="ms", ignore="")
+        RowForm.of_options(entity="at", timestamp="at", unit="ms", ignore=())
 
 
 def test_rows_with_ever_other_channels_do_not_fill_the_memory():

@@ -68,7 +68,7 @@ def test_standard_output_of_a_process():
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from records_made import few\n"
         "from imdiffusion.live.connection.options import load_sink\n"
-        "sink = load_sink('stdout', {'takes': 'score'}); sink.open()\n"
+        "sink = load_sink('stdout', {'takes': ['score']}); sink.open()\n"
         "sink.send(few()[:2]); sink.flush(); sink.send(few()[:2]); sink.flush(); sink.close()\n"
         "assert sink.takes == {'score'}\n"
     )
@@ -272,5 +272,5 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     path.write_bytes(b'{"kind":"score"\n')
     with pytest.raises(OutputError, match="a damaged line"):
         opened(path)
-    with pytest.raises(ConfigError, match=r"takes has no 'scores'\. Did you mean 'score'"):
-        FilesSink(path="x", takes="scores")
+    with pytest.raises(ConfigError, match=r"unknown kind of record 'scores'\. Did you mean"):
+        FilesSink(path="x", takes=("scores",))

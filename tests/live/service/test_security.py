@@ -144,7 +144,7 @@ def test_a_name_of_the_web_that_points_here_is_not_answered(alone, host):
 
 
 def test_names_of_our_own_and_addresses_are_answered(tmp_path):
-    with served(tmp_path, access=Access(hosts="monitor.example, other.example")) as one:
+    with served(tmp_path, access=Access(hosts=("monitor.example", "other.example"))) as one:
         for host in ("monitor.example:80", "OTHER.example", "localhost:1", "127.0.0.1", "[::1]:9"):
             assert one.client().get("/healthz", Host=host).status == 200
         assert one.client().get("/healthz", Host="third.example").status == 421

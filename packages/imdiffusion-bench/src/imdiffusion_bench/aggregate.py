@@ -17,8 +17,8 @@ from itertools import chain
 
 import numpy as np
 
-from imdiffusion import registry
-from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.errors import DataError
+from imdiffusion.schema import one_of
 from imdiffusion_bench import columns
 from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING
 from imdiffusion_bench.datasets.known import DATASETS
@@ -267,8 +267,7 @@ def values_by_domain(
         )
     every = tuple(dict.fromkeys(run["variant"] for run in placed))
     for name in among:
-        if name not in every:
-            raise ConfigError(f"no run of {name!r}", remedy=registry.nearest(name, every))
+        one_of("variant", name, every)
     taken = [run for run in placed if not among or run["variant"] in among]
     blocks = summarise(taken, protocol=protocol, metrics=(metric,)).blocks
     means = {block.dataset: _means_of(block, metric) for block in blocks}

@@ -243,7 +243,7 @@ def document(
     ] = None,
 ) -> None:
     """Write a document of this repository from its runs; what is written by hand is kept."""
-    from imdiffusion.registry import nearest
+    from imdiffusion.schema import nearest
     from imdiffusion_bench import documents, flagging, gallery, quality
 
     writers: dict[str, Callable[[], None]] = {

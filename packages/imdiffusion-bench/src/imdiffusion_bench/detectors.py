@@ -35,7 +35,8 @@ from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import held_out_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.progress import FitJob, OnProgress
-from imdiffusion.settings import Scalar, Settings
+from imdiffusion.schema import Value, checked, one_of, spelled
+from imdiffusion.settings import SETTINGS, Settings
 from imdiffusion_bench.split import Scores
 
 # Of rows that are no diffusion model: what says how they are held out and given a threshold.
@@ -93,39 +94,40 @@ def drawn(detector: str) -> bool:
     return detector not in baselines.names() or baselines.drawn(detector)
 
 
-def settings_of(detector: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def settings_of(detector: str, given: Mapping[str, Value]) -> dict[str, Value]:
     """All settings of a detector, `given` over them; ConfigError for an unknown name or key."""
     if detector in presets.PRESETS or detector in SEEDS:
         return presets.resolve(
             SEEDS[detector][0] if detector in SEEDS else detector, given
         ).to_dict()
-    if detector not in names():
-        raise ConfigError(
-            f"unknown detector {detector!r}", remedy=registry.nearest(detector, names())
-        )
-    shared = presets.PAPER.to_dict()
-    known = {key: shared[key] for key in SHARED_SETTINGS}
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"detector {detector!r} has no setting {key!r}", remedy=registry.nearest(key, known)
-            )
-    settings = {**known, **given}
-    presets.resolve("fast", {key: settings[key] for key in SHARED_SETTINGS})
-    return settings
+    one_of("detector", detector, names())
+    known = {key: SETTINGS[key] for key in SHARED_SETTINGS}
+    try:
+        own = checked(known, given, "setting")
+    except ConfigError as error:
+        raise ConfigError(f"detector {detector!r}: {error.what}", remedy=error.remedy) from error
+    return {key: item.default for key, item in known.items()} | own
 
 
-def telling(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def telling(settings: Mapping[str, Value]) -> dict[str, Value]:
     """The settings that are not at their default: what tells one question from another.
 
     A setting that is added later, with a default that changes nothing, keeps all ids; and so does
     one that says how long to wait for an answer (`LIMITS`).
     """
-    default = Settings().to_dict()
+    default = as_recorded(Settings().to_dict())
     return {
         key: value
-        for key, value in settings.items()
+        for key, value in as_recorded(settings).items()
         if default.get(key) != value and key not in LIMITS
+    }
+
+
+def as_recorded(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Settings as runs hold them: a list as text, "10,30", as in all runs there are."""
+    return {
+        key: spelled(value) if isinstance(value, list | tuple) else value
+        for key, value in settings.items()
     }
 
 
@@ -201,7 +203,7 @@ class DiffusionDetector:
 class CalibratedDetector:
     """One that is no preset: fitted on scaled rows, its threshold from the held-out tail."""
 
-    def __init__(self, detector: Any, settings: Mapping[str, Scalar]) -> None:
+    def __init__(self, detector: Any, settings: Mapping[str, Value]) -> None:
         self.detector, self.settings = detector, settings
 
     def fit(self, train: Frame) -> Self:
@@ -254,7 +256,7 @@ def _over(score: NDArray[np.float64], level: float) -> NDArray[np.float64]:
 
 def make(
     detector: str,
-    settings: Mapping[str, Scalar],
+    settings: Mapping[str, Value],
     *,
     seed: int,
     device: str = "cpu",
@@ -271,7 +273,7 @@ def make(
         )
     if detector in presets.PRESETS:
         return DiffusionDetector(
-            Settings(**settings),  # type: ignore[arg-type]
+            Settings(**settings),
             seed=seed,
             device=device,
             checkpoint=checkpoint,

@@ -19,9 +19,10 @@ import numpy as np
 from imdiffusion import baselines
 from imdiffusion.data.atomic import atomic_path
 from imdiffusion.errors import DataError
+from imdiffusion.schema import fields_of, spelled
 from imdiffusion_bench.aggregate import against_base, kinds_table, steps_joined
 from imdiffusion_bench.behaviours import SCENARIOS
-from imdiffusion_bench.behaviours.config import meanings
+from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.running import current
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
@@ -307,7 +308,10 @@ def write_behaviours(docs: Path) -> None:
     found = read_document(run)
     found = None if found is None else current(found)
     scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
-    dials = [[f"`{name}`", *told] for name, told in meanings().items()]
+    dials = [
+        [f"`{name}`", spelled(one.default), f"{one.meaning} ({', '.join(one.names) or one.span})"]
+        for name, one in fields_of(SystemDials).items()
+    ]
     parts = {
         "scenarios": markdown(["scenario", "what is wrong"], scenarios, numbers=False),
         "dials": markdown(["dial", "usual", "what it is"], dials, numbers=False),

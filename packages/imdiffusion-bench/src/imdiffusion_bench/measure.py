@@ -19,12 +19,13 @@ from imdiffusion import presets
 from imdiffusion.errors import ImDiffusionWarning
 from imdiffusion.fitting import SCORING_SETTINGS
 from imdiffusion.progress import OnProgress
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench import provenance, score_archive
 from imdiffusion_bench.detectors import (
     CalibratedDetector,
     Detector,
     DiffusionDetector,
+    as_recorded,
     drawn,
     make,
     settings_of,
@@ -35,7 +36,7 @@ from imdiffusion_bench.protocols import ensemble_curve, evaluate
 from imdiffusion_bench.record import SCHEMA, Record, run_id
 from imdiffusion_bench.split import Scores, Split, digest_of
 
-Settings = dict[str, Scalar]
+Settings = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ class _Frame:
             "detector": variant.detector,
             "seed": group.seed,
             "drawn": drawn(variant.detector),
-            "settings": settings_of(variant.detector, variant.settings),
+            "settings": as_recorded(settings_of(variant.detector, variant.settings)),
             **_machine(self.device),
             "device": self.device,
             "threads": self.threads,

@@ -11,7 +11,7 @@ import typer
 
 from imdiffusion.cli.options import device_option, flag
 from imdiffusion.errors import UsageError
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 
 if TYPE_CHECKING:
     from imdiffusion_bench.behaviours import Question
@@ -215,10 +215,11 @@ def seeds_of(text: str) -> tuple[int, ...]:
 def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[Variant, ...]:
     """Each variant with the settings that its detector knows, and with a name that says so."""
     from imdiffusion.cli.setting_options import assignments
+    from imdiffusion.schema import spelled
     from imdiffusion_bench.detectors import settings_of
     from imdiffusion_bench.plan import Variant
 
-    given: dict[str, Scalar] = assignments(pairs)
+    given: dict[str, Value] = assignments(pairs)
     known = {one.detector: settings_of(one.detector, {}) for one in variants} if given else {}
     for key, value in given.items():
         if not any(key in settings for settings in known.values()):
@@ -226,14 +227,14 @@ def _with_settings(variants: Sequence[Variant], pairs: Sequence[str]) -> tuple[V
     changed = []
     for one in variants:
         own = {key: value for key, value in given.items() if key in known[one.detector]}
-        name = ", ".join([one.name, *(f"{key}={value}" for key, value in own.items())])
+        name = ", ".join([one.name, *(f"{key}={spelled(value)}" for key, value in own.items())])
         changed.append(Variant(name, one.detector, {**one.settings, **own}))
     return tuple(changed)
 
 
 def _only(plan: Plan, wanted: Sequence[str], root: Path | None) -> Plan:
     """The plan on these entities alone: "SET/ENTITY", or "ENTITY" of every set that has it."""
-    from imdiffusion.registry import nearest
+    from imdiffusion.schema import nearest
     from imdiffusion_bench.datasets import open_source
 
     known = {name: open_source(name, root).entities() for name in plan.datasets}
@@ -268,7 +269,8 @@ def asked_question(
     device: str,
 ) -> Question:
     """What the options ask for. Raises UsageError or ConfigError for what they cannot say."""
-    from imdiffusion_bench.behaviours import SCENARIOS, Question, read_system
+    from imdiffusion.schema import pairs_of
+    from imdiffusion_bench.behaviours import SCENARIOS, Question, SystemDials
     from imdiffusion_bench.behaviours.measuring import USUAL
     from imdiffusion_bench.behaviours.scenarios import scenario
 
@@ -276,7 +278,8 @@ def asked_question(
     asked = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
     for one in asked:
         scenario(one)
-    question = Question(names, asked, read_system(dials), seeds_of(seeds), device=device)
+    system = SystemDials.from_texts(pairs_of(dials, "--dials: "))
+    question = Question(names, asked, system, seeds_of(seeds), device=device)
     return Question(
         names,
         asked,
@@ -287,7 +290,7 @@ def asked_question(
     )
 
 
-def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
+def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Value]]:
     """The settings of `--set`, each for the detectors that have it; one has it at least."""
     from imdiffusion.cli.setting_options import assignments
     from imdiffusion_bench.behaviours.measuring import knows, settings_of

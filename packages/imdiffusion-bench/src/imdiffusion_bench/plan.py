@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imdiffusion import baselines
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench.datasets import CONCATENATED, TSB_AD_M
 from imdiffusion_bench.generator import Generated
 from imdiffusion_bench.generator.config import Dials
@@ -25,7 +25,7 @@ class Variant:
 
     name: str
     detector: str
-    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Plan:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...] = (0,)
     entities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    own: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
     def resolved(self, variant: Variant, dataset: str) -> Variant:
         """The variant as this data set has it."""
@@ -69,7 +69,7 @@ THREE = {
     "SMAP": ("A-1", "A-2", "A-3"),
 }
 # The released code joins channels by their maximum on these, by their sum elsewhere.
-PAPER_OWN: dict[str, dict[str, Scalar]] = {
+PAPER_OWN: dict[str, dict[str, Value]] = {
     "SMD": {"reduce": "max"},
     "GCP": {"reduce": "max"},
     "PSM": {"reduce": "max"},
@@ -77,15 +77,15 @@ PAPER_OWN: dict[str, dict[str, Scalar]] = {
 SLOW = ("lstm_ad", "matrix_profile")  # minutes an entity: a plan of their own
 # What every row of the label-free tables promises, and from which rows: one row in a hundred is
 # the least that training parts of a few hundred rows can show.
-PROMISE: dict[str, Scalar] = {"alarm_rate": 0.01, "calibrate_on": "all"}
+PROMISE: dict[str, Value] = {"alarm_rate": 0.01, "calibrate_on": "all"}
 # One-liners have nothing to stop and nothing to hold out: with this they learn from every row.
-EVERY_ROW: dict[str, Scalar] = {**PROMISE, "holdout": 0.0}
+EVERY_ROW: dict[str, Value] = {**PROMISE, "holdout": 0.0}
 FAST, PAPER = Variant("fast", "fast", PROMISE), Variant("paper", "paper")
 LINEAR = Variant("linear", "linear", PROMISE)
 RANDOM = Variant("random", "random", PROMISE)
 # What two CPU cores can train: the paper's network on patches, its training cut short. Every
 # other constant is the paper's. The name in the tables says so.
-CAPPED: dict[str, Scalar] = {
+CAPPED: dict[str, Value] = {
     "patch_length": 10,
     "max_steps": 600,
     "validate_every": 100,
@@ -96,7 +96,7 @@ PAPER_CAPPED = Variant("paper, patches of 10, 600 steps", "paper", CAPPED)
 # nothing, on which every variant is the same (docs/log.md): so this one is small, sees z-scores
 # and predicts the clean window, and its errors are read as `fast` reads them. What the claims are
 # about is the paper's: attention over time and channels, unconditional, gratings of 4 bands.
-SMALL: dict[str, Scalar] = {
+SMALL: dict[str, Value] = {
     "denoiser": "imtransformer",
     "conditioning": "unconditional",
     "train_mask": "random",
@@ -116,7 +116,7 @@ SMALL: dict[str, Scalar] = {
     "sampling_steps": 5,
     "ensemble": "mean",
     "ensemble_steps": 5,
-    "error_scale": "spread,peak,level",
+    "error_scale": ("spread", "peak", "level"),
     "calibrate_on": "holdout",
 }
 
@@ -130,15 +130,15 @@ DEVELOPMENT = {
 SIX = {name: entities[:2] for name, entities in DEVELOPMENT.items()}
 
 
-def _fast(name: str, **changed: Scalar) -> Variant:
+def _fast(name: str, **changed: Value) -> Variant:
     return Variant(name, "fast", {**PROMISE, **changed})
 
 
 # A single step is the mixer's: a relay with nobody to hand over to.
-COARSE: dict[str, Scalar] = {
+COARSE: dict[str, Value] = {
     "sampling_steps": 1,
     "ensemble_steps": 1,
-    "error_scale": "spread,peak,level",
+    "error_scale": ("spread", "peak", "level"),
     "batch_size": 16,
 }
 
@@ -148,12 +148,12 @@ def _parts() -> tuple[Variant, ...]:
     return (
         FAST,
         _fast("one step, coarse", **COARSE),
-        _fast("without the view of ties", error_scale="spread,peak,level"),
-        _fast("spread alone", error_scale="spread,tie"),
-        _fast("without levels", error_scale="spread,peak,tie"),
-        _fast("without peaks", error_scale="spread,level,tie"),
-        _fast("slow parts left in", detrend="0"),
-        _fast("one width, 30 rows", detrend="30", smooth="30"),
+        _fast("without the view of ties", error_scale=("spread", "peak", "level")),
+        _fast("spread alone", error_scale=("spread", "tie")),
+        _fast("without levels", error_scale=("spread", "peak", "tie")),
+        _fast("without peaks", error_scale=("spread", "level", "tie")),
+        _fast("slow parts left in", detrend=(0,)),
+        _fast("one width, 30 rows", detrend=(30,), smooth=(30,)),
         _fast("without logarithm", log_gain=0.0),
         _fast("mean over channels", reduce="mean"),
         _fast("thresholds from held-out rows", calibrate_on="holdout"),
@@ -176,11 +176,11 @@ def _trade() -> tuple[Variant, ...]:
     )
 
 
-def _one_liners(settings: dict[str, Scalar] = PROMISE) -> tuple[Variant, ...]:
+def _one_liners(settings: dict[str, Value] = PROMISE) -> tuple[Variant, ...]:
     return tuple(Variant(name, name, settings) for name in baselines.names() if name not in SLOW)
 
 
-def claims(base: dict[str, Scalar], detector: str = "paper") -> tuple[Variant, ...]:
+def claims(base: dict[str, Value], detector: str = "paper") -> tuple[Variant, ...]:
     """Each claim of the paper as variants of one base, one change at a time.
 
     The base imputes unconditionally, trained on random masks and scored under a grating of 4
@@ -189,7 +189,7 @@ def claims(base: dict[str, Scalar], detector: str = "paper") -> tuple[Variant, .
     """
     variants = [Variant("base", detector, base)]
 
-    def vary(name: str, **changed: Scalar) -> None:
+    def vary(name: str, **changed: Value) -> None:
         variants.append(Variant(name, detector, {**base, **changed}))
 
     for bands in (2, 5, 10, 20):
@@ -234,7 +234,7 @@ def _causes() -> Plan:
 def _small() -> Plan:
     """Minutes on two cores: does the plumbing hold?"""
     dials = "generated:anomaly=level_shift,channels=4,rows_test=900,rows_train=900"
-    tiny: dict[str, Scalar] = {"width": 16, "layers": 1, "max_steps": 20, "validate_every": 10}
+    tiny: dict[str, Value] = {"width": 16, "layers": 1, "max_steps": 20, "validate_every": 10}
     rows = ("random", "zscore", "mahalanobis_30", "moving_variance")
     variants = (Variant("fast, tiny", "fast", tiny), *(Variant(row, row) for row in rows))
     return Plan("small", (dials,), variants)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import registry
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.schema import nearest
 from imdiffusion.settings import Settings
 from imdiffusion_bench.columns import HEADLINE, LOWER_IS_BETTER
 from imdiffusion_bench.datasets.known import DATASETS
@@ -203,16 +203,14 @@ def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequ
     if not known:
         return  # no run went well: what there is to show is the failures
     if protocol not in known:
-        raise ConfigError(
-            f"no run has the protocol {protocol!r}", remedy=registry.nearest(protocol, known)
-        )
+        raise ConfigError(f"no run has the protocol {protocol!r}", remedy=nearest(protocol, known))
     for metric in metrics:
         if metric not in known[protocol]:
             others = [name for name, has in known.items() if metric in has]
             where = f"it belongs to {' and '.join(others)}; protocols are never mixed. "
             raise ConfigError(
                 f"the protocol {protocol!r} has no metric {metric!r}",
-                remedy=(where if others else "") + registry.nearest(metric, known[protocol]),
+                remedy=(where if others else "") + nearest(metric, known[protocol]),
             )
 
 

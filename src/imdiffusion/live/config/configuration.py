@@ -4,9 +4,9 @@
     [[source]]      type, id, and the options of the connector; any number
     [[sink]]        the same
     [[model]]       a model that was fitted before, and whom it speaks for; any number
-    [state] [alerts] [stream] [fit] [serve]     see `sections.py`
+    [state] [alerts] [stream] [fit] [serve]     see `schema.py`
 
-`reading.py` reads a file.
+`parser.py` reads a file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from imdiffusion.live.connection.options import load_sink, load_source
 from imdiffusion.live.connection.protocols import Sink, Source
 from imdiffusion.settings import Settings
 
-FACE = {"preset": "fast", "seed": 0, "device": "auto"}
 CONNECTORS = {"source": "sources", "sink": "sinks"}
 LEAST_HELD = 100  # rows held out, in which a few faults can be planted
 
@@ -77,7 +76,7 @@ class Configuration:
     @property
     def keywords(self) -> dict[str, Any]:
         """The keywords of `ImDiffusion`: [detector], the budget and the rules of events."""
-        own = {**FACE, **self.detector}
+        own = {**presets.USUAL, **self.detector}
         own.setdefault("merge_gap", self.alerts.merge_gap)
         own.setdefault("min_length", self.alerts.min_length)
         if self.alerts.alarms_per_day:
@@ -91,8 +90,7 @@ class Configuration:
     @property
     def settings(self) -> Settings:
         """Every setting of the detector as it resolves."""
-        own = {name: value for name, value in self.keywords.items() if name not in FACE}
-        return presets.resolve(self.keywords["preset"], own)
+        return presets.resolve_keywords(self.keywords)
 
 
 def conflicts(made: Configuration) -> Iterator[tuple[TomlPath, ConfigError]]:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from imdiffusion import presets, registry
-from imdiffusion.devices import check_device
 from imdiffusion.errors import ConfigError, ImDiffusionError
-from imdiffusion.live.config.configuration import (
-    CONNECTORS,
-    FACE,
-    Configuration,
-    Connector,
-    conflicts,
-)
+from imdiffusion.live.config.configuration import CONNECTORS, Configuration, Connector, conflicts
 from imdiffusion.live.config.errors import Problem, ProblemsError, TomlPath, lines_of
-from imdiffusion.live.config.schema import SECTIONS, ModelSection, Section, wrong_keys
+from imdiffusion.live.config.schema import SECTIONS, ModelSection, Section
 from imdiffusion.live.connection.options import options_of
-from imdiffusion.settings import Settings
+from imdiffusion.schema import Field, fields_of, one_of, wrong_keys
 
 LISTS = (*CONNECTORS, "model")  # tables that may be there several times
 KNOWN = ("detector", *LISTS, *SECTIONS)
-OWN = ("type", "id")  # keys of a connector's table that are not its options
+# Keys of a connector's table that are not its options.
+OWN = {name: Field(name=name, kind=str, default="") for name in ("type", "id")}
 TAKEN = {"source": ("http",), "sink": ("metrics_page", "terminal")}  # ids of what verbs bring
 
 
@@ -76,15 +70,28 @@ class _Reading:
         )
         self.problems.append(Problem(_place(at), error.what, error.remedy, line))
 
+    @contextmanager
+    def noted(self, at: TomlPath) -> Iterator[None]:
+        """Within, an error is noted at a place."""
+        try:
+            yield
+        except ImDiffusionError as error:
+            self.wrong(at, error)
+
+    def check(self, at: TomlPath, known: Mapping[str, Field], table: dict[str, Any]) -> set[str]:
+        """The keys of a table that are wrong; each is noted."""
+        wrong = wrong_keys(known, table)
+        for key, error in wrong.items():
+            self.wrong((*at, key), error)
+        return set(wrong)
+
     def configuration(self) -> Configuration:
         for name, value in self.tables.items():
-            if name not in KNOWN:
-                self.wrong(
-                    (name,), ConfigError("unknown table", remedy=registry.nearest(name, KNOWN))
-                )
-            elif not isinstance(value, list if name in LISTS else dict):
-                form = f"[[{name}]]" if name in LISTS else f"[{name}]"
-                self.wrong((name,), ConfigError("is no such table", remedy=f"Write {form}."))
+            with self.noted((name,)):
+                one_of("table", name, KNOWN)
+                if not isinstance(value, list if name in LISTS else dict):
+                    form = f"[[{name}]]" if name in LISTS else f"[{name}]"
+                    raise ConfigError("is no such table", remedy=f"Write {form}.")
         sections = {name: self._section(name, kind) for name, kind in SECTIONS.items()}
         connectors = {kind: tuple(self._connectors(kind)) for kind in CONNECTORS}
         models = tuple(self._models({*TAKEN["source"], *(one.id for one in connectors["source"])}))
@@ -111,9 +118,7 @@ class _Reading:
 
     def _section(self, name: str, kind: type[Section]) -> Section:
         table = self._table(name)
-        wrong = wrong_keys(kind, table)
-        for key, error in wrong.items():
-            self.wrong((name, key), error)
+        wrong = self.check((name,), fields_of(kind), table)
         return kind(**{key: value for key, value in table.items() if key not in wrong})
 
     def _models(self, sources: set[str]) -> Iterator[ModelSection]:
@@ -122,49 +127,26 @@ class _Reading:
             if not isinstance(table, dict):
                 self.wrong(at, ConfigError("is no table", remedy="Write [[model]]."))
                 continue
-            wrong = wrong_keys(ModelSection, table)
-            good = {key: value for key, value in table.items() if key not in wrong}
-            if not good.get("folder") and "folder" not in wrong:
-                wrong["folder"] = ConfigError(
+            wrong = self.check(at, fields_of(ModelSection), table)
+            made = ModelSection(**{key: table[key] for key in table if key not in wrong})
+            if not made.folder and "folder" not in wrong:
+                error = ConfigError(
                     "the folder is missing", remedy="Name one that `imdiffusion fit` wrote."
                 )
-            source = good.get("source", "")
-            if source and source not in sources:
-                wrong["source"] = ConfigError(
-                    f"no source has the id {source!r}", remedy=registry.nearest(source, sources)
-                )
-            for key, error in wrong.items():
-                self.wrong((*at, key), error)
-            yield ModelSection(**good)
+                self.wrong((*at, "folder"), error)
+            if made.source:
+                with self.noted((*at, "source")):
+                    one_of("id of a source", made.source, sources)
+            yield made
 
     def _list(self, name: str) -> list[Any]:
         value = self.tables.get(name, [])
         return value if isinstance(value, list) else []
 
     def _check_detector(self, table: dict[str, Any]) -> None:
-        known = {*FACE, *(item.name for item in fields(Settings))}
-        before = len(self.problems)
-        preset = table.get("preset", FACE["preset"])
-        for key, value in table.items():
-            try:
-                if key not in known:
-                    raise ConfigError("unknown key", remedy=registry.nearest(key, known))
-                if key == "seed" and (type(value) is not int or value < 0):
-                    raise ConfigError(f"{value!r} is not a whole number from 0 on")
-                if key == "device":
-                    check_device(value)
-                if key == "preset":
-                    presets.preset(str(value))
-                elif key not in FACE:
-                    presets.check_setting(key, value)
-            except ConfigError as error:
-                self.wrong(("detector", key), error)
-        if len(self.problems) == before:
-            try:
-                own = {key: value for key, value in table.items() if key not in FACE}
-                presets.resolve(preset, own)
-            except ConfigError as error:  # each is right, but not together
-                self.wrong(("detector",), error)
+        if not self.check(("detector",), presets.KEYWORDS, table):
+            with self.noted(("detector",)):  # each is right, but perhaps not together
+                presets.resolve_keywords(table)
 
     def _connectors(self, kind: str) -> Iterator[Connector]:
         seen: dict[str, int] = {}
@@ -187,37 +169,30 @@ class _Reading:
 
     def _connector(self, kind: str, at: TomlPath, table: dict[str, Any]) -> Connector | None:
         table_name, name = CONNECTORS[kind], table.get("type")
-        known = registry.names(table_name)
-        if name not in known:
-            told = "the type is missing" if name is None else f"unknown type {name!r}"
-            self.wrong(
-                (*at, "type"), ConfigError(told, remedy=registry.nearest(str(name or ""), known))
-            )
+        before = len(self.problems)
+        with self.noted((*at, "type")):
+            if name is None:
+                known = ", ".join(registry.names(table_name))
+                raise ConfigError("the type is missing", remedy=f"Known: {known}.")
+            wanted = one_of("type", name, registry.names(table_name))
+            self.check(at, {**OWN, **options_of(table_name, wanted)}, table)
+        own_id = table.get("id", name)
+        with self.noted((*at, "id")):
+            if isinstance(own_id, str) and not 0 < len(own_id.strip()) <= 100:
+                raise ConfigError(f"{own_id!r} is no id", remedy="Give a short text.")
+            if own_id in TAKEN[kind]:
+                raise ConfigError(f"the id {own_id!r} is taken", remedy="Choose another.")
+        if len(self.problems) > before:
             return None
         options = {key: value for key, value in table.items() if key not in OWN}
-        own_id = table.get("id", name)
-        before = len(self.problems)
-        if not isinstance(own_id, str) or not own_id.strip() or len(own_id) > 100:
-            self.wrong(
-                (*at, "id"), ConfigError(f"{own_id!r} is no id", remedy="Give a short text.")
-            )
-        if own_id in TAKEN[kind]:
-            error = ConfigError(f"the id {own_id!r} is taken", remedy="Choose another.")
-            self.wrong((*at, "id"), error)
+        made = Connector(kind, wanted, own_id, options)
         try:
-            for key in options.keys() - options_of(table_name, name).keys():
-                choices = (*OWN, *options_of(table_name, name))
-                self.wrong(
-                    (*at, key), ConfigError("unknown key", remedy=registry.nearest(key, choices))
-                )
-            if len(self.problems) == before:
-                made = Connector(kind, name, str(own_id), options)
-                made.source() if kind == "source" else made.sink()
-                return made
+            made.source() if kind == "source" else made.sink()
         except ImDiffusionError as error:
             key = next((key for key in options if re.search(rf"\b{key}\b", error.what)), "type")
             self.wrong((*at, key), error)
-        return None
+            return None
+        return made
 
 
 def _place(at: TomlPath) -> str:

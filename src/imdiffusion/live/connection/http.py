@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from imdiffusion.errors import ConfigError, ConnectionLost
 from imdiffusion.live.connection.credentials import authorization, secret
 from imdiffusion.live.connection.deadline_socket import DeadlineSocket
+from imdiffusion.schema import positive
 
 _LONGEST_PAUSE = 600.0  # seconds that an answer's Retry-After can keep us away
 _PIECE = 64 * 1024
@@ -49,11 +50,7 @@ class HttpOptions:
     password_file: str = ""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise ConfigError(
-                f"timeout must be a positive number of seconds, got {self.timeout}",
-                remedy="Give for instance 30.",
-            )
+        positive(timeout=self.timeout)
         if self.url:
             split_url(self.url)
 

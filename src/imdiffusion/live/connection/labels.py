@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from imdiffusion.errors import ConfigError
+from imdiffusion.schema import pairs_of
 
 
 def parse_pairs(option: str, text: str, form: re.Pattern[str]) -> tuple[tuple[str, str], ...]:
@@ -12,15 +13,11 @@ def parse_pairs(option: str, text: str, form: re.Pattern[str]) -> tuple[tuple[st
 
     ConfigError for anything else and for a name that is there twice; it names the option.
     """
-    pairs: dict[str, str] = {}
-    for piece in text.split(",") if text.strip() else ():
-        name, equals, value = (part.strip() for part in piece.partition("="))
-        if not (equals and value and form.fullmatch(name)):
+    pairs = pairs_of(text, f"{option}: ")
+    for name in pairs:
+        if not form.fullmatch(name):
             raise ConfigError(
-                f"{option}: {piece.strip()!r} is no name with a value",
+                f"{option}: {name!r} is no name with a value",
                 remedy="Write name=value, name=value.",
             )
-        if name in pairs:
-            raise ConfigError(f"{option}: {name!r} is there twice", remedy="Leave one out.")
-        pairs[name] = value
     return tuple(pairs.items())

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import moved, places_of
-from imdiffusion.errors import ConfigError
 from imdiffusion.live.events.anomalous_run import AnomalousRun, Noted, Peak
 from imdiffusion.live.events.evidence_log import Edges
 from imdiffusion.records import EventRecord
+from imdiffusion.schema import Fields, field
 from imdiffusion.scoring.channels import causes_of
 from imdiffusion.scoring.finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
-class EventRules:
-    """When rows are one event, and when it is told; rows are rows, quiet and renotify seconds.
+class EventRules(Fields):
+    """When rows are one event, and when it is told."""
 
-    renotify 0 = only onset and resolution are told.
-    """
-
-    merge_gap: int = 5
-    min_length: int = 1
-    quiet: float = 0.0
-    renotify: float = 14_400.0
-    distinct: int = 3
-    most_open: int = 3
-
-    def __post_init__(self) -> None:
-        least = {"min_length": 1, "distinct": 1, "most_open": 1}
-        for name, value in asdict(self).items():
-            if not (math.isfinite(value) and value >= least.get(name, 0)):
-                raise ConfigError(
-                    f"{name} = {value!r} is out of range",
-                    remedy=f"It must be at least {least.get(name, 0)}.",
-                )
+    merge_gap: int = field(5, "quiet rows inside one event", low=0)
+    min_length: int = field(1, "rows an event needs", low=1)
+    quiet: float = field(
+        0.0, "seconds after being told resolved in which a cause opens nothing", low=0
+    )
+    renotify: float = field(14_400.0, "seconds until an event is told again; 0 = never", low=0)
+    distinct: int = field(3, "rows of another cause that open a second event", low=1)
+    most_open: int = field(3, "events of an entity that are open at once", low=1)
 
 
 @dataclass(slots=True)

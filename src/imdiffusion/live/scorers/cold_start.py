@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import registry
 from imdiffusion.arrays import Arrays, Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ConfigError, ModelError
@@ -32,6 +31,7 @@ from imdiffusion.live.scorers.linear_baseline import LINEAR, LinearBaseline
 from imdiffusion.live.scorers.row_baseline import ROW_BASELINES, SMOOTH, RowBaseline
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
 from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.schema import one_of
 
 __all__ = ["COLD_BASELINES", "SMOOTH", "ColdStartScorer"]
 
@@ -65,11 +65,7 @@ class ColdStartScorer:
         offline: bool = False,
         entity: str = "",
     ) -> None:
-        if baseline not in COLD_BASELINES:
-            raise ConfigError(
-                f"baseline {baseline!r} cannot score rows as they come",
-                remedy=registry.nearest(baseline, COLD_BASELINES),
-            )
+        one_of("baseline of live rows", baseline, COLD_BASELINES)
         if period <= 0 or not 0 < alarm_rate < 1:
             raise ConfigError(
                 f"period = {period} ns with alarm_rate = {alarm_rate}",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from imdiffusion.errors import ConfigError
 from imdiffusion.live.connection.credentials import secret
+from imdiffusion.schema import Fields, field
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +24,20 @@ SHORTEST = 16  # characters of a token; a shorter one can be guessed
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Access(Fields):
     """Where the service listens, and what it asks of those who come.
 
-    host: address to listen on. hosts: further names by which it is called, separated by commas.
-    insecure: listen on another address than loopback without a token. The tokens are read from
-    the environment or a file, anew for each request, so that one that was exchanged holds at once.
+    The tokens are read from the environment or a file for each request, so that one that was
+    exchanged holds at once.
     """
 
-    host: str = "127.0.0.1"
-    hosts: str = ""
-    insecure: bool = False
-    read_token_env: str = ""
-    read_token_file: str = ""
-    change_token_env: str = ""
-    change_token_file: str = ""
+    host: str = field("127.0.0.1", "address to listen on")
+    hosts: tuple[str, ...] = field((), "further names by which it is called")
+    insecure: bool = field(False, "listen beyond this host without a token")
+    read_token_env: str = field("", "environment variable with the token for reading")
+    read_token_file: str = field("", "file with the token for reading")
+    change_token_env: str = field("", "environment variable with the token for changing")
+    change_token_file: str = field("", "file with the token for changing")
 
     def check(self) -> None:
         """ConfigError if the tokens cannot be read, are too short, or are needed and absent."""
@@ -113,7 +113,7 @@ class Access:
             return False
         if not name or any(mark in host for mark in "/?#@\\"):
             return False
-        known = {one.strip().lower() for one in self.hosts.split(",") if one.strip()}
+        known = {one.lower() for one in self.hosts}
         if name in known or name == "localhost" or _is_address(name):
             return True
         return self.demands_a_token()

@@ -10,7 +10,7 @@ from imdiffusion.live.service import schemas
 from imdiffusion.live.service.context import ServiceContext
 from imdiffusion.live.service.serializers import nanoseconds
 from imdiffusion.live.service.web import Depends, HTTPException, Query, Request
-from imdiffusion.registry import nearest
+from imdiffusion.schema import nearest
 
 USUAL = HOUR_NS  # the span of time that is meant where none is said
 
@@ -48,8 +48,8 @@ async def only_known(request: Request) -> None:
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:
-            remedy = nearest(name, known) if known else "It takes none."
-            raise HTTPException(422, f"unknown parameter {ascii(name)[:60]}. {remedy}")
+            said = f"unknown parameter {ascii(name)[:60]}. {nearest(name, known)}"
+            raise HTTPException(422, said)
 
 
 ONLY_KNOWN = [Depends(only_known)]

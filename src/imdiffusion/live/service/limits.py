@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from imdiffusion.errors import ConfigError
+from imdiffusion.schema import Fields, field
 
 MIB = 1024 * 1024
 MOST_CALLERS = 10_000  # addresses whose pace is remembered; the one that was silent longest goes
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one service.
+class Limits(Fields):
+    """Bounds of one service."""
 
-    body: bytes of one request. held: bytes of all requests that are being read. patience: seconds
-    in which a body must have come. rate, burst: requests a second of one address, and how many at
-    once. entities: names that rows pushed over HTTP may speak of in all. channels: of one entity.
-    streams: pages that follow at a time. connections: open at a time.
-    """
+    called = "limit"
 
-    body: int = 16 * MIB
-    held: int = 64 * MIB
-    patience: float = 20.0
-    rate: float = 50.0
-    burst: int = 200
-    entities: int = 10_000
-    channels: int = 2_000
-    streams: int = 64
-    connections: int = 512
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(
-                    f"the limit {name} = {value!r} is not above 0",
-                    remedy="Write a positive number.",
-                )
+    body: int = field(16 * MIB, "bytes of one request", above=0)
+    held: int = field(64 * MIB, "bytes of all requests that are being read", above=0)
+    patience: float = field(20.0, "seconds in which a body must have come", above=0)
+    rate: float = field(50.0, "requests a second of one address", above=0)
+    burst: int = field(200, "requests of one address at once", above=0)
+    entities: int = field(10_000, "names that rows pushed over HTTP may speak of", above=0)
+    channels: int = field(2_000, "channels of one of them", above=0)
+    streams: int = field(64, "pages that follow at a time", above=0)
+    connections: int = field(512, "connections open at a time", above=0)
 
 
 class Pace:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imdiffusion.errors import ConfigError, ConnectionLost, OutputError
-from imdiffusion.live.connection.options import positive, takes_of
+from imdiffusion.live.connection.options import KINDS, Kind, takes_of
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import Key, key_in, line_of
 from imdiffusion.live.sinks.delivery import Pending
 from imdiffusion.records import Record
+from imdiffusion.schema import positive
 
 _BLOCK = 1 << 16
 _HELD = 50_000  # records that wait for a flush at most; then `send` flushes itself
@@ -38,7 +39,7 @@ class FilesSink(Closing):
         self,
         *,
         path: str,
-        takes: str = "score,event",
+        takes: tuple[Kind, ...] = KINDS,
         max_bytes: int = 100_000_000,
         keep: int = 0,
         window: int = 100_000,

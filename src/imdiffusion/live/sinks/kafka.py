@@ -16,11 +16,12 @@ from imdiffusion.live.connection.kafka_client import (
     producer_of,
     trouble_of,
 )
-from imdiffusion.live.connection.options import positive, takes_of
+from imdiffusion.live.connection.options import KINDS, Kind, takes_of
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import Key, line_of
 from imdiffusion.live.sinks.delivery import Pending
 from imdiffusion.records import Record
+from imdiffusion.schema import positive
 
 # About one message, for good: the next ones may pass.
 _UNFIT = frozenset(
@@ -48,7 +49,7 @@ class KafkaSink(Closing):
         *,
         servers: str,
         topic: str,
-        takes: str = "score,event",
+        takes: tuple[Kind, ...] = KINDS,
         timeout: float = 30.0,
         properties: str = "",
         window: int = 100_000,

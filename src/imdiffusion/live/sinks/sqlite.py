@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from imdiffusion.errors import ConnectionLost, OutputError
-from imdiffusion.live.connection.options import positive, takes_of
+from imdiffusion.live.connection.options import KINDS, Kind, takes_of
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import Key, json_of
 from imdiffusion.live.sinks.delivery import Pending
 from imdiffusion.records import Record
+from imdiffusion.schema import positive
 
 _HELD = 50_000  # records that wait for a flush at most; then `send` flushes itself
 _FORMAT = 3  # 1 had no kinds and reasons, 2 other words for the mode of a score
@@ -72,7 +73,7 @@ class SqliteSink(Closing):
     A record that the database cannot hold is passed over, and counted in `refused`.
     """
 
-    def __init__(self, *, path: str, takes: str = "score,event", busy: float = 5.0) -> None:
+    def __init__(self, *, path: str, takes: tuple[Kind, ...] = KINDS, busy: float = 5.0) -> None:
         positive(busy=busy)
         self.path = Path(path)
         self.takes = takes_of(takes)

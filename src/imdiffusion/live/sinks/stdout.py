@@ -7,11 +7,12 @@ import stat
 from collections.abc import Sequence
 
 from imdiffusion.errors import ConfigError, ConnectionLost, OutputError
-from imdiffusion.live.connection.options import positive, takes_of
+from imdiffusion.live.connection.options import KINDS, Kind, takes_of
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import line_of
 from imdiffusion.live.sinks.delivery import Pending
 from imdiffusion.records import Record
+from imdiffusion.schema import positive
 
 
 class StdoutSink(Closing):
@@ -24,7 +25,7 @@ class StdoutSink(Closing):
     """
 
     def __init__(
-        self, *, takes: str = "score,event", window: int = 100_000, descriptor: int = 1
+        self, *, takes: tuple[Kind, ...] = KINDS, window: int = 100_000, descriptor: int = 1
     ) -> None:
         positive(window=window)
         self.takes = takes_of(takes)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from imdiffusion.errors import ConfigError, UsageError
 from imdiffusion.live.connection.credentials import secret
 from imdiffusion.live.connection.http import Client, HttpOptions, split_url
-from imdiffusion.live.connection.options import positive
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import json_of
 from imdiffusion.live.sinks.delivery import Outbox
 from imdiffusion.records import EventRecord, Record
+from imdiffusion.schema import positive
 
 __all__ = ["WebhookSink"]
 

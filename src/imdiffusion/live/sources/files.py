@@ -14,11 +14,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from imdiffusion.errors import ConfigError, ConnectionLost
-from imdiffusion.live.connection.options import positive
 from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.sources.growing_file import Position, holds, next_lines
 from imdiffusion.live.sources.line_rows import Sheet
 from imdiffusion.live.sources.text_rows import Gathering, RowForm
+from imdiffusion.schema import positive
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson")
 _NOT_GROWING = (".gz", ".parquet")
@@ -32,7 +32,7 @@ class FilesSource(Closing):
     counts, and new ones are picked up; names that start with a dot do not. entity, timestamp: the
     columns (or keys) of those names. A row that names no entity belongs to the file's name without
     its suffix. unit: of timestamps given as numbers (s, ms, us, ns, or auto). ignore: columns that
-    are no channels, separated by commas. poll: seconds between two looks. batch_rows: rows a batch
+    are no channels. poll: seconds between two looks. batch_rows: rows a batch
     at most. max_line_bytes: a longer line is passed over.
 
     A line counts when its end is there. A file that was renamed in its folder, or copied and
@@ -49,7 +49,7 @@ class FilesSource(Closing):
         entity: str = "entity",
         timestamp: str = "timestamp",
         unit: str = "auto",
-        ignore: str = "",
+        ignore: tuple[str, ...] = (),
         poll: float = 0.5,
         batch_rows: int = 10_000,
         max_line_bytes: int = 1 << 20,

@@ -9,9 +9,9 @@ import time
 import numpy as np
 
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.connection.options import positive
 from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.sources.host_metrics import HostSource
+from imdiffusion.schema import positive
 
 
 class ThisHost(Closing):

@@ -19,9 +19,9 @@ from imdiffusion.live.connection.kafka_client import (
     partitions_of,
     trouble_of,
 )
-from imdiffusion.live.connection.options import positive
 from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.sources.text_rows import Gathering, RowForm
+from imdiffusion.schema import positive
 
 _SLICE = 0.25  # seconds; between two of them trouble is noticed
 _PING = 1.0  # seconds to ask whether servers that were away are back
@@ -44,13 +44,13 @@ Place = tuple[str, int]  # topic, partition
 class KafkaSource(Closing):
     """JSON messages of one or more topics, one row each (see `rows`), wide or long.
 
-    servers: "host:port", several separated by commas. topic: one or more, separated by commas.
+    servers: "host:port", several separated by commas. topics: one or more.
     group: the consumer group; each process of it reads its share of the partitions. start:
     "earliest" or "latest", where the group has committed nothing. properties: a file with more of
     librdkafka's settings, "name=value" a line (TLS, SASL: secrets stay in that file). entity,
     timestamp: the keys of those two; a row that names no entity belongs to the message's key, else
     to its topic. unit: of timestamps given as numbers (s, ms, us, ns, or auto). ignore: keys that
-    are no channels, separated by commas. batch_rows: messages a batch at most.
+    are no channels. batch_rows: messages a batch at most.
 
     The offset is, for each partition that this process has, the next message. Offsets are committed
     to the servers by `commit` alone. A partition that comes to this process is read from the later
@@ -63,20 +63,20 @@ class KafkaSource(Closing):
         self,
         *,
         servers: str,
-        topic: str,
+        topics: tuple[str, ...],
         group: str = "imdiffusion",
         start: Literal["earliest", "latest"] = "earliest",
         properties: str = "",
         entity: str = "entity",
         timestamp: str = "timestamp",
         unit: str = "auto",
-        ignore: str = "",
+        ignore: tuple[str, ...] = (),
         batch_rows: int = 10_000,
     ) -> None:
         positive(batch_rows=batch_rows)
         self.form = RowForm.of_options(entity=entity, timestamp=timestamp, unit=unit, ignore=ignore)
-        self.topics = [name.strip() for name in topic.split(",") if name.strip()]
-        for option, given in (("servers", servers), ("topic", self.topics), ("group", group)):
+        self.topics = list(topics)
+        for option, given in (("servers", servers), ("topics", topics), ("group", group)):
             if not given:
                 raise ConfigError(f"{option} is empty", remedy=f"Give {option}.")
         self.servers, self.group, self.properties = servers, group, properties

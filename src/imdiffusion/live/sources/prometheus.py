@@ -25,7 +25,7 @@ from imdiffusion.live.sources.prometheus_response import (
     parse_matrix,
     parse_time,
 )
-from imdiffusion.live.sources.promql import Naming, Query, parse_labels, parse_queries
+from imdiffusion.live.sources.promql import Naming, Query, check_labels, parse_queries
 
 __all__ = ["PrometheusSource"]
 
@@ -41,8 +41,8 @@ class PrometheusSource(Closing, HttpOptions):
     """Rows of range queries: one frame an entity, timestamps on a grid of `step`.
 
     query: one expression, its channels called as the metrics are; or queries: several, "name=
-    expression; name=expression", its channels called by those names. groupby: labels, separated by
-    commas, whose values name the entity; without any, everything is of `entity`. ignore: labels
+    expression; name=expression", its channels called by those names. groupby: labels
+    whose values name the entity; without any, everything is of `entity`. ignore: labels
     that channel names leave out. step, offset, backfill: seconds between rows, behind the server's
     clock, and before the first start. max_points: most rows of one request. max_bytes: of one
     answer.
@@ -53,8 +53,8 @@ class PrometheusSource(Closing, HttpOptions):
 
     query: str = ""
     queries: str = ""
-    groupby: str = ""
-    ignore: str = ""
+    groupby: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     entity: str = "prometheus"
     step: float = 60.0
     offset: float = 30.0
@@ -77,8 +77,9 @@ class PrometheusSource(Closing, HttpOptions):
         if self.url and "?" in self.url:
             raise ConfigError("url holds a question mark", remedy="Give the address alone.")
         self._queries = parse_queries(self.query, self.queries)
-        groupby = parse_labels("groupby", self.groupby)
-        self._naming = Naming(groupby, parse_labels("ignore", self.ignore), self.entity)
+        check_labels("groupby", self.groupby)
+        check_labels("ignore", self.ignore)
+        self._naming = Naming(self.groupby, self.ignore, self.entity)
         self._step = round(self.step * 1000)
         self._client: Client | None = None
         self._done: int | None = None  # milliseconds: the last time that was read

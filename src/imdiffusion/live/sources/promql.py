@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from imdiffusion.errors import ConfigError
@@ -56,15 +56,13 @@ def parse_queries(query: str, queries: str) -> tuple[Query, ...]:
     return tuple(found)
 
 
-def parse_labels(option: str, text: str) -> tuple[str, ...]:
-    """Label names of "a, b"; ConfigError for what is none, naming the option."""
-    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+def check_labels(option: str, names: Iterable[str]) -> None:
+    """ConfigError, naming the option, for a name that no label may have."""
     for name in names:
         if not LABEL_NAME.fullmatch(name):
             raise ConfigError(
                 f"{option}: {name!r} is no label name", remedy="Give names like: instance, job."
             )
-    return names
 
 
 @dataclass(frozen=True, slots=True)

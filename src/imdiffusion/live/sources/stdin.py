@@ -8,9 +8,9 @@ import stat
 import time
 
 from imdiffusion.errors import ConfigError, ConnectionLost, SourceEnded
-from imdiffusion.live.connection.options import positive
 from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.sources.text_rows import Gathering, RowForm
+from imdiffusion.schema import positive
 
 _CHUNK = 1 << 16
 
@@ -37,7 +37,7 @@ class StdinSource(Closing):
         entity: str = "entity",
         timestamp: str = "timestamp",
         unit: str = "auto",
-        ignore: str = "",
+        ignore: tuple[str, ...] = (),
         batch_rows: int = 10_000,
         max_line_bytes: int = 1 << 20,
         descriptor: int = 0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,8 +22,8 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.data.layout import CHANNEL, VALUE
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.live.connection.instants import UNITS, instant_of
-from imdiffusion.live.connection.options import one_of
 from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.schema import one_of
 
 _LONGEST = 1_000  # characters of a name
 # A frame is a whole matrix: rows with ever other channels would make one much larger than what
@@ -46,16 +46,17 @@ class RowForm:
     ignore: frozenset[str] = frozenset()
 
     @classmethod
-    def of_options(cls, *, entity: str, timestamp: str, unit: str, ignore: str) -> RowForm:
-        """From a source's options; `ignore` is separated by commas. Raises ConfigError."""
+    def of_options(
+        cls, *, entity: str, timestamp: str, unit: str, ignore: Sequence[str]
+    ) -> RowForm:
+        """From a source's options. Raises ConfigError."""
         one_of("unit", unit, UNITS)
         if not (entity and timestamp) or entity == timestamp:
             raise ConfigError(
                 f"entity and timestamp are called {entity!r} and {timestamp!r}",
                 remedy="Give each a name of its own.",
             )
-        names = frozenset(name.strip() for name in ignore.split(",") if name.strip())
-        return cls(entity, timestamp, unit, names)
+        return cls(entity, timestamp, unit, frozenset(ignore))
 
 
 class Gathering:

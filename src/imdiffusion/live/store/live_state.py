@@ -21,7 +21,7 @@ from imdiffusion.live.store.database import lock, open_state, storage
 from imdiffusion.live.store.inserts import Inserts
 from imdiffusion.live.store.retention import Retention, Thinning
 from imdiffusion.records import EventRecord, Record
-from imdiffusion.registry import nearest
+from imdiffusion.schema import nearest
 
 
 class Store(Closing):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imdiffusion.durations import DAY_NS, MINUTE_NS
-from imdiffusion.errors import ConfigError
+from imdiffusion.schema import Fields, field
 
 MARGIN = 20  # rows before and after
 MOST = 120  # rows of a long event, from its beginning
@@ -69,29 +69,22 @@ TAIL = 20_000  # records of a kind that stay in the feed when every sink has tak
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(Fields):
     """Days that things are kept, bytes that the file may have, records that the feed may hold.
 
-    details: seen, expected and band of every row; kept: of those around events. peaks: highest
-    score of ten minutes. feed: of each kind, scores and events, so that no flood of scores pushes
-    an event out; a sink that is away longer has its oldest records shed, which is counted.
+    No flood of scores pushes an event out of the feed, whose kinds are counted apart; a sink that
+    is away longer has its oldest records shed, which is counted.
     """
 
-    details: float = 1.0
-    kept: float = 30.0
-    scores: float = 30.0
-    peaks: float = 365.0
-    events: float = 365.0
-    feed: int = 200_000
-    most_bytes: int = 4_000_000_000
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"retention of {name} = {getattr(self, name)!r} is not above 0",
-                    remedy="Write a positive number.",
-                )
+    details: float = field(2.0, "days that seen and expected values are kept", above=0)
+    kept: float = field(30.0, "days that seen and expected values around events are kept", above=0)
+    scores: float = field(30.0, "days that scores are kept", above=0)
+    peaks: float = field(365.0, "days that the highest score of ten minutes is kept", above=0)
+    events: float = field(365.0, "days that events are kept once they are over", above=0)
+    feed: int = field(200_000, "records of a kind that wait for a sink that is away", above=0)
+    most_bytes: int = field(
+        4_000_000_000, "bytes of the file, beyond which all spans shrink", above=0
+    )
 
 
 class Thinning:

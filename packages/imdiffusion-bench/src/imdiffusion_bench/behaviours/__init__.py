@@ -5,7 +5,7 @@ records = list(run_behaviours(question))
 print(tables(document(question, records)))
 """
 
-from imdiffusion_bench.behaviours.config import SystemDials, read_system
+from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.running import Question, document, run_behaviours
 from imdiffusion_bench.behaviours.scenarios import SCENARIOS, Series, make_series
 
@@ -16,6 +16,5 @@ __all__ = [
     "SystemDials",
     "document",
     "make_series",
-    "read_system",
     "run_behaviours",
 ]

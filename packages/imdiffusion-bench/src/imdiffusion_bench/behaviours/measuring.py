@@ -15,15 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import ImDiffusion, baselines, presets, registry
+from imdiffusion import ImDiffusion, baselines, presets
 from imdiffusion.arrays import Flags, Floats
 from imdiffusion.baselines.simple import Random
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.grid import regularize
 from imdiffusion.durations import DAY_S
-from imdiffusion.errors import ConfigError
+from imdiffusion.schema import Value, one_of
 from imdiffusion.scoring.event import Event, find_events
-from imdiffusion.settings import Scalar
 from imdiffusion_bench import detectors
 from imdiffusion_bench.behaviours.scenarios import TestPart
 from imdiffusion_bench.metrics import NAN
@@ -165,7 +164,7 @@ USUAL = (
     "random",
 )
 # A training of `paper` to its own end takes hours, and is no part of what a behaviour asks.
-CAPPED: Mapping[str, Mapping[str, Scalar]] = {"paper": {"max_epochs": 1, "max_steps": 60}}
+CAPPED: Mapping[str, Mapping[str, Value]] = {"paper": {"max_epochs": 1, "max_steps": 60}}
 CONTEXT = 60  # rows up to and with the one that a one-liner scores online
 
 
@@ -184,15 +183,13 @@ def known(name: str) -> bool:
     return name in presets.PRESETS or name in baselines.names()
 
 
-def settings_of(name: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def settings_of(name: str, given: Mapping[str, Value]) -> dict[str, Value]:
     """The settings of a detector that are not its own, with `given` put over them.
 
     A one-liner takes its threshold from all of its training scores. Raises ConfigError for an
     unknown detector or setting.
     """
-    if not known(name):
-        remedy = registry.nearest(name, (*presets.PRESETS, *baselines.names()))
-        raise ConfigError(f"unknown detector {name!r}", remedy=remedy)
+    one_of("detector", name, (*presets.PRESETS, *baselines.names()))
     usual = CAPPED.get(name, {}) if name in presets.PRESETS else {"calibrate_on": "all"}
     settings = {**usual, **given}
     detectors.settings_of(name, settings)  # checks
@@ -204,7 +201,7 @@ def knows(name: str, setting: str) -> bool:
     return setting in detectors.settings_of(name, {})
 
 
-def fitter(name: str, settings: Mapping[str, Scalar], *, seed: int, device: str = "auto") -> Fit:
+def fitter(name: str, settings: Mapping[str, Value], *, seed: int, device: str = "auto") -> Fit:
     """A function that fits the detector on a training part; `settings` as of `settings_of`."""
     if name in presets.PRESETS:
         return lambda train: _Preset(name, settings, seed, device, train)
@@ -215,7 +212,7 @@ class _Preset:
     """A preset through what any user can call: fit, decision_function, analyze."""
 
     def __init__(
-        self, name: str, settings: Mapping[str, Scalar], seed: int, device: str, train: Frame
+        self, name: str, settings: Mapping[str, Value], seed: int, device: str, train: Frame
     ) -> None:
         given: dict[str, Any] = dict(settings)
         self.detector = ImDiffusion(preset=name, seed=seed, device=device, **given).fit(train)
@@ -235,7 +232,7 @@ class _Preset:
 class _OneLiner:
     """A row of the baselines' table with the label-free threshold that the benchmark gives it."""
 
-    def __init__(self, name: str, settings: Mapping[str, Scalar], seed: int, train: Frame) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Value], seed: int, train: Frame) -> None:
         self.settings = detectors.settings_of(name, settings)
         self.row = detectors.make(name, self.settings, seed=seed)
         self.row.fit(regularize(train))

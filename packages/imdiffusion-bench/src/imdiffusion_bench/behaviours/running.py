@@ -16,7 +16,7 @@ import numpy as np
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError, ImDiffusionWarning
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench import provenance
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.measuring import (
@@ -43,7 +43,7 @@ class Question:
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     dials: SystemDials = field(default_factory=SystemDials)
     seeds: tuple[int, ...] = (0,)
-    settings: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     device: str = "auto"
 
     @property

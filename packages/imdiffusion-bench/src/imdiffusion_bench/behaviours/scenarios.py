@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion import registry
 from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError
+from imdiffusion.schema import one_of
 from imdiffusion_bench.behaviours.config import SystemDials
 from imdiffusion_bench.behaviours.system import BATCH_AT, Course, Nature, Scene, batch_rows, stream
 from imdiffusion_bench.behaviours.system import hours as hours_of
@@ -354,9 +354,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 def scenario(name: str) -> Scenario:
     """The scenario of this name; ConfigError with the nearest names if there is none."""
-    if name not in SCENARIOS:
-        raise ConfigError(f"unknown scenario {name!r}", remedy=registry.nearest(name, SCENARIOS))
-    return SCENARIOS[name]
+    return SCENARIOS[one_of("scenario", name, SCENARIOS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from imdiffusion.errors import ConfigError, DataError
-from imdiffusion.registry import nearest
+from imdiffusion.errors import DataError
+from imdiffusion.schema import one_of
 from imdiffusion_bench.datasets.fetch import fetch
 from imdiffusion_bench.datasets.folder import SUFFIX as CONCATENATED
 from imdiffusion_bench.datasets.folder import FolderDataSet, Joined, available
@@ -88,9 +88,7 @@ def open_dataset(name: str, root: Path) -> DataSet:
     there = available(Path(root))
     if plain not in there:
         if plain not in DATASETS:
-            raise ConfigError(
-                f"unknown data set {plain!r}", remedy=nearest(plain, {*DATASETS, *there})
-            )
+            one_of("data set", plain, {*DATASETS, *there})
         how = "copy" if plain not in OFFICIAL else "import"
         how = "fetch" if DATASETS[plain].public else how
         raise DataError(

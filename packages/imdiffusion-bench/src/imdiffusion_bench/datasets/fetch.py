@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdiffusion.errors import ConfigError, DataError, DataWarning, OutputError, UsageError
+from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 from imdiffusion.progress import OnProgress, Progress
-from imdiffusion.registry import nearest
+from imdiffusion.schema import one_of
 from imdiffusion_bench.datasets.known import DATASETS, known_sums
 from imdiffusion_bench.datasets.official import OFFICIAL, all_there, import_official, room_for
 
@@ -223,9 +223,7 @@ def _make(folder: Path) -> None:
 
 
 def _home(name: str) -> Home:
-    if name not in DATASETS:
-        raise ConfigError(f"unknown data set {name!r}", remedy=nearest(name, DATASETS))
-    if name not in HOMES:
+    if one_of("data set", name, DATASETS) not in HOMES:
         how = "import the files" if name in OFFICIAL else "convert it to the layout of the others"
         raise DataError(
             f"the data set {name} cannot be fetched",

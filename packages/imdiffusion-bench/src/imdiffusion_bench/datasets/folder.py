@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from imdiffusion.data.files import FileOptions, read
 from imdiffusion.data.frame import Frame, concat
 from imdiffusion.errors import DataError
-from imdiffusion.registry import nearest
+from imdiffusion.schema import nearest
 from imdiffusion_bench.datasets.known import DATASETS, Known, SegmentEnd, check_file
 from imdiffusion_bench.split import Cause, Split, Truth, check_label, check_label_values
 

@@ -19,7 +19,7 @@ import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from imdiffusion.errors import ConfigError, DataError, OutputError
-from imdiffusion.registry import nearest
+from imdiffusion.schema import nearest
 from imdiffusion_bench.datasets.known import DATASETS, sha256_of
 from imdiffusion_bench.datasets.layout import Part, entities_there, write_layout
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame, concat, frame_from
 from imdiffusion.errors import DataError
-from imdiffusion.registry import nearest
+from imdiffusion.schema import nearest
 from imdiffusion_bench.datasets.folder import FolderDataSet
 from imdiffusion_bench.datasets.official import open_sheet
 from imdiffusion_bench.metrics.range_based import window_of

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from imdiffusion import registry
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.schema import pairs_of
 from imdiffusion_bench.generator.anomalies import Event, strike, train_and_test_events
-from imdiffusion_bench.generator.config import Dials, read_dials
+from imdiffusion_bench.generator.config import Dials
 from imdiffusion_bench.generator.normal import normal_parts, stream
 from imdiffusion_bench.split import Cause, Split, Truth
 
@@ -27,11 +27,7 @@ def generate(*, seed: int = 0, **dials: Any) -> Split:
     the anomalies unless it is contaminated, nor on the length of the test part. The truth has
     causes: the channels of each anomaly. Raises ConfigError for an unknown or impossible dial.
     """
-    known = Dials.__dataclass_fields__
-    for name in dials:
-        if name not in known:
-            raise ConfigError(f"unknown dial {name!r}", remedy=registry.nearest(name, known))
-    return _made(Dials(**dials), seed)
+    return _made(Dials.from_dict(dials), seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +74,11 @@ def open_generated(name: str) -> Generated:
             f"{name!r} is not a generated data set",
             remedy=f'Write "{_NAME}:" and pairs such as "noise=0.2", with commas.',
         )
-    pairs: dict[str, str] = {}
-    for pair in filter(None, rest.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals or key in pairs:
-            raise ConfigError(
-                f"{pair!r} in {name!r} " + ("comes twice" if equals else "is no key=value pair"),
-                remedy='Write each dial once, as in "noise=0.2".',
-            )
-        pairs[key] = value
+    pairs = pairs_of(rest, f"{name}: ")
     series = pairs.pop("series", "1")
     if not series.isdecimal():
         raise ConfigError(f"series = {series!r} is not a number", remedy="Write 1 or more.")
-    return Generated(read_dials(pairs, Dials), int(series))
+    return Generated(Dials.from_texts(pairs), int(series))
 
 
 def _made(dials: Dials, seed: int) -> Split:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from imdiffusion import registry
-from imdiffusion.errors import ConfigError
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value, one_of
 from imdiffusion_bench.generator import Generated
 from imdiffusion_bench.generator.config import Dials
 from imdiffusion_bench.plan import PLANS, Plan, Variant
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 # deviation under bands of twenty. Scored under gratings, its errors neither averaged over time nor
 # rid of what drifts. So a study sees steps and masks, and nothing that hides them. What `fast`
 # changes for itself stays as it was: another default is no reason to measure again.
-IMPUTING: Mapping[str, Scalar] = {
+IMPUTING: Mapping[str, Value] = {
     "max_steps": 400,
     "validate_every": 100,
     "patience": 0,
@@ -57,9 +55,9 @@ IMPUTING: Mapping[str, Scalar] = {
     "ensemble": "mean",
     "ensemble_steps": 5,
     "ensemble_every": 1,
-    "detrend": "0",
-    "smooth": "1",
-    "error_scale": "holdout",
+    "detrend": (0,),
+    "smooth": (1,),
+    "error_scale": ("holdout",),
     "log_gain": 0.0,
     "reduce": "mean",
     "calibrate_on": "holdout",
@@ -94,7 +92,7 @@ def dataset(**dials: Any) -> str:
     return Generated(Dials(**dials)).name
 
 
-def imputing(name: str, **settings: Scalar) -> Variant:
+def imputing(name: str, **settings: Value) -> Variant:
     """A variant that scores the network that imputes: IMPUTING over `fast`."""
     return Variant(name, "fast", {**IMPUTING, **settings})
 
@@ -115,9 +113,7 @@ def names() -> tuple[str, ...]:
 
 def study(name: str) -> Study:
     """The study of this name; ConfigError with the nearest names if there is none."""
-    if name not in STUDIES:
-        raise ConfigError(f"unknown study {name!r}", remedy=registry.nearest(name, STUDIES))
-    module, _, attribute = STUDIES[name].partition(":")
+    module, _, attribute = STUDIES[one_of("study", name, STUDIES)].partition(":")
     found: Study = getattr(import_module(module), attribute)
     return found
 
@@ -126,6 +122,4 @@ def named_plan(name: str) -> Plan:
     """The plan of this name; "study:NAME" is a study's. ConfigError with the nearest names."""
     if name.startswith("study:"):
         return study(name.removeprefix("study:")).plan
-    if name not in PLANS:
-        raise ConfigError(f"unknown plan {name!r}", remedy=registry.nearest(name, PLANS))
-    return PLANS[name]()
+    return PLANS[one_of("plan", name, PLANS)]()

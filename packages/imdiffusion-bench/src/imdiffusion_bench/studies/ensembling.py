@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench import columns
 from imdiffusion_bench.plots import Chart, Line, charts_figure
 from imdiffusion_bench.protocols import SIZES
@@ -25,8 +25,8 @@ NOISES = (0.0, 0.1, 0.3, 1.0)
 VOTING = 27  # the tenth voting step from the last, every third of them
 
 # Steps from half of the noise upwards are 25 at most; from all of it, 50.
-_HALF: dict[str, Scalar] = {"sampling_steps": 20, "ensemble_steps": 20, "sampling_start": 0.5}
-_WHOLE: dict[str, Scalar] = {"sampling_steps": 50, "ensemble_steps": 50}
+_HALF: dict[str, Value] = {"sampling_steps": 20, "ensemble_steps": 20, "sampling_start": 0.5}
+_WHOLE: dict[str, Value] = {"sampling_steps": 50, "ensemble_steps": 50}
 VARIANTS = (
     imputing("deterministic, from half the noise", **_HALF),
     imputing("random, from half the noise", **_HALF, sampler="ddpm"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench.columns import bullets
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, charts_figure
@@ -25,13 +25,13 @@ SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 # A random sampler, whose steps differ most (see the study of ensembling), under the masks that rank
 # best (see the study of gratings).
-_SCORING: Mapping[str, Scalar] = {
+_SCORING: Mapping[str, Value] = {
     "mask": "channel",
     "sampler": "ddpm",
     "sampling_steps": 10,
     "ensemble_steps": 10,
 }
-_WAYS: Mapping[str, Mapping[str, Scalar]] = {
+_WAYS: Mapping[str, Mapping[str, Value]] = {
     "mean of 10 steps": {"ensemble": "mean"},
     "threshold vote": {"ensemble": "threshold"},
     "rank vote": {"ensemble": "rank"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from imdiffusion.settings import Scalar
+from imdiffusion.schema import Value
 from imdiffusion_bench import columns
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.plots import Chart, Line, charts_figure
@@ -23,8 +23,8 @@ QUESTION = (
 )
 SEEDS = (0, 1, 2, 3, 4)
 
-_RANDOM: dict[str, Scalar] = {"sampler": "ddpm", "sampling_steps": 20}
-_FIVE: dict[str, Scalar] = {**_RANDOM, "ensemble_steps": 5}
+_RANDOM: dict[str, Value] = {"sampler": "ddpm", "sampling_steps": 20}
+_FIVE: dict[str, Value] = {**_RANDOM, "ensemble_steps": 5}
 # The first one is what the others are held against.
 VARIANTS = (
     imputing("last step", **_RANDOM, ensemble_steps=1),
