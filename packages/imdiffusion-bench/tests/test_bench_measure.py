@@ -60,7 +60,7 @@ def test_a_borrowed_fit_costs_its_training_and_one_calibration(monkeypatch):
 
     def calibrate(*what, **how):
         clock[0] += 1000.0
-        calibrated(*what, **how)
+        return calibrated(*what, **how)
 
     monkeypatch.setattr(fitting, "calibrate", calibrate)
     # The training has a clock of its own, which goes on as it does.
