@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from imdiffusion.diffusion.denoisers.closed_form import Gaussian
 from imdiffusion.diffusion.denoisers.row_mlp import RowMLP
 from imdiffusion.diffusion.sampler import ddim
 from imdiffusion.diffusion.schedule import quadratic
@@ -181,6 +183,16 @@ class Hidden(RowMLP):
         return super().forward(*given) + self.shift
 
 
+@breaks("denoisers", "expected the same prediction from the same state")
+class FittedBeside(Gaussian):
+    def learn(self, rows, observed):
+        super().learn(rows, observed)
+        self.shift = rows.mean() + 1.0
+
+    def forward(self, *given):
+        return super().forward(*given) + getattr(self, "shift", 0.0)
+
+
 @breaks("denoisers", "expected a parameter to train, or a method fit_rows, got neither")
 class Untaught(nn.Module):
     def __init__(self, *given, **settings):
@@ -216,6 +228,40 @@ class Whole:
     @staticmethod
     def size(errors, split, floor):
         return spread.size(errors, split, floor).sum(axis=0)
+
+
+@breaks("error_scales", "expected a hundredfold size of a hundredfold error")
+class Rooted:
+    @staticmethod
+    def size(errors, split, floor):
+        return np.sqrt(spread.size(errors, split, floor))
+
+
+@breaks("error_scales", "expected finite sizes above zero, got ")
+class Below:
+    @staticmethod
+    def size(errors, split, floor):
+        return spread.size(errors, split, floor) - 1e3
+
+
+@breaks("error_scales", "expected sizes of at least the floor, 0.001, got ")
+class Floorless:
+    @staticmethod
+    def size(errors, split, floor):
+        return spread.size(errors, split, lambda times: floor(times) / 1e3)
+
+
+@breaks("ensembles", r"expected steps joined within their range, got \[")
+class Summed(MeanEnsemble):
+    @staticmethod
+    def join(parts, *, axis):
+        return MeanEnsemble.join(parts, axis=axis) * 10
+
+
+@breaks("ensembles", "expected a score above 1 at the planted row, got ")
+class Shrunk(MeanEnsemble):
+    def score(self, errors):
+        return super().score(errors) / 1e6
 
 
 @breaks("ensembles", "expected NaN for a row where nothing was observed, got 0.0")
@@ -264,9 +310,60 @@ class Forgetful(FilesSource):
                 pass
 
 
-@breaks("sources", "expected the option 'path' to be a scalar or a string, got list")
+@breaks("sources", "expected an entity for every frame, got ''")
+class Nameless(FilesSource):
+    def read(self, timeout):
+        batch = super().read(timeout)
+        return batch and replace(batch, frames=tuple(replace(f, entity="") for f in batch.frames))
+
+
+@breaks("sources", "expected `observed` where values are finite")
+class Blind(FilesSource):
+    def read(self, timeout):
+        batch = super().read(timeout)
+        frames = (replace(f, observed=~f.observed) for f in batch.frames) if batch else ()
+        return batch and replace(batch, frames=tuple(frames))
+
+
+@breaks("sources", "expected an offset that is text, got 7")
+class Numbered(FilesSource):
+    def read(self, timeout):
+        batch = super().read(timeout)
+        return batch and replace(batch, offset=7)
+
+
+@breaks("sources", "expected nothing more, got Batch")
+class Repeating(FilesSource):
+    def read(self, timeout):
+        self.last = super().read(timeout) or self.last
+        return self.last
+
+
+@breaks("sources", r"expected \{.* within 0.3 s, got \[")
+class Starting(FilesSource):
+    """Passes over the first row of each entity in what it reads at once."""
+
+    def read(self, timeout):
+        batch = super().read(timeout)
+        return batch and replace(batch, frames=tuple(f.slice(1) for f in batch.frames))
+
+
+@breaks("sources", r"expected \{.* and what was rejected within 0.3 s, got \[")
+class Silent(FilesSource):
+    def read(self, timeout):
+        batch = super().read(timeout)
+        return batch and replace(batch, rejected=())
+
+
+@breaks("sources", "TypeError: source 'files': 'path' has to be a keyword-only option")
+class Positional(FilesSource):
+    def __init__(self, path: str) -> None:
+        super().__init__(path=path)
+
+
+@breaks("sources", r"expected the option 'path' to be a scalar or a string, got list\[str\]")
 class Listed(FilesSource):
-    def __init__(self, *, path: list) -> None:
+    def __init__(self, *, path: list[str]) -> None:
         super().__init__(path=path[0])
 
 
@@ -284,6 +381,20 @@ class Doubling(FilesSink):
 class Losing(FilesSink):
     def send(self, records: Sequence[Record]) -> None:
         super().send([one for one in records if one.key != ("e1", 1)])
+
+
+@breaks("sinks", "expected no good record to be refused, got 1")
+class Refusing(FilesSink):
+    def flush(self):
+        super().flush()
+        self.refused = 1
+
+
+@breaks("sinks", r"expected takes to be of \('score', 'event'\), got \{'alerts'\}")
+class Taking(FilesSink):
+    def __init__(self, *, path: str) -> None:
+        super().__init__(path=path)
+        self.takes = {"alerts"}
 
 
 @breaks("sinks", "expected a method flush, got None")

@@ -70,7 +70,11 @@ class VerbGroup(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         loud = [word for word in args[:end] if word in _GLOBAL]
         rest = [word for word in args[:end] if word not in _GLOBAL]
-        return super().parse_args(ctx, [*loud, *rest, *args[end:]])
+        try:
+            return super().parse_args(ctx, [*loud, *rest, *args[end:]])
+        except ImDiffusionError as error:  # a verb in the list of --help that cannot be imported
+            Terminal(quiet=False, verbose=0).fail(str(error))
+            raise typer.Exit(error.exit_code) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Do what the verb does, and turn what can go wrong into one line and a code."""

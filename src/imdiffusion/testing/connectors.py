@@ -13,6 +13,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from imdiffusion import registry
 from imdiffusion.errors import ConfigError
@@ -26,16 +28,17 @@ Cells = dict[tuple[str, int, str], float]  # (entity, timestamp in ns, channel) 
 
 START = 1_700_000_000 * 10**9
 PATIENCE = 60.0  # seconds until a source that says nothing is broken
-_SCALARS = ("str", "int", "float", "bool", "Literal", "Optional", "None")
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRig:
     """A far side for one source.
 
-    options: that build it. feed: puts values on the far side; None = it makes its own. spoil: puts
-    something there that no source could use; None = there is nothing like that. replays: what lies
-    after an offset comes again. times: ns at which `feed` may be given values, at least six.
+    options: that build it. feed: puts values on the far side, {(entity, timestamp in ns, channel):
+    value}; None = it makes its own. spoil: puts something there that no source could use; None =
+    there is nothing like that. replays: what lies after an offset comes again. times: ns at which
+    `feed` may be given values, at least six.
     """
 
     options: Mapping[str, object]
@@ -67,11 +70,13 @@ def keys_of(lines: Iterable[str | bytes]) -> list[Key]:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    keys = [(key_in(json.loads(line, parse_constant=refuse)), line) for line in lines]
-    for key, line in keys:
+    keys = []
+    for line in lines:
+        key = key_in(json.loads(line, parse_constant=refuse))
         if key is None:
             raise AssertionError(f"{line!r} is not a record")
-    return [key for key, _ in keys if key is not None]
+        keys.append(key)
+    return keys
 
 
 def check_source(name: str, rig: SourceRig | None = None) -> None:
@@ -79,14 +84,17 @@ def check_source(name: str, rig: SourceRig | None = None) -> None:
 
     What cannot be used is rejected, and stops nothing.
     """
+    registry.load("sources", name)
     with contract(f"source {name!r}", may_draw=True) as expect:
         _check_face(expect, "sources", name, load_source, ("open", "read", "commit", "close"))
-        if rig is not None and rig.feed is None:
-            with load_source(name, rig.options) as source:
-                source.open(None)
-                _read(expect, source, "two batches of its own", lambda found: len(found) >= 2)
-        elif rig is not None:
+        if rig is None:
+            return
+        if rig.feed is not None:
             _check_source(expect, name, rig, rig.feed)
+            return
+        with load_source(name, rig.options) as source:
+            source.open(None)
+            _read(expect, source, "two batches of its own", lambda found: len(found) >= 2)
 
 
 def check_sink(name: str, rig: SinkRig | None = None) -> None:
@@ -94,6 +102,7 @@ def check_sink(name: str, rig: SinkRig | None = None) -> None:
 
     Sent again after a restart they may come twice, unless the rig says that they do not.
     """
+    registry.load("sinks", name)
     with contract(f"sink {name!r}", may_draw=True) as expect:
         _check_face(expect, "sinks", name, load_sink, ("open", "send", "flush", "close"))
         if rig is not None:
@@ -110,18 +119,25 @@ def _check_face(
     """Options are keywords of plain types, a wrong one is met with the nearest, methods exist."""
     options = options_of(table, name)
     for key, (hint, _) in options.items():
-        shown = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-        plain = any(kind in shown for kind in _SCALARS)
-        expect(plain, f"the option {key!r} to be a scalar or a string", shown)
+        expect(_plain(hint), f"the option {key!r} to be a scalar or a string", hint)
     for method in (*methods, "__enter__", "__exit__"):
         found = getattr(registry.load(table, name), method, None)
         expect(callable(found), f"a method {method}", found)
-    wrong, met = f"{next(iter(options), 'option')}x", "no error"
+    wrong, met = "x".join(["", *options, ""]), "no error"
     try:
         load(name, {wrong: 1})
     except ConfigError as error:
         met = str(error)
     expect(wrong in met, f"a ConfigError that names the unknown option {wrong!r}", met)
+
+
+def _plain(hint: Any) -> bool:
+    either = get_origin(hint) in (Union, UnionType)
+    return (
+        hint in _SCALARS
+        or get_origin(hint) is Literal
+        or (either and all(map(_plain, get_args(hint))))
+    )
 
 
 def _check_source(expect: Expect, name: str, rig: SourceRig, feed: Callable[[Cells], None]) -> None:
@@ -188,7 +204,7 @@ def _cells(expect: Expect, batches: Sequence[Batch]) -> Cells:
     """What frames say, each held to what a live frame has to be."""
     found: Cells = {}
     for frame in (frame for batch in batches for frame in batch.frames):
-        expect(frame.entity, "an entity for every frame", frame.entity)
+        expect(frame.entity, "an entity for every frame", repr(frame.entity))
         instants = [] if frame.timestamps is None else frame.timestamps.astype("int64").tolist()
         expect(len(instants) == frame.length, f"{frame.length} timestamps", len(instants))
         expect(instants == sorted(set(instants)), "times in order in a frame", instants)

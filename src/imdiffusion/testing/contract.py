@@ -33,9 +33,9 @@ def contract(member: str, *, may_draw: bool = False) -> Iterator[Expect]:
     before = _generators()
     try:
         yield expect
-    except AssertionError:
-        raise
     except Exception as error:
+        if isinstance(error, AssertionError) and str(error).startswith(f"{member}: "):
+            raise
         what = f"{type(error).__name__}: {error}"
         raise AssertionError(f"{member}: expected no error, got {what}") from error
     after = _generators()

@@ -163,12 +163,15 @@ def _network(make: Any, length: int, channels: int, conditioning: str, seed: int
 
 
 def _check_denoiser(
-    expect: Expect, network: nn.Module, other: nn.Module, length: int, channels: int
+    expect: Expect, network: Any, other: nn.Module, length: int, channels: int
 ) -> None:
     x = counter_normal(torch.arange(4 * length).view(4, length), channels, stream=1)
     visible, t, mask_id = x > 0, torch.tensor([0, 3, 9, 3]), torch.tensor([0, 1, 0, 1])
     trained = [one for one in network.parameters() if one.requires_grad]
-    if not hasattr(network, "fit_rows"):
+    if hasattr(network, "fit_rows"):
+        rows = counter_normal(torch.arange(300), channels, stream=2).numpy()
+        network.fit_rows(rows, np.ones(rows.shape, bool))
+    else:
         expect(trained, "a parameter to train, or a method fit_rows", "neither")
         network(x, t, visible, mask_id).square().mean().backward()
         expect(any(p.grad is not None for p in trained), "gradients of its parameters", "none")

@@ -51,7 +51,7 @@ def check_detector(name: str) -> None:
         expect(score.shape == (300,), "a score a row, (300,)", score.shape)
         seen = np.isfinite(np.delete(score, 100))
         expect(seen.all(), "a finite score where a value was observed", f"{(~seen).sum()} others")
-        same = np.array_equal(*scores, equal_nan=True)
+        same = np.array_equal(scores[0], scores[1], equal_nan=True)
         expect(same, "the same scores from the same seed", "others")
         near = np.abs(np.arange(300) - 205) < 20
         top, there, apart = np.nanargmax(score), np.nanmean(score[near]), np.nanmean(score[~near])
