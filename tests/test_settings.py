@@ -61,26 +61,3 @@ def test_schema_is_json_and_names_everything() -> None:
     assert {*SETTINGS, "preset", "seed", "device"} == set(found["properties"])
     assert found["properties"]["mask"]["enum"] == list(registry.names("masks"))
     assert found["properties"]["window"]["presets"]["paper"] == 100
-
-
-def test_an_entry_point_adds_a_member(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "diagonal.py").write_text(
-        "import numpy as np\n"
-        "def mask(length, channels, **_):\n"
-        "    grid = (np.arange(length)[:, None] + np.arange(channels)) % 2 == 0\n"
-        "    return np.stack([grid, ~grid])\n"
-    )
-    info = tmp_path / "diagonal-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: diagonal\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[imdiffusion.masks]\ndiagonal = diagonal:mask\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry._members.cache_clear()
-    try:
-        from imdiffusion import testing
-
-        assert "diagonal" in registry.names("masks")
-        testing.check_member("masks", "diagonal")
-        assert resolve("fast", {"mask": "diagonal"}).mask == "diagonal"
-    finally:
-        registry._members.cache_clear()

@@ -1,21 +1,25 @@
 """Every choice that is made by name, as tables of "module:attribute" strings.
 
-A table member loads on first use, so listing the names imports nothing. A package adds a member
-without touching this file through an entry point in the group `imdiffusion.<table>`, for instance
+A table member loads on first use, so listing the names imports nothing. Another distribution adds a
+member without touching this file by an entry point in the group `imdiffusion.<table>`, for instance
 
     [project.entry-points."imdiffusion.masks"]
     diagonal = "my_package.masks:diagonal"
 
-The contract suite (`imdiffusion.testing`) runs over every member of every table.
+Groups without a table here have members of other distributions alone: `imdiffusion.commands`, and
+the benchmark's `imdiffusion.detectors` and `imdiffusion.metrics`. The contract of every table is in
+`imdiffusion.testing`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from imdiffusion.errors import ConfigError, ImDiffusionError
 from imdiffusion.schema import one_of
 
 TABLES: dict[str, dict[str, str]] = {
@@ -98,20 +102,55 @@ CLOSED_FORM = frozenset({"gaussian", "memory"})
 
 
 @cache
-def _members(table: str) -> dict[str, str]:
-    members = dict(TABLES[table])
+def _joined(table: str) -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of a table by name: of a sound installation, one each."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=f"imdiffusion.{table}"):
-        members.setdefault(point.name, point.value)
-    return members
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
 
 
 def names(table: str) -> tuple[str, ...]:
     """The names of a table's members, built-in ones first."""
-    return tuple(_members(table))
+    return tuple(dict.fromkeys((*TABLES.get(table, ()), *_joined(table))))
 
 
-def load(table: str, name: str) -> Any:
-    """The object behind `name`; ConfigError with the nearest names if there is none."""
-    members = _members(table)
-    module, _, attribute = members[one_of(table[:-1], name, members)].partition(":")
-    return getattr(import_module(module), attribute)
+def load(table: str, name: str, *, taken: Iterable[str] = ()) -> Any:
+    """The object behind `name`, which no other distribution may have `taken`.
+
+    Raises ConfigError, with the nearest names, for one that there is not; and, with the name of the
+    distribution, for an entry point that cannot be loaded or whose name another one has.
+    """
+    built_in, points = TABLES.get(table, {}), _joined(table).get(name, ())
+    kind = table[:-1].replace("_", " ")
+    if name not in built_in and not points:
+        one_of(kind, name, names(table))
+    owners = ["imdiffusion"] * (name in built_in or name in taken) + [_owner(one) for one in points]
+    if len(owners) > 1:
+        raise ConfigError(
+            f"the {kind} {name!r} is of more than one distribution: {', '.join(owners)}",
+            remedy=f"Uninstall {owners[-1]}, or have it give another name.",
+        )
+    if not points:
+        module, _, attribute = built_in[name].partition(":")
+        return getattr(import_module(module), attribute)
+    try:
+        return points[0].load()
+    except ImDiffusionError:
+        raise
+    except Exception as error:  # whatever the import of a stranger's module raises
+        raise ConfigError(
+            f"the {kind} {name!r} of the distribution {owners[0]}, {points[0].value}, cannot be "
+            f"imported: {type(error).__name__}: {error}",
+            remedy=f"Mend or uninstall {owners[0]}.",
+        ) from error
+
+
+def origin(table: str, name: str) -> str:
+    """The distribution that a member of a table comes from."""
+    points = _joined(table).get(name)
+    return _owner(points[0]) if points else "imdiffusion"
+
+
+def _owner(point: EntryPoint) -> str:
+    return "(unknown)" if point.dist is None else point.dist.name

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imdiffusion.cli import app, main
+from imdiffusion import registry
+from imdiffusion.cli import main
 
 VERB = """
 import typer
@@ -72,7 +73,7 @@ def test_it_is_not_imported_for_other_verbs(call):
 
 
 def test_a_verb_whose_distribution_is_absent_names_it(monkeypatch, capsys):
-    monkeypatch.setattr(app, "joined", dict)
+    monkeypatch.setattr(registry, "_joined", lambda _: {})
     with pytest.raises(SystemExit) as end:
         main(["bench", "names"])
     assert end.value.code == 2

@@ -1,4 +1,4 @@
-"""Far sides that need more than a folder, for the contract of sources and sinks.
+"""Far sides of every source and sink, for their contract.
 
 A new member has its rig here, as (table, name) -> a context manager of a `SourceRig` or `SinkRig`;
 `TOOLS` names the program from Debian's packages that a rig starts.
@@ -8,24 +8,107 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sqlite3
 import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from kafka_cluster import QUICK, cluster, fresh, make, put, stored
 from odd_server import Answer, OddServer
 from programs import Alertmanager, Prometheus, VictoriaMetrics, call, free_port
 
+from imdiffusion.live.connection.record_json import Key
 from imdiffusion.live.sinks.remote_write import Sample
 from imdiffusion.records import Record, ScoreRecord
-from imdiffusion.testing import SinkRig, SourceRig
-from imdiffusion.testing.rigs import START, Cells, keys_of, rows_of
+from imdiffusion.testing import SinkRig, SourceRig, keys_of
+from imdiffusion.testing.connectors import START, Cells
 
 _STEP = 10  # seconds between the rows that Prometheus is asked for
+
+
+def rows_of(cells: Cells) -> list[bytes]:
+    """The cells as rows of JSON, wide, without ends of line."""
+    rows: dict[tuple[str, int], dict[str, object]] = {}
+    for (entity, instant, channel), value in cells.items():
+        row = rows.setdefault((entity, instant), {"entity": entity, "timestamp": instant})
+        row[channel] = value
+    return [json.dumps(row).encode() for row in rows.values()]
+
+
+@contextmanager
+def files_source() -> Iterator[SourceRig]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows.jsonl")
+
+        def feed(cells: Cells) -> None:
+            with path.open("ab") as file:
+                file.writelines(row + b"\n" for row in rows_of(cells))
+
+        def spoil() -> None:
+            with path.open("ab") as file:
+                file.write(b"rubbish\n")
+
+        yield SourceRig({"path": folder, "poll": 0.01}, feed, spoil)
+
+
+@contextmanager
+def stdin_source() -> Iterator[SourceRig]:
+    reading, writing = os.pipe()
+    try:
+
+        def feed(cells: Cells) -> None:
+            os.write(writing, b"".join(row + b"\n" for row in rows_of(cells)))
+
+        def spoil() -> None:
+            os.write(writing, b"rubbish\n")
+
+        yield SourceRig({"descriptor": reading}, feed, spoil, replays=False)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@contextmanager
+def host_source() -> Iterator[SourceRig]:
+    yield SourceRig({"interval": 0.05}, None, replays=False)
+
+
+@contextmanager
+def stdout_sink() -> Iterator[SinkRig]:
+    with tempfile.TemporaryFile("w+b") as file:
+
+        def received() -> list[Key]:
+            return keys_of(os.pread(file.fileno(), 1 << 20, 0).splitlines())
+
+        yield SinkRig({"descriptor": file.fileno()}, received, remembers=False)
+
+
+@contextmanager
+def files_sink() -> Iterator[SinkRig]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "new", "records.jsonl")
+        yield SinkRig({"path": str(path)}, lambda: keys_of(path.read_text("utf-8").splitlines()))
+
+
+@contextmanager
+def sqlite_sink() -> Iterator[SinkRig]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "new", "records.db")
+
+        def received() -> list[Key]:
+            with closing(sqlite3.connect(path)) as database:
+                scores = database.execute("SELECT entity, timestamp, mode, model FROM score")
+                keys: list[Key] = [("score", *row) for row in scores]
+                return keys + [
+                    ("event", *r) for r in database.execute("SELECT id, turn FROM event")
+                ]
+
+        yield SinkRig({"path": str(path)}, received)
 
 
 @contextmanager
@@ -134,7 +217,7 @@ def metrics_sink() -> Iterator[SinkRig]:
 def webhook_sink() -> Iterator[SinkRig]:
     with OddServer(lambda _: Answer(204)) as odd:
 
-        def received() -> list[tuple[object, ...]]:
+        def received() -> list[Key]:
             posted = (record for asked in odd.asked for record in json.loads(asked.body))
             return keys_of(json.dumps(record, allow_nan=False) for record in posted)
 
@@ -161,8 +244,14 @@ def alertmanager_sink() -> Iterator[SinkRig]:
 
 
 RIGS: dict[tuple[str, str], Callable[[], AbstractContextManager[SourceRig | SinkRig]]] = {
+    ("sources", "files"): files_source,
+    ("sources", "stdin"): stdin_source,
+    ("sources", "host"): host_source,
     ("sources", "kafka"): kafka_source,
     ("sources", "prometheus"): prometheus_source,
+    ("sinks", "stdout"): stdout_sink,
+    ("sinks", "files"): files_sink,
+    ("sinks", "sqlite"): sqlite_sink,
     ("sinks", "kafka"): kafka_sink,
     ("sinks", "remote_write"): remote_write_sink,
     ("sinks", "metrics"): metrics_sink,

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from tiny_detectors import group, label_of, split
 
+from imdiffusion import registry
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench import detectors
 from imdiffusion_bench.measure import measure
 from imdiffusion_bench.plan import Variant
+from imdiffusion_bench.testing import check_detector
 
 
 class Distance:
@@ -37,11 +39,12 @@ class Drawn(Distance):
 
 @pytest.fixture(autouse=True)
 def _declared(monkeypatch):
+    kinds = {"distance": "Distance", "drawn_distance": "Drawn", "zscore": "Distance"}
     points = {
-        name: EntryPoint(name, f"test_bench_external:{kind}", detectors.GROUP)
-        for name, kind in (("distance", "Distance"), ("drawn_distance", "Drawn"))
+        name: (EntryPoint(name, f"test_bench_external:{kind}", "imdiffusion.detectors"),)
+        for name, kind in kinds.items()
     }
-    monkeypatch.setattr(detectors, "external", lambda: points)
+    monkeypatch.setattr(registry, "_joined", lambda table: points if table == "detectors" else {})
 
 
 def test_it_is_measured_with_a_threshold_of_its_own_and_says_where_it_ran():
@@ -57,32 +60,18 @@ def test_it_is_measured_with_a_threshold_of_its_own_and_says_where_it_ran():
 
 def test_it_is_listed_and_has_the_settings_that_all_share():
     assert "distance" in detectors.names()
-    assert detectors.said("distance") == "of another package: test_bench_external:Distance"
+    assert detectors.said("distance") == "of the distribution (unknown)"
     assert set(detectors.settings_of("distance", {})) == set(detectors.SHARED_SETTINGS)
     with pytest.raises(ConfigError, match="no setting 'window'"):
         detectors.settings_of("distance", {"window": 5})
 
 
-def test_the_contract_is_kept_and_what_breaks_it_is_named():
-    for kind in (Distance, Drawn):
-        detectors.check_detector(kind)
+def test_the_contract_is_kept():
+    for name in ("distance", "drawn_distance"):
+        check_detector(name)
 
-    class Short(Distance):
-        def decision_function(self, x):
-            return super().decision_function(x)[1:]
 
-    class Silent(Distance):
-        def decision_function(self, x):
-            return np.full(len(x), np.nan)
-
-    class Fickle(Distance):
-        def decision_function(self, x):
-            return super().decision_function(x) + np.random.default_rng().random(len(x))
-
-    class Blind(Distance):
-        def decision_function(self, x):
-            return -super().decision_function(x)
-
-    for kind, told in ((Short, "shape"), (Silent, "finite"), (Fickle, "same"), (Blind, "top")):
-        with pytest.raises(AssertionError, match=told):
-            detectors.check_detector(kind)
+def test_one_that_has_the_name_of_ours_is_refused():
+    assert detectors.names().count("zscore") == 1
+    with pytest.raises(ConfigError, match="'zscore' is of more than one distribution: imdiffusion"):
+        detectors.settings_of("zscore", {})

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from imdiffusion import __version__
+from imdiffusion import __version__, registry
 from imdiffusion.cli import (
     batch,
     config,
@@ -35,14 +33,7 @@ from imdiffusion.errors import ImDiffusionError, UsageError
 READER_GONE = 141  # as if SIGPIPE had ended us, which is what a shell expects
 _GLOBAL = {"--quiet", "-q", "--verbose", "-v", "-vv"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-COMMANDS = "imdiffusion.commands"  # entry points of other distributions: a verb, its Typer app
 ELSEWHERE = {"bench": "imdiffusion-bench"}  # verb -> the distribution of ours that brings it
-
-
-@cache
-def joined() -> dict[str, EntryPoint]:
-    """The verbs of other distributions by name; listing them imports none of them."""
-    return {point.name: point for point in entry_points(group=COMMANDS)}
 
 
 class VerbGroup(TyperGroup):
@@ -56,15 +47,15 @@ class VerbGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all verbs, the library's own first."""
         own = super().list_commands(ctx)
-        return [*own, *(name for name in joined() if name not in own)]
+        return [*own, *(name for name in registry.names("commands") if name not in own)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb of this name; UsageError for one whose distribution is not installed."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        if cmd_name in joined():
-            found = typer.main.get_group(joined()[cmd_name].load())
+        if cmd_name in registry.names("commands"):
+            found = typer.main.get_group(registry.load("commands", cmd_name))
             found.name, found.rich_help_panel = cmd_name, "Look inside"
             return found
         if cmd_name in ELSEWHERE:
@@ -79,7 +70,11 @@ class VerbGroup(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         loud = [word for word in args[:end] if word in _GLOBAL]
         rest = [word for word in args[:end] if word not in _GLOBAL]
-        return super().parse_args(ctx, [*loud, *rest, *args[end:]])
+        try:
+            return super().parse_args(ctx, [*loud, *rest, *args[end:]])
+        except ImDiffusionError as error:  # a verb in the list of --help that cannot be imported
+            Terminal(quiet=False, verbose=0).fail(str(error))
+            raise typer.Exit(error.exit_code) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Do what the verb does, and turn what can go wrong into one line and a code."""

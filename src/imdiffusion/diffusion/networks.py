@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import torch
@@ -12,6 +13,7 @@ from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.schedule import Schedule
 from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+from imdiffusion.errors import ConfigError
 from imdiffusion.settings import Settings
 
 MASK_IDS = 2  # rows of the mask embedding [code]
@@ -20,7 +22,8 @@ MASK_IDS = 2  # rows of the mask embedding [code]
 def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn.Module:
     """The network that the settings ask for, untrained, for windows of so many channels.
 
-    entity_embedding: width of the vector that tells a shared network whose window it sees.
+    entity_embedding: width of the vector that tells a shared network whose window it sees; of a
+    denoiser that cannot be told it is a ConfigError.
     """
     network: nn.Module = registry.load("denoisers", settings.denoiser)(
         settings.window,
@@ -42,6 +45,12 @@ def build(settings: Settings, channels: int, *, entity_embedding: int = 0) -> nn
         alpha_bar=_signal(settings),
         entity_embedding=entity_embedding,
     )
+    if entity_embedding and "whose" not in inspect.signature(network.forward).parameters:
+        raise ConfigError(
+            f"the denoiser {settings.denoiser!r} cannot be shared: it is not told whose window it "
+            "sees",
+            remedy="Use scope='entity', or another denoiser.",
+        )
     return network
 
 

@@ -5,24 +5,22 @@ z-scores of the same training rows; only `paper` has the min-max scale of the re
 rows that a label-free threshold comes from are a setting, `calibrate_on`: all but presets take the
 held-out ones unless a plan says "all", as the plans of the label-free tables do for every detector.
 
-Another package adds a detector, and no line here, by an entry point:
+Another distribution adds a detector, and no line here, by an entry point:
 
     [project.entry-points."imdiffusion.detectors"]
     my_detector = "my_package:MyDetector"
 
 It has the face of a baseline (`imdiffusion.baselines.Baseline`): called without arguments, or with
 `seed` where its signature has one, it gives an object with `fit(x (T, K))` and
-`decision_function(x) -> (T,)`; `check_detector` says what is wrong with one. What needs packages
-that cannot live beside these starts a process of its own environment in `fit`, and says
-`memory_mib_` and `versions_` of it.
+`decision_function(x) -> (T,)`; `imdiffusion_bench.testing.check_detector` holds it to that. What
+needs packages that cannot live beside these starts a process of its own environment in `fit`, and
+says `memory_mib_` and `versions_` of it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -40,7 +38,6 @@ from imdiffusion.settings import SETTINGS, Settings
 from imdiffusion_bench.split import Scores
 
 # Of rows that are no diffusion model: what says how they are held out and given a threshold.
-GROUP = "imdiffusion.detectors"
 SHARED_SETTINGS = ("holdout", "threshold", "calibrate_on", "alarm_rate")
 
 
@@ -64,15 +61,18 @@ SEEDS = {f"seeds4:{preset}": (preset, 4) for preset in presets.PRESETS}
 
 def names() -> tuple[str, ...]:
     """Every detector by name: presets, means over seeds, baselines, those of other packages."""
-    return (*presets.PRESETS, *SEEDS, *baselines.names(), *external())
+    return tuple(dict.fromkeys((*_own(), *registry.names("detectors"))))
 
 
-@cache
-def external() -> dict[str, EntryPoint]:
-    """The detectors of other packages by name; one that has the name of ours is not among them."""
-    ours = {*presets.PRESETS, *SEEDS, *baselines.names()}
-    points = entry_points(group=GROUP)
-    return {point.name: point for point in points if point.name not in ours}
+def _own() -> tuple[str, ...]:
+    return (*presets.PRESETS, *SEEDS, *baselines.names())
+
+
+def _joined(name: str) -> Any:
+    """What the entry point of this name names; None where there is none. Raises ConfigError."""
+    if name not in registry.names("detectors"):
+        return None
+    return registry.load("detectors", name, taken=_own())
 
 
 def said(name: str) -> str:
@@ -82,20 +82,30 @@ def said(name: str) -> str:
     if name in SEEDS:
         preset, count = SEEDS[name]
         return f"the mean score of {count} networks of `{preset}`"
-    if name in external():
-        return f"of another package: {external()[name].value}"
+    if name in registry.names("detectors"):
+        return f"of the distribution {registry.origin('detectors', name)}"
     return baselines.said(name)
 
 
 def drawn(detector: str) -> bool:
     """Whether the seed changes what this detector says."""
-    if detector in external():
-        return "seed" in inspect.signature(external()[detector].load()).parameters
+    joined = _joined(detector)
+    if joined is not None:
+        return "seed" in inspect.signature(joined).parameters
     return detector not in baselines.names() or baselines.drawn(detector)
+
+
+def plain(detector: str, *, seed: int) -> Any:
+    """A fresh detector that is no preset, with the face of a baseline. Raises ConfigError."""
+    joined = _joined(detector)
+    if joined is None:
+        return baselines.make(detector, seed=seed)
+    return joined(**({"seed": seed} if drawn(detector) else {}))
 
 
 def settings_of(detector: str, given: Mapping[str, Value]) -> dict[str, Value]:
     """All settings of a detector, `given` over them; ConfigError for an unknown name or key."""
+    _joined(detector)
     if detector in presets.PRESETS or detector in SEEDS:
         return presets.resolve(
             SEEDS[detector][0] if detector in SEEDS else detector, given
@@ -279,40 +289,7 @@ def make(
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
-    if detector in external():
-        return CalibratedDetector(
-            external()[detector].load()(**({"seed": seed} if drawn(detector) else {})), settings
-        )
-    return CalibratedDetector(baselines.make(detector, seed=seed), settings)
-
-
-def check_detector(make: Callable[..., Any]) -> None:
-    """The contract of a detector of another package; AssertionError says what is broken.
-
-    make: what its entry point names. Rows of three channels, some values missing: one score a row,
-    NaN only where nothing was observed, the same for the same seed, and the highest ones where all
-    channels leave their law.
-    """
-    keywords = {"seed": 1} if "seed" in inspect.signature(make).parameters else {}
-    generator = np.random.default_rng(0)
-    train, test = (generator.standard_normal((rows, 3)) for rows in (600, 300))
-    train[5, 1], test[7, 2], test[100] = np.nan, np.nan, np.nan
-    test[200:210] += 12.0
-    scores = []
-    for _ in range(2):
-        fitted = make(**keywords)
-        fitted.fit(train.copy())
-        scores.append(np.asarray(fitted.decision_function(test.copy()), np.float64))
-    seen = np.delete(scores[0], 100)
-    same = np.array_equal(scores[0], scores[1], equal_nan=True)
-    for holds, what in (
-        (scores[0].shape == (300,), f"scores of 300 rows have the shape {scores[0].shape}"),
-        (bool(np.isfinite(seen).all()), "a row with an observed value has no finite score"),
-        (same, "the same seed does not give the same scores"),
-        (scores[0][200:210].max() >= seen.max(), "rows far off have not the top score"),
-    ):
-        if not holds:
-            raise AssertionError(what)
+    return CalibratedDetector(plain(detector, seed=seed), settings)
 
 
 class Member(Protocol):

@@ -11,16 +11,19 @@ the channels) is NaN, and its key is there all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imdiffusion import registry
 from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import DataError
-from imdiffusion_bench.columns import heading
+from imdiffusion_bench import columns
 from imdiffusion_bench.metrics import (
     NAN,
     Quality,
@@ -107,7 +110,28 @@ def label_free(label: Flags, score: Floats, *, period_s: float | None, seed: int
         "delay_at_1_a_day": events.delay_at_false_alarms(
             label, score, per_day=1.0, period_s=period_s
         ),
+        **{name: float(metric(label, score)) for name, metric in joined_metrics().items()},
     }
+
+
+def joined_metrics() -> dict[str, Callable[[Flags, Floats], float]]:
+    """The metrics of other distributions, entry points of the group `imdiffusion.metrics`.
+
+    Each is called with the label bool (T,) and, as the name of its second parameter says, the
+    `score` float64 (T,) or the `alarm` bool (T,), and gives a number from 0 to 1, more is better.
+    Raises ConfigError for one that cannot be imported, or has the name of a metric here.
+    """
+    taken = columns.TITLES.keys() | columns.NEITHER
+    found = {}
+    for name in registry.names("metrics"):
+        metric = registry.load("metrics", name, taken=taken)
+        of_alarm = "alarm" in inspect.signature(metric).parameters
+        found[name] = partial(_of_alarm, metric) if of_alarm else metric
+    return found
+
+
+def _of_alarm(metric: Callable[[Flags, Flags], float], label: Flags, score: Floats) -> float:
+    return metric(label, score > 1.0)
 
 
 def oracle(label: Flags, score: Floats) -> Results:
@@ -291,7 +315,7 @@ def metric_names() -> list[tuple[str, str, str]]:
     for protocol, metrics in everything.items():
         for metric in metrics:
             found.setdefault(metric, []).append(protocol)
-    return [(name, heading(name), ", ".join(where)) for name, where in found.items()]
+    return [(name, columns.heading(name), ", ".join(where)) for name, where in found.items()]
 
 
 SIZES = (1, 2, 3, 5, 10, 20, 30, 50)

@@ -11,7 +11,8 @@ What a metric is called with stands in its family:
     delay_at_false_alarms  (label, score, *, per_day, period_s)
     hit_top1, hit_rate     (channel_scores (T, K), causes)
 
-To add one, write a function in its family and a line in `protocols.py`, where it is called.
+To add one, write a function in its family and a line in `protocols.py`, where it is called; or
+declare one of your own distribution by an entry point (`protocols.joined_metrics`).
 """
 
 from __future__ import annotations
