@@ -143,7 +143,7 @@ def test_span():
     ("words", "code", "told"),
     [
         (("--set", "windw=5"), 4, "'window'"),
-        (("--set", "window=five"), 4, "int"),
+        (("--set", "window=five"), 4, "whole number"),
         (("--set", "window=21"), 4, "patch_length"),
         (("--set", "window"), 2, "KEY=VALUE"),
         (("--preset", "fastest"), 4, "'fast'"),

@@ -15,11 +15,12 @@ from tiny import ended
 
 from imdiffusion.cli.live_view import Lines, Pane, bars, event_line
 from imdiffusion.records import EventRecord, ScoreRecord
+from imdiffusion.schema import spelled
 
 SECOND = 1_000_000_000
 # A host under test is anything but steady: so many of its rows may be flagged.
 LOOSE = {**TINY, "threshold": "quantile", "alarm_rate": 0.5, "max_steps": 30, "validate_every": 30}
-SETTINGS = [word for key, value in LOOSE.items() for word in ("--set", f"{key}={value}")]
+SETTINGS = [word for key, value in LOOSE.items() for word in ("--set", f"{key}={spelled(value)}")]
 
 
 def test_it_watches_this_host_until_a_fitted_model_speaks(start, tmp_path):

@@ -14,6 +14,7 @@ from tiny_data import write_entity, write_set
 from tiny_detectors import FAST, ROWS, TINY, ZSCORE
 
 from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
+from imdiffusion.schema import spelled
 from imdiffusion_bench import record
 from imdiffusion_bench.detectors import names, settings_of
 from imdiffusion_bench.measure import asked_id, fit_key
@@ -167,7 +168,7 @@ def test_a_worker_does_not_outlive_a_caller_that_was_killed(tmp_path):
     command = [sys.executable, "-m", "imdiffusion.cli", "bench", "run", "--sets", "SMD"]
     command += ["--detectors", "fast", "--data", str(root), "--out", str(tmp_path / "runs.jsonl")]
     for key, value in {**TINY, "max_steps": 100_000}.items():
-        command += ["--set", f"{key}={value}"]
+        command += ["--set", f"{key}={spelled(value)}"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     worker = psutil.Process(process.pid)
     while not (children := worker.children()):

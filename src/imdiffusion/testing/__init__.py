@@ -13,15 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from imdiffusion import masks, registry
-from imdiffusion.diffusion.noise import counter_normal
-from imdiffusion.diffusion.schedule import Schedule, quadratic
-from imdiffusion.settings import Settings
 from imdiffusion.testing.connectors import SinkRig, SourceRig, check_sink, check_source, keys_of
 from imdiffusion.testing.engines import check_engine
 from imdiffusion.testing.imputing import check_denoiser, check_mask, check_sampler, check_schedule

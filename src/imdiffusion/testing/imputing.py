@@ -13,7 +13,7 @@ from imdiffusion import masks, registry
 from imdiffusion.diffusion.noise import counter_normal, private_rng
 from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Schedule, quadratic
-from imdiffusion.presets import Settings
+from imdiffusion.settings import Settings
 from imdiffusion.testing.contract import Expect, contract
 
 SHAPES = ((1, 1), (2, 1), (7, 3), (20, 1), (24, 5), (100, 38))  # (L, K)

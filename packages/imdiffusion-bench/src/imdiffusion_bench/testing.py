@@ -16,10 +16,11 @@ from functools import lru_cache
 import numpy as np
 
 from imdiffusion import registry
-from imdiffusion.errors import ConfigError, DataError
+from imdiffusion.arrays import Flags, Floats
+from imdiffusion.errors import DataError
+from imdiffusion.schema import one_of
 from imdiffusion.testing.contract import Expect, contract
 from imdiffusion_bench import columns, detectors, protocols
-from imdiffusion_bench.metrics import Flags, Floats
 
 Measure = Callable[[Flags, Floats], float]
 
@@ -121,8 +122,7 @@ def _built_in(name: str) -> Measure:
     """One of those that a protocol makes of label and score alone; ConfigError for another name."""
     label = np.arange(9) > 6
     known = _every_metric(label.tobytes(), label.astype(np.float64).tobytes())
-    if name not in known:
-        raise ConfigError(f"unknown metric {name!r}", remedy=registry.nearest(name, known))
+    one_of("metric", name, known)
     return lambda label, score: _every_metric(label.tobytes(), score.tobytes())[name]
 
 

@@ -26,12 +26,11 @@ from imdiffusion.fitting import fit_entity
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.progress import FitJob
-from imdiffusion.settings import Settings
+from imdiffusion.settings import LAW, Settings
 
 log = logging.getLogger(__name__)
 
 LINEAR = "linear"
-VIEWS = "forecast,channel"  # of so few rows there is little to remember, and offline waits less
 LEAST_ROWS = 30  # of which two thirds can be fitted on, and the rest scored
 FOLDS = 3
 ROWS_A_SCAN = 20  # rows for each row that the widest window of the scan has, at least
@@ -50,7 +49,7 @@ KIND = "linear lesson"
 
 def settings_for(rows: int, channels: int) -> Settings:
     """The preset, scanned no wider than so many rows can bear, and cheap to fit again and again."""
-    settings = presets.resolve(LINEAR, {"views": VIEWS})
+    settings = presets.resolve(LINEAR, {"views": LAW})
     widest = max(1, rows // ROWS_A_SCAN)
     scan = min(settings.scan, 1 << (widest.bit_length() - 1))
     lags = max(1, min(settings.lags, MOST_NUMBERS // channels))
@@ -152,7 +151,7 @@ class LinearBaseline:
         ModelError where it is of a scorer that looks back and this one does not.
         """
         own = {n.removeprefix(KEPT): a for n, a in arrays.items() if n.startswith(KEPT)}
-        settings = presets.resolve(LINEAR, {"views": VIEWS, "scan": facts["scan"]})
+        settings = presets.resolve(LINEAR, {"views": LAW, "scan": facts["scan"]})
         told = {**facts["entity"], **own}
         entity = Entity.restore(told, settings, seed=0)
         scorer = _scorer(entity, offline=offline)
