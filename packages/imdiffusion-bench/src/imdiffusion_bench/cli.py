@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from imdiffusion_bench.runner import State, Watch
 
 
-DOCUMENTS = ("results", "behaviours", "speed", "quality", "flagging", "gallery")
+DOCUMENTS = ("results", "behaviours", "quality")
 
 app = typer.Typer(
     add_completion=False,
@@ -229,30 +229,22 @@ def pack(ctx: typer.Context, runs: Runs) -> None:
         terminal.notice(f"{packed(path)} written.")
 
 
-@app.command(epilog="imdiffusion bench document quality --data data/")
+@app.command(epilog="imdiffusion bench document quality")
 def document(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DOCUMENTS)}.")],
     docs: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the documents; runs in results/runs.")
     ] = Path("docs"),
-    data: Data = None,
-    scores: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Scores that `run --keep-scores` kept; repeatable."),
-    ] = None,
 ) -> None:
     """Write a document of this repository from its runs; what is written by hand is kept."""
     from imdiffusion.registry import nearest
-    from imdiffusion_bench import documents, flagging, gallery, quality
+    from imdiffusion_bench import documents, quality
 
     writers: dict[str, Callable[[], None]] = {
         "results": lambda: documents.write_results(docs),
         "behaviours": lambda: documents.write_behaviours(docs),
-        "speed": lambda: documents.write_speed(docs),
-        "quality": lambda: quality.write_quality(docs, data),
-        "flagging": lambda: flagging.write_flagging(docs, scores or [], data),
-        "gallery": lambda: gallery.write_gallery(docs, scores or [], data),
+        "quality": lambda: quality.write_quality(docs),
     }
     if name not in writers:
         raise UsageError(f"there is no document {name!r}", remedy=nearest(name, writers))

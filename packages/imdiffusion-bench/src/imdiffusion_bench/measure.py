@@ -20,7 +20,7 @@ from imdiffusion.course import OnProgress
 from imdiffusion.errors import ImDiffusionWarning
 from imdiffusion.fitting import SCORING_SETTINGS
 from imdiffusion.settings import Scalar
-from imdiffusion_bench import provenance, score_archive
+from imdiffusion_bench import provenance
 from imdiffusion_bench.detectors import (
     CalibratedDetector,
     Detector,
@@ -32,7 +32,7 @@ from imdiffusion_bench.detectors import (
 )
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.protocols import ensemble_curve, evaluate
-from imdiffusion_bench.record import SCHEMA, Record, run_id
+from imdiffusion_bench.record import SCHEMA, Record, keep_scores, run_id
 from imdiffusion_bench.split import Scores, Split, digest_of
 
 Settings = dict[str, Scalar]
@@ -213,7 +213,7 @@ class _Attempt:
 
     def keep(self, scores: Scores, folder: Path) -> None:
         self.stage = "keep"
-        score_archive.keep(folder, self.head, scores)
+        keep_scores(folder, self.head, scores)
 
     def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
         self.stage = "evaluate"

@@ -1,4 +1,4 @@
-"""One run, one JSON line: what is in it, how lines are read, appended and packed.
+"""One run, one JSON line: what is in it, how lines are read, appended and packed; kept scores.
 
 The runs of FILE.jsonl are those of FILE.jsonl.xz, where there is one, and then its own: `pack`
 moves them there, and whoever reads or continues FILE.jsonl sees both.
@@ -39,6 +39,10 @@ A line holds these keys; `status` says which of the last two groups it has.
     failed:    stage: "load", "fit", "score", "keep" (of scores that were to be kept) or "evaluate";
                "process" where the worker died
                error {"type", "message"}; the type of "process" is "ProcessDied"
+
+Beside the runs, where `--keep-scores` names a folder, `<id>.npz` holds what `Scores` holds of the
+rows of the test part, in float32 (`step_errors` apart), the threshold of the score (above it a row
+is in alarm), and the head of the run as JSON (`run`). `numpy.load` reads it, and runs no code.
 """
 
 from __future__ import annotations
@@ -57,9 +61,12 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 from imdiffusion_bench.columns import HEADLINE
+from imdiffusion_bench.split import Scores
 
 SCHEMA = 2
 DIGITS = 6  # significant ones of a metric that is packed
@@ -349,3 +356,37 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def scores_path(folder: Path, run_id: str) -> Path:
+    """Where the scores of the run with this id are, or would be."""
+    return folder / f"{run_id}.npz"
+
+
+def check_scores_folder(folder: Path) -> None:
+    """Make the folder; OutputError where it, or a file in it, cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep scores in {folder}: {error.strerror}",
+            remedy="Name a folder; it need not exist.",
+        ) from error
+    check_writable(scores_path(folder, "0"))
+
+
+def keep_scores(folder: Path, head: Mapping[str, Any], scores: Scores) -> Path:
+    """Write the scores of the run that `head` describes, whole or not; the path. OutputError."""
+    arrays: dict[str, Any] = {  # none of them of objects: nothing here is pickled
+        "run": np.array(json.dumps(head, sort_keys=True)),
+        "score": np.asarray(scores.score, np.float32),
+        "threshold": np.array(1.0),
+    }
+    for name in ("channel_scores", "expected"):
+        found = getattr(scores, name)
+        if found is not None:
+            arrays[name] = np.asarray(found, np.float32)
+    target = scores_path(folder, str(head["id"]))
+    with atomic_path(target) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return target

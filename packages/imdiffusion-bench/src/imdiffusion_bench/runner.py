@@ -20,7 +20,7 @@ from typing import Any
 
 from imdiffusion.devices import device_of
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench import record, score_archive
+from imdiffusion_bench import record
 from imdiffusion_bench.columns import numbers
 from imdiffusion_bench.datasets import needs_folder, open_source
 from imdiffusion_bench.detectors import drawn
@@ -85,7 +85,7 @@ def measured(path: Path, *, retry_failed: bool, keep: Path | None = None) -> set
         known = [
             one
             for one in known
-            if one["status"] == "failed" or score_archive.kept_path(keep, one["id"]).exists()
+            if one["status"] == "failed" or record.scores_path(keep, one["id"]).exists()
         ]
     return {one["id"] for one in known}
 
@@ -109,7 +109,7 @@ def bench(
     root: folder of the data sets. shard: (i, n), the i-th of n parts of the groups, from 1.
     jobs: worker processes, several also on one GPU. threads: of one worker, None = cores / jobs.
     minutes: stop in order after so long; the next call continues. retry_failed: failed runs too.
-    keep_scores: folder for the scores of each run (`score_archive.py`), made where it is not
+    keep_scores: folder for the scores of each run (`record.py`), made where it is not
     there; a run that is in `out` and has none there is measured again.
 
     Before anything is measured it raises UsageError, also where another call writes to `out`;
@@ -129,7 +129,7 @@ def bench(
     groups = groups_of(plan, root)[part - 1 :: parts]
     with record.alone(out):
         if keep_scores is not None:
-            score_archive.check_folder(keep_scores)
+            record.check_scores_folder(keep_scores)
         known = measured(out, retry_failed=retry_failed, keep=keep_scores)
         state = State(asked=sum(len(group.ids()) for group in groups))
         todo = list(_without(groups, known))

@@ -247,8 +247,8 @@ def _row(
         ok=len(good),
         failed=tuple(_failure(run) for run in runs if run["status"] != "ok"),
         missing=tuple(pair for pair in expected(runs, asked) if pair not in has),
-        fit_s=_mean(float(run["seconds"]["fit"]) for run in good),
-        score_s=_mean(score_s),
+        fit_s=mean_of(float(run["seconds"]["fit"]) for run in good),
+        score_s=mean_of(score_s),
         rows_per_second=rows / math.fsum(score_s) if math.fsum(score_s) > 0 else math.nan,
         memory_mib=max((float(run["memory_mib"]) for run in good), default=math.nan),
         caps={key: int(settings[key]) for key in CAPS if settings.get(key)},
@@ -264,11 +264,11 @@ def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
             undefined += 1
         else:
             cells.setdefault(run["entity"], {})[run["seed"]] = float(value)
-    by_entity = {entity: _mean(seeds.values()) for entity, seeds in cells.items()}
+    by_entity = {entity: mean_of(seeds.values()) for entity, seeds in cells.items()}
     whole = sorted(set.intersection(*(set(seeds) for seeds in cells.values())) if cells else ())
-    by_seed = {seed: _mean(seeds[seed] for seeds in cells.values()) for seed in whole}
+    by_seed = {seed: mean_of(seeds[seed] for seeds in cells.values()) for seed in whole}
     std = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else math.nan
-    return Measure(_mean(by_entity.values()), std, by_entity, by_seed, undefined)
+    return Measure(mean_of(by_entity.values()), std, by_entity, by_seed, undefined)
 
 
 def _value(metrics: Record, metric: str) -> float | None:
@@ -295,7 +295,8 @@ def _badness(row: VariantSummary, metric: str) -> float:
     return mean if metric in LOWER_IS_BETTER else -mean
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of(values: Iterable[float]) -> float:
+    """The mean; NaN of nothing."""
     listed = list(values)
     return math.fsum(listed) / len(listed) if listed else math.nan
 

@@ -105,30 +105,6 @@ def document(question: Question, records: Sequence[Record]) -> Record:
     return plain
 
 
-def current(document: Record) -> Record:
-    """A document of this schema; one of schema 1 with the names of today."""
-    if document["schema"] == SCHEMA:
-        return document
-
-    def renamed(measures: Record) -> Record:
-        names = {key: key.replace("_arrival", "_online") for key in measures}
-        return {
-            name.replace("_hindsight", "_offline"): measures[key] for key, name in names.items()
-        }
-
-    records = [
-        {
-            **one,
-            "faults": [renamed(fault) for fault in one["faults"]],
-            "outside": renamed(one["outside"]),
-        }
-        if one["status"] == "ok"
-        else one
-        for one in document["records"]
-    ]
-    return {**document, "schema": SCHEMA, "records": records}
-
-
 @dataclass(frozen=True, slots=True)
 class _Fit:
     """A fitted detector, the seconds it took, and the warnings it gave."""
