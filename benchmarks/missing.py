@@ -83,7 +83,7 @@ def main() -> None:
             source = open_source(dataset, folder)
             own = [measure(source.load(entity), small) for entity in entities]
             numbers = [key for key in own[0] if key not in ("set", "entity")]
-            mean = {key: round(float(np.mean([one[key] for one in own])), 3) for key in numbers}  # type: ignore[arg-type]
+            mean = {key: round(float(np.mean([one[key] for one in own])), 3) for key in numbers}
             rows += [*own, {"set": dataset, "entity": "mean", **mean}]
     if rows:
         ledger.keep("missing", rows, small=small)
