@@ -20,7 +20,7 @@ import numpy as np
 from imdiffusion import registry
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion_bench import columns
-from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING, bullets, markdown
+from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING, Table, bullets, markdown
 from imdiffusion_bench.datasets.known import DATASETS
 from imdiffusion_bench.plan import KIND_DIALS, KINDS
 from imdiffusion_bench.protocols import SIZES
@@ -28,7 +28,7 @@ from imdiffusion_bench.record import Record
 from imdiffusion_bench.significance import holm, signed_rank_p
 from imdiffusion_bench.studies import cells
 from imdiffusion_bench.summary import mean_of, summarise
-from imdiffusion_bench.tables import Table, p_words, text_of
+from imdiffusion_bench.tables import p_words
 
 ALIKE = 0.99  # steps that correlate so hold one and the same error
 
@@ -293,9 +293,9 @@ def domains_table(
     heading = f"### {columns.heading(metric)}, protocol `{protocol}`"
     parts = [
         f"{heading}: a domain left out",
-        text_of(_choices(found, metric)),
+        str(_choices(found, metric)),
         f"{heading}: means by domain",
-        text_of(_variants(values, metric, notes)),
+        str(_variants(values, metric, notes)),
     ]
     return "\n\n".join(parts) + "\n"
 

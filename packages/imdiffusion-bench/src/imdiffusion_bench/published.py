@@ -15,18 +15,15 @@ from dataclasses import dataclass
 from imdiffusion.errors import DataError
 from imdiffusion.settings import Settings
 from imdiffusion_bench import columns
-from imdiffusion_bench.columns import NOTHING, bullets, markdown
+from imdiffusion_bench.columns import NOTHING, Table, bullets, escaped, markdown
 from imdiffusion_bench.datasets.tsb_ad import NAME, known_files, source_of_values
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.summary import Block, VariantSummary, protocols, summarise
 from imdiffusion_bench.tables import (
     INCOMPLETE,
-    Table,
     check_random,
     covered,
-    escaped,
     is_partial,
-    text_of,
 )
 
 SOURCE = "ImDiffusion, PVLDB 2023: six runs, thresholds chosen on test labels, whole data sets"
@@ -99,13 +96,13 @@ def paper_table(records: Iterable[Record]) -> str:
     for block in summary.blocks:
         check_random(block, "paper")
         parts.append(f"### {escaped(block.dataset)}, protocol `paper`, beside the publication")
-        parts.append(text_of(_beside(block, metrics)))
+        parts.append(str(_beside(block, metrics)))
     means = Table(
         ("published mean over six data sets", "F1", "R-AUC-PR"),
         tuple((name, f"{f1:.4f}", f"{area:.4f}") for name, (f1, area) in PUBLISHED_MEANS.items()),
         (f"Source: {SOURCE} ({', '.join(PUBLISHED)}).",),
     )
-    return "\n\n".join([*parts, text_of(means)]) + "\n"
+    return "\n\n".join([*parts, str(means)]) + "\n"
 
 
 def _beside(block: Block, metrics: Sequence[str]) -> Table:
@@ -291,11 +288,11 @@ def tsb_ad_tables(records: Iterable[Record]) -> str:
         parts.append(
             f"### {NAME}, protocol `{PROTOCOL}`, {len(files)} files beside the publication"
         )
-        parts.append(text_of(_by_file(rows, files)))
+        parts.append(str(_by_file(rows, files)))
     others = [name for name in block.reference(METRIC) if name not in known_files()]
     if others or not files:
         parts.append(f"### {NAME}, protocol `{PROTOCOL}`, all {len(block.entities)} files")
-        parts.append(text_of(_over_all(block, rows)))
+        parts.append(str(_over_all(block, rows)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -24,18 +24,6 @@ CAPS = ("max_steps", "max_epochs", "steps", "epochs")  # settings that end a tra
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One run that failed, with the stage it failed in and its error."""
-
-    dataset: str
-    variant: str
-    entity: str
-    seed: int
-    stage: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
 class Measure:
     """One metric of one row.
 
@@ -58,7 +46,8 @@ class VariantSummary:
     """One variant on one data set. Seconds are means a run; NaN where no run went well.
 
     entities, seeds   with at least one run that went well
-    ok, failed        numbers of runs; missing: (entity, seed) that others have and this has not
+    ok, failed        number of runs that went well, and the others
+    missing           (entity, seed) that others have and this has not
     rows_per_second   test rows of all runs over the seconds they took to score
     memory_mib        the largest peak of a run
     caps              settings that cap the training, where they are not 0
@@ -70,7 +59,7 @@ class VariantSummary:
     entities: tuple[str, ...]
     seeds: tuple[int, ...]
     ok: int
-    failed: tuple[Failure, ...]
+    failed: tuple[Record, ...]
     missing: tuple[tuple[str, int], ...]
     fit_s: float
     score_s: float
@@ -81,7 +70,7 @@ class VariantSummary:
     @property
     def tried(self) -> tuple[int, ...]:
         """The seeds that it was run with, well or not."""
-        return tuple(sorted({*self.seeds, *(one.seed for one in self.failed)}))
+        return tuple(sorted({*self.seeds, *(run["seed"] for run in self.failed)}))
 
     @property
     def lacking(self) -> tuple[tuple[str, int], ...]:
@@ -245,7 +234,7 @@ def _row(
         entities=tuple(name for name in order if name in entities),
         seeds=tuple(sorted({run["seed"] for run in good})),
         ok=len(good),
-        failed=tuple(_failure(run) for run in runs if run["status"] != "ok"),
+        failed=tuple(run for run in runs if run["status"] != "ok"),
         missing=tuple(pair for pair in expected(runs, asked) if pair not in has),
         fit_s=mean_of(float(run["seconds"]["fit"]) for run in good),
         score_s=mean_of(score_s),
@@ -279,13 +268,6 @@ def _value(metrics: Record, metric: str) -> float | None:
         metric = "f1"
     value: float | None = metrics.get(metric)
     return value
-
-
-def _failure(run: Record) -> Failure:
-    error = run.get("error") or {}
-    told = f"{error.get('type', 'error')}: {error.get('message', '')}"
-    names = (run["dataset"], run["variant"], run["entity"])
-    return Failure(*names, run["seed"], str(run.get("stage", "")), told)
 
 
 def _badness(row: VariantSummary, metric: str) -> float:
