@@ -327,15 +327,13 @@ def behaviours(
     failed.
     """
     from imdiffusion_bench.behaviours import table
-    from imdiffusion_bench.behaviours.running import document
+    from imdiffusion_bench.behaviours.measuring import document
     from imdiffusion_bench.plots import check_plot, save_plot
 
     terminal: Terminal = ctx.obj
     if plot is not None:
         check_plot(plot)
     question = question_of(detectors, scenarios, dials, seeds, overrides, device=device)
-    for name in question.absent:
-        terminal.warn(f"{name} is not measured: this version has no detector of that name")
     with resumable("Nothing was written; ask for fewer --scenarios or --seeds at a time."):
         records = _measured(terminal, question)
     whole = document(question, records)
@@ -353,7 +351,7 @@ def behaviours(
 
 def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
     from imdiffusion.course import Progress
-    from imdiffusion_bench.behaviours.running import run_behaviours
+    from imdiffusion_bench.behaviours.measuring import run_behaviours
 
     records = []
     with terminal.progress("runs") as show:

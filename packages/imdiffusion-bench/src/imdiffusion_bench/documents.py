@@ -19,6 +19,7 @@ from imdiffusion.errors import DataError
 from imdiffusion_bench.aggregate import against_base, kinds_table, steps_joined
 from imdiffusion_bench.behaviours import SCENARIOS
 from imdiffusion_bench.behaviours.config import meanings
+from imdiffusion_bench.behaviours.measuring import SCHEMA
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import GENERATED
@@ -301,6 +302,11 @@ def write_behaviours(docs: Path) -> None:
     What is written by hand around them is kept. Raises DataError where a place is missing.
     """
     found = read_document(docs / "results" / "runs" / "behaviours.json")
+    if found is not None and found["schema"] != SCHEMA:
+        raise DataError(
+            f"the run of the behaviours is of schema {found['schema']}, not {SCHEMA}",
+            remedy=f"Measure it again: {BEHAVIOURS_COMMAND}.",
+        )
     scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
     dials = [[f"`{name}`", *facts] for name, facts in meanings().items()]
     parts = {

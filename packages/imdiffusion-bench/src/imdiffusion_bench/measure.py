@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -112,9 +113,7 @@ def measure(
         started = _Attempt(frame, variant)
         checkpoint = None if work is None else work / fit_key(variant)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("always", ImDiffusionWarning)
+            with listening() as texts:
                 provenance.forget_peak_memory(frame.device)
                 fitted, detector = started.fit(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
@@ -122,12 +121,22 @@ def measure(
                 scores = started.score(detector, split)
             if keep is not None:
                 started.keep(scores, keep)
-            told = list(dict.fromkeys(str(one.message) for one in caught))
-            yield started.judged(scores, split, told)
+            yield started.judged(scores, split, texts)
         except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
             yield frame.failed(variant, started.stage, error)
         if checkpoint is not None and fitted is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """The texts of the library's warnings, each once, at the end; those of others are ignored."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ImDiffusionWarning)
+        yield texts
+        texts += dict.fromkeys(str(one.message) for one in caught)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +224,7 @@ class _Attempt:
         self.stage = "keep"
         keep_scores(folder, self.head, scores)
 
-    def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
+    def judged(self, scores: Scores, split: Split, texts: list[str]) -> Record:
         self.stage = "evaluate"
         began = time.perf_counter()
         known: dict[str, Any] = {"period_s": split.period_s, "tsb_ad_window": split.tsb_ad_window}
@@ -236,7 +245,7 @@ class _Attempt:
             **self.versions,
             "fit_shared": self.shared,
             "fit_of": self.frame.group.fitted_as.name,
-            "warnings": told,
+            "warnings": texts,
             "metrics": metrics,
             "extra": extra,
         }

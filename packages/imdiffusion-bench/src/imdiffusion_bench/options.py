@@ -271,20 +271,20 @@ def question_of(
     for one in chosen:
         scenario(one)
     question = Question(names, chosen, read_system(dials), seeds_of(seeds), device=device)
-    return replace(question, settings=_settings(question.present, overrides or ()))
+    return replace(question, settings=_settings(names, overrides or ()))
 
 
 def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Scalar]]:
     """The settings of `--set`, each for the detectors that have it; one has it at least."""
     from imdiffusion.cli.setting_options import assignments
-    from imdiffusion_bench.behaviours.measuring import knows, settings_of
+    from imdiffusion_bench.detectors import settings_of
 
     given: dict[str, Any] = assignments(pairs)
-    names = tuple(detectors)
-    found = {
-        name: {key: value for key, value in given.items() if knows(name, key)} for name in names
-    }
+    known = {name: settings_of(name, {}) for name in detectors}
     for key, value in given.items():
-        if names and not any(key in settings for settings in found.values()):
-            settings_of(names[0], {key: value})  # raises, and says what is near
-    return found
+        if not any(key in settings for settings in known.values()):
+            settings_of(next(iter(known)), {key: value})  # raises, and says what is near
+    return {
+        name: {key: value for key, value in given.items() if key in settings}
+        for name, settings in known.items()
+    }

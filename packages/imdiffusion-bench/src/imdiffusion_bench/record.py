@@ -89,7 +89,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     Non-finite numbers are written as null: "not defined", which no mean counts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(_finite(record), allow_nan=False, separators=(",", ":"))
+    line = json.dumps(finite(record), allow_nan=False, separators=(",", ":"))
     with path.open("ab+") as file:
         end = file.seek(0, os.SEEK_END)
         torn = False
@@ -191,7 +191,7 @@ def pack(path: Path) -> Path:
         return _packed(plain, plain.read_bytes())
     with alone(plain):
         lines = [
-            json.dumps(_finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
+            json.dumps(finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
             for run in read([plain])
         ]
         return _packed(plain, "".join(f"{line}\n" for line in lines).encode())
@@ -348,11 +348,12 @@ def _checked(record: Any, where: str) -> Record:
     return record
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same as JSON can hold: None for numbers that are not finite, keys as text."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
