@@ -57,7 +57,7 @@ def test_it_is_measured_with_a_threshold_of_its_own_and_says_where_it_ran():
 
 def test_it_is_listed_and_has_the_settings_that_all_share():
     assert "distance" in detectors.names()
-    assert detectors.said("distance") == "of another package: test_bench_external:Distance"
+    assert detectors.description("distance") == "of another package: test_bench_external:Distance"
     assert set(detectors.settings_of("distance", {})) == set(detectors.SHARED_SETTINGS)
     with pytest.raises(ConfigError, match="no setting 'window'"):
         detectors.settings_of("distance", {"window": 5})

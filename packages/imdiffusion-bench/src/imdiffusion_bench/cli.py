@@ -204,7 +204,7 @@ def names(ctx: typer.Context) -> None:
 
     terminal: Terminal = ctx.obj
     terminal.emit_table(
-        ["detector", "what it is"], [(one, detectors.said(one)) for one in detectors.names()]
+        ["detector", "what it is"], [(one, detectors.description(one)) for one in detectors.names()]
     )
     terminal.emit("")
     terminal.emit_table(["metric", "in tables", "protocols"], metric_names())

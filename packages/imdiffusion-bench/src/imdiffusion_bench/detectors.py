@@ -74,7 +74,7 @@ def external() -> dict[str, EntryPoint]:
     return {point.name: point for point in points if point.name not in ours}
 
 
-def said(name: str) -> str:
+def description(name: str) -> str:
     """What a detector is, in one sentence."""
     if name in presets.PRESETS:
         return f"this library, preset `{name}`"
@@ -115,7 +115,7 @@ def settings_of(detector: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]
     return settings
 
 
-def telling(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def changed_settings(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The settings that are not at their default: what tells one question from another.
 
     A setting that is added later, with a default that changes nothing, keeps all ids; and so does
@@ -313,16 +313,6 @@ def check_detector(make: Callable[..., Any]) -> None:
             raise AssertionError(what)
 
 
-class Member(Protocol):
-    """A detector of the benchmark, as the rows of its tables are."""
-
-    def fit(self, train: Frame) -> object:
-        """Fit on normal rows."""
-
-    def score(self, test: Frame) -> Scores:
-        """Score the rows of another frame."""
-
-
 class SeedMean:
     """Fits `count` members and joins what they say.
 
@@ -330,7 +320,7 @@ class SeedMean:
     detectors of different seeds have no member in common. Raises ConfigError for count < 2.
     """
 
-    def __init__(self, make: Callable[[int], Member], *, count: int, seed: int) -> None:
+    def __init__(self, make: Callable[[int], Detector], *, count: int, seed: int) -> None:
         if count < 2:
             raise ConfigError(
                 f"a mean over {count} seeds is none", remedy="Take two seeds or more."

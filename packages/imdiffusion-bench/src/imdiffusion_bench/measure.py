@@ -26,10 +26,10 @@ from imdiffusion_bench.detectors import (
     CalibratedDetector,
     Detector,
     DiffusionDetector,
+    changed_settings,
     drawn,
     make,
     settings_of,
-    telling,
 )
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.protocols import ensemble_curve, evaluate
@@ -73,7 +73,7 @@ def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
         variant=variant.name,
         row=variant.detector,  # the word of schema 1: another would change every id
         seed=seed,
-        settings=telling(settings_of(variant.detector, variant.settings)),
+        settings=changed_settings(settings_of(variant.detector, variant.settings)),
     )
 
 

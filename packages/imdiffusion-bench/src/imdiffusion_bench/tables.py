@@ -23,7 +23,7 @@ from imdiffusion_bench.columns import (
     value,
 )
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.significance import Comparison, compare
+from imdiffusion_bench.significance import LEVEL, Comparison, compare
 from imdiffusion_bench.summary import Block, Summary, VariantSummary, headline, summarise
 
 
@@ -297,7 +297,7 @@ def _test(metric: str, comparison: Comparison) -> str:
     text = (
         f"≈ marks what does not differ from the best in {title(metric)}: Wilcoxon's signed-rank "
         f"test over {comparison.entities} entities, Holm's correction over "
-        f"{len(comparison.pairs)} pairs, level {comparison.level:g}."
+        f"{len(comparison.pairs)} pairs, level {LEVEL:g}."
     )
     if comparison.friedman is not None:
         text += f" Friedman's test over all: {p_words(comparison.friedman[1])}."

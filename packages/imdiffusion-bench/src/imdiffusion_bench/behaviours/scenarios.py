@@ -31,7 +31,7 @@ from imdiffusion_bench.behaviours.system import (
 from imdiffusion_bench.behaviours.system import hours as hours_of
 from imdiffusion_bench.behaviours.system import season as season_of
 from imdiffusion_bench.behaviours.system import weekend as weekend_of
-from imdiffusion_bench.generator.normal import memory
+from imdiffusion_bench.generator.series import memory
 from imdiffusion_bench.split import Cause
 
 SPIKE_ROWS = 3

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.generator.normal import memory
+from imdiffusion_bench.generator.series import memory
 from imdiffusion_bench.split import Cause
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from imdiffusion.errors import ConfigError
 
 Dial = str | int | float
 
-# Every kind of anomaly; what each does stands in striking.py.
+# Every kind of anomaly; what each does stands in series.py.
 KINDS = ("spike", "level_shift", "trend", "variance", "missing_season", "frequency", "coupling")
 SEASONAL = frozenset({"missing_season", "frequency"})
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
