@@ -11,7 +11,7 @@ from imdiffusion.errors import DataError, OutputError
 from imdiffusion_bench import documents, record
 from imdiffusion_bench.aggregate import KINDS, kinds_table
 from imdiffusion_bench.documents import write_results
-from imdiffusion_bench.measure import asked_id
+from imdiffusion_bench.measure import question_id
 from imdiffusion_bench.plan import RANDOM, Plan, Variant
 from imdiffusion_bench.published import shortfall, uncapped_steps
 from imdiffusion_bench.runner import bench, gaps
@@ -115,7 +115,7 @@ TWO = Plan("mine", ("SMD",), (Variant("random", "random"), Variant("zscore", "zs
 
 
 def run(entity, variant, seed, **changed):
-    id_ = asked_id("SMD", entity, Variant(variant, variant), seed)
+    id_ = question_id("SMD", entity, Variant(variant, variant), seed)
     return {
         "id": id_,
         "dataset": "SMD",

@@ -233,13 +233,13 @@ class CalibratedDetector:
         """Score, divided by the threshold, so that above 1 is an alarm."""
         scaled = self._scaled(test)
         score = np.asarray(self.detector.decision_function(scaled), np.float64)
-        steps, channels = (self._asked(one, scaled) for one in ("step_errors", "channel_scores"))
+        steps, channels = (self._optional(one, scaled) for one in ("step_errors", "channel_scores"))
         return Scores(_over(score, self.level_), steps, channels)
 
-    def _asked(self, name: str, scaled: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        """What the detector's method of this name says; None where it has none."""
-        said = getattr(self.detector, name, None)
-        return None if said is None else np.asarray(said(scaled), np.float32)
+    def _optional(self, name: str, scaled: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """What the method of this name gives; None where the detector has none."""
+        method = getattr(self.detector, name, None)
+        return None if method is None else np.asarray(method(scaled), np.float32)
 
     def _scaled(self, frame: Frame) -> NDArray[np.float64]:
         scaled = self.scaler_.forward(np.where(frame.observed, frame.values, np.nan))

@@ -73,7 +73,7 @@ def _against(records: list[Record]) -> str:
     return "\n\n".join(against_base(records, protocol=one, metric=metric) for one, metric in both)
 
 
-# Runs whose detectors are no part of this package any more: what is said instead of a command.
+# Runs whose detectors are no part of this package any more: what stands there instead of a command.
 ARCHIVED = {
     "peers_three": "`peers_three`: methods of TSB-AD 1.5 and timesead 0.0.2, run by wrappers that "
     "this package no longer has; [the benchmark](../benchmark.md#detectors-of-other-packages) says "
@@ -245,21 +245,21 @@ def write_results(docs: Path) -> None:
 def _write_studies(docs: Path) -> None:
     """One Markdown page and one plot for each study whose runs are there."""
     for name in STUDIES:
-        asked = study(name)
-        records = measured(docs, asked.plan.name)
+        one = study(name)
+        records = measured(docs, one.plan.name)
         if not records:
             continue
         path = docs / "studies" / f"{name}.md"
-        head, _, rest = asked.table(records).strip().partition("\n")
+        head, _, rest = one.table(records).strip().partition("\n")
         write(
             path,
             f"{head}\n\n{ANSWER}\n\n{answer_in(path) or UNWRITTEN}\n\n## Set-up\n\n"
-            f"{len(asked.datasets)} generated data sets, {len(asked.variants)} variants, "
-            f"seeds {', '.join(map(str, asked.seeds))}.\n\n"
-            f"{source(docs, 'results', records, (asked.plan.name,))}\n\n"
-            f"![{asked.question}]({name}.svg)\n{rest}\n",
+            f"{len(one.datasets)} generated data sets, {len(one.variants)} variants, "
+            f"seeds {', '.join(map(str, one.seeds))}.\n\n"
+            f"{source(docs, 'results', records, (one.plan.name,))}\n\n"
+            f"![{one.question}]({name}.svg)\n{rest}\n",
         )
-        save_plot(asked.plot(records), path.with_suffix(".svg"))
+        save_plot(one.plot(records), path.with_suffix(".svg"))
 
 
 def _write_index(docs: Path) -> None:
@@ -269,7 +269,7 @@ def _write_index(docs: Path) -> None:
         for name, title in {**{name: page[0] for name, page in PAGES.items()}, **CLOSED}.items()
         if (docs / "results" / f"{name}.md").exists()
     ]
-    asked = [
+    studies = [
         f"- [{study(name).question}](../studies/{name}.md)"
         for name in STUDIES
         if (docs / "studies" / f"{name}.md").exists()
@@ -281,7 +281,7 @@ def _write_index(docs: Path) -> None:
         "are: [the benchmark](../benchmark.md).\n\n"
         + "\n".join(pages)
         + "\n\n## Studies on generated data\n\n"
-        + "\n".join(asked)
+        + "\n".join(studies)
         + "\n\nFurther: [fourteen sets without labels: `fast`, `linear`, the one-liners]"
         "(../studies/quality.md), [alarms](../studies/flagging.md), "
         "[speed](../studies/speed.md).\n",
@@ -327,7 +327,7 @@ def _behaviours_results(document: dict[str, Any] | None) -> str:
         return f"Not measured yet. These two fill this section:\n\n{made}"
     host = document["host"]
     where = f"{host['cpu']}, {host['gpu'] or 'no GPU'}"
-    told = f"{document['date'][:10]}, on {where}; commit {document['commit'] or 'no checkout'}."
+    made_on = f"{document['date'][:10]}, on {where}; commit {document['commit'] or 'no checkout'}."
     drawn = f"![{len(SCENARIOS)} scenarios, a mark a detector](results/behaviours.svg)"
     deeper = tables(document).strip().replace("\n## ", "\n### ")
-    return f"{made}\n\n{told}\n\n{drawn}\n\n{deeper}"
+    return f"{made}\n\n{made_on}\n\n{drawn}\n\n{deeper}"

@@ -62,10 +62,12 @@ class Group:
 
     def ids(self) -> dict[str, Variant]:
         """The id of each variant's run."""
-        return {asked_id(self.dataset, self.entity, one, self.seed): one for one in self.variants}
+        return {
+            question_id(self.dataset, self.entity, one, self.seed): one for one in self.variants
+        }
 
 
-def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
+def question_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
     """What stands for one run: the same question has the same id in every plan."""
     return run_id(
         dataset=dataset,
@@ -266,7 +268,7 @@ class _Frame:
         group = self.group
         return {
             "schema": SCHEMA,
-            "id": asked_id(group.dataset, group.entity, variant, group.seed),
+            "id": question_id(group.dataset, group.entity, variant, group.seed),
             "plan": group.plan,
             "dataset": group.dataset,
             "entity": group.entity,

@@ -139,7 +139,7 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
 
 def _ensemble(row: VariantSummary) -> list[str]:
     """How the vote of several steps does against the last step alone, beside the paper's claim."""
-    told = []
+    changes = []
     claims = (("f1", "f1_last", "F1", ENSEMBLE_F1), ("add", "add_last", "ADD", ENSEMBLE_ADD))
     for whole, last, name, claim in claims:
         if whole not in row.measures or last not in row.measures:
@@ -148,8 +148,10 @@ def _ensemble(row: VariantSummary) -> list[str]:
         if both[0].keys() != both[1].keys() or not row.measures[last].mean > 0:
             continue
         change = row.measures[whole].mean / row.measures[last].mean - 1
-        told.append(f"{name} {change:+.2%} (published {claim:+.2%})")
-    return [f"{row.variant}, ensemble against its last step: {', '.join(told)}."] if told else []
+        changes.append(f"{name} {change:+.2%} (published {claim:+.2%})")
+    return (
+        [f"{row.variant}, ensemble against its last step: {', '.join(changes)}."] if changes else []
+    )
 
 
 def _mean_cell(block: Block, row: VariantSummary, metric: str) -> str:

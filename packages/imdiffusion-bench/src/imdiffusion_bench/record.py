@@ -6,14 +6,14 @@ moves them there, and whoever reads or continues FILE.jsonl sees both.
 A line holds these keys; `status` says which of the last two groups it has.
 
     schema     2; 1 had `row` for `detector`, and is read as well
-    id         16 hex digits of what was asked for: dataset, entity, variant, detector, seed, and
+    id         16 hex digits of the question: dataset, entity, variant, detector, seed, and
                the settings that are not at their default, limits of time apart
     plan       the plan it belongs to, such as "paper"
     dataset, entity
     variant    its name in the tables
     detector   what is behind it: "fast", "paper", "mahalanobis", ...
     seed       int
-    drawn      whether the seed changes the numbers; where not, it is asked once, with seed 0
+    drawn      whether the seed changes the numbers; where not, it is measured once, with seed 0
     settings   the detector's settings, all of them, resolved
     versions   {"python", "imdiffusion", "numpy", "torch", ...}: `provenance.PACKAGES`
     commit     of the checkout, with "+" where it was changed; null outside one
@@ -33,7 +33,7 @@ A line holds these keys; `status` says which of the last two groups it has.
                fit_shared: true where the fit was done under another variant, `fit_of`, with the
                same training settings; seconds["fit"] is then that training's with this variant's
                own calibration (of before 2026-11-30 with the calibration of `fit_of` as well)
-               warnings [text, ...]: what the library said about the data
+               warnings [text, ...]: the warnings of the library about the data
                metrics {protocol: {metric: float or null}}, protocols never mixed
                extra: what `ensembles.ensemble_curve` says; {} without diffusion steps
     failed:    stage: "load", "fit", "score", "keep" (of scores that were to be kept) or "evaluate";
@@ -77,9 +77,9 @@ ENDS = {"ok": ("rows", "seconds", "metrics"), "failed": ("stage", "error")}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems
 
 
-def run_id(**asked: Any) -> str:
-    """16 hex digits that stand for what was asked for; the same question, the same digits."""
-    text = json.dumps(asked, sort_keys=True, allow_nan=False, separators=(",", ":"))
+def run_id(**question: Any) -> str:
+    """16 hex digits of a question: the same question, the same digits."""
+    text = json.dumps(question, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -244,7 +244,7 @@ def read(paths: Iterable[Path]) -> Iterator[Record]:
     """The runs of these files, the latest line of an id alone; a torn line is passed over.
 
     A DataWarning says how many ids have lines with different numbers.
-    A torn line ends a file or stands where a kill cut it: its run is asked for again. Of those
+    A torn line ends a file or stands where a kill cut it: its run is measured again. Of those
     that do not end a file a DataWarning says how many there are. Raises DataError, naming file
     and line, for what is no run of this schema, and for a file that cannot be read.
     """
@@ -301,7 +301,7 @@ def _runs_of(path: Path) -> list[Record]:
         lines = "1 line was" if len(torn) == 1 else f"{len(torn)} lines were"
         warnings.warn(
             f"{path}: {lines} passed over, cut off by a kill (the first is line {torn[0]}); their "
-            "runs are asked for again",
+            "runs are measured again",
             DataWarning,
             stacklevel=4,
         )

@@ -24,7 +24,7 @@ from imdiffusion_bench import record
 from imdiffusion_bench.columns import numbers
 from imdiffusion_bench.datasets import needs_folder, open_source
 from imdiffusion_bench.detectors import drawn
-from imdiffusion_bench.measure import Group, asked_id, failure, fit_key
+from imdiffusion_bench.measure import Group, failure, fit_key, question_id
 from imdiffusion_bench.plan import Plan
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.workers import WorkerProcess, states_of
@@ -372,7 +372,7 @@ def owed(plan: Plan, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, 
                 one = plan.resolved(variant, dataset)
                 seeds = dict.fromkeys(plan.seeds) if drawn(one.detector) else (UNDRAWN_SEED,)
                 for seed in seeds:
-                    yield asked_id(dataset, entity, one, seed), (dataset, entity, one.name, seed)
+                    yield question_id(dataset, entity, one, seed), (dataset, entity, one.name, seed)
 
 
 def gaps(plan: Plan, records: Iterable[Record], known: Mapping[str, Sequence[str]]) -> str:

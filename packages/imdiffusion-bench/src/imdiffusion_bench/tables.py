@@ -71,10 +71,10 @@ def overview(summary: Summary) -> Table:
         lines.append((place, (variant, *cells, columns.value(metric, mean))))
     lines.sort(key=lambda line: line[0])
     head = ("variant", *(block.dataset for block in summary.blocks), "mean")
-    told = f"{columns.heading(metric)}, mean over entities of each data set."
+    note = f"{columns.heading(metric)}, mean over entities of each data set."
     partial = f"{INCOMPLETE} over fewer entities than others have: no mean over the data sets."
     marked = any(INCOMPLETE in cell for _, cells in lines for cell in cells[1:])
-    return Table(head, tuple(cells for _, cells in lines), (told, partial) if marked else (told,))
+    return Table(head, tuple(cells for _, cells in lines), (note, partial) if marked else (note,))
 
 
 def markdown(summary: Summary) -> str:
@@ -118,7 +118,7 @@ def is_partial(block: Block, row: VariantSummary, metric: str) -> bool:
     return bool(row.measures[metric].by_entity) and row not in block.comparable(metric)
 
 
-Said = TypeVar("Said", bound=Hashable)
+Fact = TypeVar("Fact", bound=Hashable)
 MOST_NAMED = 5  # entities, failures or missing runs named in a note; more are counted
 INCOMPLETE = "†"
 CAP_WORDS = {
@@ -160,12 +160,12 @@ def _known(block: Block, metrics: Sequence[str]) -> list[str]:
     return [_who(block), *_gaps(block), *_fewer_seeds(block), *_undefined(block, metrics)]
 
 
-def _alike(found: Iterable[tuple[Said, str]]) -> dict[Said, str]:
-    """What is said of rows -> their names: those of which the same is said stand together."""
-    names: dict[Said, list[str]] = {}
-    for said, name in found:
-        names.setdefault(said, []).append(name)
-    return {said: "; ".join(each) for said, each in names.items()}
+def _alike(found: Iterable[tuple[Fact, str]]) -> dict[Fact, str]:
+    """Fact about rows -> their names: those with the same fact stand together."""
+    names: dict[Fact, list[str]] = {}
+    for fact, name in found:
+        names.setdefault(fact, []).append(name)
+    return {fact: "; ".join(each) for fact, each in names.items()}
 
 
 def _caps(block: Block) -> list[str]:
@@ -201,13 +201,11 @@ def _gaps(block: Block) -> list[str]:
     lacking: list[tuple[tuple[str, str], str]] = []
     for row in block.rows:
         missing = [f"{entity} seed {seed}" for entity, seed in row.lacking]
-        asked = row.ok + len(row.failed) + len(missing)
+        due = row.ok + len(row.failed) + len(missing)
         if missing:
-            lacking.append(((f"{len(missing)} of {asked} runs", _some(missing)), row.variant))
+            lacking.append(((f"{len(missing)} of {due} runs", _some(missing)), row.variant))
         if row.failed:
-            lines.append(
-                f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
-            )
+            lines.append(f"Failed: {len(row.failed)} of {due} runs of {row.variant}: {_why(row)}.")
     for (count, which), names in _alike(lacking).items():
         each = " each" if ";" in names else ""
         lines.append(f"Missing: {count}{each} of {names} ({which}).")
@@ -275,11 +273,11 @@ def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
     if not found:
         return []
     every = tuple(map(title, metrics)) if len(metrics) > 1 else ()
-    told = "; ".join(
+    partial = "; ".join(
         f"{who} in {'all columns' if which == every else ', '.join(which)}"
         for which, who in _alike((tuple(which), who) for who, which in found.items()).items()
     )
-    lines = [f"{INCOMPLETE} over fewer entities, not ranked: {told}."]
+    lines = [f"{INCOMPLETE} over fewer entities, not ranked: {partial}."]
     shared, means = block.common(metrics[0])
     if shared and len(shared) < len(block.reference(metrics[0])):
         each = "; ".join(f"{name} {value(metrics[0], mean)}" for name, mean in means.items())

@@ -135,7 +135,7 @@ def _measure_fault(verdict: Verdict, fault: Cause, channels: int) -> FaultMeasur
 def measure_outside(
     verdict: Verdict, faults: Sequence[Cause], *, period_s: float
 ) -> OutsideMeasures:
-    """What a user is told for nothing. period_s: seconds between rows."""
+    """Alarms and events outside the faults. period_s: seconds between rows."""
     outside = np.ones(len(verdict.alarm), dtype=np.bool_)
     for fault in faults:
         outside[fault.start : fault.end + GRACE] = False
@@ -160,7 +160,7 @@ def _share(alarm: Flags, of: Flags) -> float:
     return int((alarm & of).sum()) / rows if rows else NAN
 
 
-# What stands in a table unless others are asked for; `linear` where the table of presets has it.
+# What stands in a table unless others are named; `linear` where the table of presets has it.
 USUAL = (
     "fast",
     "linear",
@@ -338,9 +338,9 @@ def run_behaviours(question: Question) -> Iterator[Record]:
     for name, settings in question.all_settings().items():
         for seed in question.seeds:
             fits = _Fits(fitter(name, settings, seed=seed, device=question.device))
-            for asked in question.scenarios:
-                head = {"detector": name, "scenario": asked, "seed": seed}
-                yield {**head, **_measured(asked, question.dials, seed, fits)}
+            for scenario_name in question.scenarios:
+                head = {"detector": name, "scenario": scenario_name, "seed": seed}
+                yield {**head, **_measured(scenario_name, question.dials, seed, fits)}
 
 
 def document(question: Question, records: Sequence[Record]) -> Record:

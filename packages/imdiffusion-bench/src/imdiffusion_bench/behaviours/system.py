@@ -40,8 +40,8 @@ def stream(seed: int, part: str, purpose: str, name: str = "") -> np.random.Gene
 
     name: tells apart what several scenarios draw for the same purpose.
     """
-    told = [zlib.crc32(name.encode())] if name else []
-    return np.random.default_rng([seed, _PARTS.index(part), _PURPOSES.index(purpose), *told])
+    names = [zlib.crc32(name.encode())] if name else []
+    return np.random.default_rng([seed, _PARTS.index(part), _PURPOSES.index(purpose), *names])
 
 
 class Nature:

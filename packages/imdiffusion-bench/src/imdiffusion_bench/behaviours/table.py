@@ -152,7 +152,7 @@ def _outside_cells(cell: Cell) -> list[str]:
 
 
 def _troubles(records: Sequence[Record]) -> list[str]:
-    """Runs that failed and scenarios that cannot exist, each said once."""
+    """Runs that failed and scenarios that cannot exist, each once."""
     lines = []
     for one in records:
         if one["status"] == "failed":

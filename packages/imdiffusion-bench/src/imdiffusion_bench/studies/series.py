@@ -155,7 +155,7 @@ _OTHER_MASKS = {
 }
 # What a mask shows: with a half two masks complement each other, with less both hide some points,
 # with more there are four masks, each of which hides fewer.
-_SHOWN = {0.5: "half shown", 0.7: "seven in ten shown"}
+_VISIBLE_SHARES = {0.5: "half shown", 0.7: "seven in ten shown"}
 # All score one network, trained under all kinds of masks; those that show another share of the
 # points were trained with that share too, and stand in the table alone.
 _DRAWN = (
@@ -167,7 +167,7 @@ _GRATINGS = (
     *(
         imputing(f"{_OTHER_MASKS[mask]}, {title}", mask=mask, visible_share=share)
         for mask in ("random", "block")
-        for share, title in _SHOWN.items()
+        for share, title in _VISIBLE_SHARES.items()
     ),
 )
 

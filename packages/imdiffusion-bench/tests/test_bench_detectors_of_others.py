@@ -38,7 +38,7 @@ class Drawn(Distance):
 @pytest.fixture(autouse=True)
 def _declared(monkeypatch):
     points = {
-        name: EntryPoint(name, f"test_bench_external:{kind}", detectors.GROUP)
+        name: EntryPoint(name, f"test_bench_detectors_of_others:{kind}", detectors.GROUP)
         for name, kind in (("distance", "Distance"), ("drawn_distance", "Drawn"))
     }
     monkeypatch.setattr(detectors, "external", lambda: points)
@@ -57,7 +57,10 @@ def test_it_is_measured_with_a_threshold_of_its_own_and_says_where_it_ran():
 
 def test_it_is_listed_and_has_the_settings_that_all_share():
     assert "distance" in detectors.names()
-    assert detectors.description("distance") == "of another package: test_bench_external:Distance"
+    assert (
+        detectors.description("distance")
+        == "of another package: test_bench_detectors_of_others:Distance"
+    )
     assert set(detectors.settings_of("distance", {})) == set(detectors.SHARED_SETTINGS)
     with pytest.raises(ConfigError, match="no setting 'window'"):
         detectors.settings_of("distance", {"window": 5})
