@@ -170,9 +170,10 @@ def headline(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
 def summarise(records: Iterable[Record], *, protocol: str, metrics: Sequence[str]) -> Summary:
     """Summarise runs under one protocol, a block a data set, a row a variant.
 
-    Expected of each variant is every (entity, seed) that any variant of the data set has. A value of null is not defined: counted, never averaged. Raises ConfigError for a protocol
-    or metric that no run has; DataError where there is no run, two runs of one variant differ in
-    settings or repeat each other, or runs of one entity are of different data.
+    Expected of each variant is every (entity, seed) that any variant of the data set has. A value
+    of null is not defined: counted, never averaged. Raises ConfigError for a protocol or metric
+    that no run has; DataError where there is no run, two runs of one variant differ in settings or
+    repeat each other, or runs of one entity are of different data.
     """
     records = list(records)
     if not records:

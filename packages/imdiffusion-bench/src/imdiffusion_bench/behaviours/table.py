@@ -96,10 +96,10 @@ def _found(
 
 def _found_cell(cell: Cell | None) -> str:
     """ "2 of 3", with what went wrong; a dash where nothing was measured."""
-    if cell is None or len(cell.impossible) == len(cell.records):
+    if cell is None or len(cell.of_status("impossible")) == len(cell.records):
         return NOTHING
-    found = _count(cell, "found")
-    return f"{found} ({len(cell.failed)} failed)" if cell.failed else found
+    found, failed = _count(cell, "found"), len(cell.of_status("failed"))
+    return f"{found} ({failed} failed)" if failed else found
 
 
 def _lines(records: Sequence[Record], detectors: Sequence[str]) -> str:
@@ -115,7 +115,7 @@ def _lines(records: Sequence[Record], detectors: Sequence[str]) -> str:
                 _number(cell.worst_edge()),
                 *_outside_cells(cell),
                 _number(fit, 2),
-                str(len(cell.failed)),
+                str(len(cell.of_status("failed"))),
             ]
         )
     head = ["detector", *_FAULTS[:4], "worse edge off by", *_OUTSIDE, "longest fit, s", "failed"]
@@ -208,20 +208,14 @@ class Cell:
 
     records: tuple[Record, ...]
 
+    def of_status(self, status: str) -> list[Record]:
+        """Those that ended so: "ok", "failed" or "impossible" under the dials."""
+        return [one for one in self.records if one["status"] == status]
+
     @property
     def ok(self) -> list[Record]:
         """Those that went well."""
-        return [one for one in self.records if one["status"] == "ok"]
-
-    @property
-    def failed(self) -> list[Record]:
-        """Those that did not."""
-        return [one for one in self.records if one["status"] == "failed"]
-
-    @property
-    def impossible(self) -> list[Record]:
-        """Those of scenarios that cannot exist under the dials."""
-        return [one for one in self.records if one["status"] == "impossible"]
+        return self.of_status("ok")
 
     @property
     def faults(self) -> list[Record]:
