@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,34 +98,32 @@ def measure(
     keep: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Record]:
-    """Fit once, score and judge every variant; one record each, failures among them.
+    """Fit once, score and evaluate every variant; one record each, failures among them.
 
     work: folder for the states of fits that were cut off, so that the same call continues them.
     keep: folder for the scores of each run, on the disk before its record is handed out.
     """
-    frame = _Frame(group, device, threads)
+    runs = [_Run(group, variant, device, threads) for variant in group.variants]
     try:
         split = load()
     except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
-        for variant in group.variants:
-            yield frame.failed(variant, "load", error)
+        yield from (run.failed("load", type(error).__name__, str(error)) for run in runs)
         return
     fitted: _Fit | None = None
-    for variant in group.variants:
-        started = _Attempt(frame, variant)
-        checkpoint = None if work is None else work / fit_key(variant)
+    for run in runs:
+        checkpoint = None if work is None else work / fit_key(run.variant)
         try:
             with listening() as texts:
-                provenance.forget_peak_memory(frame.device)
-                fitted, detector = started.fit(
+                provenance.forget_peak_memory(run.device)
+                fitted, detector = run.fit(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
                 )
-                scores = started.score(detector, split)
+                scores = run.score(detector, split)
             if keep is not None:
-                started.keep(scores, keep)
-            yield started.judged(scores, split, texts)
+                run.keep(scores, keep)
+            yield run.evaluated(scores, split, texts)
         except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
-            yield frame.failed(variant, started.stage, error)
+            yield run.failed(run.stage, type(error).__name__, str(error))
         if checkpoint is not None and fitted is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
 
@@ -149,11 +147,15 @@ class _Fit:
     seconds: float
 
 
-class _Attempt:
+class _Run:
     """One variant on its way through fit, score and evaluate; `stage` says how far it came."""
 
-    def __init__(self, frame: _Frame, variant: Variant) -> None:
-        self.frame, self.variant = frame, variant
+    def __init__(self, group: Group, variant: Variant, device: str, threads: int) -> None:
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.group, self.variant, self.device, self.threads = group, variant, device, threads
         self.stage, self.shared = "fit", False
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, float | None] = {}
@@ -162,7 +164,27 @@ class _Attempt:
     @cached_property
     def head(self) -> Record:
         """Of the record and of the kept scores: one head, for it says when."""
-        return self.frame.head(self.variant)
+        group, variant = self.group, self.variant
+        return {
+            "schema": SCHEMA,
+            "id": question_id(group.dataset, group.entity, variant, group.seed),
+            "plan": group.plan,
+            "dataset": group.dataset,
+            "entity": group.entity,
+            "variant": variant.name,
+            "detector": variant.detector,
+            "seed": group.seed,
+            "drawn": drawn(variant.detector),
+            "settings": settings_of(variant.detector, variant.settings),
+            **_machine(self.device),
+            "device": self.device,
+            "threads": self.threads,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def failed(self, stage: str, kind: str, message: str) -> Record:
+        error = {"type": kind, "message": message}
+        return {**self.head, "status": "failed", "stage": stage, "error": error}
 
     def fit(
         self,
@@ -172,7 +194,7 @@ class _Attempt:
         checkpoint: Path | None,
         on_progress: OnProgress | None,
     ) -> tuple[_Fit, Detector]:
-        leader = self.frame.group.fitted_as
+        leader = self.group.fitted_as
         if fitted is None:
             made = self._made(leader, checkpoint=checkpoint, on_progress=on_progress)
             began = time.perf_counter()
@@ -204,8 +226,8 @@ class _Attempt:
         return make(
             variant.detector,
             settings_of(variant.detector, variant.settings),
-            seed=self.frame.group.seed,
-            device=self.frame.device,
+            seed=self.group.seed,
+            device=self.device,
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
@@ -215,7 +237,7 @@ class _Attempt:
         began = time.perf_counter()
         scores = detector.score(split.test)
         self.seconds["score"] = time.perf_counter() - began
-        self.memory = provenance.peaks(self.frame.device)
+        self.memory = provenance.peaks(self.device)
         if isinstance(detector, CalibratedDetector) and hasattr(detector.detector, "memory_mib_"):
             # It ran in a process and an environment of its own.
             self.memory["memory_mib"] = detector.detector.memory_mib_
@@ -226,11 +248,11 @@ class _Attempt:
         self.stage = "keep"
         keep_scores(folder, self.head, scores)
 
-    def judged(self, scores: Scores, split: Split, texts: list[str]) -> Record:
+    def evaluated(self, scores: Scores, split: Split, texts: list[str]) -> Record:
         self.stage = "evaluate"
         began = time.perf_counter()
         known: dict[str, Any] = {"period_s": split.period_s, "tsb_ad_window": split.tsb_ad_window}
-        where, seed = f"{split.dataset} {split.entity}", self.frame.group.seed
+        where, seed = f"{split.dataset} {split.entity}", self.group.seed
         metrics = evaluate(scores, split.truth, where=where, seed=seed, **known)
         label = split.truth.label()
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
@@ -246,50 +268,11 @@ class _Attempt:
             **self.memory,
             **self.versions,
             "fit_shared": self.shared,
-            "fit_of": self.frame.group.fitted_as.name,
+            "fit_of": self.group.fitted_as.name,
             "warnings": texts,
             "metrics": metrics,
             "extra": extra,
         }
-
-
-class _Frame:
-    """What all records of a group share."""
-
-    def __init__(self, group: Group, device: str, threads: int) -> None:
-        self.group, self.threads = group, threads
-        if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = device
-
-    def head(self, variant: Variant) -> Record:
-        group = self.group
-        return {
-            "schema": SCHEMA,
-            "id": question_id(group.dataset, group.entity, variant, group.seed),
-            "plan": group.plan,
-            "dataset": group.dataset,
-            "entity": group.entity,
-            "variant": variant.name,
-            "detector": variant.detector,
-            "seed": group.seed,
-            "drawn": drawn(variant.detector),
-            "settings": settings_of(variant.detector, variant.settings),
-            **_machine(self.device),
-            "device": self.device,
-            "threads": self.threads,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-    def failed(self, variant: Variant, stage: str, error: Exception | Mapping[str, str]) -> Record:
-        what = (
-            {"type": type(error).__name__, "message": str(error)}
-            if isinstance(error, Exception)
-            else dict(error)
-        )
-        return {**self.head(variant), "status": "failed", "stage": stage, "error": what}
 
 
 @cache
@@ -305,6 +288,4 @@ def failure(
     group: Group, variant: Variant, stage: str, why: str, *, device: str, threads: int
 ) -> Record:
     """The record of a run that ended without saying why itself, such as a killed process."""
-    return _Frame(group, device, threads).failed(
-        variant, stage, {"type": "ProcessDied", "message": why}
-    )
+    return _Run(group, variant, device, threads).failed(stage, "ProcessDied", why)
