@@ -5,7 +5,7 @@
 #   make test        the library on its real parts, in minutes
 #   make test-all    and what takes longer: processes killed, browsers, clusters, packaging, soak, the benchmark
 #   make lint        ruff: rules and layout
-#   make types       mypy --strict over the sources of both
+#   make types       mypy --strict over the sources of both, the programs and the examples
 #   make docs        write docs/settings.md, and check what the documents say
 #   make soak        kill live detection 320 times, load it for an hour; writes benchmarks/results/soak*.json
 #   make bench       measure, print, and write benchmarks/results/ (IMDIFFUSION_DATA = data folder)

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ledger
 import numpy as np
@@ -59,10 +60,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def call(on: str, data: Path, out: Path, **settings: int) -> dict[str, float]:
+def call(on: str, data: Path, out: Path, **settings: Any) -> dict[str, float]:
     """Seconds to fit and to score all entities with one engine, in folders of this call."""
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    crew = {"on": on, "jobs": jobs, "threads": 1}
+    crew: dict[str, Any] = {"on": on, "jobs": jobs, "threads": 1}
 
     def fit() -> None:
         found = batch.fit(data, out / "models", **crew, **settings)

@@ -60,7 +60,7 @@ def ratios(base: list[list[Row]], head: list[list[Row]]) -> list[Row]:
         old = {name_of(row): row for row in before}
         for row in after:
             for column, value in row.items():
-                other = old.get(name_of(row), {}).get(column)
+                other: Any = old.get(name_of(row), {}).get(column)
                 if all(type(one) in (int, float) for one in (value, other)):
                     found.setdefault((name_of(row), column), []).append((other, value))
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from typing import Any
 
 import ledger
 import numpy as np
@@ -49,7 +50,8 @@ def moving_variance(train: np.ndarray, test: np.ndarray, width: int = 30) -> np.
     spread = train.std(axis=0)
     z = (test - train.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     padded = np.pad(z, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).var(-1).sum(1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)
+    return np.asarray(windows.var(-1).sum(1))
 
 
 def quality(label: np.ndarray, score: np.ndarray) -> dict[str, float]:
@@ -64,7 +66,7 @@ def measure(
     name: str, train: np.ndarray, test: np.ndarray, label: np.ndarray, seed: int, small: bool
 ) -> dict[str, object]:
     """Fit and score once."""
-    settings = {"max_steps": 20, "validate_every": 10} if small else {}
+    settings: dict[str, Any] = {"max_steps": 20, "validate_every": 10} if small else {}
     detector = ImDiffusion(seed=seed, **settings)
     start = time.perf_counter()
     with warnings.catch_warnings():

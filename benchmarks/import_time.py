@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import ledger
 
@@ -34,7 +35,7 @@ def loads_torch(statement: str) -> bool:
 def main() -> None:
     """Measure every statement, alternating with an empty program, and keep the medians."""
     small = ledger.small()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for statement in STATEMENTS:
         added = [seconds(statement) - seconds("pass") for _ in range(1 if small else 15)]
         rows.append(

@@ -40,7 +40,7 @@ from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConvergenceWarning, SourceEnded
 from imdiffusion.live.config.parser import parse
-from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.models.paths import Places
@@ -59,7 +59,7 @@ def frame(rows: int, start: int, entity: str) -> Frame:
     return Frame(cells, np.ones(cells.shape, bool), times, CHANNELS, entity)
 
 
-class Once:
+class Once(Closing):
     """A source of one frame."""
 
     def __init__(self, frame: Frame) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import psutil
 
 from imdiffusion import baselines
 from imdiffusion.data.frame import Frame
-from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.connection.protocols import Batch, Closing, Sink
 from imdiffusion.live.connection.record_json import record_text
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
@@ -47,6 +48,7 @@ class Scorer:
 
     def push(self, frame: Frame) -> list[ScoredRow]:
         found = []
+        assert frame.timestamps is not None  # of a live row they are known
         for at, values in zip(frame.timestamps.astype(np.int64), frame.values, strict=True):
             self._rows = np.concatenate([self._rows[1:], values[None].astype(np.float32)])
             score = float(self._baseline.decision_function(values[None])[0]) / 1.2
@@ -61,11 +63,11 @@ class Scorer:
         self._rows = np.frombuffer(state, np.float32).reshape(self._rows.shape).copy()
 
 
-class Source:
+class Source(Closing):
     """Noise of many entities, `each` rows of all in a batch, as many batches as it is told."""
 
-    def __init__(self, entities: int) -> None:
-        self.entities, self.left, self.each = entities, 0, 1
+    def __init__(self, entities: int, channels: tuple[str, ...] = CHANNELS) -> None:
+        self.entities, self.channels, self.left, self.each = entities, channels, 0, 1
         self._row, self._generator = 0, np.random.default_rng(0)
 
     def open(self, offset: str | None) -> None:
@@ -75,12 +77,14 @@ class Source:
         if self.left == 0:
             return None
         self.left -= 1
-        values = self._generator.normal(size=(self.entities, self.each, len(CHANNELS)))
+        values = self._generator.normal(size=(self.entities, self.each, len(self.channels)))
         rows = self._row + np.arange(self.each)
         times = (START + rows * MINUTE).astype("datetime64[ns]")
         self._row += self.each
         seen = np.ones(values.shape[1:], bool)
-        frames = (Frame(one, seen, times, CHANNELS, f"host{n:04d}") for n, one in enumerate(values))
+        frames = (
+            Frame(one, seen, times, self.channels, f"host{n:04d}") for n, one in enumerate(values)
+        )
         return Batch(tuple(frames), str(self._row))
 
     def commit(self, offset: str) -> None:
@@ -90,7 +94,7 @@ class Source:
         pass
 
 
-class Lines:
+class Lines(Closing):
     """Appends records to a file."""
 
     takes, refused = frozenset({"score", "event"}), 0
@@ -112,7 +116,7 @@ class Lines:
         pass
 
 
-def engine_on(store: Store, source: Source, sinks: dict[str, Lines]) -> Engine:
+def engine_on(store: Store, source: Source, sinks: Mapping[str, Sink]) -> Engine:
     engine = Engine(
         store,
         sources={"source": source},
@@ -181,7 +185,7 @@ def main() -> None:
             whole = time.perf_counter() - start
             found.append({"what": "restart until all are scored", "seconds": whole})
             for what, since in (("a day", START - day * MINUTE), ("an hour", START - 60 * MINUTE)):
-                lanes = taken(lambda since=since: reader.lanes(since, START))
+                lanes = taken(partial(reader.lanes, since, START))
                 found.append({"what": f"lanes of all over {what}", "seconds": lanes})
             found.append({"what": "entities", "seconds": taken(reader.entities)})
             found.append({"what": "file", "MB": reader.size() / 1e6})

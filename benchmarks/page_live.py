@@ -23,7 +23,7 @@ import numpy as np
 from serving import CHANNELS, MINUTE, Service, bodies, names, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "service"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "live" / "service"))
 
 from chromium import PROGRAM, Chromium
 from page_story import Story

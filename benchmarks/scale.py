@@ -85,8 +85,7 @@ def measure(
     process = psutil.Process()
     before = process.memory_info().rss
     with tempfile.TemporaryDirectory() as name:
-        folder, source = Path(name), Source(entities)
-        source.channels = like.channels
+        folder, source = Path(name), Source(entities, like.channels)
         with Store(folder / "live.db") as store:
             lines = Lines(folder / "lines")
             options = EngineOptions(every=1e9, rows=10**9, stale_after=1e12, most_entities=entities)

@@ -92,7 +92,7 @@ def in_memory(detector: ImDiffusion, entities: int) -> float:
         scorer = EntityScorer(fallback_entity([like], "host"))
         scorer.restore(state)
         held.append(scorer)
-    return (process.memory_info().rss - before) / 1e9
+    return float(process.memory_info().rss - before) / 1e9
 
 
 def main() -> None:

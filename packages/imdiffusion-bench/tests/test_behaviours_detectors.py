@@ -102,7 +102,7 @@ def test_a_fit_is_shared_by_scenarios_of_one_training_part(monkeypatch):
     def counted(name, settings, *, seed, device):
         return lambda train: fits.append(seed) or Quiet()
 
-    monkeypatch.setattr("imdiffusion_bench.behaviours.running.fitter", counted)
+    monkeypatch.setattr("imdiffusion_bench.behaviours.measuring.fitter", counted)
     scenarios = ("clean", "spike", "silent", "absurd_training_value", "weekend_as_weekday")
     dials = SystemDials(channels=2, period_s=900, rows_train=200, rows_test=400, season="daily")
     records = list(run_behaviours(Question(("random",), scenarios, dials, (0, 5))))

@@ -9,13 +9,14 @@ import pytest
 from imdiffusion.errors import UsageError
 from imdiffusion_bench.behaviours.measuring import (
     GRACE,
-    Told,
+    Question,
+    Reported,
     Verdict,
     alarms,
+    document,
     measure_faults,
     measure_outside,
 )
-from imdiffusion_bench.behaviours.running import Question, document
 from imdiffusion_bench.behaviours.table import by_both, panels, plot, tables
 from imdiffusion_bench.plots import save_plot
 from imdiffusion_bench.split import Cause
@@ -40,7 +41,7 @@ def of_fault(said, fault=FAULT, channels=5):
 
 
 def test_an_event_inside_the_fault():
-    found = of_fault(verdict(Told(405, 430, 3.0, (2, 0)), online=range(407, 420)))
+    found = of_fault(verdict(Reported(405, 430, 3.0, (2, 0)), online=range(407, 420)))
     assert (found.found, found.found_online) == (1, 1)
     assert (found.delay_offline, found.delay_online) == (5, 7)
     assert (found.start_error, found.end_error) == (5, -10)
@@ -48,20 +49,24 @@ def test_an_event_inside_the_fault():
 
 
 def test_an_event_that_reaches_over_both_edges_is_too_early_and_not_late():
-    found = of_fault(verdict(Told(385, 452, 3.0, (0, 2)), online=[390]))
+    found = of_fault(verdict(Reported(385, 452, 3.0, (0, 2)), online=[390]))
     assert (found.start_error, found.end_error, found.delay_offline) == (-15, 12, 0)
     assert (found.found_online, found.channel_first) == (0, 0)
     assert math.isnan(found.delay_online)
 
 
 def test_of_several_events_the_outer_edges_and_the_channels_of_the_strongest_count():
-    events = (Told(402, 404, 1.2, (0,)), Told(410, 412, 9.0, (2,)), Told(436, 445, 2.0, (1,)))
+    events = (
+        Reported(402, 404, 1.2, (0,)),
+        Reported(410, 412, 9.0, (2,)),
+        Reported(436, 445, 2.0, (1,)),
+    )
     found = of_fault(verdict(*events))
     assert (found.start_error, found.end_error, found.channel_first) == (2, 5, 1)
 
 
 def test_an_event_that_only_touches_a_fault_has_not_found_it():
-    found = of_fault(verdict(Told(390, 400, 3.0, (2,)), Told(440, 450, 3.0, (2,))))
+    found = of_fault(verdict(Reported(390, 400, 3.0, (2,)), Reported(440, 450, 3.0, (2,))))
     assert (found.found, found.found_online) == (0, 0)
     rest = (found.delay_offline, found.start_error, found.end_error, found.channel_first)
     assert all(math.isnan(one) for one in rest)
@@ -73,25 +78,25 @@ def test_online_the_rows_just_after_a_fault_are_still_about_it():
 
 
 def test_no_channel_is_right_where_none_is_named_or_all_are_at_fault():
-    assert math.isnan(of_fault(verdict(Told(400, 410, 2.0))).channel_first)
+    assert math.isnan(of_fault(verdict(Reported(400, 410, 2.0))).channel_first)
     everywhere = Cause(400, 440, frozenset(range(5)))
-    assert math.isnan(of_fault(verdict(Told(400, 410, 2.0, (3,))), everywhere).channel_first)
+    assert math.isnan(of_fault(verdict(Reported(400, 410, 2.0, (3,))), everywhere).channel_first)
 
 
 def test_one_event_over_two_faults_counts_for_both_with_its_errors():
     second = Cause(490, 500, frozenset({1}))
-    one, two = measure_faults(verdict(Told(400, 500, 5.0, (2,))), [FAULT, second], 5)
+    one, two = measure_faults(verdict(Reported(400, 500, 5.0, (2,))), [FAULT, second], 5)
     assert (one.end_error, two.start_error) == (60, -90)
     assert (one.channel_first, two.channel_first) == (1, 0)
 
 
 def test_outside_counts_events_a_day_and_shares_of_rows():
     events = (
-        Told(100, 110, 2.0),  # false
-        Told(395, 401, 2.0),  # meets the fault
-        Told(440 + GRACE - 1, 470, 2.0),  # begins in the rows after it
-        Told(440 + GRACE, 440 + GRACE + 1, 2.0),  # false
-        Told(900, 904, 2.0),  # false
+        Reported(100, 110, 2.0),  # false
+        Reported(395, 401, 2.0),  # meets the fault
+        Reported(440 + GRACE - 1, 470, 2.0),  # begins in the rows after it
+        Reported(440 + GRACE, 440 + GRACE + 1, 2.0),  # false
+        Reported(900, 904, 2.0),  # false
     )
     said = verdict(*events, online=[200, 410, 441], promised=0.01)
     found = measure_outside(said, [FAULT], period_s=60)
@@ -104,7 +109,9 @@ def test_outside_counts_events_a_day_and_shares_of_rows():
 
 
 def test_without_a_fault_every_event_is_false():
-    found = measure_outside(verdict(Told(100, 110, 2.0), Told(300, 301, 2.0)), [], period_s=86.4)
+    found = measure_outside(
+        verdict(Reported(100, 110, 2.0), Reported(300, 301, 2.0)), [], period_s=86.4
+    )
     assert found.false_events_a_day == pytest.approx(2.0)
 
 
@@ -177,13 +184,6 @@ def test_tables_say_what_was_found_and_what_was_not_measured():
     assert "- lag cannot exist: one channel. Set more." in text
     assert "- `random`, clean, seed 0: fit failed: E: a b < c" in text
     assert "- `fast`, clean: a gap" in text
-    assert "NOT MEASURED" not in text
-
-
-def test_an_absent_usual_detector_is_said_loudly(monkeypatch):
-    monkeypatch.setattr("imdiffusion_bench.behaviours.running.known", lambda name: name != "linear")
-    text = tables(whole([], detectors=("linear", "random")))
-    assert "**NOT MEASURED: `linear`." in text
 
 
 def test_a_document_is_plain_json():

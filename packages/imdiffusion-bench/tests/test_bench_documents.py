@@ -11,9 +11,9 @@ from imdiffusion.errors import DataError, OutputError
 from imdiffusion_bench import documents, record
 from imdiffusion_bench.aggregate import KINDS, kinds_table
 from imdiffusion_bench.documents import write_results
-from imdiffusion_bench.measure import asked_id
+from imdiffusion_bench.measure import question_id
 from imdiffusion_bench.plan import RANDOM, Plan, Variant
-from imdiffusion_bench.published import shortfall, steps_asked
+from imdiffusion_bench.published import shortfall, uncapped_steps
 from imdiffusion_bench.runner import bench, gaps
 from imdiffusion_bench.studies import named_plan, study
 from imdiffusion_bench.tables import headline_tables
@@ -115,7 +115,7 @@ TWO = Plan("mine", ("SMD",), (Variant("random", "random"), Variant("zscore", "zs
 
 
 def run(entity, variant, seed, **changed):
-    id_ = asked_id("SMD", entity, Variant(variant, variant), seed)
+    id_ = question_id("SMD", entity, Variant(variant, variant), seed)
     return {
         "id": id_,
         "dataset": "SMD",
@@ -175,7 +175,7 @@ def test_each_published_figure_is_reached_or_missed_and_why_is_counted():
     assert "| SMD | F1 | 0.9488 | 0.749 | missed by 0.200 | 0.600 | – |" in text
     assert "| SMD | R-AUC-PR | 0.3821 | 0.500 | reached, and random scores have more |" in text
     # 1,000 windows in batches of 10, 500 times over: 50,000 steps.
-    assert steps_asked(runs[0]) == 50_000
+    assert uncapped_steps(runs[0]) == 50_000
     assert "600 steps instead of up to 50,000 (1.20%)" in text
     assert "still falling at the end of 1 of 2 runs" in text
     assert "patches of 10 rows instead of 1" in text

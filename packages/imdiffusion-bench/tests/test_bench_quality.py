@@ -111,7 +111,7 @@ def test_the_page_keeps_what_is_written_by_hand(tmp_path):
     page.write_text("# Old\n\n## Answer\n\nBy hand.\n\n## What the labels allow\n\nAs it was.\n")
     readme.write_text("Before\n<!-- fourteen -->\n<!-- end of fourteen -->\nafter\n")
     for _ in range(2):
-        quality.write_quality(docs, None)
+        quality.write_quality(docs)
         text = page.read_text()
         assert text.count("By hand.") == text.count("As it was.") == text.count(quality.LAST) == 1
         assert "## VUS-PR, buffer 10\n" in text
@@ -121,4 +121,4 @@ def test_the_page_keeps_what_is_written_by_hand(tmp_path):
         assert len(short) == 4 + 2 + len(quality.SETS) + 1
     readme.write_text("Before\nafter\n")
     with pytest.raises(DataError, match="no place"):
-        quality.write_quality(docs, None)
+        quality.write_quality(docs)

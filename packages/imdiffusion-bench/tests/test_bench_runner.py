@@ -17,7 +17,7 @@ from imdiffusion.errors import ConfigError, DataError, DataWarning, UsageError
 from imdiffusion.schema import spelled
 from imdiffusion_bench import record
 from imdiffusion_bench.detectors import names, settings_of
-from imdiffusion_bench.measure import asked_id, fit_key
+from imdiffusion_bench.measure import fit_key, question_id
 from imdiffusion_bench.plan import PAPER_OWN, PLANS, Plan, Variant
 from imdiffusion_bench.runner import bench, groups_of, work_folder
 from imdiffusion_bench.studies import named_plan
@@ -282,14 +282,14 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
 def test_what_was_measured_is_known_again_by_later_versions():
     """Golden ids: when this fails, every run that was ever kept would be measured again."""
     paper = Variant("paper", "paper", {"max_steps": 5})
-    assert asked_id("SMD", "machine-1-1", ZSCORE, 0) == "47be43eb3f5c49b9"
-    assert asked_id("SMD", "machine-1-1", paper, 0) == "dd01a2b12f679221"
+    assert question_id("SMD", "machine-1-1", ZSCORE, 0) == "47be43eb3f5c49b9"
+    assert question_id("SMD", "machine-1-1", paper, 0) == "dd01a2b12f679221"
     # A setting at its default is the same question as one that is not named, or not yet there.
     named = Variant("paper", "paper", {"max_steps": 5, "window": 100})
-    assert asked_id("SMD", "machine-1-1", named, 0) == "dd01a2b12f679221"
+    assert question_id("SMD", "machine-1-1", named, 0) == "dd01a2b12f679221"
     others = [
-        asked_id("SMD", "machine-1-1", paper, 1),
-        asked_id("SMD", "machine-1-2", paper, 0),
-        asked_id("SMD", "machine-1-1", Variant("paper", "paper", {"max_steps": 6}), 0),
+        question_id("SMD", "machine-1-1", paper, 1),
+        question_id("SMD", "machine-1-2", paper, 0),
+        question_id("SMD", "machine-1-1", Variant("paper", "paper", {"max_steps": 6}), 0),
     ]
     assert len({"dd01a2b12f679221", *others}) == 4

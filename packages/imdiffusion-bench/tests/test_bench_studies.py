@@ -12,7 +12,7 @@ from imdiffusion.errors import ConfigError, DataError
 from imdiffusion_bench.detectors import make, settings_of
 from imdiffusion_bench.generator import generate, open_generated
 from imdiffusion_bench.measure import fit_key
-from imdiffusion_bench.studies import gratings, imbalance, names, reading, study
+from imdiffusion_bench.studies import STUDIES, cells, series, study
 
 SIZES = [1, 2, 3, 5, 10, 20, 30, 50]
 PROTOCOLS = ("label_free", "oracle", "paper")
@@ -48,7 +48,7 @@ def cells_of(markdown, first):
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_study_asks_for_runs_that_can_be_made(name):
     asked = study(name)
     assert asked.name == name
@@ -75,7 +75,7 @@ def test_variants_share_fits_so_that_a_study_stays_small(name, fits):
     assert len(networks) * len(asked.datasets) * len(asked.seeds) == fits
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_study_tells_and_draws_its_runs_and_what_is_missing(name):
     asked = study(name)
     records = all_records(asked)
@@ -99,7 +99,7 @@ def test_every_study_tells_and_draws_its_runs_and_what_is_missing(name):
     assert asked.table(records[1:2])
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", STUDIES)
 def test_records_of_something_else_are_no_study(name):
     with pytest.raises(DataError, match=f"no run of the study '{name}'"):
         study(name).table([record("SMD", "fast", 0.5)])
@@ -120,37 +120,37 @@ def test_a_cell_is_mean_and_deviation_over_runs_and_counts_the_others():
         record("A", "y", None),
         record("B", "x", 0.5),
     ]
-    found = reading.cells(runs, reading.metric("oracle", "f1"))
+    found = cells.cells(runs, cells.metric("oracle", "f1"))
     cell = found["A", "x"]
     assert (cell.mean, cell.std) == (pytest.approx(0.4), pytest.approx(0.2))
     assert str(cell) == "0.400 ± 0.200 (1 failed, 1 undefined)"
     assert str(found["A", "y"]) == "– (1 undefined)"  # never a zero
     assert str(found["B", "x"]) == "0.500"
-    assert str(reading.cell(found, "B", "y")) == "–"
-    assert math.isnan(reading.cell(found, "B", "y").mean)
-    grid = reading.grid(found, "set", {"A": "a", "B": "b"}, {"x": "X", "y": "Y"}, turn=False)
+    assert str(found["B", "y"]) == "–"
+    assert math.isnan(found["B", "y"].mean)
+    grid = found.grid("set", {"A": "a", "B": "b"}, {"x": "X", "y": "Y"}, turn=False)
     assert grid.splitlines()[0] == "| set | X | Y |"
     assert cells_of(grid, "b") == ["0.500", "–"]
-    turned = reading.grid(found, "row", {"x": "X"}, {"B": "b", "A": "a"}, turn=True)
+    turned = found.grid("row", {"x": "X"}, {"B": "b", "A": "a"}, turn=True)
     assert cells_of(turned, "X")[0] == "0.500"
-    assert reading.best({"a": 0.1, "b": math.nan, "c": 0.3}) == "c"
-    assert reading.best({"b": math.nan}) == "–"
+    assert cells.best({"a": 0.1, "b": math.nan, "c": 0.3}) == "c"
+    assert cells.best({"b": math.nan}) == "–"
 
 
 def test_a_protocol_is_never_read_for_another():
     one = record("A", "x", 0.1)
     one["metrics"]["paper"]["f1"] = 0.9
-    assert reading.metric("paper", "f1")(one) == 0.9
-    assert reading.metric("label_free", "f1")(one) == 0.1
-    assert reading.metric("label_free", "f2")(one) is None
-    assert reading.metric("nobody", "f1")(one) is None
+    assert cells.metric("paper", "f1")(one) == 0.9
+    assert cells.metric("label_free", "f1")(one) == 0.1
+    assert cells.metric("label_free", "f2")(one) is None
+    assert cells.metric("nobody", "f1")(one) is None
 
 
 def test_gratings_are_told_by_band_width_and_length():
     records = [
-        record(gratings.of_length("level_shift", length), f"bands of {width} rows", value)
-        for length in gratings.LENGTHS
-        for width in gratings.WIDTHS
+        record(series.of_length("level_shift", length), f"bands of {width} rows", value)
+        for length in series.LENGTHS
+        for width in series.WIDTHS
         for value in [0.9 if width >= length else 0.2]  # a band hides all of what it is as long as
     ]
     told = study("gratings").table(records)
@@ -175,8 +175,8 @@ def test_imbalance_keeps_protocols_apart_and_the_random_row_in_sight():
     oracle = next(part for head, part in parts.items() if "oracle protocol" in head)
     assert cells_of(paper, "random") == ["0.875 ± 0.000"] * 6
     assert cells_of(oracle, "random") == ["0.250 ± 0.000"] * 6
-    for share in imbalance.SHARES:
-        label = open_generated(imbalance.of_share(share)).load("s0").truth.label()
+    for share in series.SHARES:
+        label = open_generated(series.of_share(share)).load("s0").truth.label()
         assert label.mean() == pytest.approx(share)
 
 
@@ -201,10 +201,10 @@ def test_ensembling_reads_the_curve_of_each_run():
     assert row[0] == "0.700 ± 0.141"  # sqrt((.1^2 + .1^2) / 1)
     assert row[1:] == [f"{value:.3f} ± 0.000" for value in [*curve, 0.55]]
     assert "steps correlate 0.700; the best mean is over 10, +0.400 against the last alone" in told
-    assert reading.last_steps(5)({"extra": short}) == 0.6
-    assert reading.last_steps(10)({"extra": short}) is None
-    assert reading.aside("step_correlation")({"extra": short}) is None
-    assert reading.last_steps(1)({"extra": {}}) is None
+    assert cells.last_steps(5)({"extra": short}) == 0.6
+    assert cells.last_steps(10)({"extra": short}) is None
+    assert cells.aside("step_correlation")({"extra": short}) is None
+    assert cells.last_steps(1)({"extra": {}}) is None
 
 
 def test_variance_compares_spreads():
@@ -225,12 +225,10 @@ def test_variance_compares_spreads():
 
 
 def test_complexity_tells_the_change_from_low_to_high():
-    from imdiffusion_bench.studies import complexity
-
-    low, high = (complexity.at("all kinds", "noise", level) for level in (0.02, 0.5))
+    low, high = (series.of_level("all kinds", "noise", level) for level in (0.02, 0.5))
     records = [record(low, "zscore", 0.75), record(high, "zscore", 0.5)]
     records += [
-        record(complexity.of_kind("spike"), name, v) for name, v in [("fast", 0.6), ("pca_30", 0.9)]
+        record(series.of_kind("spike"), name, v) for name, v in [("fast", 0.6), ("pca_30", 0.9)]
     ]
     told = study("complexity").table(records)
     assert cells_of(told, "noise = 0.5")[5] == "0.500"

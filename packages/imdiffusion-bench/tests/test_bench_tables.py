@@ -6,9 +6,10 @@ import pytest
 from tiny_runs import failed, line_of, notes_of, only_block, run
 
 from imdiffusion.errors import ConfigError, DataError
+from imdiffusion_bench.columns import escaped
 from imdiffusion_bench.published import PUBLISHED, PUBLISHED_MEANS, paper_table, published
 from imdiffusion_bench.summary import protocols, summarise
-from imdiffusion_bench.tables import escaped, markdown, overview
+from imdiffusion_bench.tables import markdown, overview
 
 
 def test_the_mean_is_over_entities_of_means_over_seeds_and_the_std_over_seeds():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.live.store.live_state import Store
 from imdiffusion.records import EventRecord, ScoreRecord
 
 MINUTE = 60 * 1_000_000_000
@@ -21,19 +23,26 @@ LONG, SHORT = range(20, 32), range(56, 60)  # rows of an event that is over and 
 class Story:
     """Rows of `count` hosts, one a minute, the last one just now; host-0 and host-1 have events."""
 
-    def __init__(self, count=12, rows=60, channels=NAMES, *, now=None):
+    def __init__(
+        self,
+        count: int = 12,
+        rows: int = 60,
+        channels: Sequence[str] = NAMES,
+        *,
+        now: int | None = None,
+    ) -> None:
         self.rows, self.channels = rows, tuple(channels)
         self.now = time.time_ns() if now is None else now
         self.start = self.now - (rows - 1) * MINUTE
         self.names = [f"host-{number}" for number in range(count)]
 
-    def time(self, row):
+    def time(self, row: int) -> int:
         return self.start + row * MINUTE
 
-    def loud(self, number, row):
+    def loud(self, number: int, row: int) -> bool:
         return (number == 0 and row in LONG) or (number == 1 and row in SHORT)
 
-    def told(self, number, row, *, score=None):
+    def told(self, number: int, row: int, *, score: float | None = None) -> Told:
         width = len(self.channels)
         wave = np.sin(row / 7 + np.arange(width) + number)
         expected = 50 + 20 * wave * np.linspace(1, 0.2, width)
@@ -53,10 +62,14 @@ class Story:
         cells = np.stack([seen, expected, expected - 5, expected + 5]).astype(np.float32)
         return Told(record, self.channels, cells)
 
-    def turn(self, number, rows, status, *, turn=0, id=None):
+    def turn(
+        self, number: int, rows: range, status: str, *, turn: int = 0, id: str | None = None
+    ) -> EventRecord:
         order = [2, 5, *(k for k in range(len(self.channels)) if k not in (2, 5))]
         middle = rows[len(rows) // 2]
-        seen, expected = (part[order].tolist() for part in self.told(number, middle).cells[:2])
+        cells = self.told(number, middle).cells
+        assert cells is not None
+        seen, expected = (part[order].tolist() for part in cells[:2])
         shares = np.array([0.7, 0.2] + [0.1 / (len(order) - 2)] * (len(order) - 2))
         return EventRecord(
             id or f"event-{number}", self.names[number], status, turn, self.time(rows[0]),
@@ -65,7 +78,7 @@ class Story:
             tuple(expected), tuple(seen),
         )  # fmt: skip
 
-    def write(self, store, *, details=True):
+    def write(self, store: Store, *, details: bool = True) -> None:
         every = [self.told(n, row) for row in range(self.rows) for n in range(len(self.names))]
         if not details:
             every = [Told(one.record, one.channels) for one in every]
@@ -81,7 +94,7 @@ class Story:
             now=self.now,
         )  # fmt: skip
 
-    def arrive(self, store, row, *, scores):
+    def arrive(self, store: Store, row: int, *, scores: Mapping[int, float]) -> None:
         """One more row of some hosts: {number: score}."""
         every = [self.told(number, row, score=score) for number, score in scores.items()]
         store.write(Checkpoint(told=every), now=self.time(row))

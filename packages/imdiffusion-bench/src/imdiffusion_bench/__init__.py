@@ -2,8 +2,8 @@
 
     from imdiffusion_bench import Plan, Variant, bench, headline_tables, read
 
-    asked = Plan("mine", ("SMD",), (Variant("fast", "fast"), Variant("random", "random")))
-    bench(asked, Path("runs.jsonl"), root=Path("data"))
+    plan = Plan("mine", ("SMD",), (Variant("fast", "fast"), Variant("random", "random")))
+    bench(plan, Path("runs.jsonl"), root=Path("data"))
     print(headline_tables(read([Path("runs.jsonl")]), protocol="label_free"))
 
 `imdiffusion bench` is the same on the command line.

@@ -11,29 +11,26 @@ over its entities.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from imdiffusion.errors import DataError
 from imdiffusion.schema import one_of
 from imdiffusion_bench import columns
-from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING
+from imdiffusion_bench.columns import LOWER_IS_BETTER, NOTHING, Table, bullets, markdown
 from imdiffusion_bench.datasets.known import DATASETS
 from imdiffusion_bench.plan import KIND_DIALS, KINDS
 from imdiffusion_bench.protocols import SIZES
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.significance import holm, signed_rank_p
-from imdiffusion_bench.studies import reading
-from imdiffusion_bench.summary import Block, summarise
-from imdiffusion_bench.tables import Table, p_words, text_of
+from imdiffusion_bench.studies import cells
+from imdiffusion_bench.summary import mean_of, summarise
+from imdiffusion_bench.tables import p_words
 
 ALIKE = 0.99  # steps that correlate so hold one and the same error
-
-# (data set, entity) -> seed -> value
-_Values = Mapping[tuple[str, str], Mapping[int, float]]
 
 
 def against_base(
@@ -45,96 +42,89 @@ def against_base(
     entities, each the mean over its seeds: Wilcoxon's signed ranks, Holm's correction over all
     lines. Raises DataError without a run of the base.
     """
-    found: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
-    read = reading.metric(protocol, metric)
+    # variant -> (data set, entity) -> seed -> value
+    found: dict[str, dict[tuple[str, str], dict[int, float]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    read = cells.metric(protocol, metric)
     for run in records:
         if run["status"] == "ok" and (value := read(run)) is not None:
-            of = found.setdefault(run["variant"], {})
-            of.setdefault((run["dataset"], run["entity"]), {})[run["seed"]] = value
+            found[run["variant"]][run["dataset"], run["entity"]][run["seed"]] = value
     if base not in found:
         raise DataError(
             f"no run of the variant {base!r} among these records",
             remedy="Measure it first: the others are compared with it.",
         )
-    lines = [_Line(name, values, found[base]) for name, values in found.items() if name != base]
-    less = metric in columns.LOWER_IS_BETTER
-    lines.sort(key=lambda line: line.change if less else -line.change)
-    corrected = holm([line.p for line in lines])
-    rows = [
-        [
-            line.name,
-            *(columns.value(metric, number) for number in (line.base, line.own)),
-            f"{line.change:+.3f}",
-            f"{line.below if less else line.above} of {line.entities}",
-            *map(p_words, (line.p, p)),
-        ]
-        for line, p in zip(lines, corrected, strict=True)
-    ]
-    title = columns.title(metric)
-    head = ["variant", f"{title} of the {base}", "its own", "change", "entities better", "p"]
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    lines = []
+    for name, values in found.items():
+        if name != base:
+            both = _pairs(values, found[base])
+            own, other = (mean_of(both[:, side]) for side in (0, 1))
+            better = int((sign * (both[:, 0] - both[:, 1]) < 0).sum())
+            p = signed_rank_p(both[:, 0] - both[:, 1])
+            lines.append((name, own, other, f"{better} of {len(both)}", p))
+    lines.sort(key=lambda line: sign * (line[1] - line[2]))
+    corrected = holm([line[-1] for line in lines])
+    rows = []
+    for (name, own, other, better_of, p), p_holm in zip(lines, corrected, strict=True):
+        values_of = [columns.value(metric, number) for number in (other, own)]
+        rows.append(
+            [name, *values_of, f"{own - other:+.3f}", better_of, p_words(p), p_words(p_holm)]
+        )
+    head = ["variant", f"{columns.title(metric)} of the {base}", "its own", "change"]
+    head += ["entities better", "p", "p (Holm)"]
     return (
         f"### Against the {base}, all data sets together: {columns.heading(metric)}, "
-        f"protocol `{protocol}`\n\n{columns.markdown([*head, 'p (Holm)'], rows)}\n\n"
+        f"protocol `{protocol}`\n\n{markdown(head, rows)}\n\n"
         f"- Means over the entities that a variant shares with the {base}, each the mean over the "
         "seeds that both have. p: Wilcoxon's signed ranks over entities; corrected by Holm over "
         f"the {len(lines)} lines."
     )
 
 
+def _pairs(
+    values: Mapping[tuple[str, str], Mapping[int, float]],
+    base: Mapping[tuple[str, str], Mapping[int, float]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Means over the seeds that both have, (entities that both have, 2)."""
+    pairs = []
+    for where, own in values.items():
+        shared = sorted(set(own) & set(base.get(where, {})))
+        if shared:
+            pairs.append([mean_of(one[seed] for seed in shared) for one in (own, base[where])])
+    return np.array(pairs, np.float64).reshape(-1, 2)
+
+
 def steps_joined(records: Iterable[Record]) -> str:
     """AUC-PR of the mean over the last n steps, and how alike the steps are, for each variant."""
-    of: dict[str, list[Record]] = {}
+    of: dict[str, list[Record]] = defaultdict(list)
     for run in records:
-        if run["status"] == "ok" and reading.last_steps(2)(run) is not None:
-            of.setdefault(run["variant"], []).append(run)
+        if run["status"] == "ok" and cells.last_steps(2)(run) is not None:
+            of[run["variant"]].append(run)
     if not of:
         return ""
-    curve = {size: reading.last_steps(size) for size in SIZES}
-    every = list(chain.from_iterable(of.values()))
-    shown = [size for size, read in curve.items() if not math.isnan(_over(every, read))]
-    reads = [*(curve[size] for size in shown), reading.aside("step_correlation")]
+
+    def over(runs: Iterable[Record], read: cells.Reader) -> float:
+        return mean_of(value for run in runs if (value := read(run)) is not None)
+
+    every = [run for runs in of.values() for run in runs]
+    reads = {f"{size}": cells.last_steps(size) for size in SIZES}
+    reads = {size: read for size, read in reads.items() if not math.isnan(over(every, read))}
+    reads["correlation"] = cells.aside("step_correlation")
     rows = [
-        [name, *(reading.number(_over(runs, read)) for read in reads)] for name, runs in of.items()
+        [name, *(cells.number(over(runs, read)) for read in reads.values())]
+        for name, runs in of.items()
     ]
-    head = ["AUC-PR of the mean over the last n steps: variant", *map(str, shown), "correlation"]
+    head = ["AUC-PR of the mean over the last n steps: variant", *reads]
     return (
-        f"### One step to all of them\n\n{columns.markdown(head, rows)}\n\n"
+        f"### One step to all of them\n\n{markdown(head, rows)}\n\n"
         "- Plain AUC-PR, as under `label_free`, mean over all runs of a variant. Correlation: of "
         f"the last step's errors with those of the nine steps before. Above {ALIKE:g} the steps "
         "hold one and the same error: there is nothing to join, and where a vote over them has "
         "another point-adjusted F1, this comes of the further thresholds that the labels chose "
         "from."
     )
-
-
-class _Line:
-    """A variant beside the base, on the runs that both have."""
-
-    def __init__(self, name: str, values: _Values, base: _Values) -> None:
-        self.name = name
-        pairs: list[tuple[float, float]] = []
-        for where, own in values.items():
-            shared = sorted(set(own) & set(base.get(where, {})))
-            if shared:
-                pairs.append(
-                    (_mean([own[s] for s in shared]), _mean([base[where][s] for s in shared]))
-                )
-        both = np.array(pairs, np.float64).reshape(-1, 2)
-        self.own, self.base = (_mean(list(both[:, side])) for side in (0, 1))
-        self.change = self.own - self.base
-        differences = both[:, 0] - both[:, 1]
-        self.entities, self.above = len(pairs), int((differences > 0).sum())
-        self.below = int((differences < 0).sum())
-        self.p = signed_rank_p(differences)
-
-
-def _over(runs: list[Record], read: reading.Reader) -> float:
-    """The mean of what is read over the runs that have it."""
-    return _mean([value for run in runs if (value := read(run)) is not None])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
 
 
 # What is asked of `fast`: nothing where a one-liner with a covariance sees the ties too.
@@ -151,43 +141,31 @@ def kinds_table(records: Sequence[Record], *, ours: str = "fast") -> str:
     Below it, for each kind, whether `ours` is where it should be, and what comes next.
     Raises DataError where none of the runs is of these data sets.
     """
-    found = reading.cells(
-        reading.chosen(records, list(KINDS.values()), "kinds"),
-        reading.metric("label_free", "auc_pr"),
-    )
-    rows = sorted(
-        dict.fromkeys(variant for _, variant in found),
-        key=lambda row: -_mean_over_kinds(found, row),
-    )
+    found = cells.auc_pr(cells.chosen(records, list(KINDS.values()), "kinds"))
+
+    def over_kinds(row: str) -> float:
+        means = [found[name, row].mean for name in KINDS.values()]
+        return -1.0 if any(map(math.isnan, means)) else mean_of(means)
+
+    rows = sorted(dict.fromkeys(variant for _, variant in found), key=lambda row: -over_kinds(row))
     if ours not in rows:
         raise DataError(
             f"no run of {ours!r} is among these records", remedy="Measure the plan `kinds` whole."
         )
-    table = columns.markdown(
-        ["AUC-PR", *KINDS],
-        [[row, *(reading.cell(found, name, row) for name in KINDS.values())] for row in rows],
-    )
-    told = [_told(found, title, rows, ours) for title in KINDS]
-    return f"### AUC-PR, protocol `label_free`\n\n{table}\n\n{columns.bullets(told)}\n"
-
-
-def _mean_over_kinds(found: reading.Cells, row: str) -> float:
-    """The mean over the kinds; below every number where one is missing."""
-    means = [reading.cell(found, name, row).mean for name in KINDS.values()]
-    return -1.0 if any(map(math.isnan, means)) else math.fsum(means) / len(means)
-
-
-def _told(found: reading.Cells, title: str, rows: Sequence[str], ours: str) -> str:
-    means = {row: reading.cell(found, KINDS[title], row).mean for row in rows}
-    mine = means.pop(ours)
-    best = reading.best(means)
-    text = f"{title}: {ours} {reading.number(mine)}, the best other row {best}"
-    if best in means:
-        text += f" {reading.number(means[best])}"
-    if title not in WANTED or math.isnan(mine):
-        return f"{text}."
-    verdict = "reached" if mine >= WANTED[title] else "missed"
-    return f"{text}; wanted {WANTED[title]:.2f}: {verdict}."
+    shown = [[row, *(found[name, row] for name in KINDS.values())] for row in rows]
+    lines = []
+    for title, name in KINDS.items():
+        means = found.means(name, rows)
+        mine = means.pop(ours)
+        best = cells.best(means)
+        text = f"{title}: {ours} {cells.number(mine)}, the best other row {best}"
+        text += f" {cells.number(means[best])}" if best in means else ""
+        if title in WANTED and not math.isnan(mine):
+            verdict = "reached" if mine >= WANTED[title] else "missed"
+            text += f"; wanted {WANTED[title]:.2f}: {verdict}"
+        lines.append(f"{text}.")
+    table = markdown(["AUC-PR", *KINDS], shown)
+    return f"### AUC-PR, protocol `label_free`\n\n{table}\n\n{bullets(lines)}\n"
 
 
 # Data set -> domain; `datasets.known` says it beside each set's home.
@@ -221,31 +199,30 @@ def leave_out(values: Values, *, lower_is_better: bool = False) -> list[LeftOut]
     Raises DataError without a variant, with fewer than two domains, and where a variant lacks a
     domain that another one has.
     """
-    variants = list(values)
     domains = list(dict.fromkeys(domain for one in values.values() for domain in one))
-    for variant in variants:
-        absent = [domain for domain in domains if domain not in values[variant]]
+    for variant, own in values.items():
+        absent = [domain for domain in domains if domain not in own]
         if absent:
             raise DataError(
                 f"{variant} has no value on the domain {absent[0]!r}",
                 remedy="Choose among variants that were measured on every domain.",
             )
-    if not variants or len(domains) < 2:
+    if not values or len(domains) < 2:
         raise DataError(
-            f"{len(variants)} variants on {len(domains)} domains: none can be left out",
+            f"{len(values)} variants on {len(domains)} domains: none can be left out",
             remedy="Measure at least one variant on data sets of two domains.",
         )
     sign = -1.0 if lower_is_better else 1.0
 
     def choose(heard: Sequence[str]) -> str:
-        return max(variants, key=lambda one: sign * _mean([values[one][name] for name in heard]))
+        return max(values, key=lambda one: sign * mean_of(values[one][name] for name in heard))
 
-    by_all = choose(domains)
     found = []
     for domain in domains:
-        chosen, best = choose([name for name in domains if name != domain]), choose([domain])
-        three = (chosen, values[chosen][domain], by_all, values[by_all][domain])
-        found.append(LeftOut(domain, *three, best, values[best][domain]))
+        others = [name for name in domains if name != domain]
+        chosen = [choose(heard) for heard in (others, domains, [domain])]
+        three = [fact for one in chosen for fact in (one, values[one][domain])]
+        found.append(LeftOut(domain, *three))  # type: ignore[arg-type]
     return found
 
 
@@ -269,8 +246,10 @@ def values_by_domain(
     for name in among:
         one_of("variant", name, every)
     taken = [run for run in placed if not among or run["variant"] in among]
-    blocks = summarise(taken, protocol=protocol, metrics=(metric,)).blocks
-    means = {block.dataset: _means_of(block, metric) for block in blocks}
+    means = {
+        block.dataset: {row.variant: row.measures[metric].mean for row in block.comparable(metric)}
+        for block in summarise(taken, protocol=protocol, metrics=(metric,)).blocks
+    }
     whole = [name for name in among or every if all(name in one for one in means.values())]
     partial = [name for name in among or every if name not in whole]
     if among and partial:
@@ -279,25 +258,22 @@ def values_by_domain(
             f"{partial[0]} has no value on every entity of {', '.join(lacking)}",
             remedy="Measure it there, or leave it out.",
         )
-    sets = {
-        domain: [name for name in means if DOMAIN_OF[name] == domain]
-        for domain in DOMAINS
-        if any(DOMAIN_OF[name] == domain for name in means)
-    }
+    sets = {domain: [name for name in means if DOMAIN_OF[name] == domain] for domain in DOMAINS}
+    sets = {domain: names for domain, names in sets.items() if names}
     values = {
         variant: {
-            domain: _mean([means[name][variant] for name in names])
+            domain: mean_of(means[name][variant] for name in names)
             for domain, names in sets.items()
         }
         for variant in whole
     }
-    told = [f"{domain}: {', '.join(names)}." for domain, names in sets.items()]
+    notes = [f"{domain}: {', '.join(names)}." for domain, names in sets.items()]
     if partial:
-        told.append(f"Not to be chosen, for entities are missing: {', '.join(partial)}.")
+        notes.append(f"Not to be chosen, for entities are missing: {', '.join(partial)}.")
     foreign = dict.fromkeys(run["dataset"] for run in runs if run["dataset"] not in DOMAIN_OF)
     if foreign:
-        told.append(f"Of no known domain, and not counted: {', '.join(foreign)}.")
-    return values, told
+        notes.append(f"Of no known domain, and not counted: {', '.join(foreign)}.")
+    return values, notes
 
 
 def domains_table(
@@ -311,59 +287,47 @@ def domains_table(
 
     Raises as `values_by_domain` and `leave_out`.
     """
-    values, told = values_by_domain(records, protocol=protocol, metric=metric, among=among)
+    values, notes = values_by_domain(records, protocol=protocol, metric=metric, among=among)
     found = leave_out(values, lower_is_better=metric in LOWER_IS_BETTER)
+    heading = f"### {columns.heading(metric)}, protocol `{protocol}`"
     parts = [
-        f"### {columns.heading(metric)}, protocol `{protocol}`: a domain left out",
-        text_of(_choices(found, metric)),
-        f"### {columns.heading(metric)}, protocol `{protocol}`: means by domain",
-        text_of(_variants(values, metric, told)),
+        f"{heading}: a domain left out",
+        str(_choices(found, metric)),
+        f"{heading}: means by domain",
+        str(_variants(values, metric, notes)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _choices(found: Sequence[LeftOut], metric: str) -> Table:
-    by_all = f"chosen on all: {found[0].by_all}"
-    head = ("domain left out", "chosen on the others", "its value here")
-    columns_of = (*head, by_all, "difference", "best here", "its value")
-    lines = [
-        (
-            one.domain,
-            one.chosen,
-            columns.value(metric, one.value),
-            columns.value(metric, one.value_by_all),
-            _signed(metric, one.value - one.value_by_all),
-            one.best,
-            columns.value(metric, one.value_best),
-        )
-        for one in found
-    ]
-    value, all_chose, best = (
-        _mean([getattr(one, name) for one in found])
-        for name in ("value", "value_by_all", "value_best")
+    names = ("value", "value_by_all", "value_best")
+    means = {name: mean_of(getattr(one, name) for one in found) for name in names}
+    last = LeftOut(
+        "mean over domains",
+        NOTHING,
+        means["value"],
+        NOTHING,
+        means["value_by_all"],
+        NOTHING,
+        means["value_best"],
     )
-    shown = [columns.value(metric, number) for number in (value, all_chose, best)]
-    middle = (shown[0], shown[1], _signed(metric, value - all_chose))
-    lines.append(("mean over domains", NOTHING, *middle, NOTHING, shown[2]))
-    return Table(columns_of, tuple(lines))
+    lines = []
+    for one in (*found, last):
+        difference = one.value - one.value_by_all
+        signed = f"{'−' if difference < 0 else '+'}{columns.value(metric, abs(difference))}"
+        own, all_chose, best = (columns.value(metric, getattr(one, name)) for name in names)
+        lines.append((one.domain, one.chosen, own, all_chose, signed, one.best, best))
+    head = ("domain left out", "chosen on the others", "its value here")
+    more = (f"chosen on all: {found[0].by_all}", "difference", "best here", "its value")
+    return Table((*head, *more), tuple(lines))
 
 
-def _variants(values: Values, metric: str, told: Sequence[str]) -> Table:
-    domains = list(next(iter(values.values())))
+def _variants(values: Values, metric: str, notes: Sequence[str]) -> Table:
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
-    means = {name: _mean(list(one.values())) for name, one in values.items()}
+    means = {name: mean_of(one.values()) for name, one in values.items()}
+    domains = list(next(iter(values.values())))
     lines = []
     for name in sorted(values, key=lambda one: sign * means[one]):
-        cells = [columns.value(metric, values[name][domain]) for domain in domains]
-        lines.append((name, *cells, columns.value(metric, means[name])))
-    return Table(("variant", *domains, "mean over domains"), tuple(lines), tuple(told))
-
-
-def _means_of(block: Block, metric: str) -> dict[str, float]:
-    """The mean over entities of every variant that has a value on all of them."""
-    return {row.variant: row.measures[metric].mean for row in block.comparable(metric)}
-
-
-def _signed(metric: str, number: float) -> str:
-    text = columns.value(metric, abs(number))
-    return f"−{text}" if number < 0 else f"+{text}"
+        numbers = (*(values[name][domain] for domain in domains), means[name])
+        lines.append((name, *(columns.value(metric, number) for number in numbers)))
+    return Table(("variant", *domains, "mean over domains"), tuple(lines), tuple(notes))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
 from imdiffusion.cli.options import AsJson
 from imdiffusion.cli.terminal import Terminal, resumable
@@ -36,8 +34,8 @@ from imdiffusion_bench.options import (
     SystemOption,
     Threads,
     Where,
-    asked_plan,
-    asked_question,
+    plan_of,
+    question_of,
     words,
 )
 
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from imdiffusion_bench.runner import State, Watch
 
 
-DOCUMENTS = ("results", "behaviours", "speed", "quality", "flagging", "gallery")
+DOCUMENTS = ("results", "behaviours", "quality")
 
 app = typer.Typer(
     add_completion=False,
@@ -81,11 +79,11 @@ def run(
     from imdiffusion_bench.runner import bench
 
     terminal: Terminal = ctx.obj
-    asked = asked_plan(plan, sets, entities, detectors, seeds, overrides, root=data)
+    wanted = plan_of(plan, sets, entities, detectors, seeds, overrides, root=data)
     how = f"{out} keeps what was measured: the same command continues."
     with resumable(how), watching(terminal) as watch:
         state = bench(
-            asked,
+            wanted,
             out,
             root=data,
             shard=_shard(shard),
@@ -97,8 +95,8 @@ def run(
             keep_scores=keep_scores,
             watch=watch,
         )
-    told = f"{out}: {state.done} measured, {state.found} were there, {state.failed} failed"
-    terminal.notice(told + (f", {state.left} left." if state.left else "."))
+    counts = f"{out}: {state.done} measured, {state.found} were there, {state.failed} failed"
+    terminal.notice(counts + (f", {state.left} left." if state.left else "."))
     if state.failed:
         terminal.fail(
             f"{state.failed} of {state.asked} runs failed: their lines in {out} say why. "
@@ -120,9 +118,8 @@ def tables(
     from imdiffusion_bench.record import read
     from imdiffusion_bench.tables import headline_tables
 
-    terminal: Terminal = ctx.obj
     chosen = () if metrics is None else words("--metrics", metrics)
-    terminal.emit(headline_tables(list(read(runs)), protocol=protocol, metrics=chosen))
+    ctx.obj.emit(headline_tables(read(runs), protocol=protocol, metrics=chosen))
 
 
 @app.command(epilog="imdiffusion bench paper runs.jsonl")
@@ -131,8 +128,7 @@ def paper(ctx: typer.Context, runs: Runs) -> None:
     from imdiffusion_bench.published import paper_table
     from imdiffusion_bench.record import read
 
-    terminal: Terminal = ctx.obj
-    terminal.emit(paper_table(list(read(runs))))
+    ctx.obj.emit(paper_table(read(runs)))
 
 
 @app.command(epilog="imdiffusion bench domains runs.jsonl --among fast,forecast_s30,joined_logs")
@@ -149,9 +145,8 @@ def domains(
     from imdiffusion_bench.aggregate import domains_table
     from imdiffusion_bench.record import read
 
-    terminal: Terminal = ctx.obj
     chosen = () if among is None else words("--among", among)
-    terminal.emit(domains_table(read(runs), protocol=protocol, metric=metric, among=chosen))
+    ctx.obj.emit(domains_table(read(runs), protocol=protocol, metric=metric, among=chosen))
 
 
 @app.command(epilog="imdiffusion bench tsb runs.jsonl")
@@ -160,8 +155,7 @@ def tsb(ctx: typer.Context, runs: Runs) -> None:
     from imdiffusion_bench.published import tsb_ad_tables
     from imdiffusion_bench.record import read
 
-    terminal: Terminal = ctx.obj
-    terminal.emit(tsb_ad_tables(read(runs)))
+    ctx.obj.emit(tsb_ad_tables(read(runs)))
 
 
 @app.command(epilog="imdiffusion bench study gratings runs.jsonl --plot gratings.svg")
@@ -169,22 +163,19 @@ def study(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A study by name.")],
     runs: Runs,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw: .svg or .png.")
-    ] = None,
+    plot: Plot = None,
 ) -> None:
     """Print a study's table, and draw its plot; `bench run study:NAME` measures it."""
     from imdiffusion_bench.plots import check_plot, save_plot
     from imdiffusion_bench.record import read
-    from imdiffusion_bench.studies import study as named
+    from imdiffusion_bench.studies import study as study_of
 
-    terminal: Terminal = ctx.obj
     if plot is not None:
         check_plot(plot)
-    asked, records = named(name), list(read(runs))
-    terminal.emit(asked.table(records))
+    found, records = study_of(name), list(read(runs))
+    ctx.obj.emit(found.table(records))
     if plot is not None:
-        save_plot(asked.plot(records), plot)
+        save_plot(found.plot(records), plot)
 
 
 @app.command(epilog="imdiffusion bench plans")
@@ -197,11 +188,11 @@ def plans(ctx: typer.Context) -> None:
     terminal: Terminal = ctx.obj
     rows = []
     for name in (*PLANS, *(f"study:{one}" for one in STUDIES)):
-        asked = named_plan(name)
-        some = "named" if asked.entities else "all"
-        generated = sum(one.startswith(GENERATED) for one in asked.datasets)
-        sets = f"{generated} generated" if generated else ", ".join(asked.datasets)
-        rows.append([name, sets, some, str(len(asked.variants)), str(len(asked.seeds))])
+        plan = named_plan(name)
+        some = "named" if plan.entities else "all"
+        generated = sum(one.startswith(GENERATED) for one in plan.datasets)
+        sets = f"{generated} generated" if generated else ", ".join(plan.datasets)
+        rows.append([name, sets, some, str(len(plan.variants)), str(len(plan.seeds))])
     terminal.emit_table(["plan", "data sets", "entities", "variants", "seeds"], rows)
 
 
@@ -213,7 +204,7 @@ def names(ctx: typer.Context) -> None:
 
     terminal: Terminal = ctx.obj
     terminal.emit_table(
-        ["detector", "what it is"], [(one, detectors.said(one)) for one in detectors.names()]
+        ["detector", "what it is"], [(one, detectors.description(one)) for one in detectors.names()]
     )
     terminal.emit("")
     terminal.emit_table(["metric", "in tables", "protocols"], metric_names())
@@ -229,36 +220,27 @@ def pack(ctx: typer.Context, runs: Runs) -> None:
         terminal.notice(f"{packed(path)} written.")
 
 
-@app.command(epilog="imdiffusion bench document quality --data data/")
+@app.command(epilog="imdiffusion bench document quality")
 def document(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DOCUMENTS)}.")],
     docs: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the documents; runs in results/runs.")
     ] = Path("docs"),
-    data: Data = None,
-    scores: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Scores that `run --keep-scores` kept; repeatable."),
-    ] = None,
 ) -> None:
     """Write a document of this repository from its runs; what is written by hand is kept."""
     from imdiffusion.schema import nearest
-    from imdiffusion_bench import documents, flagging, gallery, quality
+    from imdiffusion_bench import documents, quality
 
-    writers: dict[str, Callable[[], None]] = {
-        "results": lambda: documents.write_results(docs),
-        "behaviours": lambda: documents.write_behaviours(docs),
-        "speed": lambda: documents.write_speed(docs),
-        "quality": lambda: quality.write_quality(docs, data),
-        "flagging": lambda: flagging.write_flagging(docs, scores or [], data),
-        "gallery": lambda: gallery.write_gallery(docs, scores or [], data),
+    writers: dict[str, Callable[[Path], None]] = {
+        "results": documents.write_results,
+        "behaviours": documents.write_behaviours,
+        "quality": quality.write_quality,
     }
     if name not in writers:
         raise UsageError(f"there is no document {name!r}", remedy=nearest(name, writers))
-    writers[name]()
-    terminal: Terminal = ctx.obj
-    terminal.notice(f"{name} written.")
+    writers[name](docs)
+    ctx.obj.notice(f"{name} written.")
 
 
 @app.command("import", epilog="imdiffusion bench import PSM RANSynCoders/data --data data/")
@@ -341,19 +323,17 @@ def behaviours(
     plot: Plot = None,
 ) -> None:
     """Measure how detectors meet faults such as a frozen sensor or a missing batch: found or not,
-    how late, where, which channel, and what was told for nothing. Markdown; exit code 3 if a run
+    how late, where, which channel, and false events. Markdown; exit code 3 if a run
     failed.
     """
     from imdiffusion_bench.behaviours import table
-    from imdiffusion_bench.behaviours.running import document
+    from imdiffusion_bench.behaviours.measuring import document
     from imdiffusion_bench.plots import check_plot, save_plot
 
     terminal: Terminal = ctx.obj
     if plot is not None:
         check_plot(plot)
-    question = asked_question(detectors, scenarios, dials, seeds, overrides, device=device)
-    for name in question.absent:
-        terminal.warn(f"{name} is not measured: this version has no detector of that name")
+    question = question_of(detectors, scenarios, dials, seeds, overrides, device=device)
     with resumable("Nothing was written; ask for fewer --scenarios or --seeds at a time."):
         records = _measured(terminal, question)
     whole = document(question, records)
@@ -371,7 +351,7 @@ def behaviours(
 
 def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
     from imdiffusion.progress import Progress
-    from imdiffusion_bench.behaviours.running import run_behaviours
+    from imdiffusion_bench.behaviours.measuring import run_behaviours
 
     records = []
     with terminal.progress("runs") as show:
@@ -382,54 +362,18 @@ def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
     return records
 
 
-BAR = 20  # characters
-
-
 @contextmanager
 def watching(terminal: Terminal) -> Iterator[Watch]:
-    """A callback that shows runs done, what is being done, and the time left.
+    """A callback that shows runs done and the time left, and says each failure in a line."""
+    from imdiffusion.course import Progress
 
-    Failures are told as lines wherever stderr goes, unless the terminal is quiet.
-    """
-
-    def tell(record: Record | None) -> None:
-        if record is not None and record["status"] == "failed":
-            where = f"{record['dataset']} {record['entity']} {record['variant']}"
-            terminal.warn(f"{where}: {record['stage']} failed: {record['error']['message']}")
-
-    if terminal.quiet or not sys.stderr.isatty():
-        yield lambda state, record: tell(record)
-        return
-    columns = (
-        TextColumn("bench"),
-        BarColumn(bar_width=BAR),
-        TextColumn("{task.fields[runs]}"),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[doing]}", style="dim"),
-    )
-    with Progress(*columns, console=terminal.err, redirect_stdout=False) as bar:
-        task = bar.add_task("bench", total=None, runs="", left="", doing="")
+    with terminal.progress("runs") as show:
 
         def watch(state: State, record: Record | None) -> None:
-            tell(record)
-            completed, left = state.asked - state.left, _clock(state.seconds_left)
-            runs = f"{completed:,}/{state.asked:,} runs"
-            # What is being done gets what the rest leaves of the line: else all would be cut.
-            room = max(0, terminal.err.width - BAR - len(f"bench  {runs} {left}  "))
-            bar.update(
-                task,
-                total=state.asked,
-                completed=completed,
-                runs=runs,
-                left=left,
-                doing="; ".join(state.doing.values())[:room],
-            )
+            if record is not None and record["status"] == "failed":
+                where = f"{record['dataset']} {record['entity']} {record['variant']}"
+                terminal.warn(f"{where}: {record['stage']} failed: {record['error']['message']}")
+            if show is not None:
+                show(Progress("bench", state.done + state.failed, state.asked - state.found))
 
         yield watch
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} left"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 NOTHING = "–"
 
@@ -70,30 +72,58 @@ HEADLINE = {
 }
 
 
+Cells = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as plain text, the first of each line its heading; `notes` stand below."""
+
+    head: Cells
+    lines: tuple[Cells, ...]
+    notes: Cells = ()
+
+    def __str__(self) -> str:
+        """In Markdown, the notes as a list below."""
+        lines = [[escaped(cell) for cell in line] for line in self.lines]
+        text = markdown([escaped(cell) for cell in self.head], lines)
+        return text + (f"\n\n{bullets(map(escaped, self.notes))}" if self.notes else "")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> str:
+    """A table in Markdown; with `numbers` all columns but the first are set to the right."""
+    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (head, rule, *rows))
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Text on one line in which no character is Markdown or HTML; what cannot be printed is �."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", line)
+
+
 def title(metric: str) -> str:
     """The heading of a metric: "vus_pr" is "VUS-PR"; one without a title keeps its own name."""
     return TITLES.get(metric, metric.replace("_", " "))
 
 
-def arrow(metric: str) -> str:
-    """Which way is better: "↓" for less, "↑" for more, "" where neither is."""
-    if metric in NEITHER:
-        return ""
-    return "↓" if metric in LOWER_IS_BETTER else "↑"
-
-
 def heading(metric: str) -> str:
-    """Title and arrow: "VUS-PR ↑"."""
-    return f"{title(metric)} {arrow(metric)}".rstrip()
+    """Title, and an arrow the way that is better, if any: "VUS-PR ↑"."""
+    arrow = "" if metric in NEITHER else " ↓" if metric in LOWER_IS_BETTER else " ↑"
+    return title(metric) + arrow
 
 
 def value(metric: str, number: float) -> str:
     """A value as tables write it: three decimals between 0 and 1, else one; NaN is a dash."""
     if not math.isfinite(number):
         return NOTHING
-    if metric in COUNTS or abs(number) >= 10:
-        return f"{number:,.1f}"
-    return f"{number:.3f}"
+    return f"{number:,.1f}" if metric in COUNTS or abs(number) >= 10 else f"{number:.3f}"
 
 
 def mean_and_std(metric: str, mean: float, std: float) -> str:
@@ -121,15 +151,3 @@ def numbers(seeds: Iterable[int]) -> str:
         else:
             spans.append([seed, seed])
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> str:
-    """A table in Markdown; with `numbers` all columns but the first are set to the right."""
-    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
-    lines = [head, rule, *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """A list in Markdown."""
-    return "\n".join(f"- {line}" for line in lines)

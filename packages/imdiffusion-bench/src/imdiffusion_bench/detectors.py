@@ -75,7 +75,7 @@ def _joined(name: str) -> Any:
     return registry.load("detectors", name, taken=_own())
 
 
-def said(name: str) -> str:
+def description(name: str) -> str:
     """What a detector is, in one sentence."""
     if name in presets.PRESETS:
         return f"this library, preset `{name}`"
@@ -119,7 +119,7 @@ def settings_of(detector: str, given: Mapping[str, Value]) -> dict[str, Value]:
     return {key: item.default for key, item in known.items()} | own
 
 
-def telling(settings: Mapping[str, Value]) -> dict[str, Value]:
+def changed_settings(settings: Mapping[str, Value]) -> dict[str, Value]:
     """The settings that are not at their default: what tells one question from another.
 
     A setting that is added later, with a default that changes nothing, keeps all ids; and so does
@@ -245,13 +245,13 @@ class CalibratedDetector:
         """Score, divided by the threshold, so that above 1 is an alarm."""
         scaled = self._scaled(test)
         score = np.asarray(self.detector.decision_function(scaled), np.float64)
-        steps, channels = (self._asked(one, scaled) for one in ("step_errors", "channel_scores"))
+        steps, channels = (self._optional(one, scaled) for one in ("step_errors", "channel_scores"))
         return Scores(_over(score, self.level_), steps, channels)
 
-    def _asked(self, name: str, scaled: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        """What the detector's method of this name says; None where it has none."""
-        said = getattr(self.detector, name, None)
-        return None if said is None else np.asarray(said(scaled), np.float32)
+    def _optional(self, name: str, scaled: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """What the method of this name gives; None where the detector has none."""
+        method = getattr(self.detector, name, None)
+        return None if method is None else np.asarray(method(scaled), np.float32)
 
     def _scaled(self, frame: Frame) -> NDArray[np.float64]:
         scaled = self.scaler_.forward(np.where(frame.observed, frame.values, np.nan))
@@ -292,16 +292,6 @@ def make(
     return CalibratedDetector(plain(detector, seed=seed), settings)
 
 
-class Member(Protocol):
-    """A detector of the benchmark, as the rows of its tables are."""
-
-    def fit(self, train: Frame) -> object:
-        """Fit on normal rows."""
-
-    def score(self, test: Frame) -> Scores:
-        """Score the rows of another frame."""
-
-
 class SeedMean:
     """Fits `count` members and joins what they say.
 
@@ -309,7 +299,7 @@ class SeedMean:
     detectors of different seeds have no member in common. Raises ConfigError for count < 2.
     """
 
-    def __init__(self, make: Callable[[int], Member], *, count: int, seed: int) -> None:
+    def __init__(self, make: Callable[[int], Detector], *, count: int, seed: int) -> None:
         if count < 2:
             raise ConfigError(
                 f"a mean over {count} seeds is none", remedy="Take two seeds or more."

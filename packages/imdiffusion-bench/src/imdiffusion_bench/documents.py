@@ -1,4 +1,4 @@
-"""Documents made of runs: pages of results and studies, their index, behaviours, speed.
+"""Documents made of runs: pages of results and studies, their index, behaviours.
 
 `imdiffusion bench document NAME` writes one; `docs` is the folder of documents, with the runs in
 `results/runs`. Every page names the command that measures it again, and what of its plans is not
@@ -8,13 +8,10 @@ written by hand and kept, and so is the page of a study.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from imdiffusion import baselines
 from imdiffusion.data.atomic import atomic_path
@@ -23,20 +20,17 @@ from imdiffusion.schema import fields_of, spelled
 from imdiffusion_bench.aggregate import against_base, kinds_table, steps_joined
 from imdiffusion_bench.behaviours import SCENARIOS
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.behaviours.running import current
+from imdiffusion_bench.behaviours.measuring import SCHEMA
 from imdiffusion_bench.behaviours.table import plot, tables
 from imdiffusion_bench.columns import markdown
 from imdiffusion_bench.datasets import GENERATED
 from imdiffusion_bench.plan import THREE
-from imdiffusion_bench.plots import Chart, Line, charts_figure, save_plot
+from imdiffusion_bench.plots import save_plot
 from imdiffusion_bench.published import paper_table, shortfall
 from imdiffusion_bench.record import Record, files_in, read, read_document, there
 from imdiffusion_bench.runner import gaps
 from imdiffusion_bench.studies import STUDIES, named_plan, study
 from imdiffusion_bench.tables import headline_tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ANSWER = "## Answer"
 UNWRITTEN = "Not written yet."
@@ -80,11 +74,17 @@ def _against(records: list[Record]) -> str:
     return "\n\n".join(against_base(records, protocol=one, metric=metric) for one, metric in both)
 
 
-# Runs whose detectors are no part of this package any more: what is said instead of a command.
+# Runs whose detectors are no part of this package any more: what stands there instead of a command.
 ARCHIVED = {
     "peers_three": "`peers_three`: methods of TSB-AD 1.5 and timesead 0.0.2, run by wrappers that "
     "this package no longer has; [the benchmark](../benchmark.md#detectors-of-other-packages) says "
     "how detectors of other packages are measured."
+}
+# Pages that are kept by hand, with the commit that measured them: their plans are no longer here.
+CLOSED = {
+    "parts": "What each part of `fast` is worth: one left out at a time, on the part that chose",
+    "trade": "Quality against speed: what the default of `fast` was chosen from",
+    "causes": "What keeps `paper` from its published figures: one difference at a time",
 }
 # Page -> (title, plans whose runs it joins, how each of its parts is made, which runs it takes).
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
@@ -98,18 +98,6 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
         "Kinds of anomaly, each on a generated set of its own",
         ("kinds",),
         (kinds_table,),
-        _every,
-    ),
-    "parts": (
-        "What each part of `fast` is worth: one left out at a time, on the part that chose",
-        ("parts",),
-        (_under("label_free"),),
-        _every,
-    ),
-    "trade": (
-        "Quality against speed: what the default of `fast` was chosen from",
-        ("trade",),
-        (_under("label_free"),),
         _every,
     ),
     "paper": (
@@ -126,12 +114,6 @@ PAGES: dict[str, tuple[str, tuple[str, ...], tuple[Part, ...], Pick]] = {
             _under("paper", "f1", "f1_last", "f1_fixed", "r_auc_pr"),
             _under("label_free"),
         ),
-        _every,
-    ),
-    "causes": (
-        "What keeps `paper` from its published figures: one difference at a time",
-        ("causes",),
-        (steps_joined, _under("paper"), _under("label_free")),
         _every,
     ),
     "ablations": (
@@ -211,6 +193,23 @@ def answer_in(page: Path) -> str:
     return text.partition(f"{ANSWER}\n")[2].partition("\n## ")[0].strip()
 
 
+def replaced(page: Path, parts: Mapping[str, str]) -> str:
+    """The text of a page with each part between <!-- name --> and <!-- end of name -->.
+
+    Raises DataError where a place is missing.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        if not place.search(text):
+            raise DataError(
+                f"{page} has no place for the {name}: <!-- {name} --> is missing",
+                remedy=f"Write <!-- {name} --> and <!-- end of {name} --> where it shall stand.",
+            )
+        text = place.sub(lambda marks, part=part: f"{marks[1]}{part}\n{marks[2]}", text)  # type: ignore[misc]
+    return text
+
+
 def write(path: Path, text: str) -> None:
     """Write a document, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,31 +246,31 @@ def write_results(docs: Path) -> None:
 def _write_studies(docs: Path) -> None:
     """One Markdown page and one plot for each study whose runs are there."""
     for name in STUDIES:
-        asked = study(name)
-        records = measured(docs, asked.plan.name)
+        one = study(name)
+        records = measured(docs, one.plan.name)
         if not records:
             continue
         path = docs / "studies" / f"{name}.md"
-        head, _, rest = asked.table(records).strip().partition("\n")
+        head, _, rest = one.table(records).strip().partition("\n")
         write(
             path,
             f"{head}\n\n{ANSWER}\n\n{answer_in(path) or UNWRITTEN}\n\n## Set-up\n\n"
-            f"{len(asked.datasets)} generated data sets, {len(asked.variants)} variants, "
-            f"seeds {', '.join(map(str, asked.seeds))}.\n\n"
-            f"{source(docs, 'results', records, (asked.plan.name,))}\n\n"
-            f"![{asked.question}]({name}.svg)\n{rest}\n",
+            f"{len(one.datasets)} generated data sets, {len(one.variants)} variants, "
+            f"seeds {', '.join(map(str, one.seeds))}.\n\n"
+            f"{source(docs, 'results', records, (one.plan.name,))}\n\n"
+            f"![{one.question}]({name}.svg)\n{rest}\n",
         )
-        save_plot(asked.plot(records), path.with_suffix(".svg"))
+        save_plot(one.plot(records), path.with_suffix(".svg"))
 
 
 def _write_index(docs: Path) -> None:
     """A line for each page of results, and for each study."""
     pages = [
         f"- [{title}]({name}.md)"
-        for name, (title, *_) in PAGES.items()
+        for name, title in {**{name: page[0] for name, page in PAGES.items()}, **CLOSED}.items()
         if (docs / "results" / f"{name}.md").exists()
     ]
-    asked = [
+    studies = [
         f"- [{study(name).question}](../studies/{name}.md)"
         for name in STUDIES
         if (docs / "studies" / f"{name}.md").exists()
@@ -283,7 +282,7 @@ def _write_index(docs: Path) -> None:
         "are: [the benchmark](../benchmark.md).\n\n"
         + "\n".join(pages)
         + "\n\n## Studies on generated data\n\n"
-        + "\n".join(asked)
+        + "\n".join(studies)
         + "\n\nFurther: [fourteen sets without labels: `fast`, `linear`, the one-liners]"
         "(../studies/quality.md), [alarms](../studies/flagging.md), "
         "[speed](../studies/speed.md).\n",
@@ -301,12 +300,14 @@ BEHAVIOURS_COMMAND = (
 def write_behaviours(docs: Path) -> None:
     """The three parts of docs/behaviours.md that a program knows, and the plot of its run.
 
-    Each part stands between two comments; what is written by hand around them is kept. Raises
-    DataError where a place is missing.
+    What is written by hand around them is kept. Raises DataError where a place is missing.
     """
-    page, run = docs / "behaviours.md", docs / "results" / "runs" / "behaviours.json"
-    found = read_document(run)
-    found = None if found is None else current(found)
+    found = read_document(docs / "results" / "runs" / "behaviours.json")
+    if found is not None and found["schema"] != SCHEMA:
+        raise DataError(
+            f"the run of the behaviours is of schema {found['schema']}, not {SCHEMA}",
+            remedy=f"Measure it again: {BEHAVIOURS_COMMAND}.",
+        )
     scenarios = [[f"`{name}`", one.meaning] for name, one in SCENARIOS.items()]
     dials = [
         [f"`{name}`", spelled(one.default), f"{one.meaning} ({', '.join(one.names) or one.span})"]
@@ -317,17 +318,8 @@ def write_behaviours(docs: Path) -> None:
         "dials": markdown(["dial", "usual", "what it is"], dials, numbers=False),
         "results": _behaviours_results(found),
     }
-    text = page.read_text(encoding="utf-8")
-    for name, part in parts.items():
-        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not marks.search(text):
-            raise DataError(
-                f"{page} has no place for the {name}: <!-- {name} --> is missing",
-                remedy="Write both comments where they shall stand.",
-            )
-        whole = f"<!-- {name} -->\n{part}\n<!-- end of {name} -->"
-        text = marks.sub(whole.replace("\\", r"\\"), text)
-    write(page, text)
+    page = docs / "behaviours.md"
+    write(page, replaced(page, parts))
     if found is not None:
         save_plot(plot(found), docs / "results" / "behaviours.svg")
 
@@ -339,133 +331,7 @@ def _behaviours_results(document: dict[str, Any] | None) -> str:
         return f"Not measured yet. These two fill this section:\n\n{made}"
     host = document["host"]
     where = f"{host['cpu']}, {host['gpu'] or 'no GPU'}"
-    told = f"{document['date'][:10]}, on {where}; commit {document['commit'] or 'no checkout'}."
+    made_on = f"{document['date'][:10]}, on {where}; commit {document['commit'] or 'no checkout'}."
     drawn = f"![{len(SCENARIOS)} scenarios, a mark a detector](results/behaviours.svg)"
     deeper = tables(document).strip().replace("\n## ", "\n### ")
-    return f"{made}\n\n{told}\n\n{drawn}\n\n{deeper}"
-
-
-# -- docs/studies/speed.md: runs of the plan `trade`, and what the programs of benchmarks/ measured
-
-SPEED_QUESTION = "# What does speed cost in quality, and where does time go?"
-SPEED_SET_UP = """## Set-up
-
-Variants of `fast`, one change each, on two entities of each part that chose the default (SMD
-machine-1-2 and 1-3, GCP service0 and 1, ASD omi-1 and 2), seed 0, protocol `label_free`, one
-thread. The rest are the programs of `benchmarks/`, on both cores of an otherwise idle machine.
-
-```sh
-imdiffusion bench run trade --out docs/results/runs/trade.jsonl
-make bench
-imdiffusion bench document speed
-```"""
-
-
-SPEED_SECTIONS = {
-    "Whole series and single points: `detection.py`": "detection",
-    "Live: `latency.py`": "latency",
-    "Against channels and window: `scaling.py`": "scaling",
-    "Memory against length: `memory.py`": "memory",
-    "Distance from the machine's roof: `roofline.py`": "roofline",
-}
-
-
-def speed_variants(records: list[Record]) -> list[dict[str, Any]]:
-    """Of each variant its means over sets of means over entities, and its speed; the best first."""
-    found = []
-    for name in dict.fromkeys(one["variant"] for one in records):
-        own = [one for one in records if one["variant"] == name and one["status"] == "ok"]
-        sets = sorted({one["dataset"] for one in own})
-
-        def mean(metric: str, own: list[Record] = own, sets: list[str] = sets) -> float:
-            each = [
-                np.mean(
-                    [o["metrics"]["label_free"][metric] for o in own if o["dataset"] == data_set]
-                )
-                for data_set in sets
-            ]
-            return float(np.mean(each))
-
-        seconds = sum(one["seconds"]["score"] for one in own)
-        found.append(
-            {
-                "variant": name,
-                **{metric: mean(metric) for metric in ("vus_pr", "auc_pr", "event_f1")},
-                "fit": float(np.mean([one["seconds"]["fit"] for one in own])),
-                "rate": sum(one["rows"]["test"] for one in own) / seconds,
-                "entities": len(own),
-            }
-        )
-    return sorted(found, key=lambda one: -one["vus_pr"])
-
-
-def _trade_table(found: list[dict[str, Any]]) -> str:
-    """The table of quality against speed; `fast` in bold."""
-    rows = []
-    for one in found:
-        name = f"**{one['variant']}**" if one["variant"] == "fast" else one["variant"]
-        quality = [f"{one[metric]:.3f}" for metric in ("vus_pr", "auc_pr", "event_f1")]
-        rows.append(
-            [name, *quality, f"{one['fit']:.1f}", f"{one['rate']:,.0f}", str(one["entities"])]
-        )
-    return markdown(
-        ["variant", "VUS-PR", "AUC-PR", "event F1", "fit s", "rows/s", "entities"], rows
-    )
-
-
-def _trade_plot(found: list[dict[str, Any]]) -> Figure:
-    """The same as a figure, random scores apart: points scored a second across, VUS-PR up."""
-    lines = tuple(
-        Line(one["variant"], ((one["rate"], one["vus_pr"], float("nan")),))
-        for one in found
-        if one["variant"] != "random"
-    )
-    ticks = tuple((float(rate), f"{rate:,}") for rate in (2_000, 5_000, 10_000, 20_000, 40_000))
-    chart = Chart(
-        "Quality against speed, one thread",
-        "rows scored a second",
-        "VUS-PR, mean of three sets",
-        lines,
-        log_x=True,
-        ticks=ticks,
-        style="points",
-    )
-    return charts_figure([chart], title=SPEED_QUESTION.removeprefix("# "))
-
-
-def _ledger(folder: Path, name: str) -> tuple[str, list[dict[str, Any]]]:
-    """Where and when a program of benchmarks/ measured last, and what."""
-    kept = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    machine = kept["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['day']}"
-    return f"`benchmarks/{name}.py`, {where}, commit {machine['commit']}.", kept["rows"]
-
-
-def _section(folder: Path, title: str, name: str) -> str:
-    """The rows of one program as a table under a title."""
-    where, rows = _ledger(folder, name)
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [[_cell(row.get(key)) for key in head] for row in rows]
-    return f"## {title}\n\n{markdown([key.replace('_', ' ') for key in head], lines)}\n\n{where}"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def write_speed(docs: Path) -> None:
-    """The page and its figure; the programs' measurements are in benchmarks/results beside docs."""
-    found = speed_variants(measured(docs, "trade"))
-    page, folder = docs / "studies" / "speed.md", docs.parent / "benchmarks" / "results"
-    drawn = "## Quality against speed\n\n![Quality against speed](speed.svg)\n\n"
-    parts = [
-        SPEED_QUESTION,
-        f"{ANSWER}\n\n{answer_in(page) or UNWRITTEN}",
-        SPEED_SET_UP,
-        f"{drawn}{_trade_table(found)}",
-        *(_section(folder, title, name) for title, name in SPEED_SECTIONS.items()),
-    ]
-    write(page, "\n\n".join(parts) + "\n")
-    save_plot(_trade_plot(found), page.with_suffix(".svg"))
+    return f"{made}\n\n{made_on}\n\n{drawn}\n\n{deeper}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -20,20 +21,20 @@ from imdiffusion.errors import ImDiffusionWarning
 from imdiffusion.fitting import SCORING_SETTINGS
 from imdiffusion.progress import OnProgress
 from imdiffusion.schema import Value
-from imdiffusion_bench import provenance, score_archive
+from imdiffusion_bench import provenance
 from imdiffusion_bench.detectors import (
     CalibratedDetector,
     Detector,
     DiffusionDetector,
     as_recorded,
+    changed_settings,
     drawn,
     make,
     settings_of,
-    telling,
 )
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.protocols import ensemble_curve, evaluate
-from imdiffusion_bench.record import SCHEMA, Record, run_id
+from imdiffusion_bench.record import SCHEMA, Record, keep_scores, run_id
 from imdiffusion_bench.split import Scores, Split, digest_of
 
 Settings = dict[str, Value]
@@ -62,10 +63,12 @@ class Group:
 
     def ids(self) -> dict[str, Variant]:
         """The id of each variant's run."""
-        return {asked_id(self.dataset, self.entity, one, self.seed): one for one in self.variants}
+        return {
+            question_id(self.dataset, self.entity, one, self.seed): one for one in self.variants
+        }
 
 
-def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
+def question_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
     """What stands for one run: the same question has the same id in every plan."""
     return run_id(
         dataset=dataset,
@@ -73,7 +76,7 @@ def asked_id(dataset: str, entity: str, variant: Variant, seed: int) -> str:
         variant=variant.name,
         row=variant.detector,  # the word of schema 1: another would change every id
         seed=seed,
-        settings=telling(settings_of(variant.detector, variant.settings)),
+        settings=changed_settings(settings_of(variant.detector, variant.settings)),
     )
 
 
@@ -96,39 +99,45 @@ def measure(
     keep: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Record]:
-    """Fit once, score and judge every variant; one record each, failures among them.
+    """Fit once, score and evaluate every variant; one record each, failures among them.
 
     work: folder for the states of fits that were cut off, so that the same call continues them.
     keep: folder for the scores of each run, on the disk before its record is handed out.
     """
-    frame = _Frame(group, device, threads)
+    runs = [_Run(group, variant, device, threads) for variant in group.variants]
     try:
         split = load()
     except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
-        for variant in group.variants:
-            yield frame.failed(variant, "load", error)
+        yield from (run.failed("load", type(error).__name__, str(error)) for run in runs)
         return
     fitted: _Fit | None = None
-    for variant in group.variants:
-        started = _Attempt(frame, variant)
-        checkpoint = None if work is None else work / fit_key(variant)
+    for run in runs:
+        checkpoint = None if work is None else work / fit_key(run.variant)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("always", ImDiffusionWarning)
-                provenance.forget_peak_memory(frame.device)
-                fitted, detector = started.fit(
+            with listening() as texts:
+                provenance.forget_peak_memory(run.device)
+                fitted, detector = run.fit(
                     split, fitted, checkpoint=checkpoint, on_progress=on_progress
                 )
-                scores = started.score(detector, split)
+                scores = run.score(detector, split)
             if keep is not None:
-                started.keep(scores, keep)
-            told = list(dict.fromkeys(str(one.message) for one in caught))
-            yield started.judged(scores, split, told)
+                run.keep(scores, keep)
+            yield run.evaluated(scores, split, texts)
         except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
-            yield frame.failed(variant, started.stage, error)
+            yield run.failed(run.stage, type(error).__name__, str(error))
         if checkpoint is not None and fitted is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """The texts of the library's warnings, each once, at the end; those of others are ignored."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ImDiffusionWarning)
+        yield texts
+        texts += dict.fromkeys(str(one.message) for one in caught)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +148,15 @@ class _Fit:
     seconds: float
 
 
-class _Attempt:
+class _Run:
     """One variant on its way through fit, score and evaluate; `stage` says how far it came."""
 
-    def __init__(self, frame: _Frame, variant: Variant) -> None:
-        self.frame, self.variant = frame, variant
+    def __init__(self, group: Group, variant: Variant, device: str, threads: int) -> None:
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.group, self.variant, self.device, self.threads = group, variant, device, threads
         self.stage, self.shared = "fit", False
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, float | None] = {}
@@ -152,7 +165,27 @@ class _Attempt:
     @cached_property
     def head(self) -> Record:
         """Of the record and of the kept scores: one head, for it says when."""
-        return self.frame.head(self.variant)
+        group, variant = self.group, self.variant
+        return {
+            "schema": SCHEMA,
+            "id": question_id(group.dataset, group.entity, variant, group.seed),
+            "plan": group.plan,
+            "dataset": group.dataset,
+            "entity": group.entity,
+            "variant": variant.name,
+            "detector": variant.detector,
+            "seed": group.seed,
+            "drawn": drawn(variant.detector),
+            "settings": as_recorded(settings_of(variant.detector, variant.settings)),
+            **_machine(self.device),
+            "device": self.device,
+            "threads": self.threads,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def failed(self, stage: str, kind: str, message: str) -> Record:
+        error = {"type": kind, "message": message}
+        return {**self.head, "status": "failed", "stage": stage, "error": error}
 
     def fit(
         self,
@@ -162,7 +195,7 @@ class _Attempt:
         checkpoint: Path | None,
         on_progress: OnProgress | None,
     ) -> tuple[_Fit, Detector]:
-        leader = self.frame.group.fitted_as
+        leader = self.group.fitted_as
         if fitted is None:
             made = self._made(leader, checkpoint=checkpoint, on_progress=on_progress)
             began = time.perf_counter()
@@ -194,8 +227,8 @@ class _Attempt:
         return make(
             variant.detector,
             settings_of(variant.detector, variant.settings),
-            seed=self.frame.group.seed,
-            device=self.frame.device,
+            seed=self.group.seed,
+            device=self.device,
             checkpoint=checkpoint,
             on_progress=on_progress,
         )
@@ -205,7 +238,7 @@ class _Attempt:
         began = time.perf_counter()
         scores = detector.score(split.test)
         self.seconds["score"] = time.perf_counter() - began
-        self.memory = provenance.peaks(self.frame.device)
+        self.memory = provenance.peaks(self.device)
         if isinstance(detector, CalibratedDetector) and hasattr(detector.detector, "memory_mib_"):
             # It ran in a process and an environment of its own.
             self.memory["memory_mib"] = detector.detector.memory_mib_
@@ -214,13 +247,13 @@ class _Attempt:
 
     def keep(self, scores: Scores, folder: Path) -> None:
         self.stage = "keep"
-        score_archive.keep(folder, self.head, scores)
+        keep_scores(folder, self.head, scores)
 
-    def judged(self, scores: Scores, split: Split, told: list[str]) -> Record:
+    def evaluated(self, scores: Scores, split: Split, texts: list[str]) -> Record:
         self.stage = "evaluate"
         began = time.perf_counter()
         known: dict[str, Any] = {"period_s": split.period_s, "tsb_ad_window": split.tsb_ad_window}
-        where, seed = f"{split.dataset} {split.entity}", self.frame.group.seed
+        where, seed = f"{split.dataset} {split.entity}", self.group.seed
         metrics = evaluate(scores, split.truth, where=where, seed=seed, **known)
         label = split.truth.label()
         extra = {} if scores.step_errors is None else ensemble_curve(scores.step_errors, label)
@@ -236,50 +269,11 @@ class _Attempt:
             **self.memory,
             **self.versions,
             "fit_shared": self.shared,
-            "fit_of": self.frame.group.fitted_as.name,
-            "warnings": told,
+            "fit_of": self.group.fitted_as.name,
+            "warnings": texts,
             "metrics": metrics,
             "extra": extra,
         }
-
-
-class _Frame:
-    """What all records of a group share."""
-
-    def __init__(self, group: Group, device: str, threads: int) -> None:
-        self.group, self.threads = group, threads
-        if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = device
-
-    def head(self, variant: Variant) -> Record:
-        group = self.group
-        return {
-            "schema": SCHEMA,
-            "id": asked_id(group.dataset, group.entity, variant, group.seed),
-            "plan": group.plan,
-            "dataset": group.dataset,
-            "entity": group.entity,
-            "variant": variant.name,
-            "detector": variant.detector,
-            "seed": group.seed,
-            "drawn": drawn(variant.detector),
-            "settings": as_recorded(settings_of(variant.detector, variant.settings)),
-            **_machine(self.device),
-            "device": self.device,
-            "threads": self.threads,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-    def failed(self, variant: Variant, stage: str, error: Exception | Mapping[str, str]) -> Record:
-        what = (
-            {"type": type(error).__name__, "message": str(error)}
-            if isinstance(error, Exception)
-            else dict(error)
-        )
-        return {**self.head(variant), "status": "failed", "stage": stage, "error": what}
 
 
 @cache
@@ -295,6 +289,4 @@ def failure(
     group: Group, variant: Variant, stage: str, why: str, *, device: str, threads: int
 ) -> Record:
     """The record of a run that ended without saying why itself, such as a killed process."""
-    return _Frame(group, device, threads).failed(
-        variant, stage, {"type": "ProcessDied", "message": why}
-    )
+    return _Run(group, variant, device, threads).failed(stage, "ProcessDied", why)

@@ -1,4 +1,4 @@
-"""The options of `imdiffusion bench`, each declared once, and the plan that they ask for."""
+"""The options of `imdiffusion bench`, each declared once, and the plan that they make."""
 
 from __future__ import annotations
 
@@ -117,16 +117,11 @@ SystemOption = Annotated[
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Also draw: .svg or .png.",
-        show_default=False,
-    ),
+    typer.Option(metavar="FILE", help="Also draw: .svg or .png.", show_default=False),
 ]
 
 
-def asked_plan(
+def plan_of(
     name: str | None,
     sets: str | None,
     entities: str | None,
@@ -145,29 +140,28 @@ def asked_plan(
     """
     from imdiffusion_bench.plan import PAPER_OWN, Plan, Variant
     from imdiffusion_bench.runner import check_root
-    from imdiffusion_bench.studies import named_plan as named
+    from imdiffusion_bench.studies import named_plan
 
     if name is None and not (sets and detectors):
         raise UsageError(
             "nothing to measure is named", remedy="Give a plan, or both --sets and --detectors."
         )
-    asked = Plan("own", (), ()) if name is None else named(name)
-    variants, own = asked.variants, asked.own
+    given = Plan("own", (), ()) if name is None else named_plan(name)
+    variants, own = given.variants, given.own
     if detectors is not None:
         variants = tuple(
             variant
-            for name_ in words("--detectors", detectors)
-            for variant in [one for one in asked.variants if one.detector == name_]
-            or [Variant(name_, name_)]
+            for detector in words("--detectors", detectors)
+            for variant in [one for one in variants if one.detector == detector]
+            or [Variant(detector, detector)]
         )
         own = own or PAPER_OWN
-    plan = Plan(
-        asked.name,
-        asked.datasets if sets is None else _data_sets("--sets", sets),
-        _with_settings(variants, overrides or ()),
-        asked.seeds if seeds is None else seeds_of(seeds),
-        asked.entities,
-        own,
+    plan = replace(
+        given,
+        datasets=given.datasets if sets is None else _data_sets("--sets", sets),
+        variants=_with_settings(variants, overrides or ()),
+        seeds=given.seeds if seeds is None else seeds_of(seeds),
+        own=own,
     )
     check_root(root, plan)
     return plan if entities is None else _only(plan, _data_sets("--entities", entities), root)
@@ -259,7 +253,7 @@ def _only(plan: Plan, wanted: Sequence[str], root: Path | None) -> Plan:
     return replace(plan, datasets=tuple(entities), entities=entities)
 
 
-def asked_question(
+def question_of(
     detectors: str | None,
     scenarios: str | None,
     dials: str,
@@ -275,32 +269,25 @@ def asked_question(
     from imdiffusion_bench.behaviours.scenarios import scenario
 
     names = USUAL if detectors is None else words("--detectors", detectors)
-    asked = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
-    for one in asked:
+    chosen = tuple(SCENARIOS) if scenarios is None else words("--scenarios", scenarios)
+    for one in chosen:
         scenario(one)
     system = SystemDials.from_texts(pairs_of(dials, "--dials: "))
-    question = Question(names, asked, system, seeds_of(seeds), device=device)
-    return Question(
-        names,
-        asked,
-        question.dials,
-        question.seeds,
-        _settings(question.present, overrides or ()),
-        device,
-    )
+    question = Question(names, chosen, system, seeds_of(seeds), device=device)
+    return replace(question, settings=_settings(names, overrides or ()))
 
 
 def _settings(detectors: Iterable[str], pairs: Sequence[str]) -> Mapping[str, dict[str, Value]]:
     """The settings of `--set`, each for the detectors that have it; one has it at least."""
     from imdiffusion.cli.setting_options import assignments
-    from imdiffusion_bench.behaviours.measuring import knows, settings_of
+    from imdiffusion_bench.detectors import settings_of
 
     given: dict[str, Any] = assignments(pairs)
-    names = tuple(detectors)
-    found = {
-        name: {key: value for key, value in given.items() if knows(name, key)} for name in names
-    }
+    known = {name: settings_of(name, {}) for name in detectors}
     for key, value in given.items():
-        if names and not any(key in settings for settings in found.values()):
-            settings_of(names[0], {key: value})  # raises, and says what is near
-    return found
+        if not any(key in settings for settings in known.values()):
+            settings_of(next(iter(known)), {key: value})  # raises, and says what is near
+    return {
+        name: {key: value for key, value in given.items() if key in settings}
+        for name, settings in known.items()
+    }

@@ -5,7 +5,7 @@ PLANS is what each table and study is made of, and the one place to add another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,61 +121,6 @@ SMALL: dict[str, Value] = {
 }
 
 
-# Whose labels may choose: the part that the network of the default was chosen on (docs/log.md).
-DEVELOPMENT = {
-    "SMD": tuple(f"machine-1-{number}" for number in range(2, 9)),
-    "GCP": tuple(f"service{number}" for number in range(10)),
-    "ASD": tuple(f"omi-{number}" for number in range(1, 5)),
-}
-SIX = {name: entities[:2] for name, entities in DEVELOPMENT.items()}
-
-
-def _fast(name: str, **changed: Value) -> Variant:
-    return Variant(name, "fast", {**PROMISE, **changed})
-
-
-# A single step is the mixer's: a relay with nobody to hand over to.
-COARSE: dict[str, Value] = {
-    "sampling_steps": 1,
-    "ensemble_steps": 1,
-    "error_scale": ("spread", "peak", "level"),
-    "batch_size": 16,
-}
-
-
-def _parts() -> tuple[Variant, ...]:
-    """`fast` with one of its parts left out or put back, one at a time."""
-    return (
-        FAST,
-        _fast("one step, coarse", **COARSE),
-        _fast("without the view of ties", error_scale=("spread", "peak", "level")),
-        _fast("spread alone", error_scale=("spread", "tie")),
-        _fast("without levels", error_scale=("spread", "peak", "tie")),
-        _fast("without peaks", error_scale=("spread", "level", "tie")),
-        _fast("slow parts left in", detrend=(0,)),
-        _fast("one width, 30 rows", detrend=(30,), smooth=(30,)),
-        _fast("without logarithm", log_gain=0.0),
-        _fast("mean over channels", reduce="mean"),
-        _fast("thresholds from held-out rows", calibrate_on="holdout"),
-        _fast("trained on groups alone", train_mask="channel"),
-    )
-
-
-def _trade() -> tuple[Variant, ...]:
-    """Quality against speed: steps, patches, width, depth, masks and length of training."""
-    return (
-        FAST,
-        _fast("1 step, coarse", **COARSE),
-        _fast("4 steps", sampling_steps=4, ensemble_steps=2),
-        *(_fast(f"patches of {rows}", patch_length=rows) for rows in (1, 2, 10, 20)),
-        *(_fast(f"width {width}", width=width, feedforward=2 * width) for width in (64, 256)),
-        *(_fast(f"{layers} layers", layers=layers) for layers in (1, 6)),
-        *(_fast(f"{groups} groups", mask_groups=groups) for groups in (2, 4, 10)),
-        *(_fast(f"{steps} training steps", max_steps=steps) for steps in (100, 200, 1200)),
-        _fast("windows overlap by half", stride=50),
-    )
-
-
 def _one_liners(settings: dict[str, Value] = PROMISE) -> tuple[Variant, ...]:
     return tuple(Variant(name, name, settings) for name in baselines.names() if name not in SLOW)
 
@@ -211,34 +156,13 @@ def claims(base: dict[str, Value], detector: str = "paper") -> tuple[Variant, ..
     return tuple(variants)
 
 
-def _causes() -> Plan:
-    """What keeps the capped runs of `paper` from the published figures: one difference at a time.
-
-    On one entity of the set whose published R-AUC-PR is furthest above what its capped runs reach:
-    half an hour on one core.
-    """
-
-    def capped(patch_length: int, steps: int) -> Variant:
-        changed = {"patch_length": patch_length, "max_steps": steps, "validate_every": steps // 6}
-        name = f"paper, patches of {patch_length}, {steps} steps"
-        return Variant(name, "paper", {**CAPPED, **changed})
-
-    variants = (
-        *(capped(10, steps) for steps in (150, 600, 2400)),
-        *(capped(rows, 600) for rows in (5, 20)),
-        RANDOM,
-    )
-    return Plan("causes", ("GCP",), variants, (0,), {"GCP": THREE["GCP"][:1]}, PAPER_OWN)
-
-
-def _small() -> Plan:
-    """Minutes on two cores: does the plumbing hold?"""
-    dials = "generated:anomaly=level_shift,channels=4,rows_test=900,rows_train=900"
-    tiny: dict[str, Value] = {"width": 16, "layers": 1, "max_steps": 20, "validate_every": 10}
-    rows = ("random", "zscore", "mahalanobis_30", "moving_variance")
-    variants = (Variant("fast, tiny", "fast", tiny), *(Variant(row, row) for row in rows))
-    return Plan("small", (dials,), variants)
-
+# Minutes on two cores: does the plumbing hold?
+_SMALL_SET = "generated:anomaly=level_shift,channels=4,rows_test=900,rows_train=900"
+_TINY: dict[str, Value] = {"width": 16, "layers": 1, "max_steps": 20, "validate_every": 10}
+_SMALL = (
+    Variant("fast, tiny", "fast", _TINY),
+    *(Variant(row, row) for row in ("random", "zscore", "mahalanobis_30", "moving_variance")),
+)
 
 # Long enough that ten anomalies of 50 rows are in each test part.
 _KIND_ALWAYS: dict[str, Any] = {"anomaly_length": 50, "rows_train": 10_000, "rows_test": 10_000}
@@ -267,31 +191,21 @@ KINDS = {
 }
 
 
-PLANS: dict[str, Callable[[], Plan]] = {
-    "small": _small,
-    "one_liners": lambda: Plan("one_liners", SETS, _one_liners(), seeds=(0, 1, 2, 3, 4)),
-    "fourteen": lambda: Plan("fourteen", FOURTEEN, (*_one_liners(EVERY_ROW), LINEAR, FAST)),
-    "tsb_ad_m": lambda: Plan("tsb_ad_m", (TSB_AD_M,), (*_one_liners(EVERY_ROW), LINEAR, FAST)),
-    "kinds": lambda: Plan("kinds", tuple(KINDS.values()), (FAST, LINEAR, *_one_liners()), (0, 1)),
-    "headline": lambda: Plan("headline", SETS, (FAST,), seeds=(0, 1, 2, 3, 4)),
-    "headline_three": lambda: Plan("headline_three", SETS, (FAST,), (0, 1, 2), THREE),
-    "parts": lambda: Plan("parts", tuple(DEVELOPMENT), (*_parts(), RANDOM), (0, 1), DEVELOPMENT),
-    "trade": lambda: Plan("trade", tuple(SIX), (*_trade(), RANDOM), (0,), SIX),
-    "paper": lambda: Plan("paper", SETS, (PAPER, RANDOM), tuple(range(6)), own=PAPER_OWN),
-    "paper_three": lambda: Plan(
-        "paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN
-    ),
-    "causes": _causes,
-    "concatenated": lambda: Plan("concatenated", JOINED_SETS, (FAST, RANDOM), (0, 1, 2)),
-    "ablations": lambda: Plan(
-        "ablations", SETS, (*claims({}), RANDOM), tuple(range(6)), own=PAPER_OWN
-    ),
-    "ablations_three": lambda: Plan(
-        "ablations_three", SETS, (*claims(SMALL, "fast"), RANDOM), (0, 1, 2), THREE
-    ),
-    "slow": lambda: Plan("slow", SETS, _slow(), tuple(range(6))),
+_LEARNERS = (*_one_liners(EVERY_ROW), LINEAR, FAST)
+PLANS: dict[str, Plan] = {
+    one.name: one
+    for one in (
+        Plan("small", (_SMALL_SET,), _SMALL),
+        Plan("one_liners", SETS, _one_liners(), (0, 1, 2, 3, 4)),
+        Plan("fourteen", FOURTEEN, _LEARNERS),
+        Plan("tsb_ad_m", (TSB_AD_M,), _LEARNERS),
+        Plan("kinds", tuple(KINDS.values()), (FAST, LINEAR, *_one_liners()), (0, 1)),
+        Plan("headline", SETS, (FAST,), (0, 1, 2, 3, 4)),
+        Plan("paper", SETS, (PAPER, RANDOM), tuple(range(6)), own=PAPER_OWN),
+        Plan("paper_three", SETS, (PAPER_CAPPED, RANDOM), (0, 1, 2), THREE, PAPER_OWN),
+        Plan("concatenated", JOINED_SETS, (FAST, RANDOM), (0, 1, 2)),
+        Plan("ablations", SETS, (*claims({}), RANDOM), tuple(range(6)), own=PAPER_OWN),
+        Plan("ablations_three", SETS, (*claims(SMALL, "fast"), RANDOM), (0, 1, 2), THREE),
+        Plan("slow", SETS, tuple(Variant(row, row, PROMISE) for row in SLOW), tuple(range(6))),
+    )
 }
-
-
-def _slow() -> tuple[Variant, ...]:
-    return tuple(Variant(name, name, PROMISE) for name in SLOW)

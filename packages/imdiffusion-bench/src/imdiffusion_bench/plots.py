@@ -1,4 +1,4 @@
-"""All plots, drawn by Matplotlib: charts of studies, marks by scenario, cases over their rows.
+"""All plots, drawn by Matplotlib: charts of studies, marks by scenario.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart; dashes and marks help the rest.
 An SVG holds no date and no random name: the same numbers give the same file.
@@ -12,31 +12,23 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imdiffusion.arrays import Floats
 from imdiffusion.data.atomic import atomic_path
-from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench.metrics import segments
+from imdiffusion.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
 
 Style = Literal["lines", "categories", "points"]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#3a9bd1", "#7a4fa0", "#7b8794")
 DASHES = ("-", "--", ":", "-.")
 MARKS = "os^"
 ENDINGS = (".svg", ".png")
-MOST_POINTS = 360  # of one line: a longer one keeps the lowest and highest value of each bin
-MOST = 1e6  # times the threshold: a score above it is drawn there
-_SEEN, _EXPECTED, _LABEL = "#1a1f26", "#d55e00", "#0072b2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +66,6 @@ class Panel:
     title: str
     values: Mapping[str, Mapping[str, float]]
     missed: Mapping[tuple[str, str], int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A channel over the rows shown: seen and expected (n,), NaN = nothing; expected may be None.
-
-    name: its own. told: what stands behind the name, such as its share of the error.
-    """
-
-    name: str
-    told: str
-    seen: Floats
-    expected: Floats | None
-
-
-@dataclass(frozen=True, slots=True)
-class CasePlot:
-    """Rows first to first + n of a series: channels, score (n,) and threshold, label bool (n,)."""
-
-    title: str
-    first: int
-    channels: tuple[Channel, ...]
-    score: Floats
-    threshold: float
-    label: NDArray[np.bool_]
 
 
 def check_plot(path: str | Path) -> Path:
@@ -252,67 +219,6 @@ def _panel(axes: Axes, panel: Panel, detectors: Sequence[str]) -> list[Any]:
 def _legend(figure: Figure, marks: Sequence[Any], names: Sequence[str]) -> None:
     columns = min(4, len(names))
     figure.legend(marks, names, loc="outside lower center", ncols=columns, fontsize=8)
-
-
-def case_figure(case: CasePlot) -> Figure:
-    """Channels seen and expected, and the score, over one axis of rows.
-
-    Shaded: the label. Bars below the score: rows in alarm. Raises DataError if lengths differ.
-    """
-    rows = len(case.score)
-    lines = [one for channel in case.channels for one in (channel.seen, channel.expected)]
-    if any(one is not None and len(one) != rows for one in (*lines, case.label)):
-        raise DataError("the parts of a case differ in length", remedy="Give all the same rows.")
-    count = len(case.channels) + 1
-    figure = _sheet(9.0, 1.5 * count + 0.6, case.title)
-    first: Axes | None = None
-    for number in range(count):
-        axes = figure.add_subplot(count, 1, number + 1, sharex=first)
-        first = first or axes
-        for start, end in segments(case.label):
-            axes.axvspan(case.first + start, case.first + end, color=_LABEL, alpha=0.16, lw=0)
-        if number < len(case.channels):
-            channel = case.channels[number]
-            told = f" ({channel.told})" if channel.told else ""
-            name = channel.name if len(channel.name) <= 40 else f"{channel.name[:39]}…"
-            if channel.expected is not None:
-                _curve(axes, case.first, channel.expected, _EXPECTED)
-            _curve(axes, case.first, channel.seen, _SEEN)
-            also = " and expected" if channel.expected is not None else ""
-            axes.set_title(f"{name}, seen{also}{told}".replace("$", r"\$"), fontsize=8, loc="left")
-        else:
-            _score(axes, case)
-        axes.tick_params(labelsize=7)
-    return figure
-
-
-def _score(axes: Axes, case: CasePlot) -> None:
-    """The score on a logarithmic axis, its threshold, and a bar under each row in alarm."""
-    _curve(axes, case.first, np.clip(case.score / case.threshold, 1e-3, MOST), _SEEN)
-    axes.set_yscale("log")
-    axes.axhline(1.0, color=_EXPECTED, ls="--", lw=0.9)
-    for start, end in segments(case.score > case.threshold):
-        span = (case.first + start, case.first + end, 0, 0.05)
-        axes.axvspan(*span, color=_EXPECTED, alpha=0.75, lw=0)
-    axes.set_title("score / threshold (logarithmic)", fontsize=8, loc="left")
-
-
-def _curve(axes: Axes, first: int, values: Floats, colour: str) -> None:
-    rows = thinned(values)
-    axes.plot(first + rows, values[rows], color=colour, lw=0.9)
-
-
-def thinned(values: Floats) -> NDArray[np.int64]:
-    """The rows to draw: all of them, or the lowest and the highest of each bin, in order."""
-    rows = len(values)
-    if rows <= MOST_POINTS:
-        return np.arange(rows)
-    found: list[int] = []
-    for start, end in pairwise(np.linspace(0, rows, MOST_POINTS // 2 + 1).astype(int).tolist()):
-        part = values[start:end]
-        ends = {0} if np.isnan(part).all() else {int(np.nanargmin(part)), int(np.nanargmax(part))}
-        found += sorted(start + at for at in ends)
-    return np.array(found)
 
 
 def _sheet(width: float, height: float, title: str) -> Figure:

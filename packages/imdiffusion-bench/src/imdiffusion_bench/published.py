@@ -14,19 +14,25 @@ from dataclasses import dataclass
 
 from imdiffusion.errors import DataError
 from imdiffusion.settings import Settings
-from imdiffusion_bench import columns
-from imdiffusion_bench.columns import NOTHING, bullets, markdown
+from imdiffusion_bench.columns import (
+    NOTHING,
+    Cells,
+    Table,
+    bullets,
+    escaped,
+    markdown,
+    title,
+    value,
+)
+from imdiffusion_bench.columns import numbers as numbers_in_short
 from imdiffusion_bench.datasets.tsb_ad import NAME, known_files, source_of_values
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.summary import Block, VariantSummary, protocols, summarise
 from imdiffusion_bench.tables import (
     INCOMPLETE,
-    Table,
     check_random,
     covered,
-    escaped,
     is_partial,
-    text_of,
 )
 
 SOURCE = "ImDiffusion, PVLDB 2023: six runs, thresholds chosen on test labels, whole data sets"
@@ -99,13 +105,13 @@ def paper_table(records: Iterable[Record]) -> str:
     for block in summary.blocks:
         check_random(block, "paper")
         parts.append(f"### {escaped(block.dataset)}, protocol `paper`, beside the publication")
-        parts.append(text_of(_beside(block, metrics)))
+        parts.append(str(_beside(block, metrics)))
     means = Table(
         ("published mean over six data sets", "F1", "R-AUC-PR"),
         tuple((name, f"{f1:.4f}", f"{area:.4f}") for name, (f1, area) in PUBLISHED_MEANS.items()),
         (f"Source: {SOURCE} ({', '.join(PUBLISHED)}).",),
     )
-    return "\n\n".join([*parts, text_of(means)]) + "\n"
+    return "\n\n".join([*parts, str(means)]) + "\n"
 
 
 def _beside(block: Block, metrics: Sequence[str]) -> Table:
@@ -116,25 +122,24 @@ def _beside(block: Block, metrics: Sequence[str]) -> Table:
         numbers = (figures.precision, figures.recall, figures.f1, figures.f1_std, figures.r_auc_pr)
         shares = tuple(f"{number:.4f}" for number in numbers)
         lines.append(("published ImDiffusion", *shares, NOTHING, "all", "6"))
-    told = [] if figures else ["The paper has no figures for this data set."]
+    notes = [] if figures else ["The paper has no figures for this data set."]
     for row in block.ordered(metrics[0]):
         cells = [_mean_cell(block, row, name) for name in ("precision", "recall", "f1")]
         std = row.measures["f1"].std if "f1" in row.measures else math.nan
-        cells += [columns.value("f1", std)]
+        cells += [value("f1", std)]
         cells += [_mean_cell(block, row, name) for name in ("r_auc_pr", "add")]
         cells += [f"{len(row.entities)} of {block.size}", f"{len(row.seeds)}"]
         lines.append((row.variant, *cells))
-        told += _ensemble(row)
+        notes += _ensemble(row)
     if any(INCOMPLETE in cell for line in lines for cell in line):
-        told.append(f"{INCOMPLETE} over fewer entities than other rows have.")
+        notes.append(f"{INCOMPLETE} over fewer entities than other rows have.")
     shown = [name for name in metrics if not name.endswith("_last")]  # baselines have no steps
-    told += covered(block, shown)
-    return Table(head, tuple(lines), tuple(told))
+    return Table(head, tuple(lines), (*notes, *covered(block, shown)))
 
 
 def _ensemble(row: VariantSummary) -> list[str]:
     """How the vote of several steps does against the last step alone, beside the paper's claim."""
-    told = []
+    changes = []
     claims = (("f1", "f1_last", "F1", ENSEMBLE_F1), ("add", "add_last", "ADD", ENSEMBLE_ADD))
     for whole, last, name, claim in claims:
         if whole not in row.measures or last not in row.measures:
@@ -143,18 +148,20 @@ def _ensemble(row: VariantSummary) -> list[str]:
         if both[0].keys() != both[1].keys() or not row.measures[last].mean > 0:
             continue
         change = row.measures[whole].mean / row.measures[last].mean - 1
-        told.append(f"{name} {change:+.2%} (published {claim:+.2%})")
-    return [f"{row.variant}, ensemble against its last step: {', '.join(told)}."] if told else []
+        changes.append(f"{name} {change:+.2%} (published {claim:+.2%})")
+    return (
+        [f"{row.variant}, ensemble against its last step: {', '.join(changes)}."] if changes else []
+    )
 
 
 def _mean_cell(block: Block, row: VariantSummary, metric: str) -> str:
     if metric not in row.measures:
         return NOTHING
     cross = INCOMPLETE if is_partial(block, row, metric) else ""
-    return columns.value(metric, row.measures[metric].mean) + cross
+    return value(metric, row.measures[metric].mean) + cross
 
 
-def steps_asked(run: Record) -> int:
+def uncapped_steps(run: Record) -> int:
     """Steps that the training of this run would have had without its cap on steps."""
     settings = run["settings"]
     rows = run["rows"]["train"] * (1 - float(settings["holdout"]))
@@ -170,43 +177,35 @@ def shortfall(records: Iterable[Record]) -> str:
     """
     runs = list(records)
     lines: list[list[str]] = []
-    told: list[str] = []
+    notes: list[str] = []
     for block in summarise(runs, protocol="paper", metrics=FIGURES).blocks:
         figures = published(block.dataset)
         for ours in (row for row in block.rows if row.detector == "paper" and row.ok):
-            own = _runs_of(ours, block, runs)
             if figures is not None:
+                place = (block.dataset, ours.variant)
+                own = [run for run in runs if (run["dataset"], run["variant"]) == place]
                 lines += [_line(block, ours, figures, name) for name in FIGURES]
-                told.append(_differences(block, ours, own))
+                notes.append(_differences(block, ours, [o for o in own if o["status"] == "ok"]))
     if not lines:
         return ""
     return (
         "### Which published figures are reached, protocol `paper`\n\n"
-        f"{markdown(HEAD, lines)}\n\n{bullets(told)}\n\n"
+        f"{markdown(HEAD, lines)}\n\n{bullets(notes)}\n\n"
         "A published figure is never adjusted, and neither is one of ours."
     )
-
-
-def _runs_of(row: VariantSummary, block: Block, runs: Sequence[Record]) -> list[Record]:
-    return [
-        run
-        for run in runs
-        if run["status"] == "ok"
-        and (run["dataset"], run["variant"]) == (block.dataset, row.variant)
-    ]
 
 
 def _line(block: Block, ours: VariantSummary, figures: Published, name: str) -> list[str]:
     wanted, measured = getattr(figures, name), ours.measures[name].mean
     verdict = "reached" if measured >= wanted else f"missed by {wanted - measured:.3f}"
     others = [_mean_of(block, ours, row, name) for row in ("random", "fast")]
-    if others[0] != columns.NOTHING and float(others[0]) >= measured:
+    if others[0] != NOTHING and float(others[0]) >= measured:
         verdict += ", and random scores have more"
     return [
         block.dataset,
-        columns.title(name),
+        title(name),
         f"{wanted:.4f}",
-        columns.value(name, measured),
+        value(name, measured),
         verdict if math.isfinite(measured) else "not measured",
         *others,
         ", ".join(ours.entities),
@@ -219,22 +218,21 @@ def _mean_of(block: Block, ours: VariantSummary, name: str, metric: str) -> str:
         by_entity = row.measures[metric].by_entity
         if row.detector == name and set(ours.measures[metric].by_entity) <= set(by_entity):
             same = [by_entity[one] for one in ours.measures[metric].by_entity]
-            return columns.value(metric, math.fsum(same) / len(same) if same else math.nan)
-    return columns.NOTHING
+            return value(metric, math.fsum(same) / len(same) if same else math.nan)
+    return NOTHING
 
 
 def _differences(block: Block, ours: VariantSummary, runs: Sequence[Record]) -> str:
     """What these runs did otherwise than the publication, as numbers."""
-    done = [
-        min(int(run["settings"]["max_steps"]) or steps_asked(run), steps_asked(run)) for run in runs
-    ]
-    whole = [steps_asked(run) for run in runs]
+    whole = [uncapped_steps(run) for run in runs]
+    caps = [int(run["settings"]["max_steps"]) for run in runs]
+    done = [min(cap or steps, steps) for cap, steps in zip(caps, whole, strict=True)]
     fell = sum(any(STILL_FELL in word for word in run["warnings"]) for run in runs)
     patch = {int(run["settings"]["patch_length"]) for run in runs}
     text = (
         f"{block.dataset}: {len(ours.entities)} entities of {block.size}, "
         f"{len(ours.seeds)} of 6 seeds; "
-        f"patches of {columns.numbers(patch)} rows instead of {Settings().patch_length}"
+        f"patches of {numbers_in_short(patch)} rows instead of {Settings().patch_length}"
     )
     if block.dataset in JOINED:
         text += "; each entity by itself, where the publication joins all of them to one series"
@@ -242,7 +240,7 @@ def _differences(block: Block, ours: VariantSummary, runs: Sequence[Record]) -> 
         spans = sorted({min(whole), max(whole)})
         most = " to ".join(f"{steps:,}" for steps in spans)
         share = math.fsum(done) / math.fsum(whole)
-        text += f"; {columns.numbers(set(done))} steps instead of up to {most} ({share:.2%})"
+        text += f"; {numbers_in_short(set(done))} steps instead of up to {most} ({share:.2%})"
     return f"{text}. The held-out error was still falling at the end of {fell} of {len(runs)} runs."
 
 
@@ -285,84 +283,74 @@ def tsb_ad_tables(records: Iterable[Record]) -> str:
         )
     (block,) = summarise(runs, protocol=PROTOCOL, metrics=(METRIC,)).blocks
     rows = {row.variant: row.measures[METRIC].by_entity for row in block.rows}
-    parts = []
+    heading, parts = f"### {NAME}, protocol `{PROTOCOL}`", []
     files = [name for name in block.reference(METRIC) if name in known_files()]
     if files:
-        parts.append(
-            f"### {NAME}, protocol `{PROTOCOL}`, {len(files)} files beside the publication"
-        )
-        parts.append(text_of(_by_file(rows, files)))
-    others = [name for name in block.reference(METRIC) if name not in known_files()]
-    if others or not files:
-        parts.append(f"### {NAME}, protocol `{PROTOCOL}`, all {len(block.entities)} files")
-        parts.append(text_of(_over_all(block, rows)))
-    return "\n\n".join(parts) + "\n"
+        parts += [f"{heading}, {len(files)} files beside the publication", _by_file(rows, files)]
+    if not files or set(block.reference(METRIC)) > set(files):
+        parts += [f"{heading}, all {len(block.entities)} files", _over_all(block.entities, rows)]
+    return "\n\n".join(map(str, parts)) + "\n"
 
 
-def _by_file(rows: Mapping[str, Mapping[str, float]], files: Sequence[str]) -> Table:
+_Rows = Mapping[str, Mapping[str, float]]  # name of a line -> file -> value
+
+
+def _by_file(rows: _Rows, files: Sequence[str]) -> Table:
     """Means over these files and over those of each set, beside the published ones."""
-    facts = {name: known_files()[name] for name in files}
-    methods = list(dict.fromkeys(name for one in facts.values() for name in one.published))
-    published = {
-        method: {name: one.published[method] for name, one in facts.items()} for method in methods
-    }
-    sets = list(dict.fromkeys(one.dataset for one in facts.values()))
-    best = {name: one.best for name, one in facts.items()}
-    means = {method: _mean(values, files) for method, values in published.items()}
+    facts = [known_files()[name] for name in files]
+    theirs: dict[str, dict[str, float]] = {}
+    for one in facts:
+        for method, figure in one.published.items():
+            theirs.setdefault(f"published {method}", {})[one.file] = figure
+    best = {one.file: one.best for one in facts}
+    means = [_mean(values, files) for values in theirs.values()]
+    sets: dict[str, list[str]] = {}
+    for one in facts:
+        sets.setdefault(one.dataset, []).append(one.file)
+
+    def cells(values: Mapping[str, float], *middle: str) -> Cells:
+        own = (_mean(values, each) for each in sets.values())
+        return (value(METRIC, _mean(values, files)), *middle, *(value(METRIC, one) for one in own))
+
     lines = []
-    named = [(f"published {method}", values, True) for method, values in published.items()]
-    for name, values, theirs in [*named, *((name, values, False) for name, values in rows.items())]:
+    for name, values in [*theirs.items(), *rows.items()]:
         mean = _mean(values, files)
-        rank = NOTHING if theirs else _rank(mean, list(means.values()))
-        above = sum(values[file] > best[file] for file in files if file in values)
-        own = [_mean(values, [f for f in files if facts[f].dataset == one]) for one in sets]
-        cells = (_text(mean), rank, f"{above}", *map(_text, own))
-        lines.append((-mean if math.isfinite(mean) else math.inf, (name, *cells)))
+        above = str(sum(values[file] > best[file] for file in files if file in values))
+        rank = NOTHING if name in theirs else _rank(mean, means)
+        lines.append((_place(mean), (name, *cells(values, rank, above))))
     lines.sort(key=lambda line: line[0])
-    top = [_mean(best, [f for f in files if facts[f].dataset == one]) for one in sets]
-    bound = ("best published on each file", _text(_mean(best, files)), NOTHING, NOTHING)
-    head = ("row", "VUS-PR, mean of files", f"rank among {len(methods)} published and itself")
-    columns = (*head, "files above all published", *sets)
-    told = (
+    top = ("best published on each file", *cells(best, NOTHING, NOTHING))
+    head = ("row", "VUS-PR, mean of files", f"rank among {len(means)} published and itself")
+    notes = (
         f"{len(files)} of {FILES} files. Source of the published values: {source_of_values()}.",
         "Fitted on the first rows of a file as its name says, all of its rows ranked; the measure "
         "is VUS-PR in TSB-AD's definition, 250 thresholds, buffers up to the period of the first "
         "channel.",
     )
-    shown = tuple(line for _, line in lines)
-    return Table(columns, ((*bound, *map(_text, top)), *shown), told)
+    shown = (top, *(line for _, line in lines))
+    return Table((*head, "files above all published", *sets), shown, notes)
 
 
-def _over_all(block: Block, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    files = block.entities
-    found: list[tuple[str, float, str]] = []
+def _over_all(files: Sequence[str], rows: _Rows) -> Table:
+    """Means over all files; beside the published ones where these are all of them."""
+    whole = len(files) == FILES
+    lines = []
     for name, values in rows.items():
         mean = _mean(values, files)
-        whole = len(files) == FILES
         rank = _rank(mean, list(TSB_AD_MEANS.values())) if whole else NOTHING
-        found.append((name, mean, rank))
-    if len(files) == FILES:
-        found += [(f"published {name}", one, NOTHING) for name, one in TSB_AD_MEANS.items()]
-    found.sort(key=lambda line: -line[1] if math.isfinite(line[1]) else math.inf)
-    head = (
-        "row",
-        "VUS-PR, mean of files",
-        f"rank among {len(TSB_AD_MEANS)} and itself",
-        "files",
-    )
-    lines = tuple(
-        (name, _text(mean), rank, str(len(rows[name])) if name in rows else f"{FILES}")
-        for name, mean, rank in found
-    )
-    told = [
-        "Published means over 180 files as their authors state them, mostly with two decimals; "
-        "none was run again."
-    ]
-    if len(files) != FILES:
-        told = [
-            f"{len(files)} files are not the {FILES} of TSB-AD-M: no published mean is of them."
-        ]
-    return Table(head, lines, tuple(told))
+        lines.append((_place(mean), (name, value(METRIC, mean), rank, str(len(values)))))
+    note = f"{len(files)} files are not the {FILES} of TSB-AD-M: no published mean is of them."
+    if whole:
+        for name, mean in TSB_AD_MEANS.items():
+            cells = (f"published {name}", value(METRIC, mean), NOTHING, f"{FILES}")
+            lines.append((_place(mean), cells))
+        note = (
+            f"Published means over {FILES} files as their authors state them, mostly with two "
+            "decimals; none was run again."
+        )
+    lines.sort(key=lambda line: line[0])
+    head = ("row", "VUS-PR, mean of files", f"rank among {len(TSB_AD_MEANS)} and itself", "files")
+    return Table(head, tuple(line for _, line in lines), (note,))
 
 
 def _mean(values: Mapping[str, float], files: Sequence[str]) -> float:
@@ -371,12 +359,11 @@ def _mean(values: Mapping[str, float], files: Sequence[str]) -> float:
     return math.fsum(found) / len(files) if files and len(found) == len(files) else math.nan
 
 
+def _place(mean: float) -> float:
+    """What lines are sorted by: the highest mean first, none last."""
+    return -mean if math.isfinite(mean) else math.inf
+
+
 def _rank(mean: float, others: Sequence[float]) -> str:
     """1 is the highest; a dash where there is no mean."""
-    if not math.isfinite(mean):
-        return NOTHING
-    return str(1 + sum(other > mean for other in others))
-
-
-def _text(number: float) -> str:
-    return f"{number:.3f}" if math.isfinite(number) else NOTHING
+    return str(1 + sum(other > mean for other in others)) if math.isfinite(mean) else NOTHING

@@ -1,4 +1,4 @@
-"""One run, one JSON line: what is in it, how lines are read, appended and packed.
+"""One run, one JSON line: what is in it, how lines are read, appended and packed; kept scores.
 
 The runs of FILE.jsonl are those of FILE.jsonl.xz, where there is one, and then its own: `pack`
 moves them there, and whoever reads or continues FILE.jsonl sees both.
@@ -6,14 +6,14 @@ moves them there, and whoever reads or continues FILE.jsonl sees both.
 A line holds these keys; `status` says which of the last two groups it has.
 
     schema     2; 1 had `row` for `detector`, and is read as well
-    id         16 hex digits of what was asked for: dataset, entity, variant, detector, seed, and
+    id         16 hex digits of the question: dataset, entity, variant, detector, seed, and
                the settings that are not at their default, limits of time apart
     plan       the plan it belongs to, such as "paper"
     dataset, entity
     variant    its name in the tables
     detector   what is behind it: "fast", "paper", "mahalanobis", ...
     seed       int
-    drawn      whether the seed changes the numbers; where not, it is asked once, with seed 0
+    drawn      whether the seed changes the numbers; where not, it is measured once, with seed 0
     settings   the detector's settings, all of them, resolved
     versions   {"python", "imdiffusion", "numpy", "torch", ...}: `provenance.PACKAGES`
     commit     of the checkout, with "+" where it was changed; null outside one
@@ -33,12 +33,16 @@ A line holds these keys; `status` says which of the last two groups it has.
                fit_shared: true where the fit was done under another variant, `fit_of`, with the
                same training settings; seconds["fit"] is then that training's with this variant's
                own calibration (of before 2026-11-30 with the calibration of `fit_of` as well)
-               warnings [text, ...]: what the library said about the data
+               warnings [text, ...]: the warnings of the library about the data
                metrics {protocol: {metric: float or null}}, protocols never mixed
                extra: what `ensembles.ensemble_curve` says; {} without diffusion steps
     failed:    stage: "load", "fit", "score", "keep" (of scores that were to be kept) or "evaluate";
                "process" where the worker died
                error {"type", "message"}; the type of "process" is "ProcessDied"
+
+Beside the runs, where `--keep-scores` names a folder, `<id>.npz` holds what `Scores` holds of the
+rows of the test part, in float32 (`step_errors` apart), the threshold of the score (above it a row
+is in alarm), and the head of the run as JSON (`run`). `numpy.load` reads it, and runs no code.
 """
 
 from __future__ import annotations
@@ -57,9 +61,12 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from imdiffusion.data.atomic import atomic_path, check_writable
 from imdiffusion.errors import DataError, DataWarning, OutputError, UsageError
 from imdiffusion_bench.columns import HEADLINE
+from imdiffusion_bench.split import Scores
 
 SCHEMA = 2
 DIGITS = 6  # significant ones of a metric that is packed
@@ -70,9 +77,9 @@ ENDS = {"ok": ("rows", "seconds", "metrics"), "failed": ("stage", "error")}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems
 
 
-def run_id(**asked: Any) -> str:
-    """16 hex digits that stand for what was asked for; the same question, the same digits."""
-    text = json.dumps(asked, sort_keys=True, allow_nan=False, separators=(",", ":"))
+def run_id(**question: Any) -> str:
+    """16 hex digits of a question: the same question, the same digits."""
+    text = json.dumps(question, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,7 +89,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     Non-finite numbers are written as null: "not defined", which no mean counts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(_finite(record), allow_nan=False, separators=(",", ":"))
+    line = json.dumps(finite(record), allow_nan=False, separators=(",", ":"))
     with path.open("ab+") as file:
         end = file.seek(0, os.SEEK_END)
         torn = False
@@ -184,7 +191,7 @@ def pack(path: Path) -> Path:
         return _packed(plain, plain.read_bytes())
     with alone(plain):
         lines = [
-            json.dumps(_finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
+            json.dumps(finite({**run, **_rounded(run)}), allow_nan=False, separators=(",", ":"))
             for run in read([plain])
         ]
         return _packed(plain, "".join(f"{line}\n" for line in lines).encode())
@@ -237,7 +244,7 @@ def read(paths: Iterable[Path]) -> Iterator[Record]:
     """The runs of these files, the latest line of an id alone; a torn line is passed over.
 
     A DataWarning says how many ids have lines with different numbers.
-    A torn line ends a file or stands where a kill cut it: its run is asked for again. Of those
+    A torn line ends a file or stands where a kill cut it: its run is measured again. Of those
     that do not end a file a DataWarning says how many there are. Raises DataError, naming file
     and line, for what is no run of this schema, and for a file that cannot be read.
     """
@@ -294,7 +301,7 @@ def _runs_of(path: Path) -> list[Record]:
         lines = "1 line was" if len(torn) == 1 else f"{len(torn)} lines were"
         warnings.warn(
             f"{path}: {lines} passed over, cut off by a kill (the first is line {torn[0]}); their "
-            "runs are asked for again",
+            "runs are measured again",
             DataWarning,
             stacklevel=4,
         )
@@ -341,11 +348,46 @@ def _checked(record: Any, where: str) -> Record:
     return record
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same as JSON can hold: None for numbers that are not finite, keys as text."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def scores_path(folder: Path, run_id: str) -> Path:
+    """Where the scores of the run with this id are, or would be."""
+    return folder / f"{run_id}.npz"
+
+
+def check_scores_folder(folder: Path) -> None:
+    """Make the folder; OutputError where it, or a file in it, cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep scores in {folder}: {error.strerror}",
+            remedy="Name a folder; it need not exist.",
+        ) from error
+    check_writable(scores_path(folder, "0"))
+
+
+def keep_scores(folder: Path, head: Mapping[str, Any], scores: Scores) -> Path:
+    """Write the scores of the run that `head` describes, whole or not; the path. OutputError."""
+    arrays: dict[str, Any] = {  # none of them of objects: nothing here is pickled
+        "run": np.array(json.dumps(head, sort_keys=True)),
+        "score": np.asarray(scores.score, np.float32),
+        "threshold": np.array(1.0),
+    }
+    for name in ("channel_scores", "expected"):
+        found = getattr(scores, name)
+        if found is not None:
+            arrays[name] = np.asarray(found, np.float32)
+    target = scores_path(folder, str(head["id"]))
+    with atomic_path(target) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return target

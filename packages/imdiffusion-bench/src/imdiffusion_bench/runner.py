@@ -19,11 +19,11 @@ from typing import Any
 
 from imdiffusion.devices import core_count, device_of
 from imdiffusion.errors import DataError, UsageError
-from imdiffusion_bench import record, score_archive
+from imdiffusion_bench import record
 from imdiffusion_bench.columns import numbers
 from imdiffusion_bench.datasets import needs_folder, open_source
 from imdiffusion_bench.detectors import drawn
-from imdiffusion_bench.measure import Group, asked_id, failure, fit_key
+from imdiffusion_bench.measure import Group, failure, fit_key, question_id
 from imdiffusion_bench.plan import Plan
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.workers import WorkerProcess, states_of
@@ -84,7 +84,7 @@ def measured(path: Path, *, retry_failed: bool, keep: Path | None = None) -> set
         known = [
             one
             for one in known
-            if one["status"] == "failed" or score_archive.kept_path(keep, one["id"]).exists()
+            if one["status"] == "failed" or record.scores_path(keep, one["id"]).exists()
         ]
     return {one["id"] for one in known}
 
@@ -108,7 +108,7 @@ def bench(
     root: folder of the data sets. shard: (i, n), the i-th of n parts of the groups, from 1.
     jobs: worker processes, several also on one GPU. threads: of one worker, None = cores / jobs.
     minutes: stop in order after so long; the next call continues. retry_failed: failed runs too.
-    keep_scores: folder for the scores of each run (`score_archive.py`), made where it is not
+    keep_scores: folder for the scores of each run (`record.py`), made where it is not
     there; a run that is in `out` and has none there is measured again.
 
     Before anything is measured it raises UsageError, also where another call writes to `out`;
@@ -128,7 +128,7 @@ def bench(
     groups = groups_of(plan, root)[part - 1 :: parts]
     with record.alone(out):
         if keep_scores is not None:
-            score_archive.check_folder(keep_scores)
+            record.check_scores_folder(keep_scores)
         known = measured(out, retry_failed=retry_failed, keep=keep_scores)
         state = State(asked=sum(len(group.ids()) for group in groups))
         todo = list(_without(groups, known))
@@ -367,7 +367,7 @@ def owed(plan: Plan, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, 
                 one = plan.resolved(variant, dataset)
                 seeds = dict.fromkeys(plan.seeds) if drawn(one.detector) else (UNDRAWN_SEED,)
                 for seed in seeds:
-                    yield asked_id(dataset, entity, one, seed), (dataset, entity, one.name, seed)
+                    yield question_id(dataset, entity, one, seed), (dataset, entity, one.name, seed)
 
 
 def gaps(plan: Plan, records: Iterable[Record], known: Mapping[str, Sequence[str]]) -> str:

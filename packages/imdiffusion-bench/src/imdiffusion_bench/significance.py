@@ -18,6 +18,8 @@ from scipy import stats
 
 from imdiffusion.errors import DataError
 
+LEVEL = 0.05  # of every test
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -42,7 +44,6 @@ class Comparison:
 
     names: tuple[str, ...]
     entities: int
-    level: float
     mean_ranks: Mapping[str, float]
     friedman: tuple[float, float] | None
     critical_difference: float | None
@@ -54,7 +55,7 @@ class Comparison:
         return frozenset(
             pair.second if pair.first == name else pair.first
             for pair in self.pairs
-            if name in (pair.first, pair.second) and pair.p_holm >= self.level
+            if name in (pair.first, pair.second) and pair.p_holm >= LEVEL
         )
 
 
@@ -63,7 +64,6 @@ def compare(
     values: NDArray[np.float64],
     *,
     lower_is_better: bool = False,
-    level: float = 0.05,
 ) -> Comparison:
     """Compare variants by `values` (E entities, V variants), all finite.
 
@@ -80,16 +80,15 @@ def compare(
     entities, count = values.shape
     ranks = _ranks(values if lower_is_better else -values)
     mean_ranks = dict(zip(names, ranks.mean(axis=0).tolist(), strict=True)) if entities else {}
-    note = _note(entities, count, level)
+    note = _note(entities, count)
     if note:
-        return Comparison(tuple(names), entities, level, mean_ranks, None, None, (), note)
+        return Comparison(tuple(names), entities, mean_ranks, None, None, (), note)
     return Comparison(
         names=tuple(names),
         entities=entities,
-        level=level,
         mean_ranks=mean_ranks,
         friedman=friedman(ranks) if count > 2 else None,
-        critical_difference=critical_difference(count, entities, level=level),
+        critical_difference=critical_difference(count, entities),
         pairs=_pairs(names, values),
         note="",
     )
@@ -137,25 +136,25 @@ def friedman(ranks: NDArray[np.float64]) -> tuple[float, float]:
     return float(result.statistic), float(result.pvalue)
 
 
-def critical_difference(variants: int, entities: int, *, level: float = 0.05) -> float:
+def critical_difference(variants: int, entities: int) -> float:
     """Nemenyi's: q sqrt(k (k + 1) / 6 N), q = studentized range of k and infinity over sqrt 2."""
-    q = float(stats.studentized_range.ppf(1 - level, variants, np.inf)) / np.sqrt(2)
+    q = float(stats.studentized_range.ppf(1 - LEVEL, variants, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(variants * (variants + 1) / (6 * entities)))
 
 
-def fewest_entities(variants: int, *, level: float = 0.05) -> int:
+def fewest_entities(variants: int) -> int:
     """Entities below which no outcome is significant at the level.
 
     The smallest p of a signed-rank test is 2 / 2^entities; Holm multiplies it by the pairs.
     """
     pairs = variants * (variants - 1) // 2
-    return 1 + math.floor(math.log2(pairs / level)) + 1
+    return 1 + math.floor(math.log2(pairs / LEVEL)) + 1
 
 
-def _note(entities: int, variants: int, level: float) -> str:
+def _note(entities: int, variants: int) -> str:
     if variants < 2:
         return "one variant: nothing to compare" if variants else "no variant to compare"
-    least = fewest_entities(variants, level=level)
+    least = fewest_entities(variants)
     if entities < least:
         return (
             f"too few entities for a test of {variants} variants "

@@ -24,18 +24,6 @@ CAPS = ("max_steps", "max_epochs", "steps", "epochs")  # settings that end a tra
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One run that failed, with the stage it failed in and its error."""
-
-    dataset: str
-    variant: str
-    entity: str
-    seed: int
-    stage: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
 class Measure:
     """One metric of one row.
 
@@ -58,7 +46,8 @@ class VariantSummary:
     """One variant on one data set. Seconds are means a run; NaN where no run went well.
 
     entities, seeds   with at least one run that went well
-    ok, failed        numbers of runs; missing: (entity, seed) that others have and this has not
+    ok, failed        number of runs that went well, and the others
+    missing           (entity, seed) that others have and this has not
     rows_per_second   test rows of all runs over the seconds they took to score
     memory_mib        the largest peak of a run
     caps              settings that cap the training, where they are not 0
@@ -70,7 +59,7 @@ class VariantSummary:
     entities: tuple[str, ...]
     seeds: tuple[int, ...]
     ok: int
-    failed: tuple[Failure, ...]
+    failed: tuple[Record, ...]
     missing: tuple[tuple[str, int], ...]
     fit_s: float
     score_s: float
@@ -81,7 +70,7 @@ class VariantSummary:
     @property
     def tried(self) -> tuple[int, ...]:
         """The seeds that it was run with, well or not."""
-        return tuple(sorted({*self.seeds, *(one.seed for one in self.failed)}))
+        return tuple(sorted({*self.seeds, *(run["seed"] for run in self.failed)}))
 
     @property
     def lacking(self) -> tuple[tuple[str, int], ...]:
@@ -91,7 +80,7 @@ class VariantSummary:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One data set: its rows, and the entities and seeds that any of them was asked for."""
+    """One data set: its rows, and the entities and seeds that any of them has."""
 
     dataset: str
     entities: tuple[str, ...]
@@ -181,17 +170,17 @@ def headline(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
 def summarise(records: Iterable[Record], *, protocol: str, metrics: Sequence[str]) -> Summary:
     """Summarise runs under one protocol, a block a data set, a row a variant.
 
-    Expected of each variant is every (entity, seed) that any variant of the data set was asked
-    for. A value of null is not defined: counted, never averaged. Raises ConfigError for a protocol
-    or metric that no run has; DataError where there is no run, two runs of one variant differ in
-    settings or repeat each other, or runs of one entity are of different data.
+    Expected of each variant is every (entity, seed) that any variant of the data set has. A value
+    of null is not defined: counted, never averaged. Raises ConfigError for a protocol or metric
+    that no run has; DataError where there is no run, two runs of one variant differ in settings or
+    repeat each other, or runs of one entity are of different data.
     """
     records = list(records)
     if not records:
         raise DataError("no runs to summarise", remedy="Run `imdiffusion bench run` first.")
     if not metrics:
         raise ConfigError("no metric to summarise", remedy="Name at least one.")
-    _check_asked(protocols(records), protocol, metrics)
+    _check_known(protocols(records), protocol, metrics)
     datasets: dict[str, list[Record]] = {}
     for record in records:
         datasets.setdefault(record["dataset"], []).append(record)
@@ -199,7 +188,7 @@ def summarise(records: Iterable[Record], *, protocol: str, metrics: Sequence[str
     return Summary(protocol, tuple(metrics), tuple(blocks))
 
 
-def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequence[str]) -> None:
+def _check_known(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequence[str]) -> None:
     if not known:
         return  # no run went well: what there is to show is the failures
     if protocol not in known:
@@ -216,22 +205,22 @@ def _check_asked(known: dict[str, tuple[str, ...]], protocol: str, metrics: Sequ
 
 def _block(dataset: str, runs: list[Record], protocol: str, metrics: Sequence[str]) -> Block:
     check_same_data(runs)
-    asked = asked_of(runs)
+    every = expected_of_all(runs)
     variants: dict[str, list[Record]] = {}
     for run in runs:
         variants.setdefault(run["variant"], []).append(run)
-    rows = (_row(own, asked, protocol, metrics) for own in variants.values())
-    entities = tuple(dict.fromkeys(entity for entity, _ in asked))
-    return Block(dataset, entities, tuple(sorted({seed for _, seed in asked})), tuple(rows))
+    rows = (_row(own, every, protocol, metrics) for own in variants.values())
+    entities = tuple(dict.fromkeys(entity for entity, _ in every))
+    return Block(dataset, entities, tuple(sorted({seed for _, seed in every})), tuple(rows))
 
 
 def _row(
-    runs: list[Record], asked: list[tuple[str, int]], protocol: str, metrics: Sequence[str]
+    runs: list[Record], every: list[tuple[str, int]], protocol: str, metrics: Sequence[str]
 ) -> VariantSummary:
     check_alike(runs)
     good = [run for run in runs if run["status"] == "ok"]
     has = {(run["entity"], run["seed"]) for run in runs}
-    order = dict.fromkeys(entity for entity, _ in asked)
+    order = dict.fromkeys(entity for entity, _ in every)
     entities = {run["entity"] for run in good}
     score_s = [float(run["seconds"]["score"]) for run in good]
     rows = math.fsum(float(run["rows"]["test"]) for run in good)
@@ -243,10 +232,10 @@ def _row(
         entities=tuple(name for name in order if name in entities),
         seeds=tuple(sorted({run["seed"] for run in good})),
         ok=len(good),
-        failed=tuple(_failure(run) for run in runs if run["status"] != "ok"),
-        missing=tuple(pair for pair in expected(runs, asked) if pair not in has),
-        fit_s=_mean(float(run["seconds"]["fit"]) for run in good),
-        score_s=_mean(score_s),
+        failed=tuple(run for run in runs if run["status"] != "ok"),
+        missing=tuple(pair for pair in expected(runs, every) if pair not in has),
+        fit_s=mean_of(float(run["seconds"]["fit"]) for run in good),
+        score_s=mean_of(score_s),
         rows_per_second=rows / math.fsum(score_s) if math.fsum(score_s) > 0 else math.nan,
         memory_mib=max((float(run["memory_mib"]) for run in good), default=math.nan),
         caps={key: int(settings[key]) for key in CAPS if settings.get(key)},
@@ -262,11 +251,11 @@ def _measure(good: list[Record], protocol: str, metric: str) -> Measure:
             undefined += 1
         else:
             cells.setdefault(run["entity"], {})[run["seed"]] = float(value)
-    by_entity = {entity: _mean(seeds.values()) for entity, seeds in cells.items()}
+    by_entity = {entity: mean_of(seeds.values()) for entity, seeds in cells.items()}
     whole = sorted(set.intersection(*(set(seeds) for seeds in cells.values())) if cells else ())
-    by_seed = {seed: _mean(seeds[seed] for seeds in cells.values()) for seed in whole}
+    by_seed = {seed: mean_of(seeds[seed] for seeds in cells.values()) for seed in whole}
     std = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else math.nan
-    return Measure(_mean(by_entity.values()), std, by_entity, by_seed, undefined)
+    return Measure(mean_of(by_entity.values()), std, by_entity, by_seed, undefined)
 
 
 def _value(metrics: Record, metric: str) -> float | None:
@@ -279,13 +268,6 @@ def _value(metrics: Record, metric: str) -> float | None:
     return value
 
 
-def _failure(run: Record) -> Failure:
-    error = run.get("error") or {}
-    told = f"{error.get('type', 'error')}: {error.get('message', '')}"
-    names = (run["dataset"], run["variant"], run["entity"])
-    return Failure(*names, run["seed"], str(run.get("stage", "")), told)
-
-
 def _badness(row: VariantSummary, metric: str) -> float:
     mean = row.measures[metric].mean
     if math.isnan(mean):
@@ -293,7 +275,8 @@ def _badness(row: VariantSummary, metric: str) -> float:
     return mean if metric in LOWER_IS_BETTER else -mean
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of(values: Iterable[float]) -> float:
+    """The mean; NaN of nothing."""
     listed = list(values)
     return math.fsum(listed) / len(listed) if listed else math.nan
 
@@ -301,30 +284,30 @@ def _mean(values: Iterable[float]) -> float:
 DEFAULT = Settings().to_dict()
 
 
-def asked_of(runs: list[Record]) -> list[tuple[str, int]]:
-    """Every (entity, seed) that was asked for, in order of appearance.
+def expected_of_all(runs: list[Record]) -> list[tuple[str, int]]:
+    """Every (entity, seed) that belongs to a table, in order of appearance.
 
-    What no seed changes has a seed that nobody asked for: beside other runs it adds entities alone.
+    What no seed changes has no seed of its own: beside other runs it adds entities alone.
     """
     drawn = [run for run in runs if run.get("drawn", True)]
     seeds = dict.fromkeys(run["seed"] for run in drawn)
     seen = {run["entity"] for run in drawn}
-    asked: dict[tuple[str, int], None] = {}
+    every: dict[tuple[str, int], None] = {}
     for run in runs:
         whole = seeds and not run.get("drawn", True)
         if not whole:
-            asked[run["entity"], run["seed"]] = None
+            every[run["entity"], run["seed"]] = None
         elif run["entity"] not in seen:
-            asked |= dict.fromkeys((run["entity"], seed) for seed in seeds)
-    return list(asked)
+            every |= dict.fromkeys((run["entity"], seed) for seed in seeds)
+    return list(every)
 
 
-def expected(runs: list[Record], asked: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """What this variant owes: all that was asked for, or one seed where seeds change nothing."""
+def expected(runs: list[Record], every: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """What this variant owes: all of them, or one seed where seeds change nothing."""
     if runs[0].get("drawn", True):
-        return asked
+        return every
     only = runs[0]["seed"]
-    return [(entity, only) for entity in dict.fromkeys(entity for entity, _ in asked)]
+    return [(entity, only) for entity in dict.fromkeys(entity for entity, _ in every)]
 
 
 def check_alike(runs: list[Record]) -> None:
@@ -352,13 +335,13 @@ def check_same_data(runs: list[Record]) -> None:
 
     Runs that do not say (of before 2026-11-30, or failed) agree with all.
     """
-    said: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for run in runs:
         digits = run.get("data")
-        if digits is not None and said.setdefault(run["entity"], digits) != digits:
+        if digits is not None and digests.setdefault(run["entity"], digits) != digits:
             raise DataError(
                 f"{run['dataset']} {run['entity']}: runs of different data ({run['id']} is of "
-                f"{digits}, others are of {said[run['entity']]})",
+                f"{digits}, others are of {digests[run['entity']]})",
                 remedy="Check the data folder (`imdiffusion bench check`), and measure again what "
                 "was made of the wrong one.",
             )

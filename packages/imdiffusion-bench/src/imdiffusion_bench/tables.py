@@ -6,9 +6,7 @@ The notes say who is in a table, what is missing from it, and what its marks mea
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from imdiffusion.errors import DataError
@@ -16,41 +14,28 @@ from imdiffusion_bench import columns
 from imdiffusion_bench.columns import (
     LOWER_IS_BETTER,
     NOTHING,
+    Table,
     amount,
+    escaped,
     mean_and_std,
     numbers,
     title,
     value,
 )
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.significance import Comparison, compare
+from imdiffusion_bench.significance import LEVEL, Comparison, compare
 from imdiffusion_bench.summary import Block, Summary, VariantSummary, headline, summarise
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as plain text, the first of each line its heading; `notes` stand below."""
-
-    head: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-def comparison(block: Block, metric: str, *, level: float = 0.05) -> Comparison:
-    """The comparable rows of a data set, best first, compared on one metric over entities."""
-    names = [row.variant for row in block.comparable(metric)]
-    return compare(
-        names, block.matrix(metric), lower_is_better=metric in LOWER_IS_BETTER, level=level
-    )
-
-
-def table(block: Block, protocol: str, metrics: Sequence[str], *, level: float = 0.05) -> Table:
+def table(block: Block, protocol: str, metrics: Sequence[str]) -> Table:
     """One data set under one protocol, best row first.
 
     Raises DataError for the protocol "paper" without a random row.
     """
     check_random(block, protocol)
-    found = comparison(block, metrics[0], level=level)
+    names = [row.variant for row in block.comparable(metrics[0])]
+    less = metrics[0] in LOWER_IS_BETTER
+    found = compare(names, block.matrix(metrics[0]), lower_is_better=less)
     head = ["variant", *map(columns.heading, metrics), "≈"]
     head += ["entities", "seeds", "fit s", "score s", "rows/s", "MiB"]
     lines = []
@@ -72,45 +57,35 @@ def overview(summary: Summary) -> Table:
     metric = summary.metrics[0]
     for block in summary.blocks:
         check_random(block, summary.protocol)
-    found: dict[str, list[VariantSummary | None]] = {}
-    for place, block in enumerate(summary.blocks):
-        for row in block.rows:
-            found.setdefault(row.variant, [None] * len(summary.blocks))[place] = row
+    blocks, sign = summary.blocks, 1 if metric in LOWER_IS_BETTER else -1
     lines: list[tuple[float, tuple[str, ...]]] = []
-    for variant, rows in found.items():
-        whole = [
-            row.measures[metric].mean if row and row in block.comparable(metric) else math.nan
-            for row, block in zip(rows, summary.blocks, strict=True)
-        ]
-        mean = math.fsum(whole) / len(whole)
-        cells = [
-            NOTHING if row is None else _cell(block, row, metric)
-            for row, block in zip(rows, summary.blocks, strict=True)
-        ]
-        sign = 1 if metric in LOWER_IS_BETTER else -1
-        lines.append(
-            (
-                math.inf if math.isnan(mean) else sign * mean,
-                (variant, *cells, columns.value(metric, mean)),
-            )
-        )
+    for variant in dict.fromkeys(row.variant for block in blocks for row in block.rows):
+        cells, means = [], []
+        for block in blocks:
+            row = next((row for row in block.rows if row.variant == variant), None)
+            whole = row is not None and row in block.comparable(metric)
+            means.append(row.measures[metric].mean if row and whole else math.nan)
+            cells.append(NOTHING if row is None else _cell(block, row, metric))
+        mean = math.fsum(means) / len(means)
+        place = math.inf if math.isnan(mean) else sign * mean
+        lines.append((place, (variant, *cells, columns.value(metric, mean))))
     lines.sort(key=lambda line: line[0])
     head = ("variant", *(block.dataset for block in summary.blocks), "mean")
-    told = f"{columns.heading(metric)}, mean over entities of each data set."
+    note = f"{columns.heading(metric)}, mean over entities of each data set."
     partial = f"{INCOMPLETE} over fewer entities than others have: no mean over the data sets."
     marked = any(INCOMPLETE in cell for _, cells in lines for cell in cells[1:])
-    return Table(head, tuple(cells for _, cells in lines), (told, partial) if marked else (told,))
+    return Table(head, tuple(cells for _, cells in lines), (note, partial) if marked else (note,))
 
 
-def markdown(summary: Summary, *, level: float = 0.05, heading: int = 3) -> str:
+def markdown(summary: Summary) -> str:
     """A heading, a table and its notes for each data set; the protocol stands in every heading.
 
-    level: of the tests. heading: its depth. Raises DataError as `table`.
+    Raises DataError as `table`.
     """
     parts = []
     for block in summary.blocks:
-        parts.append(f"{'#' * heading} {escaped(block.dataset)}, protocol `{summary.protocol}`")
-        parts.append(text_of(table(block, summary.protocol, summary.metrics, level=level)))
+        parts.append(f"### {escaped(block.dataset)}, protocol `{summary.protocol}`")
+        parts.append(str(table(block, summary.protocol, summary.metrics)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -129,7 +104,7 @@ def headline_tables(
     text = markdown(summary)
     if len(summary.blocks) == 1:
         return text
-    return f"### All data sets, protocol `{protocol}`\n\n{text_of(overview(summary))}\n\n{text}"
+    return f"### All data sets, protocol `{protocol}`\n\n{overview(summary)}\n\n{text}"
 
 
 def _cell(block: Block, row: VariantSummary, metric: str) -> str:
@@ -143,25 +118,7 @@ def is_partial(block: Block, row: VariantSummary, metric: str) -> bool:
     return bool(row.measures[metric].by_entity) and row not in block.comparable(metric)
 
 
-def text_of(table: Table) -> str:
-    """A table in Markdown with its notes as a list below."""
-    rule = ["---"] + ["---:"] * (len(table.head) - 1)
-    lines = [table.head, rule, *table.lines]
-    grid = [
-        "| " + " | ".join(cells if cells is rule else map(escaped, cells)) + " |" for cells in lines
-    ]
-    below = [f"- {escaped(note)}" for note in table.notes]
-    return "\n".join(grid) + ("\n\n" + "\n".join(below) if below else "")
-
-
-def escaped(text: str) -> str:
-    """Text on one line in which no character is Markdown or HTML; what cannot be printed is �."""
-    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", line)
-
-
-Said = TypeVar("Said", bound=Hashable)
+Fact = TypeVar("Fact", bound=Hashable)
 MOST_NAMED = 5  # entities, failures or missing runs named in a note; more are counted
 INCOMPLETE = "†"
 CAP_WORDS = {
@@ -203,12 +160,12 @@ def _known(block: Block, metrics: Sequence[str]) -> list[str]:
     return [_who(block), *_gaps(block), *_fewer_seeds(block), *_undefined(block, metrics)]
 
 
-def _alike(found: Iterable[tuple[Said, str]]) -> dict[Said, str]:
-    """What is said of rows -> their names: those of which the same is said stand together."""
-    names: dict[Said, list[str]] = {}
-    for said, name in found:
-        names.setdefault(said, []).append(name)
-    return {said: "; ".join(each) for said, each in names.items()}
+def _alike(found: Iterable[tuple[Fact, str]]) -> dict[Fact, str]:
+    """Fact about rows -> their names: those with the same fact stand together."""
+    names: dict[Fact, list[str]] = {}
+    for fact, name in found:
+        names.setdefault(fact, []).append(name)
+    return {fact: "; ".join(each) for fact, each in names.items()}
 
 
 def _caps(block: Block) -> list[str]:
@@ -244,13 +201,11 @@ def _gaps(block: Block) -> list[str]:
     lacking: list[tuple[tuple[str, str], str]] = []
     for row in block.rows:
         missing = [f"{entity} seed {seed}" for entity, seed in row.lacking]
-        asked = row.ok + len(row.failed) + len(missing)
+        due = row.ok + len(row.failed) + len(missing)
         if missing:
-            lacking.append(((f"{len(missing)} of {asked} runs", _some(missing)), row.variant))
+            lacking.append(((f"{len(missing)} of {due} runs", _some(missing)), row.variant))
         if row.failed:
-            lines.append(
-                f"Failed: {len(row.failed)} of {asked} runs of {row.variant}: {_why(row)}."
-            )
+            lines.append(f"Failed: {len(row.failed)} of {due} runs of {row.variant}: {_why(row)}.")
     for (count, which), names in _alike(lacking).items():
         each = " each" if ";" in names else ""
         lines.append(f"Missing: {count}{each} of {names} ({which}).")
@@ -270,8 +225,9 @@ def _why(row: VariantSummary) -> str:
     """The reasons of a row's failures, each once, with the runs it ended."""
     found: dict[str, dict[str, list[int]]] = {}
     for one in row.failed:
-        reason = f"{one.stage}, {_short(one.error)}"
-        found.setdefault(reason, {}).setdefault(one.entity, []).append(one.seed)
+        error = f"{one['error'].get('type', 'error')}: {one['error'].get('message', '')}"
+        reason = f"{one['stage']}, {_short(error)}"
+        found.setdefault(reason, {}).setdefault(one["entity"], []).append(one["seed"])
     return _some(
         [
             f"{reason} ({_some([f'{name} seed {numbers(seeds)}' for name, seeds in runs.items()])})"
@@ -317,11 +273,11 @@ def _shorter(block: Block, metrics: Sequence[str]) -> list[str]:
     if not found:
         return []
     every = tuple(map(title, metrics)) if len(metrics) > 1 else ()
-    told = "; ".join(
+    partial = "; ".join(
         f"{who} in {'all columns' if which == every else ', '.join(which)}"
         for which, who in _alike((tuple(which), who) for who, which in found.items()).items()
     )
-    lines = [f"{INCOMPLETE} over fewer entities, not ranked: {told}."]
+    lines = [f"{INCOMPLETE} over fewer entities, not ranked: {partial}."]
     shared, means = block.common(metrics[0])
     if shared and len(shared) < len(block.reference(metrics[0])):
         each = "; ".join(f"{name} {value(metrics[0], mean)}" for name, mean in means.items())
@@ -339,7 +295,7 @@ def _test(metric: str, comparison: Comparison) -> str:
     text = (
         f"≈ marks what does not differ from the best in {title(metric)}: Wilcoxon's signed-rank "
         f"test over {comparison.entities} entities, Holm's correction over "
-        f"{len(comparison.pairs)} pairs, level {comparison.level:g}."
+        f"{len(comparison.pairs)} pairs, level {LEVEL:g}."
     )
     if comparison.friedman is not None:
         text += f" Friedman's test over all: {p_words(comparison.friedman[1])}."

@@ -6,7 +6,7 @@ print(tables(document(question, records)))
 """
 
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.behaviours.running import Question, document, run_behaviours
+from imdiffusion_bench.behaviours.measuring import Question, document, run_behaviours
 from imdiffusion_bench.behaviours.scenarios import SCENARIOS, Series, make_series
 
 __all__ = [

@@ -1,15 +1,17 @@
-"""What is measured of one scenario: found, how late, where, which channel, and what it cost.
+"""Scenarios x seeds x detectors, a record each: found, how late, where, which channel.
 
-Rows are those of the whole grid of the test part, rows that were left out included.
-
-Detectors are presets by their public face, and one-liners.
+Rows are those of the whole grid of the test part, rows that were left out included. Detectors are
+presets by their public face, and one-liners; a fit is shared by scenarios of one training part.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,11 +23,15 @@ from imdiffusion.baselines.simple import Random
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.grid import regularize
 from imdiffusion.durations import DAY_S
+from imdiffusion.errors import ConfigError
 from imdiffusion.schema import Value, one_of
 from imdiffusion.scoring.event import Event, find_events
-from imdiffusion_bench import detectors
-from imdiffusion_bench.behaviours.scenarios import TestPart
+from imdiffusion_bench import detectors, provenance
+from imdiffusion_bench.behaviours.config import SystemDials
+from imdiffusion_bench.behaviours.scenarios import SCENARIOS, TestPart, make_series, scenario
+from imdiffusion_bench.measure import listening
 from imdiffusion_bench.metrics import NAN
+from imdiffusion_bench.record import finite
 from imdiffusion_bench.split import Cause
 
 # Rows after a fault in which an alarm is still about it: online it may need them, and a window
@@ -34,8 +40,8 @@ GRACE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event as a detector tells it: rows start to end (exclusive), channels worst first."""
+class Reported:
+    """An event as a detector reports it: rows start to end (exclusive), channels worst first."""
 
     start: int
     end: int
@@ -54,7 +60,7 @@ class Verdict:
 
     alarm: Flags
     online: Floats
-    events: tuple[Told, ...]
+    events: tuple[Reported, ...]
     promised: float
 
 
@@ -128,7 +134,7 @@ def _measure_fault(verdict: Verdict, fault: Cause, channels: int) -> FaultMeasur
 def measure_outside(
     verdict: Verdict, faults: Sequence[Cause], *, period_s: float
 ) -> OutsideMeasures:
-    """What a user is told for nothing. period_s: seconds between rows."""
+    """Alarms and events outside the faults. period_s: seconds between rows."""
     outside = np.ones(len(verdict.alarm), dtype=np.bool_)
     for fault in faults:
         outside[fault.start : fault.end + GRACE] = False
@@ -153,7 +159,7 @@ def _share(alarm: Flags, of: Flags) -> float:
     return int((alarm & of).sum()) / rows if rows else NAN
 
 
-# What stands in a table unless others are asked for; `linear` where the table of presets has it.
+# What stands in a table unless others are named; `linear` where the table of presets has it.
 USUAL = (
     "fast",
     "linear",
@@ -178,11 +184,6 @@ class Fitted(Protocol):
 Fit = Callable[[Frame], Fitted]
 
 
-def known(name: str) -> bool:
-    """Whether a detector of this name exists in this version."""
-    return name in presets.PRESETS or name in baselines.names()
-
-
 def settings_of(name: str, given: Mapping[str, Value]) -> dict[str, Value]:
     """The settings of a detector that are not its own, with `given` put over them.
 
@@ -194,11 +195,6 @@ def settings_of(name: str, given: Mapping[str, Value]) -> dict[str, Value]:
     settings = {**usual, **given}
     detectors.settings_of(name, settings)  # checks
     return settings
-
-
-def knows(name: str, setting: str) -> bool:
-    """Whether a detector has a setting of this name."""
-    return setting in detectors.settings_of(name, {})
 
 
 def fitter(name: str, settings: Mapping[str, Value], *, seed: int, device: str = "auto") -> Fit:
@@ -224,7 +220,7 @@ class _Preset:
         return Verdict(
             alarm=_on_grid(analysis.alarm.astype(np.float64), place, part) > 0,
             online=_on_grid(online, part.positions, part),
-            events=_told(analysis.events, place, part.frame.channels),
+            events=_reported(analysis.events, place, part.frame.channels),
             promised=float(self.detector.settings_.alarm_rate),
         )
 
@@ -255,7 +251,7 @@ class _OneLiner:
         return Verdict(
             alarm=_on_grid(found.score, place, part) > 1.0,
             online=_on_grid(self._arrival(frame, found.score), place, part),
-            events=_told(events, place, named),
+            events=_reported(events, place, named),
             promised=float(self.settings["alarm_rate"]),
         )
 
@@ -270,13 +266,13 @@ class _OneLiner:
         return score
 
 
-def _told(
+def _reported(
     events: Sequence[Event], place: NDArray[np.int64], channels: tuple[str, ...]
-) -> tuple[Told, ...]:
+) -> tuple[Reported, ...]:
     """Events in rows of the whole grid and positions of channels; none that `channels` lacks."""
     number = {name: k for k, name in enumerate(channels)}
     return tuple(
-        Told(
+        Reported(
             int(place[one.start]),
             int(place[one.end - 1]) + 1,
             float(one.score),
@@ -299,3 +295,127 @@ def _on_grid(values: Floats, place: NDArray[np.int64], part: TestPart) -> Floats
     grid = np.full(len(part.times), math.nan)
     grid[place] = values
     return grid
+
+
+Record = dict[str, Any]
+SCHEMA = 3  # 2 had "absent"; 1 said "arrival" for "online" and "hindsight" for "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be measured. settings: of each detector, by name, as of `settings_of`."""
+
+    detectors: tuple[str, ...]
+    scenarios: tuple[str, ...] = tuple(SCENARIOS)
+    dials: SystemDials = field(default_factory=SystemDials)
+    seeds: tuple[int, ...] = (0,)
+    settings: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    device: str = "auto"
+
+    @property
+    def total(self) -> int:
+        """How many records there will be."""
+        return len(self.detectors) * len(self.scenarios) * len(self.seeds)
+
+    def all_settings(self) -> dict[str, dict[str, Value]]:
+        """The settings of each detector by name; ConfigError for an unknown one."""
+        return {name: settings_of(name, self.settings.get(name, {})) for name in self.detectors}
+
+
+def run_behaviours(question: Question) -> Iterator[Record]:
+    """A record for each detector, seed and scenario, in that order.
+
+    status "ok" has `faults` (one measure each) and `outside`; "impossible" says why the scenario
+    cannot exist under the dials; "failed" has the error and the stage. A detector never sees where
+    the faults are. Raises ConfigError for an unknown detector, scenario or setting before anything
+    is made.
+    """
+    for name in question.scenarios:
+        scenario(name)
+    for name, settings in question.all_settings().items():
+        for seed in question.seeds:
+            fits = _Fits(fitter(name, settings, seed=seed, device=question.device))
+            for scenario_name in question.scenarios:
+                head = {"detector": name, "scenario": scenario_name, "seed": seed}
+                yield {**head, **_measured(scenario_name, question.dials, seed, fits)}
+
+
+def document(question: Question, records: Sequence[Record]) -> Record:
+    """Everything of a run as one JSON document: NaN is None."""
+    device = "cpu" if question.device == "auto" else question.device
+    found = {
+        "schema": SCHEMA,
+        "dials": asdict(question.dials),
+        "seeds": list(question.seeds),
+        "detectors": list(question.detectors),
+        "settings": question.all_settings(),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "host": provenance.host(device),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "records": list(records),
+    }
+    plain: Record = finite(found)
+    return plain
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A fitted detector, the seconds it took, and the warnings it gave."""
+
+    fitted: Fitted
+    seconds: float
+    warnings: list[str]
+
+
+class _Fits:
+    """Fits, each kept for the scenarios whose training part has the same bits."""
+
+    def __init__(self, fit: Callable[[Frame], Fitted]) -> None:
+        self.fit = fit
+        self.by_training: dict[bytes, _Fit] = {}
+
+    def of(self, train: Frame) -> _Fit:
+        """The fit on this training part."""
+        key = hashlib.sha256(np.ascontiguousarray(train.values).tobytes()).digest()
+        if key not in self.by_training:
+            began = time.perf_counter()
+            with listening() as texts:
+                fitted = self.fit(train)
+            self.by_training[key] = _Fit(fitted, time.perf_counter() - began, texts)
+        return self.by_training[key]
+
+
+def _measured(name: str, dials: SystemDials, seed: int, fits: _Fits) -> Record:
+    try:
+        series = make_series(name, dials, seed=seed)
+    except ConfigError as error:
+        return {"status": "impossible", "why": str(error)}
+    stage = "fit"
+    try:
+        fit = fits.of(series.train)
+        stage = "score"
+        began = time.perf_counter()
+        with listening() as texts:
+            verdict = fit.fitted.verdict(series.unlabelled)
+        score_s = time.perf_counter() - began
+    except Exception as error:  # noqa: BLE001 - written down as what it is, a failed run
+        what = {"type": type(error).__name__, "message": str(error)}
+        return {"status": "failed", "stage": stage, "error": what}
+    faults = measure_faults(verdict, series.faults, len(series.test.channels))
+    return {
+        "status": "ok",
+        "faults": [
+            {**_place(fault), **asdict(one)}
+            for fault, one in zip(series.faults, faults, strict=True)
+        ],
+        "outside": asdict(measure_outside(verdict, series.faults, period_s=series.period_s)),
+        "events": [{"start": one.start, "end": one.end} for one in verdict.events],
+        "warnings": list(dict.fromkeys([*fit.warnings, *texts])),
+        "fit_s": round(fit.seconds, 3),
+        "score_s": round(score_s, 3),
+    }
+
+
+def _place(fault: Cause) -> Record:
+    return {"start": fault.start, "end": fault.end, "channels": sorted(fault.channels)}

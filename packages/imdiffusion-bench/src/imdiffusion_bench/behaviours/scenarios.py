@@ -23,7 +23,7 @@ from imdiffusion_bench.behaviours.system import BATCH_AT, Course, Nature, Scene,
 from imdiffusion_bench.behaviours.system import hours as hours_of
 from imdiffusion_bench.behaviours.system import season as season_of
 from imdiffusion_bench.behaviours.system import weekend as weekend_of
-from imdiffusion_bench.generator.normal import memory
+from imdiffusion_bench.generator.series import memory
 from imdiffusion_bench.split import Cause
 
 SPIKE_ROWS = 3
@@ -317,8 +317,8 @@ class Scenario:
     @property
     def meaning(self) -> str:
         """What is wrong, in a sentence."""
-        told = _first_line(self.fault)
-        return told if self.dirty is None else f"{_first_line(self.dirty)} Test: a level shift."
+        fault = _first_line(self.fault)
+        return fault if self.dirty is None else f"{_first_line(self.dirty)} Test: a level shift."
 
 
 def _first_line(function: Callable[..., object]) -> str:
@@ -404,19 +404,19 @@ def make_series(name: str, dials: SystemDials, *, seed: int = 0) -> Series:
 
     Raises ConfigError for an unknown scenario, and for one that cannot exist under these dials.
     """
-    asked = scenario(name)
-    found = asked.obstacle(dials)
+    one = scenario(name)
+    found = one.obstacle(dials)
     if found is not None:
         raise ConfigError(f"{name} cannot exist: {found[0]}", remedy=found[1])
-    nature = Nature(dials, seed, asked.special)
+    nature = Nature(dials, seed, one.special)
     test, train = _scene(nature, "test", name), _scene(nature, "train", name)
     normal = test.values.copy()
     try:
-        faults = asked.fault(test)
+        faults = one.fault(test)
     except ConfigError as error:  # there is no room for it
         raise ConfigError(f"{name} cannot exist: {error.what}", remedy=error.remedy) from error
-    if asked.dirty is not None:
-        asked.dirty(train, faults)
+    if one.dirty is not None:
+        one.dirty(train, faults)
     for part, of in (("train", train), ("test", test)):
         unseen = stream(seed, part, "missing").random(of.values.shape) < dials.missing
         of.values[unseen] = np.nan

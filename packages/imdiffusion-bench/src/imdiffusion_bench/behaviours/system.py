@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imdiffusion.arrays import Flags, Floats
 from imdiffusion.errors import ConfigError
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.generator.normal import memory
+from imdiffusion_bench.generator.series import memory
 from imdiffusion_bench.split import Cause
 
 FIRST = np.datetime64("2026-03-02T00:00:00", "ns")  # a Monday
@@ -38,8 +38,8 @@ def stream(seed: int, part: str, purpose: str, name: str = "") -> np.random.Gene
 
     name: tells apart what several scenarios draw for the same purpose.
     """
-    told = [zlib.crc32(name.encode())] if name else []
-    return np.random.default_rng([seed, _PARTS.index(part), _PURPOSES.index(purpose), *told])
+    names = [zlib.crc32(name.encode())] if name else []
+    return np.random.default_rng([seed, _PARTS.index(part), _PURPOSES.index(purpose), *names])
 
 
 class Nature:

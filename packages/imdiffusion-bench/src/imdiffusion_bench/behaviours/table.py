@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imdiffusion_bench.behaviours.config import SystemDials
-from imdiffusion_bench.columns import markdown
+from imdiffusion_bench.columns import NOTHING, markdown
 from imdiffusion_bench.metrics import NAN
 from imdiffusion_bench.plots import Panel, panels_figure
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-NOTHING = "–"
 _FAULTS = (
     "found",
     "right channel first",
@@ -60,11 +59,10 @@ def plot(document: Mapping[str, Any]) -> Figure:
 
 
 def tables(document: Mapping[str, Any]) -> str:
-    """All tables of a document as `running.document` makes it."""
+    """All tables of a document as `measuring.document` makes it."""
     records: list[Record] = document["records"]
     detectors, scenarios = names(records, "detector"), names(records, "scenario")
     parts = [_head(document)]
-    parts += _absent(document["absent"])
     if records:
         found = by_both(records)
         parts += ["## Found", _found(found, detectors, scenarios)]
@@ -86,29 +84,22 @@ def _head(document: Mapping[str, Any]) -> str:
     )
 
 
-def _absent(absent: Sequence[str]) -> list[str]:
-    return [
-        f"**NOT MEASURED: `{name}`. This version has no detector of that name.**" for name in absent
-    ]
-
-
 def _found(
     found: Mapping[tuple[str, str], Cell], detectors: Sequence[str], scenarios: Sequence[str]
 ) -> str:
     rows = []
-    for asked in scenarios:
-        if asked != "clean":
-            rows.append([asked, *(_found_cell(found.get((name, asked))) for name in detectors)])
+    for one in scenarios:
+        if one != "clean":
+            rows.append([one, *(_found_cell(found.get((name, one))) for name in detectors)])
     return markdown(["scenario", *detectors], rows)
 
 
 def _found_cell(cell: Cell | None) -> str:
     """ "2 of 3", with what went wrong; a dash where nothing was measured."""
-    if cell is None or len(cell.impossible) == len(cell.records):
+    if cell is None or len(cell.of_status("impossible")) == len(cell.records):
         return NOTHING
-    yes, of = cell.count("found")
-    told = f"{yes} of {of}" if of else NOTHING
-    return f"{told} ({len(cell.failed)} failed)" if cell.failed else told
+    found, failed = _count(cell, "found"), len(cell.of_status("failed"))
+    return f"{found} ({failed} failed)" if failed else found
 
 
 def _lines(records: Sequence[Record], detectors: Sequence[str]) -> str:
@@ -124,7 +115,7 @@ def _lines(records: Sequence[Record], detectors: Sequence[str]) -> str:
                 _number(cell.worst_edge()),
                 *_outside_cells(cell),
                 _number(fit, 2),
-                str(len(cell.failed)),
+                str(len(cell.of_status("failed"))),
             ]
         )
     head = ["detector", *_FAULTS[:4], "worse edge off by", *_OUTSIDE, "longest fit, s", "failed"]
@@ -135,10 +126,10 @@ def _one_detector(
     found: Mapping[tuple[str, str], Cell], name: str, scenarios: Sequence[str]
 ) -> str:
     rows = []
-    for asked in scenarios:
-        cell = found.get((name, asked))
+    for one in scenarios:
+        cell = found.get((name, one))
         if cell is not None and cell.ok:
-            rows.append([asked, *_fault_cells(cell), *_outside_cells(cell)])
+            rows.append([one, *_fault_cells(cell), *_outside_cells(cell)])
     return markdown(["scenario", *_FAULTS, *_OUTSIDE], rows)
 
 
@@ -161,18 +152,16 @@ def _outside_cells(cell: Cell) -> list[str]:
 
 
 def _troubles(records: Sequence[Record]) -> list[str]:
-    """Runs that failed and scenarios that cannot exist, each said once."""
+    """Runs that failed and scenarios that cannot exist, each once."""
     lines = []
     for one in records:
         if one["status"] == "failed":
-            told = " ".join(f"{one['error']['type']}: {one['error']['message']}".split())
+            error = " ".join(f"{one['error']['type']}: {one['error']['message']}".split())
             where = f"`{one['detector']}`, {one['scenario']}, seed {one['seed']}"
-            lines.append(f"- {where}: {one['stage']} failed: {told}")
+            lines.append(f"- {where}: {one['stage']} failed: {error}")
         elif one["status"] == "impossible":
             lines.append(f"- {one['why']}")
-    if not lines:
-        return []
-    return ["## Not measured", "\n".join(dict.fromkeys(lines))]
+    return ["## Not measured", "\n".join(dict.fromkeys(lines))] if lines else []
 
 
 def _warned(records: Sequence[Record]) -> list[str]:
@@ -181,14 +170,12 @@ def _warned(records: Sequence[Record]) -> list[str]:
     for one in records:
         for text in one.get("warnings", ()):
             where.setdefault((one["detector"], " ".join(text.split())), []).append(one["scenario"])
-    if not where:
-        return []
     every = len(names(records, "scenario"))
     lines = []
     for (name, text), scenarios in where.items():
         some = list(dict.fromkeys(scenarios))
         lines.append(f"- `{name}`, {'all' if len(some) == every else ', '.join(some)}: {text}")
-    return ["## Warnings", "\n".join(lines)]
+    return ["## Warnings", "\n".join(lines)] if lines else []
 
 
 def _count(cell: Cell, name: str) -> str:
@@ -221,20 +208,14 @@ class Cell:
 
     records: tuple[Record, ...]
 
+    def of_status(self, status: str) -> list[Record]:
+        """Those that ended so: "ok", "failed" or "impossible" under the dials."""
+        return [one for one in self.records if one["status"] == status]
+
     @property
     def ok(self) -> list[Record]:
         """Those that went well."""
-        return [one for one in self.records if one["status"] == "ok"]
-
-    @property
-    def failed(self) -> list[Record]:
-        """Those that did not."""
-        return [one for one in self.records if one["status"] == "failed"]
-
-    @property
-    def impossible(self) -> list[Record]:
-        """Those of scenarios that cannot exist under the dials."""
-        return [one for one in self.records if one["status"] == "impossible"]
+        return self.of_status("ok")
 
     @property
     def faults(self) -> list[Record]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from imdiffusion_bench.datasets.known import DATASETS, sha256_of
 from imdiffusion_bench.datasets.layout import Part, entities_there, write_layout
 
 _MINUTES = "timestamp_(min)"
+Read = TypeVar("Read")
 
 
 def import_official(
@@ -59,7 +60,7 @@ def import_official(
         "period_s": known.period_s,
         "segment_end": known.segment_end,
         "source_files": {
-            str(path.relative_to(source)): _digits_of(path)
+            str(path.relative_to(source)): _read(path, sha256_of)
             for files in fresh.values()
             for path in files
         },
@@ -113,22 +114,6 @@ def read_psm(source: Path) -> Official:
     return single(channels, part, paths)
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """The files of one machine of SMD; causes may be absent."""
-
-    name: str
-    train: Path
-    test: Path
-    label: Path
-    causes: Path | None
-
-    @property
-    def files(self) -> list[Path]:
-        found = [self.train, self.test, self.label]
-        return found if self.causes is None else [*found, self.causes]
-
-
 def read_smd(source: Path) -> Official:
     """SMD: {train,test,test_label,interpretation_label}/machine-*.txt, the machines that are there.
 
@@ -144,52 +129,42 @@ def read_smd(source: Path) -> Official:
             f"{source} holds no train/machine-*.txt",
             remedy="Name the folder ServerMachineDataset of SMD's repository.",
         )
-    machines = []
+    machines: dict[str, list[Path]] = {}
     for name in sorted(names):
-        paths = [top / kind / f"{name}.txt" for kind in kinds]
-        for path in paths:
+        machines[name] = [top / kind / f"{name}.txt" for kind in kinds]
+        for path in machines[name]:
             if not path.is_file():
                 raise DataError(
                     f"SMD {name} is not whole: there is no {path}",
                     remedy="Copy that file too, or take the machine's other files away.",
                 )
         causes = top / "interpretation_label" / f"{name}.txt"
-        train, test, label = paths
-        present = causes if causes.is_file() else None
-        machines.append(_Machine(name, train, test, label, present))
-    channels = open_bare(machines[0].train).header
+        machines[name] += [causes] if causes.is_file() else []
+    channels = open_bare(next(iter(machines.values()))[0]).header
 
     def parts(wanted: Collection[str]) -> Iterator[Part]:
-        return (_part_of(one, channels) for one in machines if one.name in wanted)
+        return (_machine(name, machines[name], channels) for name in machines if name in wanted)
 
-    return Official(channels, parts, {one.name: one.files for one in machines})
+    return Official(channels, parts, machines)
 
 
-def _part_of(machine: _Machine, channels: tuple[str, ...]) -> Part:
-    train, test = open_bare(machine.train), open_bare(machine.test)
+def _machine(name: str, paths: Sequence[Path], channels: tuple[str, ...]) -> Part:
+    """A machine of SMD from its train, test and label file, and its causes where they are there."""
+    train, test = (open_bare(path) for path in paths[:2])
     for sheet in (train, test):
         if sheet.header != channels:
             raise DataError(
                 f"{sheet.path} has {len(sheet.header)} columns, not {len(channels)}",
                 remedy="Copy it again.",
             )
-    label = open_bare(machine.label).numbers(["f00"])[:, 0]
-    text = None if machine.causes is None else _bytes_of(machine.causes)
-    return Part(machine.name, train.numbers(channels), test.numbers(channels), label, text)
+    label = open_bare(paths[2]).numbers(["f00"])[:, 0]
+    causes = [_read(path, Path.read_bytes) for path in paths[3:]]
+    return Part(name, train.numbers(channels), test.numbers(channels), label, *causes)
 
 
-def _bytes_of(path: Path) -> bytes:
+def _read(path: Path, how: Callable[[Path], Read]) -> Read:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}", remedy="Copy it again."
-        ) from error
-
-
-def _digits_of(path: Path) -> str:
-    try:
-        return sha256_of(path)
+        return how(path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}", remedy="Copy it again."
@@ -336,10 +311,10 @@ def open_bare(path: Path, name: str = "f{:02d}") -> Sheet:
     return Sheet(path, tuple(name.format(k) for k in range(line.count(",") + 1)), 0)
 
 
-def trailing_empty(values: NDArray[np.float32]) -> int:
-    """The number of rows at the end in which nothing was observed."""
+def without_empty_end(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows (T, K) up to the last one in which something was observed."""
     filled = np.flatnonzero(~np.isnan(values).all(axis=1))
-    return len(values) - (int(filled[-1]) + 1 if len(filled) else 0)
+    return values[: int(filled[-1]) + 1 if len(filled) else 0]
 
 
 def _first_lines(path: Path) -> Iterator[str]:
@@ -369,13 +344,10 @@ def read_swat(source: Path) -> Official:
     train = open_sheet(paths[0], ("Timestamp",))
     test = open_sheet(paths[1], ("Timestamp", _SWAT_LABEL))
     channels = _shared_channels(train, test, _SWAT_OTHER)
-    values = test.numbers(channels)
-    texts = test.texts(_SWAT_LABEL)
-    rows = len(values) - trailing_empty(values)
-    label = _coded(texts[:rows], {"normal": 0, "attack": 1}, test.path)
-    training = train.numbers(channels)
-    training = training[: len(training) - trailing_empty(training)]
-    return single(channels, Part("swat", training, values[:rows], label), paths)
+    training, values = (without_empty_end(sheet.numbers(channels)) for sheet in (train, test))
+    texts = test.texts(_SWAT_LABEL)[: len(values)]
+    label = _coded(texts, {"normal": 0, "attack": 1}, test.path)
+    return single(channels, Part("swat", training, values, label), paths)
 
 
 def read_wadi(source: Path) -> Official:
@@ -396,13 +368,11 @@ def read_wadi(source: Path) -> Official:
             remedy="Use release A2, with WADI_attackdataLABLE.csv.",
         )
     channels = _shared_channels(train, test, (*_WADI_OTHER, *named))
-    training, values = train.numbers(channels), test.numbers(channels)
-    training = training[: len(training) - trailing_empty(training)]
-    rows = len(values) - trailing_empty(values)
-    label = _coded(test.texts(named[0])[:rows], {"1": 0, "-1": 1}, test_path)
+    training, values = (without_empty_end(sheet.numbers(channels)) for sheet in (train, test))
+    label = _coded(test.texts(named[0])[: len(values)], {"1": 0, "-1": 1}, test_path)
     empty = np.isnan(training).all(axis=0), np.isnan(values).all(axis=0)
     kept: NDArray[np.bool_] = np.logical_not(np.logical_and(*empty))
-    part = Part("wadi", training[:, kept], values[:rows, kept], label)
+    part = Part("wadi", training[:, kept], values[:, kept], label)
     names = tuple(name for name, keep in zip(channels, kept, strict=True) if keep)
     return single(names, part, [train_path, test_path])
 

@@ -10,9 +10,14 @@ import numpy as np
 from imdiffusion.data.frame import frame_from
 from imdiffusion.errors import ConfigError, DataError
 from imdiffusion.schema import pairs_of
-from imdiffusion_bench.generator.anomalies import Event, strike, train_and_test_events
 from imdiffusion_bench.generator.config import Dials
-from imdiffusion_bench.generator.normal import normal_parts, stream
+from imdiffusion_bench.generator.series import (
+    Event,
+    normal_parts,
+    stream,
+    strike,
+    train_and_test_events,
+)
 from imdiffusion_bench.split import Cause, Split, Truth
 
 _NAME = "generated"

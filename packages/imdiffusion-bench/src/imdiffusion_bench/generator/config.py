@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from imdiffusion.errors import ConfigError
 from imdiffusion.schema import Fields, field
 
-# Every kind of anomaly; what each does stands in anomalies.py.
+# Every kind of anomaly; what each does stands in series.py.
 KINDS = ("spike", "level_shift", "trend", "variance", "missing_season", "frequency", "coupling")
 SEASONAL = frozenset({"missing_season", "frequency"})
 

@@ -10,8 +10,7 @@ at distance d, added up and cut at 1: the soft label y. At a threshold with the 
 and the area is that of trapezoids over 250 thresholds at even ranks of the score, from recall 0
 and precision 1. R-AUC takes one buffer, VUS the mean over the buffers 0, 1, ... BUFFER. Details are
 those of aeon 1.x, where libraries differ (the slope behind a segment is one row shorter than the
-one before it): `areas_by_aeon` gives aeon's own numbers, which ours equal, at a hundred times the
-cost.
+one before it); a test holds that the numbers are equal.
 
 Ties: there is no threshold inside a tie, and the trapezoid across a long one credits precision that
 no threshold reaches (one right alarm and zeros elsewhere would get about one half). So rows of
@@ -74,35 +73,9 @@ def r_auc_pr(label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0
     return _areas(label, _places(label, score, seed), buffer)[0]
 
 
-def r_auc_roc(label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0) -> float:
-    """Range-based area under the ROC curve at one buffer; inputs as `surface`."""
-    return _areas(label, _places(label, score, seed), buffer)[1]
-
-
 def vus_pr(label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0) -> float:
     """Volume under the range-based precision-recall curves of buffers 0 to `buffer`."""
     return surface(label, score, buffer=buffer, seed=seed)["vus_pr"]
-
-
-def vus_roc(label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0) -> float:
-    """Volume under the range-based ROC curves of buffers 0 to `buffer`."""
-    return surface(label, score, buffer=buffer, seed=seed)["vus_roc"]
-
-
-def areas_by_aeon(
-    label: Flags, score: Floats, *, buffer: int = BUFFER, seed: int = 0
-) -> tuple[float, float]:
-    """R-AUC-PR and R-AUC-ROC by the package aeon, ties ordered as everywhere here.
-
-    The second opinion on this file.
-    """
-    from aeon.benchmarking.metrics.anomaly_detection import range_pr_roc_auc_support  # slow
-
-    ranks = (len(label) - 1 - _places(label, score, seed)).astype(np.float64)
-    precision_recall, roc = range_pr_roc_auc_support(
-        label.astype(np.int64), ranks, buffer_size=buffer, skip_check=True
-    )
-    return float(precision_recall), float(roc)
 
 
 def _places(label: Flags, score: Floats, seed: int) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ class Drawn(Distance):
 def _declared(monkeypatch):
     kinds = {"distance": "Distance", "drawn_distance": "Drawn", "zscore": "Distance"}
     points = {
-        name: (EntryPoint(name, f"test_bench_external:{kind}", "imdiffusion.detectors"),)
+        name: (EntryPoint(name, f"test_bench_detectors_of_others:{kind}", "imdiffusion.detectors"),)
         for name, kind in kinds.items()
     }
     monkeypatch.setattr(registry, "_joined", lambda table: points if table == "detectors" else {})
@@ -60,7 +60,7 @@ def test_it_is_measured_with_a_threshold_of_its_own_and_says_where_it_ran():
 
 def test_it_is_listed_and_has_the_settings_that_all_share():
     assert "distance" in detectors.names()
-    assert detectors.said("distance") == "of the distribution (unknown)"
+    assert detectors.description("distance") == "of the distribution (unknown)"
     assert set(detectors.settings_of("distance", {})) == set(detectors.SHARED_SETTINGS)
     with pytest.raises(ConfigError, match="no setting 'window'"):
         detectors.settings_of("distance", {"window": 5})
