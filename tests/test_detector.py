@@ -219,7 +219,7 @@ def fleet() -> ImDiffusion:
         )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     batch=st.integers(1, 3_000),
     cuts=st.lists(st.integers(1, 90), max_size=6),

@@ -216,9 +216,9 @@ def test_full_disk(start, model, data, tmp_path, verb):
     assert not contents(tmp_path)
 
 
-def test_standard_output_on_a_full_disk(start, model, data):
+def test_standard_output_on_a_full_disk(start, light, data):
     with Path("/dev/full").open("w") as full:
-        done = ended(start("detect", data / "new.csv", "--model", model, "--json", stdout=full))
+        done = ended(start("detect", data / "new.csv", "--model", light, "--json", stdout=full))
     assert done.code == 3
     assert "error: cannot write" in done.err
     assert "Traceback" not in done.err

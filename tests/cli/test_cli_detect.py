@@ -215,8 +215,8 @@ def test_names_of_columns_are_options(call, model, tmp_path):
     assert call(*words, "--timestamp", "ts").code == 3
 
 
-def test_output_into_the_current_folder(start, model, data, tmp_path):
-    done = ended(start("report", data / "new.csv", "--model", model, cwd=tmp_path))
+def test_output_into_the_current_folder(start, light, data, tmp_path):
+    done = ended(start("report", data / "new.csv", "--model", light, cwd=tmp_path))
     assert done.code == 0, done
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").stat().st_size > 10_000
