@@ -199,15 +199,6 @@ def test_kept_errors_do_not_keep_the_channels_in_memory(plain: ImDiffusion) -> N
     assert run.errors.flags.owndata
 
 
-def test_scores_do_not_depend_on_the_batch(
-    plain: ImDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = plain.decision_function(anomalous())
-    monkeypatch.setattr(entity_module, "BATCH_TOKENS", 1)
-    one_by_one = plain.decision_function(anomalous())
-    assert (np.abs(whole - one_by_one) <= 1e-4 * np.maximum(1, np.abs(whole))).all()
-
-
 @pytest.fixture(scope="module")
 def fleet() -> ImDiffusion:
     """Two entities scored as `fast` does it: several scales of time, three views."""
@@ -297,13 +288,12 @@ def test_missing_values_are_unobserved_and_never_stop_it(plain: ImDiffusion) -> 
     assert long.loc[~long["observed"], "value"].isna().all()
 
 
-def test_a_missing_value_is_imputed_from_the_rest_and_its_own_value_plays_no_part(
+def test_a_missing_value_is_imputed_from_the_rest(
     plain: ImDiffusion,
 ) -> None:
     test = series(100)
-    hidden, other = test.copy(), test.copy()
+    hidden = test.copy()
     hidden[40:45, 0] = np.nan
-    other[40:45, 0] = 1e6
     frame = plain.analyze(hidden).frame
     assert not frame.observed[40:45, 0].any()
     a = plain.impute(hidden).to_pandas()
@@ -364,20 +354,6 @@ def test_what_moves_where_nothing_ever_moved_has_a_finite_score() -> None:
     assert score[300:320].min() > 1.0 > score[:100].max()
 
 
-def test_constant_and_empty_channels_are_accepted_and_said() -> None:
-    train = np.column_stack([series(), np.full(300, 7.0), np.full(300, np.nan)])
-    with pytest.warns(DataWarning) as told:
-        detector = ImDiffusion(**SETTINGS).fit(train)
-    text = " ".join(str(w.message) for w in told)
-    assert "constant in the training data: c3" in text
-    assert "without any value in the training data: c4" in text
-    test = train[:200].copy()
-    test[100, 3] = 70.0
-    score = detector.decision_function(test)
-    assert np.isfinite(score).all()
-    assert 95 <= score.argmax() <= 105
-
-
 def test_excluded_spans_play_no_part() -> None:
     clean, dirty = series(), series()
     dirty[50:60] = 1e4
@@ -387,14 +363,6 @@ def test_excluded_spans_play_no_part() -> None:
     reference = ImDiffusion(**SETTINGS).fit(absent)
     test = anomalous()
     assert np.array_equal(with_spans.decision_function(test), reference.decision_function(test))
-
-
-def test_too_few_rows(plain: ImDiffusion) -> None:
-    with pytest.raises(DataError, match="10 rows, fewer than a window"):
-        ImDiffusion(**SETTINGS).fit(series(10))
-    for method in (plain.decision_function, plain.step_errors, plain.detect):
-        with pytest.raises(DataError, match="10 rows, fewer than a window"):
-            method(series(10))
 
 
 # -- values that no network was made for
@@ -410,19 +378,6 @@ def test_one_huge_value_neither_hides_nor_invents_anomalies() -> None:
         assert np.isfinite(score).all()
         assert score[30] > 1
         assert np.allclose(without[70:], score[70:], rtol=1e-4)  # beyond its window and the mean
-
-
-def test_a_channel_without_training_values_is_passed_over() -> None:
-    train = np.column_stack([series(), np.full(300, np.nan)])
-    with pytest.warns(DataWarning, match="without any value"):
-        detector = ImDiffusion(**SETTINGS).fit(train)
-    test = np.column_stack([anomalous(), np.full(200, 5000.0)])
-    with pytest.warns(DataWarning, match="passed over: c3"):
-        score = detector.decision_function(test)
-    test[:, 3] = np.nan
-    assert np.allclose(score, detector.decision_function(test))
-    long = detector.impute(test).to_pandas()
-    assert (long["lower"] < long["upper"]).all()
 
 
 @pytest.mark.parametrize(("span", "part"), [((0, 285), "training"), ((280, 300), "held-out")])

@@ -41,12 +41,8 @@ def test_show_resolves_what_is_set(call):
     ("text", "told"),
     [
         ("windw = 50", "'window'"),
-        ("window = 'fifty'", "int"),
-        ("window = 1", "at least 2"),
-        ("seed = -1", "seed"),
         ("seed = true", "seed"),
         ("preset = 'slow'", "'slow'"),
-        ("device = 'tpu'", "cuda"),
         ("preset = 3", "preset"),
         ("[training]\nseed = 1", "flat"),
         ("window == 50", "TOML"),

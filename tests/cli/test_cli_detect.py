@@ -102,7 +102,8 @@ def test_files_have_what_is_printed(call, model, data, tmp_path):
     lines = [strictly(line) for line in outs[2].read_text().splitlines()]
     assert [line["channels"] for line in lines] == [event["channels"] for event in events]
     for flat in (pd.read_csv(outs[0]), pd.read_csv(outs[3])):
-        assert [json.loads(cell) for cell in flat["channels"]] == parquet["channels"].to_pylist()
+        for name in ("channels", "kinds"):
+            assert [json.loads(cell) for cell in flat[name]] == parquet[name].to_pylist()
         assert np.allclose(flat["score"], [event["score"] for event in events])
 
 
