@@ -6,10 +6,13 @@ import ast
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import fields
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import pandas as pd
 import pytest
 
 from imdiffusion import registry
+from imdiffusion.cli import main
 from imdiffusion.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +85,8 @@ def own_data(folder: Path) -> None:
 SHORT_TRAINING = """
 from dataclasses import replace
 from imdiffusion.presets import PRESETS
-PRESETS["fast"] = replace(PRESETS["fast"], max_epochs=0, max_steps=60, validate_every=30)
+small = {"max_epochs": 0, "max_steps": 4, "validate_every": 2, "width": 8, "feedforward": 8}
+PRESETS["fast"] = replace(PRESETS["fast"], **small)
 """
 
 
@@ -177,14 +182,15 @@ def test_named_make_verbs_exist(path):
 
 @cache
 def help_of(*verbs: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "imdiffusion.cli", *verbs, "--help"],
-        env={**os.environ, "COLUMNS": "300", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"imdiffusion {' '.join(verbs)}: {done.stderr}"
-    return done.stdout
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setenv("COLUMNS", "300")
+        patch.setenv("NO_COLOR", "1")
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as end:
+            main([*verbs, "--help"])
+        signal.signal(signal.SIGTERM, before)
+    assert not end.value.code, f"imdiffusion {' '.join(verbs)}"
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("path", LIVING, ids=name_of)

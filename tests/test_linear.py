@@ -1,18 +1,14 @@
 """Preset linear: the closed-form views over a stream, on rows as users have them"""
 
-import io
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from linear_series import entity_of, rows_of, series, stream_of
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.windows import Rows
-from imdiffusion.errors import ConfigError, DataError, DataWarning
+from imdiffusion.errors import ConfigError
 from imdiffusion.linear import LinearViews
 from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
 from imdiffusion.linear.residuals import as_if_whole, residuals_of
@@ -62,53 +58,6 @@ def trusted():
 
 
 # -- the stream
-
-
-def test_pieces_of_any_size_are_the_whole(fitted):
-    values = thinned(series(60, 1), 0.1)
-    values[20:22] = np.nan
-    entity = entity_of(fitted)
-    rows = rows_of(entity, values)
-    stream = stream_of(entity)
-    early, late = stream.push(rows)
-    late = late.join(stream.finish())
-    assert len(early) == len(late) == 60
-
-    @settings(max_examples=15, deadline=None)
-    @given(st.lists(st.integers(0, 30), max_size=6))
-    def pieces(sizes):
-        cut = [0, *np.minimum(np.cumsum(sizes, dtype=int), 60).tolist(), 60]
-        again = stream_of(entity)
-        runs = [again.push(rows.slice(a, b)) for a, b in pairwise(cut)]
-        online, final = runs[0]
-        for one, two in runs[1:]:
-            online, final = online.join(one), final.join(two)
-        alike(online, early)
-        alike(final.join(again.finish()), late)
-
-    pieces()
-    single = stream_of(entity)
-    runs = [single.push(rows.slice(t, t + 1)) for t in range(60)]
-    for t in range(1, 60):
-        assert len(runs[t][1]) == (t >= entity.linear.reach)  # a row is final `reach` rows later
-
-
-def test_over_a_restart_it_goes_on_to_the_last_bit(fitted):
-    entity = entity_of(fitted)
-    rows = rows_of(entity, thinned(series(50, 2), 0.1))
-    stream = stream_of(entity)
-    cuts = [0, 3, 9, 30, 50]
-    for start, stop in pairwise(cuts):
-        file = io.BytesIO()
-        np.savez(file, **stream.state())
-        file.seek(0)
-        resumed = stream_of(entity)
-        with np.load(file) as arrays:
-            resumed.resume(dict(arrays))
-        piece = rows.slice(start, stop)
-        for one, two in zip(stream.push(piece), resumed.push(piece), strict=True):
-            alike(one, two, exact=True)
-    alike(stream.finish(), resumed.finish(), exact=True)
 
 
 @pytest.mark.parametrize("at", [0, 7, 30])
@@ -274,7 +223,7 @@ def test_constant_channels(absence):
 # -- missing values
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
 def test_values_missing_at_random_are_no_alarm(trusted, share):
     clean = series(3000, 1)
     score = trusted.decision_function(thinned(clean, share))
@@ -292,13 +241,13 @@ def test_of_rows_that_were_thin_in_training_too(trusted):
     assert np.mean(score > 1) <= 3 * PROMISE
 
 
-@pytest.fixture(scope="module", params=[0.1, 0.3, 0.5])
+@pytest.fixture(scope="module", params=[0.1, 0.5])
 def thin(request):
     """Fitted on rows with so many values missing."""
     return detector(thinned(series(4000, 0), request.param, seed=5), absence=False)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.5])
 def test_rows_of_any_share_after_thin_training_rows_are_no_alarm(thin, share):
     clean = series(3000, 1)
     assert np.mean(thin.decision_function(thinned(clean, share)) > 1) <= 3 * PROMISE
@@ -377,47 +326,11 @@ def test_all_rows_gone(trusted):
     assert np.isnan(trusted.decision_function(np.full((40, 6), np.nan))).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*without any value:imdiffusion.errors.DataWarning")
-def test_a_channel_without_any_value_in_training():
-    values = series(1200, 0)
-    values[:, 4] = np.nan
-    model = detector(values, absence=False)
-    score = model.decision_function(thinned(values, 0.05))
-    assert np.isfinite(score).all()
-    with pytest.warns(DataWarning, match="no value in training"):
-        score = model.decision_function(series(500, 1))
-    assert np.mean(score > 1) < 0.1
-
-
 # -- sizes
 
 
 @pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
-@pytest.mark.filterwarnings("ignore:.*fewer than two patches:imdiffusion.errors.DataWarning")
-def test_ten_rows_and_not_nine():
-    values = series(10, 0, channels=2)
-    score = detector(values).decision_function(series(30, 1, channels=2))
-    assert np.isfinite(score).all()
-    with pytest.raises(DataError, match="fewer than 10"):
-        detector(values[:9])
-
-
-@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
-@pytest.mark.filterwarnings("ignore:.*fewer than two patches:imdiffusion.errors.DataWarning")
-def test_more_channels_than_rows():
-    values = series(40, 0, channels=60)
-    model = detector(values)
-    fresh = series(40, 1, channels=60)
-    fault = fresh.copy()
-    fault[20:30, 33] += 40 * values[:, 33].std()
-    one, two = model.decision_function(fresh), model.decision_function(fault)
-    assert np.isfinite(one).all()
-    assert two[20:30].max() > max(1.0, one.max())
-    assert model.analyze(fault).channel_scores[20:30].sum(axis=0).argmax() == 33
-
-
-@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
-@pytest.mark.parametrize("channels", [1, 2, 30, 300])
+@pytest.mark.parametrize("channels", [1, 2, 300])
 def test_any_number_of_channels_quickly(channels):
     train, clean = series(900, 0, channels), series(400, 1, channels)
     start = time.process_time()
@@ -491,20 +404,6 @@ def test_seeds_are_irrelevant_to_the_last_bit():
         else:
             assert value == same[name], name
     assert np.array_equal(one.decision_function(test), two.decision_function(test))
-
-
-@pytest.mark.parametrize("sentinel", [-9999.0, 65535.0, 1e30])
-def test_a_sentinel_in_training_is_named_and_costs_nothing(sentinel):
-    train, test = series(1000, 0, 3), series(200, 1, 3)
-    test[100:110, 0] += 12.0
-    plain = detector(train).decision_function(test)
-    train[321, 0] = sentinel
-    with pytest.warns(DataWarning, match=rf"{sentinel:g} of 'c0' in row 321".replace("+", r"\+")):
-        model = detector(train)
-    score = model.decision_function(test)
-    assert score[100:110].max() > 1.5
-    assert score[100:110].max() == pytest.approx(plain[100:110].max(), rel=0.2)
-    assert np.abs(entity_of(model).scaler.centre).max() < 5
 
 
 def test_two_per_cent_of_faulty_training_rows_do_not_deafen():

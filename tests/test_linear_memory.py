@@ -180,17 +180,6 @@ def test_over_a_restart_it_goes_on_to_the_last_bit(scanned):
     same(stream.finish(), resumed.finish())
 
 
-@pytest.mark.parametrize("views", [LAW, THREE])
-def test_saved_and_loaded_it_scores_the_same_to_the_last_bit(views, tmp_path):
-    fitted, test = detector(waves(500, 0), views=views), waves(120, 3)
-    fitted.save(tmp_path / "m")
-    again = ImDiffusion.load(tmp_path / "m")
-    assert (entity_of(again).linear.memory is None) == (views == LAW)
-    one, two = (model.analyze(test) for model in (fitted, again))
-    assert np.array_equal(one.score, two.score)
-    assert np.array_equal(one.channel_scores, two.channel_scores)
-
-
 # -- rows: few, half gone, faulty
 
 

@@ -86,9 +86,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def model(data: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model, fitted through the command once; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("model") / "m"
+    """A tiny model, fitted through the command once; no test writes into it."""
+    return fitted(data, tmp_path_factory.mktemp("model") / "m", *TINY)
+
+
+@pytest.fixture(scope="package")
+def light(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without a network: a process that reads it does not wait for torch."""
+    return fitted(data, tmp_path_factory.mktemp("model") / "m", "--preset", "linear")
+
+
+def fitted(data: Path, folder: Path, *words: str) -> Path:
     with pytest.raises(SystemExit) as end:
-        main(["--quiet", "fit", str(data / "train.csv"), "--model", str(folder), *TINY])
+        main(["--quiet", "fit", str(data / "train.csv"), "--model", str(folder), *words])
     assert not end.value.code
     return folder

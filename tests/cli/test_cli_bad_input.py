@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from tiny import TINY, Done, ended, series
@@ -40,11 +38,6 @@ def spoil_text(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def spoil_infinity(table: pd.DataFrame) -> pd.DataFrame:
-    table.loc[6, "disk"] = np.inf
-    return table
-
-
 def spoil_duplicate(table: pd.DataFrame) -> pd.DataFrame:
     table.loc[6, "timestamp"] = table.loc[5, "timestamp"]
     return table
@@ -54,24 +47,9 @@ def spoil_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[[0, 1, 2, 4, 3, *range(5, len(table))]]
 
 
-def spoil_zone(table: pd.DataFrame) -> pd.DataFrame:
-    stamps = [stamp.isoformat() for stamp in table["timestamp"]]
-    stamps[6] = stamps[6].replace("+00:00", "+02:00")
-    return table.assign(timestamp=stamps)
-
-
-def no_number(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({"timestamp": table["timestamp"], "name": "web"})
-
-
 TABLES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], tuple[str, ...]]] = {
-    "no numeric column": (no_number, ("bad.csv", "'name'")),
     "text in a number": (spoil_text, ("bad.csv", "row 7", "'disk'", "lots")),
-    "infinity": (spoil_infinity, ("bad.csv", "row 7", "'disk'")),
-    "duplicate timestamps": (spoil_duplicate, ("bad.csv", "row 7", "--sort")),
     "unsorted timestamps": (spoil_order, ("bad.csv", "row 5", "--sort")),
-    "mixed zones": (spoil_zone, ("bad.csv", "row 7")),
-    "no rows": (lambda table: table.iloc[:0], ("bad.csv",)),
 }
 
 
@@ -96,45 +74,10 @@ def test_sort_accepts_what_it_says(call, model, tmp_path):
         assert call("detect", tmp_path / "t.csv", "--model", model, "--sort").code == 0
 
 
-def test_missing_file(call, model, tmp_path):
-    refused(call("detect", tmp_path / "nope.csv", "--model", model), 3, "no file", "nope.csv")
-    refused(call("fit", tmp_path / "nope.csv", "--model", tmp_path / "m"), 3, "nope.csv")
-    assert not contents(tmp_path)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".jsonl"])
-def test_empty_file(call, model, tmp_path, suffix):
-    file = tmp_path / f"empty{suffix}"
-    file.write_bytes(gzip.compress(b"") if suffix.endswith("gz") else b"")
-    refused(call("detect", file, "--model", model), 3, file.name)
-
-
-def test_truncated_parquet(call, model, data, tmp_path):
-    whole = (data / "new.parquet").read_bytes()
-    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
-    refused(call("detect", tmp_path / "cut.parquet", "--model", model), 3, "cut.parquet")
-
-
-def test_fewer_rows_than_a_window(call, model, tmp_path):
-    series(12).to_csv(tmp_path / "short.csv", index=False)
-    done = call("detect", tmp_path / "short.csv", "--model", model)
-    refused(done, 3, "12 rows", "20 rows")
-    done = call("fit", tmp_path / "short.csv", "--model", tmp_path / "m", *TINY)
-    refused(done, 3, "12 rows", "20 rows")
-    assert list(contents(tmp_path)) == ["short.csv"]
-
-
 def test_unknown_channels(call, model, tmp_path):
     series(120).assign(gpu=1.0).to_csv(tmp_path / "more.csv", index=False)
     refused(call("detect", tmp_path / "more.csv", "--model", model), 3, "'gpu'", "--ignore-extra")
     assert call("detect", tmp_path / "more.csv", "--model", model, "--ignore-extra").code == 0
-
-
-def test_none_of_the_known_channels(call, model, tmp_path):
-    table = series(120).rename(columns=lambda name: name if name == "timestamp" else f"my_{name}")
-    table.to_csv(tmp_path / "other.csv", index=False)
-    done = call("detect", tmp_path / "other.csv", "--model", model, "--ignore-extra")
-    refused(done, 3, "none", "'my_cpu'", "'cpu'")
 
 
 def test_one_entity_in_two_files(call, tmp_path):
@@ -151,32 +94,15 @@ def alter(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def age(path: Path) -> None:
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "format": 99}))
-
-
-@pytest.mark.parametrize(
-    ("file", "spoil", "word"),
-    [
-        ("weights.safetensors", Path.unlink, "missing"),
-        ("config.json", Path.unlink, "missing"),
-        ("manifest.json", Path.unlink, "missing"),
-        ("weights.safetensors", alter, "altered"),
-        ("config.json", alter, "altered"),
-        ("manifest.json", alter, "altered"),
-        ("manifest.json", age, "format 99"),
-    ],
-)
 @pytest.mark.parametrize("verb", ["detect", "model"])
-def test_bad_model(call, model, data, tmp_path, file, spoil, word, verb):
+def test_bad_model(call, model, data, tmp_path, verb):
     copy = shutil.copytree(model, tmp_path / "m")
-    spoil(copy / file)
+    alter(copy / "weights.safetensors")
     words = {
         "detect": ("detect", data / "new.csv", "--model", copy),
         "model": ("model", "show", copy),
     }
-    refused(call(*words[verb]), 4, file, word)
+    refused(call(*words[verb]), 4, "weights.safetensors", "altered")
 
 
 def test_no_model(call, data, tmp_path):
@@ -216,48 +142,12 @@ def test_full_disk(start, model, data, tmp_path, verb):
     assert not contents(tmp_path)
 
 
-def test_standard_output_on_a_full_disk(start, model, data):
+def test_standard_output_on_a_full_disk(start, light, data):
     with Path("/dev/full").open("w") as full:
-        done = ended(start("detect", data / "new.csv", "--model", model, "--json", stdout=full))
+        done = ended(start("detect", data / "new.csv", "--model", light, "--json", stdout=full))
     assert done.code == 3
     assert "error: cannot write" in done.err
     assert "Traceback" not in done.err
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda t: t.assign(disk=7.0), ("constant", "disk")),
-        (lambda t: t.assign(disk=np.nan), ("without any value", "disk")),
-        (lambda t: t.drop(index=range(200, 210)), ("gap",)),
-    ],
-    ids=["constant", "all missing", "gap"],
-)
-def test_accepted_and_said_in_fit(call, tmp_path, change, words):
-    change(series(400)).to_csv(tmp_path / "t.csv", index=False)
-    done = call("fit", tmp_path / "t.csv", "--model", tmp_path / "m", *TINY)
-    assert done.code == 0, done
-    warned = [line for line in done.err.splitlines() if line.startswith("warning: ")]
-    assert any(all(word in line for word in words) for line in warned), done.err
-    assert ".py" not in done.err
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda t: t.drop(columns="disk"), ("missing", "'disk'")),
-        (lambda t: t[["timestamp", "net", "disk", "memory", "cpu"]], ("order",)),
-        (lambda t: t.drop(index=range(100, 110)), ("gap",)),
-    ],
-    ids=["missing", "reordered", "gap"],
-)
-def test_accepted_and_said_in_detect(call, model, tmp_path, change, words):
-    change(series(300, seed=3)).to_csv(tmp_path / "t.csv", index=False)
-    done = call("detect", tmp_path / "t.csv", "--model", model, "--json")
-    assert done.code == 0, done
-    warned = [line for line in done.err.splitlines() if line.startswith("warning: ")]
-    assert any(all(word in line for word in words) for line in warned), done.err
-    assert json.loads(done.out)["summary"]["rows"] == len(change(series(300, seed=3)))
 
 
 @pytest.mark.parametrize("option", ["--out", "--scores"])
@@ -268,3 +158,17 @@ def test_an_input_is_never_replaced(call, model, data, tmp_path, option):
     assert done.code == 2
     assert "is an input" in done.err
     assert path.read_bytes() == (data / "new.csv").read_bytes()
+
+
+def test_what_is_accepted_is_said_in_one_warning(call, tmp_path):
+    table = series(400).assign(disk=7.0)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.drop(index=range(100, 110)).to_csv(tmp_path / "gap.csv", index=False)
+    fit = call("fit", tmp_path / "t.csv", "--model", tmp_path / "m", *TINY)
+    detect = call("detect", tmp_path / "gap.csv", "--model", tmp_path / "m", "--json")
+    for done, words in ((fit, ("constant", "disk")), (detect, ("gap",))):
+        assert done.code == 0, done
+        warned = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+        assert any(all(word in line for word in words) for line in warned), done.err
+        assert ".py" not in done.err
+    assert json.loads(detect.out)["summary"]["rows"] == 390

@@ -24,7 +24,7 @@ def services(tmp_path):
 
 def test_a_folder_is_fitted_and_scored_and_one_failure_is_told(call, services, tmp_path):
     (services / "notes.txt").write_text("")
-    fit = ("batch", "fit", services, "--out", tmp_path / "m", "--jobs", 1, *TINY)
+    fit = ("batch", "fit", services, "--out", tmp_path / "m", "--jobs", 1, "--preset", "linear")
     done = call(*fit)
     assert done.code == 0, done
     assert done.out == ""

@@ -41,11 +41,9 @@ def test_show_resolves_what_is_set(call):
     ("text", "told"),
     [
         ("windw = 50", "'window'"),
-        ("window = 'fifty'", "whole number"),
         ("smooth = '3,5'", "list"),
-        ("seed = -1", "seed"),
+        ("seed = true", "seed"),
         ("preset = 'slow'", "'slow'"),
-        ("device = 'tpu'", "cuda"),
         ("preset = 3", "preset"),
         ("[training]\nseed = 1", "flat"),
         ("window == 50", "TOML"),

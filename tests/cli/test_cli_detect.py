@@ -102,7 +102,8 @@ def test_files_have_what_is_printed(call, model, data, tmp_path):
     lines = [strictly(line) for line in outs[2].read_text().splitlines()]
     assert [line["channels"] for line in lines] == [event["channels"] for event in events]
     for flat in (pd.read_csv(outs[0]), pd.read_csv(outs[3])):
-        assert [json.loads(cell) for cell in flat["channels"]] == parquet["channels"].to_pylist()
+        for name in ("channels", "kinds"):
+            assert [json.loads(cell) for cell in flat[name]] == parquet[name].to_pylist()
         assert np.allclose(flat["score"], [event["score"] for event in events])
 
 
@@ -215,8 +216,8 @@ def test_names_of_columns_are_options(call, model, tmp_path):
     assert call(*words, "--timestamp", "ts").code == 3
 
 
-def test_output_into_the_current_folder(start, model, data, tmp_path):
-    done = ended(start("report", data / "new.csv", "--model", model, cwd=tmp_path))
+def test_output_into_the_current_folder(start, light, data, tmp_path):
+    done = ended(start("report", data / "new.csv", "--model", light, cwd=tmp_path))
     assert done.code == 0, done
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").stat().st_size > 10_000

@@ -61,8 +61,8 @@ def on_a_terminal(start, *words: object, streams: tuple[str, ...], **variables: 
     )
 
 
-def test_progress_is_drawn_on_a_terminal_only(start, call, model, data):
-    words = ("detect", data / "new.csv", "--model", model, "--json")
+def test_progress_is_drawn_on_a_terminal_only(start, call, light, data):
+    words = ("detect", data / "new.csv", "--model", light, "--json")
     shown = on_a_terminal(start, *words, streams=("stderr",))
     assert shown.code == 0
     assert "score" in shown.err
@@ -72,8 +72,8 @@ def test_progress_is_drawn_on_a_terminal_only(start, call, model, data):
     assert "points/s" not in call(*words).err
 
 
-def test_quiet_draws_and_says_nothing(start, call, model, data):
-    words = ("detect", data / "new.csv", "--model", model, "--json", "--quiet")
+def test_quiet_draws_and_says_nothing(start, call, light, data):
+    words = ("detect", data / "new.csv", "--model", light, "--json", "--quiet")
     assert on_a_terminal(start, *words, streams=("stderr",)).err == ""
     done = call(*words)
     assert done.err == ""
@@ -89,14 +89,14 @@ def test_colour_on_a_terminal_but_not_under_no_color(start, tmp_path):
     assert not COLOUR.search(plain.err)
 
 
-def test_a_table_is_drawn_on_a_terminal(start, model, data):
-    shown = on_a_terminal(start, "detect", data / "new.csv", "--model", model, streams=("stdout",))
+def test_a_table_is_drawn_on_a_terminal(start, light, data):
+    shown = on_a_terminal(start, "detect", data / "new.csv", "--model", light, streams=("stdout",))
     assert "━" in shown.out or "─" in shown.out
     assert "cpu" in shown.out
 
 
-def test_a_reader_that_leaves_is_no_error(start, model, data):
-    process = start("detect", data / "new.csv", "--model", model, "--json")
+def test_a_reader_that_leaves_is_no_error(start, light, data):
+    process = start("detect", data / "new.csv", "--model", light, "--json")
     process.stdout.close()
     err = process.stderr.read()
     assert process.wait(timeout=60) == 141
@@ -166,13 +166,13 @@ def test_usage_errors_exit_with_2(call, words):
     assert "Traceback" not in done.err
 
 
-def test_a_bug_keeps_its_traceback(start, model, data):
+def test_a_bug_keeps_its_traceback(start, light, data):
     broken = (
         "import imdiffusion.data.files as files\n"
         "def read(*words): raise RuntimeError('a bug')\n"
         "files.read = read"
     )
-    done = ended(start("detect", data / "new.csv", "--model", model, before=broken))
+    done = ended(start("detect", data / "new.csv", "--model", light, before=broken))
     assert done.code == 1
     assert "Traceback" in done.err
     assert done.err.rstrip().endswith("RuntimeError: a bug")

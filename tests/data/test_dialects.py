@@ -103,13 +103,6 @@ def test_a_value_in_a_column_without_a_name_is_refused(tmp_path):
         read(path)
 
 
-def test_a_file_without_a_header_is_refused(tmp_path):
-    path = tmp_path / "x.csv"
-    path.write_text(f"{TIME},1.5,2\n{LATER},2.5,3\n")
-    with pytest.raises(DataError, match="the first line holds numbers"):
-        read(path)
-
-
 def test_the_line_of_a_row_counts_what_stands_before_the_header(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("# one\nsep=;\n\na;b\n1;2\n\n3;oops\n")

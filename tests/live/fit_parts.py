@@ -42,14 +42,15 @@ type = "host"
 details = 1e5
 [stream]
 interval = 60
+baseline = "{baseline}"
 [fit]
 rows = 400
 {more}
 """
 
 
-def configuration(*, steps=150, detector="", more="") -> Configuration:
-    return parse(TEXT.format(steps=steps, detector=detector, more=more))
+def configuration(*, steps=150, detector="", more="", baseline="mahalanobis") -> Configuration:
+    return parse(TEXT.format(steps=steps, detector=detector, more=more, baseline=baseline))
 
 
 def circle(rows):

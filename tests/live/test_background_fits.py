@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +80,7 @@ class Engine:
 
 def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
     values = circle(460)
-    made = configuration()
-    # Against `linear` a network of this size, trained for a moment, does not win.
-    made = replace(made, stream=replace(made.stream, baseline="mahalanobis"))
+    made = configuration()  # against `linear` a network of this size would not win
     store, places, router, fitter = parts(tmp_path, made, values[:420])
     with store:
         fitter.tick(router.speaking())
@@ -133,7 +130,7 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
 
 
 def test_who_loses_is_noted_and_does_not_speak(tmp_path):
-    # A network of one step by itself, against the views in closed form.
+    # A network of one step by itself, against a distance to the mean.
     made = configuration(steps=1, detector='views = "network"', more="nice = 0")
     store, _, router, fitter = parts(tmp_path, made, np.random.default_rng(0).normal(size=(420, 4)))
     with store:

@@ -164,7 +164,7 @@ def test_one_that_cannot_be_had_is_refused_and_the_baseline_goes_on(
             shutil.move(folder, tmp_path / "elsewhere")
             a.store._connection.execute("UPDATE models SET path = '../elsewhere'")
         told = b.reads(80, 115)
-        assert {one[0] for one in told} == {"linear"}
+        assert {one[0] for one in told} == {"mahalanobis"}
         assert told[-1][2] is not None  # rows came with it: it need not begin anew
         assert f"the model {digest} of web does not come with it" in caplog.text
         with Reader(b.places.live) as reader:

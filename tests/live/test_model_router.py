@@ -88,7 +88,7 @@ def test_a_model_of_other_channels_does_not_speak(state):
     names = ("w", "x", "y", "z")
     other = ModelRouter(router.store, router.places, router.configuration)
     active = other.scorer_for(replace(rows, channels=names, entity="db"))
-    assert active.detector == "linear"
+    assert active.detector == "mahalanobis"
     router.store.add_model("db", digest, detector="fast", path="models/one", now=1)
     router.store.promote("db", digest, reason="by hand", now=2)
     assert other.follow(Engine()) == []

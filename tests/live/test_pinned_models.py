@@ -83,7 +83,7 @@ def test_many_entities_share_one_model_and_others_have_none(tmp_path, detectors)
         )
         assert one.model == two.model == version(detectors[0])
         assert one._speaker.entity is two._speaker.entity
-        assert other.detector == "linear"
+        assert other.detector == "mahalanobis"
         assert list(router.to_fit()) == ["db"]
         arrived = [row for row in one.push(rows) if row.mode == "online"]
         assert [row.state for row in arrived] == ["warming"] * 19 + ["ready"] * 11
@@ -104,7 +104,7 @@ def test_a_torn_folder_is_refused_and_the_last_good_one_serves(tmp_path, detecto
         assert router.scorer_for(rows).model == version(detectors[0])
         assert "is refused" in caplog.text
         assert router._reader.counters()["models_refused", "web"] == 1
-        assert router.scorer_for(replace(rows, entity="web-2")).detector == "linear"
+        assert router.scorer_for(replace(rows, entity="web-2")).detector == "mahalanobis"
         assert router._reader.counters()["models_refused", "web-2"] == 1
     shutil.rmtree(folder)
     detectors[1].save(folder)
@@ -151,7 +151,7 @@ def test_which_entity_of_a_folder_is_meant(tmp_path, detectors):
     with speaking(tmp_path, named(tmp_path / "many")) as router:
         found = [router.scorer_for(replace(rows, entity=f"web-{n}")).model for n in (1, 2, 3)]
         assert len({*found}) == 3
-        assert router.router["web-3"].detector == "linear"
+        assert router.router["web-3"].detector == "mahalanobis"
     with speaking(tmp_path, named(tmp_path / "many", 'of = "web-2"')) as router:
         assert router.scorer_for(replace(rows, entity="web-3")).model == found[1]
 

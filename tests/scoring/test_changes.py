@@ -89,15 +89,6 @@ def test_the_tail_by_hand():
     assert told == pytest.approx([0.0, base, base + 8 * np.log(2.0)])
 
 
-def test_the_law_knows_the_pump_s_cause(model):
-    values = plant(400, 5)
-    values[200:300, VALVE] = values[200:300, PUMP] = 0.0
-    values[250:, PUMP] = 1.0
-    found = run(model, values)
-    assert found.changed[250].argmax() == list(found.channel).index(PUMP)
-    assert found.kind[250, list(found.channel).index(PUMP)] in (CHANGED, STATE)
-
-
 # -- scenarios
 
 

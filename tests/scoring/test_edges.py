@@ -181,14 +181,6 @@ def test_a_weaker_channel_lengthens_a_fault_only_by_rows_that_say_enough():
     assert spans_of(a=[(100, 140, 14.0)], b=[(120, 200, 6.0)]) == [(100, 200)]
 
 
-def test_a_fault_that_no_channel_shows_alone_has_edges_too():
-    evidence = quiet(400, 60, seed=4)
-    evidence[200:230] += 1.5
-    ((start, end),) = find_edges(evidence, [(170, 260)], echo=10, merge_gap=5)[0]
-    assert abs(start - 200) <= 2
-    assert abs(end - 230) <= 2
-
-
 def test_rows_in_events():
     evidence = quiet()
     evidence[150, 0] += 1873.0

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -82,6 +82,7 @@ def slow(values: np.ndarray, width: int) -> np.ndarray:
     return np.stack(rows)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=8), st.sampled_from(["absolute", "squared"]))
 def test_smoothed_errors_are_those_of_the_whole_series(cuts: list[int], kind: str) -> None:
     residual = np.random.default_rng(0).normal(size=(61, 2, 3)).astype(np.float32)
@@ -174,6 +175,7 @@ def test_a_unit_that_follows_the_past_rises_and_falls_with_it() -> None:
     assert score[-1] == 0.5
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 700), max_size=12))
 def test_the_recent_past_hangs_on_rows_and_not_on_runs(cuts: list[int]) -> None:
     rng = np.random.default_rng(4)

@@ -47,14 +47,6 @@ def test_largest_ahead_is_that_of_loops(values, width):
     assert np.array_equal(largest_ahead(rows, width), np.array(wanted, float), equal_nan=True)
 
 
-def test_golden_numbers():
-    rows = np.array([1.0, 3.0, 5.0, 1.0])
-    assert np.array_equal(
-        trailing_means(rows, (1, 2)), [[1, np.nan], [3, 2], [5, 4], [1, 3]], equal_nan=True
-    )
-    assert largest_ahead(rows, 2).tolist() == [3, 5, 5, 1]
-
-
 @quick
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 99))
 def test_offline_is_the_largest_over_all_windows_that_contain_a_row(total, asked, seed):
