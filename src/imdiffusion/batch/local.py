@@ -41,7 +41,7 @@ class LocalBackend:
     """Processes of this machine; `threads` of each are this machine's cores by their number."""
 
     patience = 0.0  # an interpreter that cannot begin here will not a second later
-    remedy = f"See what this says: {Path(sys.executable).name} -m {MODULE}"
+    remedy = f"See the output of: {Path(sys.executable).name} -m {MODULE}"
 
     def __init__(
         self, where: str, *, jobs: int | None, threads: int | None, gpus: float = 0.0

@@ -91,7 +91,7 @@ def _tell(
 ) -> None:
     if as_json:
         terminal.emit_json(told)
-    anew = f", {len(told['calibrated_anew'])} calibrated anew" if told["calibrated_anew"] else ""
+    anew = f", {len(told['calibrated_anew'])} calibrated again" if told["calibrated_anew"] else ""
     terminal.notice(
         f"{told['model']}: {len(told['enrolled'])} enrolled{anew}; now {told['entities']} "
         f"entities, {len(detector.channels_)} channels."

@@ -107,7 +107,7 @@ class Lines(Closing):
                 self._say(line)
         except BrokenPipeError as error:
             self._gone()
-            raise OutputError("nobody reads the output any more") from error
+            raise OutputError("the output is closed") from error
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -167,7 +167,7 @@ def event_line(record: EventRecord) -> str:
 
     The reason stands in the place of the channels where a check found more than numbers say.
     """
-    verb = {"ongoing": "begins" if record.turn == 0 else "goes on"}.get(
+    verb = {"ongoing": "begins" if record.turn == 0 else "continues"}.get(
         record.status, record.status
     )
     told = (

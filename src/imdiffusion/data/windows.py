@@ -85,7 +85,7 @@ class RowQueue:
     def pop(self, count: int) -> NDArray[np.float64]:
         """Take the first `count` rows; IndexError before any came in."""
         if self.held is None:
-            raise IndexError("rows asked for before any came in")
+            raise IndexError("rows requested before any arrived")
         out, self.held = self.held[:count], self.held[count:]
         return out
 

@@ -319,7 +319,7 @@ def write_behaviours(docs: Path) -> None:
         if not marks.search(text):
             raise DataError(
                 f"{page} has no place for the {name}: <!-- {name} --> is missing",
-                remedy="Write both comments where they shall stand.",
+                remedy="Write both comments at its place.",
             )
         whole = f"<!-- {name} -->\n{part}\n<!-- end of {name} -->"
         text = marks.sub(whole.replace("\\", r"\\"), text)

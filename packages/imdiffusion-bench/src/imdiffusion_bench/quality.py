@@ -401,6 +401,6 @@ def write_quality(docs: Path, root: Path | None) -> None:
     if not PLACE.search(text):
         raise DataError(
             f"{readme} has no place for the table: <!-- fourteen --> is missing",
-            remedy="Write <!-- fourteen --> and <!-- end of fourteen --> where it shall stand.",
+            remedy="Write <!-- fourteen --> and <!-- end of fourteen --> at its place.",
         )
     write(readme, PLACE.sub(lambda marks: f"{marks[1]}{in_short(records)}\n{marks[2]}", text))

@@ -34,7 +34,7 @@ WORKER = (sys.executable, "-m", "imdiffusion_bench.workers")
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LAST_WORDS = 400  # characters of stderr that a failure quotes
 GRACE = 20  # seconds an interrupted worker has to save its fit, and one at its end to be gone
-SILENT = "the worker ended the group without a word about this run"
+SILENT = "the worker ended the group without an answer for this run"
 
 
 class WorkerProcess:

@@ -50,7 +50,9 @@ class StateSection:
     scores: float = _key(30.0, "days that scores are kept", above=0)
     peaks: float = _key(365.0, "days that the highest score of ten minutes is kept", above=0)
     events: float = _key(365.0, "days that events are kept once they are over", above=0)
-    feed: int = _key(200_000, "records of a kind that wait for a sink that is away", above=0)
+    feed: int = _key(
+        200_000, "records of a kind that wait for a sink that cannot be reached", above=0
+    )
     most_bytes: int = _key(
         4_000_000_000, "bytes of the file, beyond which all spans shrink", above=0
     )
@@ -70,9 +72,11 @@ class AlertSection:
     merge_gap: int = _key(5, "quiet rows inside one event", least=0)
     min_length: int = _key(1, "rows an event needs", least=1)
     quiet: float = _key(
-        0.0, "seconds after being told resolved in which a cause opens nothing", least=0
+        0.0, "seconds after its end in which a cause opens no second event", least=0
     )
-    renotify: float = _key(14_400.0, "seconds until an event is told again; 0 = never", least=0)
+    renotify: float = _key(
+        14_400.0, "seconds until an ongoing event is sent again; 0 = never", least=0
+    )
     distinct: int = _key(3, "rows of another cause that open a second event", least=1)
     most_open: int = _key(3, "events of an entity that are open at once", least=1)
 
@@ -90,8 +94,8 @@ class StreamSection:
     interval: float = _key(0.0, "seconds between rows; 0 = found from the first rows", least=0)
     lateness: int = _key(2, "rows that a row may come late by", least=0)
     fill: int = _key(30, "longest gap, in rows, that is filled with unobserved rows", least=0)
-    baseline: str = _key("linear", "what speaks before a model does", choices=COLD_BASELINES)
-    offline: bool = _key(False, "judge every row again once the rows after it are there")
+    baseline: str = _key("linear", "what scores before there is a model", choices=COLD_BASELINES)
+    offline: bool = _key(False, "score every row again once the rows after it are there")
     every: float = _key(1.0, "seconds between checkpoints", above=0)
     stale_after: float = _key(2.0, "intervals of silence until an entity is stale", above=0)
     most_entities: int = _key(10_000, "entities watched at most", above=0)
@@ -121,7 +125,7 @@ class StreamSection:
 class FitSection:
     """`[fit]`: the model that is fitted in the background, entity by entity."""
 
-    enabled: bool = _key(True, "fit models; without, the baseline goes on speaking")
+    enabled: bool = _key(True, "fit models; false = the baseline alone scores")
     train: str = _key("state", "rows to fit on: state = those that came live; or a file of rows")
     rows: int = _key(1_200, "rows needed for the first model", least=40)
     most_rows: int = _key(50_000, "newest rows that are used at most", least=40)
@@ -157,7 +161,7 @@ class ModelSection:
     """
 
     folder: str = _key("", "the model folder, as `imdiffusion fit` wrote it")
-    entities: str = _key("*", "names of entities; * and ? stand for any letters, [ab] for one of")
+    entities: str = _key("*", "names of entities; * and ? match any letters, [ab] one of")
     source: str = _key("", "id of the source they come from; empty = any")
     of: str = _key("", "entity in the folder; empty = of the same name, or the only one")
     refit: bool = _key(False, "fit models in the background too, which have to win against it")

@@ -87,7 +87,7 @@ def split_url(url: str) -> SplitResult:
         usable = False
     if not usable or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
         raise ConfigError(
-            "url is no address that can be asked",
+            "url is not a usable address",
             remedy="Give for instance http://127.0.0.1:9090; write other letters as %XX.",
         )
     if "@" in parts.netloc:
@@ -141,7 +141,7 @@ class Client:
         pause = self._free_at - time.monotonic()
         if pause > 0:
             raise ConnectionLost(
-                f"{self.name} asked for a pause, {pause:.0f} s of it are left",
+                f"{self.name} requested a pause; {pause:.0f} s of it are left",
                 remedy="Try again after it.",
             )
         granted = self.now(self._granted)

@@ -199,7 +199,7 @@ class Engine:
         try:
             self.store.thin(now=self.clock.wall(), rows=max(2_000, 2 * self._since_thin))
         except OutputError as error:  # what is old goes with a later step
-            log.warning("old rows could not be taken away: %s", error)
+            log.warning("old rows could not be deleted: %s", error)
         self._thinned, self._since_thin = now, 0
 
     def tell_sources(self) -> None:

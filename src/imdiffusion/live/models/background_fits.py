@@ -285,6 +285,6 @@ def _tail(path: Path) -> str:
     try:
         text = path.read_bytes()[-LOUDEST:].decode(errors="replace")
     except OSError:
-        return "nothing was said"
+        return "no output"
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was said"
+    return lines[-1] if lines else "no output"

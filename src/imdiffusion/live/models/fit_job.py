@@ -115,4 +115,4 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ModelError:
-    return ModelError(f"{path} cannot be read", remedy="Delete its folder: it is fitted anew.")
+    return ModelError(f"{path} cannot be read", remedy="Delete its folder: it is fitted again.")

@@ -48,7 +48,7 @@ class Maintenance:
                     continue
                 self._fitter.tick(self._router.to_fit())
                 for entity in self._router.follow(self._engine):
-                    log.info("another model speaks for %s from now on", entity)
+                    log.info("another model scores %s from now on", entity)
             except Exception:  # what speaks goes on; the next look tries again
                 log.exception("models could not be looked after")
 

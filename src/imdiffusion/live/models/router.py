@@ -113,7 +113,7 @@ class ModelRouter:
                 saved = feed_in(state.split(b"\n", 2)[2])
                 channels, period = facts_of(saved)
             except (ImDiffusionError, IndexError) as error:
-                log.warning("the rows of %s are begun afresh: %s", entity, error)
+                log.warning("the rows of %s start over: %s", entity, error)
                 saved = None
         if given is not None and period != given:
             saved, period = None, given

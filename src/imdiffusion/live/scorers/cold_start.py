@@ -295,7 +295,7 @@ class ColdStartScorer:
             try:
                 self._lesson = LinearBaseline.restored(facts, arrays, offline=self.offline)
             except (KeyError, ValueError, TypeError) as error:
-                log.warning("%s learns anew: its state is of another version (%s)",
+                log.warning("%s learns again: its state is of another version (%s)",
                             self.entity or "an entity", error)  # fmt: skip
                 taught = self._taught
                 self._learn()

@@ -104,7 +104,7 @@ def make_app(
     app = FastAPI(
         title="imdiffusion",
         version=imdiffusion.__version__,
-        summary="What live detection says: scores, events, explanations; and rows in.",
+        summary="Scores, events and explanations of live detection; and rows in.",
         docs_url=None,  # its pages load from elsewhere
         redoc_url=None,
         lifespan=life,

@@ -64,10 +64,10 @@ class Access:
             raise ConfigError(
                 f"anyone who reaches {self.host} could read without a token",
                 remedy="Give read_token_env or read_token_file (and change_token_... for those who "
-                "may change), listen on 127.0.0.1, or say insecure.",
+                "may change), listen on 127.0.0.1, or set insecure.",
             )
         log.warning(
-            "INSECURE: listening on %s, and whoever reaches it may %s without a token",
+            "INSECURE: listening on %s; anyone who reaches it may %s without a token",
             self.host,
             "read" if change else "read and change",
         )

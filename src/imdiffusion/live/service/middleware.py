@@ -110,7 +110,7 @@ class ServiceMiddleware:
             known = self._access.knows(host)
             role = self._access.role(headers.get("authorization", ""))
         except ConfigError as error:
-            log.error("a token cannot be read, nobody is let in: %s", error)
+            log.error("a token cannot be read, every request is refused: %s", error)
             raise Refusal(503, "token", "the service cannot read its tokens just now") from error
         if not known:
             raise Refusal(
@@ -133,7 +133,7 @@ class ServiceMiddleware:
         if method not in SAFE and role != CHANGE:
             there = self._access.has_change_token()
             raise Refusal(
-                403, "role", "this token may read, not change" if there else "nobody may change",
+                403, "role", "this token may read, not change" if there else "changes are disabled",
                 "Use the token for changing." if there
                 else "Give the service a change_token_env or change_token_file.",
             )  # fmt: skip
@@ -150,7 +150,7 @@ class ServiceMiddleware:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refusal(400, "gone", "the sender went away")
+                        raise Refusal(400, "gone", "the sender disconnected")
                     part = message.get("body", b"")
                     size += len(part)
                     self._held += len(part)
@@ -192,7 +192,7 @@ def _check_sender(headers: dict[str, str], host: str) -> None:
 
 
 def _too_long(most: int) -> Refusal:
-    return Refusal(413, "body", f"the body is longer than {most} bytes", "Send less at a time.")
+    return Refusal(413, "body", f"the body is longer than {most} bytes", "Send smaller bodies.")
 
 
 def _headers(scope: Message) -> dict[str, str]:

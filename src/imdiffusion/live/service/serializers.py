@@ -112,7 +112,7 @@ def model_out(one: ModelVersion, now: int) -> ModelOut:
 def summary(record: EventRecord, now: int) -> str:
     """An event in a sentence or two."""
     span = max(0, (now if record.end is None else record.end) - record.start) / SECOND
-    how = {"ongoing": "goes on for", "resolved": "lasted", "expired": "fell silent after"}
+    how = {"ongoing": "has lasted", "resolved": "lasted", "expired": "fell silent after"}
     lead = _leading(record.channels, record.shares)
     parts = [
         f"{name} ({share(part)}) was {number(seen)}, expected {number(expected)}"

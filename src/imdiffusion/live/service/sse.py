@@ -74,7 +74,7 @@ class ChangeStream:
                     continue
                 records = await ask(reader.feed, last, limit=MOST_RECORDS + 1)
             except OutputError as error:
-                log.warning("followers are told later: %s", error)
+                log.warning("followers are updated later: %s", error)
                 continue
             if len(records) > MOST_RECORDS:
                 text = _sent("lost", {"last": newest}, newest)

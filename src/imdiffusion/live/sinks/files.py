@@ -107,7 +107,7 @@ class FilesSink(Closing):
         except OSError as error:
             raise ConnectionLost(
                 f"{self.path} cannot be written: {error.strerror or error}",
-                remedy="Free some space, or mend its disk; it is tried again.",
+                remedy="Free some space, or repair its disk; it is tried again.",
             ) from error
         self._size += len(data)
         self._pending.settle(keys)
@@ -211,7 +211,7 @@ class FilesSink(Closing):
             except ValueError as error:
                 raise OutputError(
                     f"{self.path} or a file set aside from it holds a damaged line",
-                    remedy="Move these files away, or name another file.",
+                    remedy="Move these files, or name another file.",
                 ) from error
             key = key_in(row) if isinstance(row, dict) else None
             if key is not None:

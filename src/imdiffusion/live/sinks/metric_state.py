@@ -28,7 +28,7 @@ EVENTS = "imdiffusion_events_total"
 FAMILIES: dict[str, tuple[str, str]] = {
     SCORE: ("gauge", "Score of the newest row; above 1 is anomalous."),
     SHARE: ("gauge", "Share of a channel in the newest row's error, if that row is anomalous."),
-    ACTIVE: ("gauge", "Events of the entity that are going on now; 0 = none."),
+    ACTIVE: ("gauge", "Ongoing events of the entity; 0 = none."),
     LAST: ("gauge", "Time of the newest row that was scored, in seconds since the epoch."),
     INTERVAL: (
         "gauge",

@@ -60,7 +60,7 @@ class StdoutSink(Closing):
             if self._is_file:
                 os.fsync(self.descriptor)
         except BrokenPipeError as error:
-            raise OutputError("nobody reads the output any more") from error
+            raise OutputError("the output is closed") from error
         except OSError as error:
             raise ConnectionLost(f"the output cannot be written: {error.strerror}") from error
 

@@ -150,7 +150,7 @@ class FilesSource(Closing):
             if name.lower().endswith(_NOT_GROWING) and not any(
                 name.startswith(known) for known in self._places
             ):
-                self._tell(rows, name, "passed over: a file of that suffix does not grow")
+                self._tell(rows, name, "skipped: a file of that suffix does not grow")
         names = [name for name in there if _known(name)]
         for name in names:
             if name not in self._places:

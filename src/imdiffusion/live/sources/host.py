@@ -50,7 +50,7 @@ class ThisHost(Closing):
         missed, self._tick = due - self._tick - 1, due
         values = np.fromiter(self._source.sample().values(), np.float64)[None]
         instant = time.time_ns()
-        said = (f"{self._entity}: {missed} samples missed, nobody read them",) if missed else ()
+        said = (f"{self._entity}: {missed} samples missed, nothing read them",) if missed else ()
         frame = Frame(
             values,
             ~np.isnan(values),

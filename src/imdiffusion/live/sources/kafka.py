@@ -292,5 +292,5 @@ def _places(offset: str | None) -> dict[Place, int]:
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"the offset {offset!r} is not one of the source 'kafka'",
-            remedy="Start without it: the group's own commits then say where.",
+            remedy="Start without it: reading then continues from the group's own commits.",
         ) from error

@@ -82,7 +82,7 @@ def _left(path: Path, entity: str) -> PeerState | None:
                 "SELECT part, state, recorded FROM states WHERE entity = ?", (entity,)
             ).fetchall()
     except OutputError as error:
-        log.warning("what %s was told of %s cannot be read: %s", path.parent, entity, error)
+        log.warning("the state that %s has of %s cannot be read: %s", path.parent, entity, error)
         return None
     if not rows:
         return None

@@ -199,7 +199,7 @@ def _hold(path: Path, digits: str, root: Path, name: str) -> None:
         raise DataError(
             f"the data set {name} was changed or damaged: {shown} has another SHA-256 "
             f"({found[:12]}...) than its list says ({digits[:12]}...)",
-            remedy="Fetch, import or copy it again; of a change that was meant, mend the list.",
+            remedy="Fetch, import or copy it again; if the change is intended, correct the list.",
         )
 
 

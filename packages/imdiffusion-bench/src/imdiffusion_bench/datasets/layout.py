@@ -98,7 +98,7 @@ def entities_there(root: Path, name: str) -> frozenset[str]:
     if not (target / INDEX).is_file():
         raise OutputError(
             f"{target} is there already, and is no data set: it holds no {INDEX}",
-            remedy="Move it away first, or name another folder.",
+            remedy="Move it first, or name another folder.",
         )
     return frozenset(FolderDataSet(Path(root), name).entities())
 

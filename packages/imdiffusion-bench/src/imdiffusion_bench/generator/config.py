@@ -67,7 +67,9 @@ class Dials:
     noise: float = dial(0.1, "white noise, in standard deviations of the signal", low=0, high=10)
     seasonality: float = dial(0.3, "share of the signal's variance that is a season", low=0, high=1)
     period: int = dial(50, "rows of one season", low=4, high=100_000)
-    anomaly: str = dial("mixed", "kind of anomaly; mixed: all in turn", choices=(*KINDS, "mixed"))
+    anomaly: str = dial(
+        "mixed", "kind of anomaly; mixed: all alternately", choices=(*KINDS, "mixed")
+    )
     anomaly_share: float = dial(0.05, "share of anomalous test rows", low=1e-6, high=0.5)
     anomaly_length: int = dial(20, "rows of one anomaly, about", low=1, high=100_000)
     anomaly_size: float = dial(
