@@ -233,7 +233,7 @@ def find_counters(frame: Frame, settings: Settings, *, excluded: NDArray[np.bool
 def recalibrate(
     entity: Entity, frame: Frame, settings: Settings, *, excluded: NDArray[np.bool_]
 ) -> Entity:
-    """A fitted entity of the same network that scores under other settings, calibrated anew.
+    """A fitted entity of the same network that scores under other settings, calibrated again.
 
     frame and excluded: what it was fitted on. settings: may differ in what scoring alone reads
     (`SCORING_SETTINGS`); ConfigError names any other that differs, for it needs a fit of its own.

@@ -171,7 +171,7 @@ def _rotating_share(order: NDArray[np.int64], share: float) -> BoolArray:
 def mixed(
     length: int, channels: int, *, generator: np.random.Generator, bands: int = 4, **options: Any
 ) -> BoolArray:
-    """One of grating, channel, block or random, drawn anew at each call."""
+    """One of grating, channel, block or random, drawn again at each call."""
     strategies: tuple[MaskStrategy, ...] = (grating, channel, block, random)
     chosen = strategies[int(generator.integers(len(strategies)))]
     return chosen(length, channels, generator=generator, bands=bands, **options)

@@ -2,7 +2,7 @@
 
 Weights are shared; scaler, units and thresholds are always an entity's own, and a small
 embedding tells the network whose window it sees. An entity that joins later has no embedding: the
-network knows windows of nobody's too (`training.UNOWNED`).
+network knows windows of no entity too (`training.UNOWNED`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MOST_LENGTH = (
 def new_shared(
     settings: Settings, channels: int, entities: int, *, seed: int, device: torch.device
 ) -> SharedDenoiser:
-    """An untrained network for so many entities; its weights hang on the seed alone."""
+    """An untrained network for so many entities; its weights depend on the seed alone."""
     size = settings.entity_embedding
     network = new_network(settings, channels, seed, None, embedding=size)
     with private_rng(seed_from(seed, "embeddings")):
@@ -73,7 +73,7 @@ class FailureLog:
     def failed(self, sound: Sized) -> dict[str, str]:
         """Why an entity was left out, by name, each told as a DataWarning.
 
-        Raises where nobody is sound: the error of all, or one that names the first of them.
+        Raises where no entity is sound: the error of all, or one that names the first of them.
         """
         told = {name: str(error) for name, error in self._errors.items()}
         if told and not len(sound):

@@ -1,6 +1,6 @@
 """Training: a resumable loop over random windows, with a held-out tail to stop it.
 
-Nothing random is carried from step to step: batch order hangs on (seed, epoch), masks, levels,
+Nothing random is carried from step to step: batch order depends on (seed, epoch), masks, levels,
 noise and dropout on (seed, step). So a run that was killed and resumed ends in the same bits.
 """
 
@@ -281,7 +281,7 @@ class Trainer:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of everything this training hangs on: another one must not be continued."""
+        """sha256 of everything this training depends on: another one must not be continued."""
         facts = {"seed": self.seed, "settings": self.settings.to_dict(), "torch": torch.__version__}
         facts["total"] = self.total
         rows = [rows for part in self.parts for rows in (part.train, part.held)]

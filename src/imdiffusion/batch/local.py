@@ -152,7 +152,7 @@ def _see_off(worker: _Worker, seconds: float) -> str:
 
 
 def _shut(pipe: IO[bytes] | None) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+    with contextlib.suppress(BrokenPipeError):  # its reader is gone
         _pipe(pipe).close()
 
 

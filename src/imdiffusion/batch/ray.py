@@ -197,7 +197,7 @@ def _leave_as(before: dict[str, str | None]) -> None:
         )
     except ImportError:  # a version that knows no tokens
         return
-    Config.initialize("")  # reads the variables anew
+    Config.initialize("")  # reads the variables again
     AuthenticationTokenLoader.instance().reset_cache()
 
 

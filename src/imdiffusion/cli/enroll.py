@@ -52,7 +52,7 @@ def enroll(
     device: Device = "auto",
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
-    """Add entities to a model of scope=shared by their first rows; nobody else's scores move."""
+    """Add entities to a model of scope=shared by their first rows; no other scores change."""
     from imdiffusion.cli.outputs import check_model_output
     from imdiffusion.cli.scoring import load
 

@@ -58,7 +58,7 @@ def watch(
         typer.Option(metavar="TIME", help="End after this time: 90s, 30m, 1h.", show_default=False),
     ] = None,
 ) -> None:
-    """Watch this host: a baseline speaks after ten minutes, a fitted model once it is better."""
+    """Watch this host: a baseline scores after ten minutes, a fitted model once it is better."""
     from imdiffusion.cli.setting_options import assignments
     from imdiffusion.live.detection import Detection
     from imdiffusion.live.models.paths import Places, state_folder

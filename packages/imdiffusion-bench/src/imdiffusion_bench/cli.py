@@ -341,7 +341,7 @@ def behaviours(
     plot: Plot = None,
 ) -> None:
     """Measure how detectors meet faults such as a frozen sensor or a missing batch: found or not,
-    how late, where, which channel, and what was told for nothing. Markdown; exit code 3 if a run
+    how late, where, which channel, and the false events. Markdown; exit code 3 if a run
     failed.
     """
     from imdiffusion_bench.behaviours import table

@@ -134,7 +134,7 @@ def _fast(name: str, **changed: Scalar) -> Variant:
     return Variant(name, "fast", {**PROMISE, **changed})
 
 
-# A single step is the mixer's: a relay with nobody to hand over to.
+# A single step is the mixer's: a relay without a second stage.
 COARSE: dict[str, Scalar] = {
     "sampling_steps": 1,
     "ensemble_steps": 1,

@@ -1,4 +1,4 @@
-"""Scores kept beside the runs: one file a run, for whoever wants to look at what was missed.
+"""Scores kept beside the runs: one file a run, for a look at what was missed.
 
 A file `<id of the run>.npz` holds what `Scores` holds of the rows of the test part, in float32
 (`step_errors` apart, which have one row a step), and the run's head as JSON. It appears whole or

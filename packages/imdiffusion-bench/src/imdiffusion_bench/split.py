@@ -24,7 +24,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Labels that nobody holds until they are asked for: reading happens inside the call.
+    """Labels that are not read until they are needed: reading happens inside the call.
 
     A detector is handed frames, never this. So a truth whose `label` raises still fits and scores.
     """

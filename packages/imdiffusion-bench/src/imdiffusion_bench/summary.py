@@ -306,7 +306,7 @@ DEFAULT = Settings().to_dict()
 def asked_of(runs: list[Record]) -> list[tuple[str, int]]:
     """Every (entity, seed) that was asked for, in order of appearance.
 
-    What no seed changes has a seed that nobody asked for: beside other runs it adds entities alone.
+    What no seed changes has a seed not asked for: beside other runs it adds entities alone.
     """
     drawn = [run for run in runs if run.get("drawn", True)]
     seeds = dict.fromkeys(run["seed"] for run in drawn)

@@ -3,7 +3,7 @@
     [detector]      the settings of `ImDiffusion`, and preset, seed, device
     [[source]]      type, id, and the options of the connector; any number
     [[sink]]        the same
-    [[model]]       a model that was fitted before, and whom it speaks for; any number
+    [[model]]       a model that was fitted before, and its entities; any number
     [state] [alerts] [stream] [fit] [serve]     see `sections.py`
 
 `reading.py` reads a file.
@@ -85,7 +85,7 @@ class Configuration:
         return own
 
     def model_for(self, entity: str, source: str) -> ModelSection | None:
-        """The model that is to speak for an entity of a source, if one is named."""
+        """The model that is to score an entity of a source, if one is named."""
         return next((one for one in self.models if one.names(entity, source)), None)
 
     @property

@@ -64,7 +64,7 @@ class StateSection:
 
 @dataclass(frozen=True, slots=True)
 class AlertSection:
-    """`[alerts]`: when rows are an event, and how often one is told."""
+    """`[alerts]`: when rows are an event, and how often it is sent."""
 
     alarms_per_day: float = _key(
         0.0, "budget of events a day on normal rows; 0 = alarm_rate of the detector", least=0
@@ -155,7 +155,7 @@ class ServeSection:
 
 @dataclass(frozen=True, slots=True)
 class ModelSection:
-    """`[[model]]`, any number: a model that was fitted before, and the entities it speaks for.
+    """`[[model]]`, any number: a model that was fitted before, and the entities it scores.
 
     Of several that name an entity the first counts.
     """
@@ -167,7 +167,7 @@ class ModelSection:
     refit: bool = _key(False, "fit models in the background too, which have to win against it")
 
     def names(self, entity: str, source: str) -> bool:
-        """Whether it speaks for an entity of a source."""
+        """Whether it scores an entity of a source."""
         return self.source in ("", source) and fnmatchcase(entity, self.entities)
 
 

@@ -23,15 +23,15 @@ from imdiffusion.live.connection.deadline_socket import DeadlineSocket
 
 _LONGEST_PAUSE = 600.0  # seconds that an answer's Retry-After can keep us away
 _PIECE = 64 * 1024
-# Answers that speak of the moment, and answers that speak of the address or the credentials: the
-# same message may be taken later. Any other 4xx speaks of the message.
+# Answers about the moment, and answers about the address or the credentials: the
+# same message may be taken later. Any other 4xx is about the message.
 _BUSY = frozenset({408, 425, 429})
 _SENDER = frozenset({401, 403, 404, 405, 407})
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class HttpOptions:
-    """The options that everything has that speaks HTTP.
+    """The options that every HTTP connector has.
 
     url: http or https, without user and password. timeout: seconds for a whole request, from the
     connection to the last byte of the answer. ca_file: certificates to trust instead of the

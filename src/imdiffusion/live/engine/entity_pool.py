@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class EntityPool:
-    """The entities by name. successors: (entity, scorer), to speak from the next round on.
+    """The entities by name. successors: (entity, scorer), to be active from the next round on.
 
     estate: what other processes have left; an entity that comes from one goes on where it was.
     """

@@ -1,6 +1,6 @@
 """Who may do what: tokens for reading and for changing, and the names a request may call us by.
 
-Without a token only this host may ask, unless somebody said `insecure`. A token travels in the
+Without a token only this host may ask, unless `insecure` is set. A token travels in the
 Authorization header alone: no cookie, no address, so that no page of another origin can use it.
 """
 
@@ -28,7 +28,7 @@ class Access:
 
     host: address to listen on. hosts: further names by which it is called, separated by commas.
     insecure: listen on another address than loopback without a token. The tokens are read from
-    the environment or a file, anew for each request, so that one that was exchanged holds at once.
+    the environment or a file, again for each request, so that one that was exchanged holds at once.
     """
 
     host: str = "127.0.0.1"

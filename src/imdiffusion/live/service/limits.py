@@ -20,7 +20,7 @@ class Limits:
 
     body: bytes of one request. held: bytes of all requests that are being read. patience: seconds
     in which a body must have come. rate, burst: requests a second of one address, and how many at
-    once. entities: names that rows pushed over HTTP may speak of in all. channels: of one entity.
+    once. entities: names that rows pushed over HTTP may name in all. channels: of one entity.
     streams: pages that follow at a time. connections: open at a time.
     """
 

@@ -1,6 +1,6 @@
 """What stands before every route: pace, name, origin, token, body; and headers on every answer.
 
-Plain ASGI, in this order, each the cheapest that can refuse first. Whoever has no token gets
+Plain ASGI, in this order, each the cheapest that can refuse first. A request without a token gets
 nothing read of his body. What is refused is counted by reason.
 """
 
@@ -97,7 +97,7 @@ class ServiceMiddleware:
             self._held -= held
 
     def _check(self, scope: Message) -> None:
-        """Raise a Refusal for whoever may not come in."""
+        """Raise a Refusal for a request that is not allowed."""
         headers = _headers(scope)
         client = scope.get("client") or ("", 0)
         if wait := self._pace.wait(str(client[0])):
@@ -182,7 +182,7 @@ def _check_sender(headers: dict[str, str], host: str) -> None:
         raise Refusal(403, "origin", "a change that comes from another page is not taken")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in JSON_KINDS:
-        # A browser asks first before it sends these elsewhere, and is never told yes.
+        # A browser asks first before it sends these elsewhere, and is never allowed.
         raise Refusal(
             415,
             "kind",

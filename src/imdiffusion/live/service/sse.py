@@ -1,7 +1,7 @@
 """The stream of changes that a page follows, as server-sent events.
 
-One look at the feed a moment serves all who follow. Nobody holds up anybody: who reads too slowly
-is told `lost`, and asks for everything again. A change says what became true, gathered: the newest
+One look at the feed a moment serves all who follow. No reader delays another: a slow one
+gets `lost`, and asks for everything again. A change says what became true, gathered: the newest
 score of each bucket of time is for the page to find.
 """
 
@@ -95,7 +95,7 @@ def _offer(waiting: asyncio.Queue[str], text: str, newest: int) -> None:
 
 
 def change_of(records: list[Record]) -> dict[str, Any]:
-    """Scores online as [entity, seconds, score, state, detector], and turns of events."""
+    """Scores online as [entity, seconds, score, state, detector], and updates of events."""
     scores, events = [], {}
     for one in records:
         if isinstance(one, EventRecord):

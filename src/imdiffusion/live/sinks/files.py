@@ -98,7 +98,7 @@ class FilesSink(Closing):
             try:
                 self._append(data)
             except OSError:
-                # Also after a failed fsync: nobody knows what of it is on the disk, so all of it
+                # Also after a failed fsync: it is unknown what of it is on the disk, so all of it
                 # is taken back and written again.
                 os.ftruncate(self._file, self._size)
                 raise
@@ -167,7 +167,7 @@ class FilesSink(Closing):
         return end
 
     def _stay_in_place(self) -> None:
-        """If somebody has moved or removed the file, go on in a new one under its name."""
+        """If the file was moved or removed, continue in a new one under its name."""
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._file))
         except FileNotFoundError:

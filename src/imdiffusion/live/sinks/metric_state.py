@@ -67,7 +67,7 @@ class Latest:
     """The newest score of every entity and mode, its events, and counts. Not for two threads.
 
     A record that comes again, or that is older than what is known, changes nothing. top: how many
-    channels of an anomalous row have their share told.
+    channels of an anomalous row have their share shown.
     """
 
     def __init__(self, top: int) -> None:
@@ -130,7 +130,7 @@ class Latest:
             yield name, labels, float(count)
 
     def conditions(self) -> Iterator[tuple[str, Labels, float]]:
-        """Of these metrics, those that speak of now and not of a row."""
+        """Of these metrics, those about now and not of a row."""
         for entity, ids in self._ongoing.items():
             yield ACTIVE, (("entity", entity),), float(len(ids))
         for entity in self._newest:
@@ -143,7 +143,7 @@ class Latest:
                 yield INTERVAL, labels, median(self._gaps[entity]) / SECOND
 
     def shares(self, record: ScoreRecord) -> list[tuple[str, float]]:
-        """The channels of an anomalous row whose share is told; channels of one name added up."""
+        """The channels of an anomalous row whose share is shown; channels of one name added up."""
         told: dict[str, float] = {}
         for channel, share in zip(record.channels[: self._top], record.shares, strict=False):
             told[channel] = told.get(channel, 0.0) + share

@@ -49,7 +49,7 @@ class StdoutSink(Closing):
         self._pending.add(records)
 
     def flush(self) -> None:
-        """Write what was sent. ConnectionLost if that fails; OutputError if nobody reads it."""
+        """Write what was sent. ConnectionLost if that fails; OutputError: the output is closed."""
         keys = list(self._pending.held)
         self._rest += b"".join(line_of(self._pending.held[key]) for key in keys)
         self._pending.settle(keys)  # from here on `_rest` answers for them

@@ -62,7 +62,7 @@ class Sheet:
         return row
 
     def _header(self, path: Path, rows: Gathering) -> tuple[str, ...]:
-        """The names of the columns; () if the first line has none, which is told."""
+        """The names of the columns; () if the first line has none, which is reported."""
         self.header_line, line = first_line(path, self.max_line_bytes)
         try:
             if len(line) > self.max_line_bytes:

@@ -189,7 +189,7 @@ class PrometheusSource(Closing, HttpOptions):
             raise self._rubbish(error) from error
 
     def _ask(self, verb: str, **form: Any) -> Reply:
-        """A complete answer: 2xx, or a 4xx that speaks of the query."""
+        """A complete answer: 2xx, or a 4xx about the query."""
         reply = self._server.request(
             f"/api/v1/{verb}",
             body=urlencode({**form, "timeout": f"{self.timeout:g}s"}).encode(),

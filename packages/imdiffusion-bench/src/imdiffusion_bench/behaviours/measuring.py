@@ -130,7 +130,7 @@ def _measure_fault(verdict: Verdict, fault: Cause, channels: int) -> FaultMeasur
 def measure_outside(
     verdict: Verdict, faults: Sequence[Cause], *, period_s: float
 ) -> OutsideMeasures:
-    """What a user is told for nothing. period_s: seconds between rows."""
+    """The false events of a user. period_s: seconds between rows."""
     outside = np.ones(len(verdict.alarm), dtype=np.bool_)
     for fault in faults:
         outside[fault.start : fault.end + GRACE] = False
@@ -266,7 +266,7 @@ class _OneLiner:
     def _arrival(self, frame: Frame, offline: Floats) -> Floats:
         """Each row's score from the CONTEXT rows that end with it."""
         if isinstance(getattr(self.row, "detector", None), Random):
-            return offline  # it reads no row: what it draws hangs on how many there are
+            return offline  # it reads no row: what it draws depends on how many there are
         score = np.full(frame.length, np.nan)
         for row in range(frame.length):
             cut = frame.slice(max(0, row + 1 - CONTEXT), row + 1)

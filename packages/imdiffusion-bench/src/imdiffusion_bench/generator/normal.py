@@ -1,6 +1,6 @@
 """The normal part of a generated series: season, shared latents, each channel's own course, noise.
 
-Every random number hangs on a seed and on what it is for, never on what was drawn before, and rows
+A random number depends on a seed and its purpose, never on what was drawn before, and rows
 are drawn in the order of time: a dial of the anomalies changes no normal value.
 """
 

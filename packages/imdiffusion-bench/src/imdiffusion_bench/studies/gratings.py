@@ -38,7 +38,7 @@ VARIANTS = (
         for share, title in _SHARES.items()
     ),
 )
-_DRAWN = VARIANTS[: len(WIDTHS) + len(_OTHERS)]  # more lines than that nobody can tell apart
+_DRAWN = VARIANTS[: len(WIDTHS) + len(_OTHERS)]  # more lines cannot be told apart
 
 
 def of_length(kind: str, length: int) -> str:
