@@ -19,8 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import imdiffusion
 from imdiffusion import registry
 from imdiffusion.cli import main
+from imdiffusion.live.config.schema import SECTIONS
+from imdiffusion.presets import PRESETS
 from imdiffusion.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +173,21 @@ def test_every_choice_made_by_name_is_in_the_method():
         text = (ROOT / "docs" / "many-entities.md").read_text() if table == "engines" else text
         for member in members:
             assert f"`{member}`" in text, f"{table}: {member} is missing in the docs"
+
+
+def test_the_architecture_names_files_that_exist():
+    for name in re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE.read_text()):
+        assert any((ROOT / base / name).exists() for base in BASES), name
+
+
+def test_every_public_name_is_in_the_glossary():
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    public = [name for name in dir(imdiffusion.ImDiffusion) if not name.startswith("_")]
+    public += [*set(imdiffusion.__all__) - {"__version__"}, *PRESETS]
+    assert [name for name in public if f"`{name}`" not in text] == []
+    tables = [table.removesuffix("s").replace("_", " ") for table in registry.TABLES]
+    assert [word for word in tables if word not in text] == []
+    assert [name for name in SECTIONS if f"`[{name}]`" not in text] == []
 
 
 @pytest.mark.parametrize("path", LIVING, ids=name_of)

@@ -130,7 +130,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"the resume state {path} cannot be read: {error}",
-            remedy="Delete it to start the training anew.",
+            remedy="Delete it to restart the training.",
         ) from error
     return tensors, facts
 

@@ -149,7 +149,7 @@ class ImDiffusion:
         least. Each gets a scaler, units and thresholds of its own; the weights are shared. An
         entity that is there already is calibrated again, on these rows; one that cannot be is left
         as it is, or out, and `failed_` names it. exclude: as in `fit`. Raises NotFittedError,
-        ConfigError (no shared model), DataError (nobody can join).
+        ConfigError (no shared model), DataError (no entity can join).
         """
         from imdiffusion.shared_model import enroll, shared_denoiser_of
 

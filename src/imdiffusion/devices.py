@@ -40,7 +40,7 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         seen = f"torch finds {count or 'no'} CUDA GPU{'s' if count > 1 else ''} here"
         raise ConfigError(
-            f"device {name!r} was asked for, but {seen}",
+            f"device {name!r} was requested, but {seen}",
             remedy="Use device='auto' or 'cpu', or install a CUDA build of torch."
             if not count
             else f"Use device='auto' or one from cuda:0 to cuda:{count - 1}.",

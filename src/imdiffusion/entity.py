@@ -121,7 +121,7 @@ class ScaledEntity:
         if observed.sum() < frame.observed.sum():
             unknown = np.flatnonzero(frame.observed.any(axis=0) & ~self.scaler.known)
             warnings.warn(
-                "channels that had no value in training are passed over: "
+                "channels that had no value in training are ignored: "
                 + ", ".join(self.channels[k] for k in unknown),
                 DataWarning,
                 stacklevel=2,

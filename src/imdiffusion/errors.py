@@ -72,7 +72,7 @@ class ConnectionLost(ImDiffusionError, OSError):  # noqa: N818
 class SourceEnded(ImDiffusionError):  # noqa: N818
     """A live source has come to its end: every row was read, and none will ever follow.
 
-    Not a failure: whoever reads ends its work. Sources without an end never raise it.
+    Not a failure: the reader ends its work. Sources without an end never raise it.
     """
 
     exit_code = 3

@@ -251,7 +251,7 @@ def _match(frame: Frame, channels: Sequence[str], *, ignore_extra: bool, loud: b
     if extra and not ignore_extra:
         raise DataError(
             f"the data has channels the model does not know: {_some(extra)}",
-            remedy="Leave them out, or pass over them with --ignore-extra (ignore_extra=True).",
+            remedy="Leave them out, or ignore them with --ignore-extra (ignore_extra=True).",
         )
     missing = [name for name in channels if name not in set(known)]
     if loud and missing:

@@ -1,4 +1,4 @@
-"""What live detection hands on: a record for every score, and one for every turn of an event.
+"""What live detection sends: a record for every score, and one for every update of an event.
 
 Records are plain: strings, numbers and tuples. A sink writes them, the store keeps them, the page
 shows them; none of those knows what a detector is. Times are nanoseconds since the epoch, UTC.
@@ -28,7 +28,7 @@ class ScoreRecord:
     """The score of one row of one entity.
 
     score: above 1 = anomalous, NaN where nothing was observed. mode: of MODES. detector: which
-    one spoke ("fast", "zscore", ...). model: its version, the digest of what was fitted. state: of
+    one scored ("fast", "zscore", ...). model: its version, the digest of what was fitted. state: of
     STATES. channels and shares: the most responsible first, shares of all channels sum to 1; empty
     below a score of 1. kinds: by channel what a check beside the views found in it ("missing",
     "unusual_hour", ...), "" = nothing; empty where none found anything, and in records from before.
@@ -57,7 +57,7 @@ class ScoreRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One turn of an event: its onset, a renotification, its resolution or expiry.
+    """One update of an event: its onset, a renotification, its resolution or expiry.
 
     id: stable over the event's life. start, end: the first row that carries the evidence, and the
     row after the last, None while it lasts; of a detector that has no evidence of single rows the

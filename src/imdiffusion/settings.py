@@ -254,7 +254,7 @@ def _check_together(settings: Settings) -> None:
             raise ConfigError(what, remedy=why)
     if settings.attention != "both" and settings.denoiser in registry.NO_ATTENTION:
         raise ConfigError(
-            f"attention = {settings.attention!r} asks the denoiser {settings.denoiser} to leave "
+            f"attention = {settings.attention!r} makes the denoiser {settings.denoiser} leave "
             "out what it has not",
             remedy="It has no attention: leave attention at 'both', or use denoiser imtransformer.",
         )
@@ -303,14 +303,14 @@ def _check_views(settings: Settings) -> None:
     beside = settings.absence or settings.changes or settings.calendar != "off"
     if beside and not settings.linear:
         raise ConfigError(
-            "absence, changes and calendar stand beside the views forecast and channel, which are "
-            "not asked for",
+            "absence, changes and calendar need the views forecast and channel, which are not "
+            "selected",
             remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
         )
     if settings.denoiser in registry.CLOSED_FORM and settings.scope == "shared":
         raise ConfigError(
             f"denoiser = {settings.denoiser!r} is fitted to one entity's rows, and scope = "
-            "'shared' has one network, which is told whose window it sees",
+            "'shared' has one network, which gets each window with its entity",
             remedy="Use scope='entity', or another denoiser.",
         )
     if settings.linear and settings.scope == "shared":

@@ -56,7 +56,7 @@ class FailureLog:
     def failed(self, sound: Sized) -> dict[str, str]:
         """Why an entity was left out, by name, each told as a DataWarning.
 
-        Raises where nobody is sound: the error of all, or one that names the first of them.
+        Raises where no entity is sound: the error of all, or one that names the first of them.
         """
         told = {name: str(error) for name, error in self._errors.items()}
         if told and not len(sound):

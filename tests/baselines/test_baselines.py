@@ -115,7 +115,7 @@ def test_wrong_rows_say_what_and_where(rows):
     train, test = rows
     with pytest.raises(NotFittedError, match="Pca"):
         Pca().decision_function(test)
-    with pytest.raises(DataError, match="3 channels was handed 2"):
+    with pytest.raises(DataError, match="3 channels got 2"):
         Pca().fit(train).decision_function(test[:, :2])
     with pytest.raises(DataError, match="shape"):
         ZScore().fit(train[:, 0])

@@ -28,7 +28,7 @@ def test_a_folder_is_fitted_and_scored_and_one_failure_is_told(call, services, t
     done = call(*fit)
     assert done.code == 0, done
     assert done.out == ""
-    assert "2 entities: 2 done, 0 were there, 0 failed. notes.txt passed over." in done.err
+    assert "2 entities: 2 done, 0 were there, 0 failed. notes.txt skipped." in done.err
     shown = json.loads(call("model", "show", tmp_path / "m" / "web", "--json").out)
     assert [entity["name"] for entity in shown["entities"]] == ["web"]
     assert "0 done, 2 were there" in call(*fit).err

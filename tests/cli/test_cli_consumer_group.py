@@ -135,7 +135,7 @@ def test_a_killed_member_s_entities_go_on_in_the_other_where_they_were(start, tm
         moved = [one for (e, time), one in ours.items() if e in firsts and time >= later]
         assert len(moved) == len(firsts) * MORE
         assert {state for one in moved for _, state in one} == {"ready"}
-        assert said.has("goes on where", "pair/a")
+        assert said.has("continues from the state of", "pair/a")
         for process in (second, alone):
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0

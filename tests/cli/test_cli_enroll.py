@@ -60,7 +60,7 @@ def test_entities_join_a_fleet_and_nobody_else_moves(call, fleet, mine, tmp_path
         "failures": {},
         "entities": 3,
     }
-    assert "1 enrolled, 1 calibrated anew; now 3 entities, 4 channels." in done.err
+    assert "1 enrolled, 1 calibrated again; now 3 entities, 4 channels." in done.err
     after = ImDiffusion.load(mine)
     assert after.entities_ == ("web", "api", "disk")
     rows = {"api": series(100, seed=9)}

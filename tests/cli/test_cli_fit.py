@@ -71,7 +71,7 @@ def test_another_fit_does_not_continue(call, start, data, tmp_path):
     words = ("fit", data / "train.csv", "--model", tmp_path / "m", *TINY)
     other = call(*words, "--seed", "1")
     assert other.code == 0
-    assert "anew" in other.err
+    assert "starting over" in other.err
     (tmp_path / "m.resume").mkdir()
     (tmp_path / "m.resume" / "training.safetensors").write_bytes(b"of a dead machine")
     assert call(*words, "--no-resume").code == 0

@@ -116,7 +116,7 @@ def test_reload_keeps_the_last_good_configuration_and_takes_a_right_one(serve, t
     good = config.read_text()
     config.write_text(good.replace("poll", "pol") + "\n[fitt]\n")
     process.send_signal(signal.SIGHUP)
-    wait_for(lambda: said.has("refused, the last good"), process)
+    wait_for(lambda: said.has("refused, the last valid"), process)
     assert said.has("[[source]] 1 pol", "'poll'")
     assert said.has("[fitt]", "'fit'")
     append(tmp_path / "web.jsonl", "web", values[40:80], first=40)
@@ -146,7 +146,7 @@ def test_a_model_that_wins_takes_over_and_a_torn_one_is_refused(serve, tmp_path)
             return [one for one in reader.models("web") if one.live]
 
     (model,) = wait_for(live, process)
-    wait_for(lambda: said.has("another model speaks for web"), process)
+    wait_for(lambda: said.has("another model scores web"), process)
     append(tmp_path / "web.jsonl", "web", values[420:470], first=420)
     wait_for(lambda: len(scores(state, "web")) == 470, process)
     ends(process, said)

@@ -124,7 +124,7 @@ def test_lines_say_what_changes_and_nothing_twice():
         f"{first}  warming with zscore (first row)",
         "1970-01-01T00:00:01Z  web  ready with fast (was warming with zscore)",
         f"{first}  event e1 begins, {cells}",
-        f"{first}  event e1 goes on, {cells}",
+        f"{first}  event e1 continues, {cells}",
         f"{first}  event e1 resolved, {cells}",
     ]
     assert event_line(event("expired", turn=3)).startswith(f"{first}  event e1 expired")

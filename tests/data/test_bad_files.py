@@ -36,7 +36,7 @@ ROWS = "timestamp,cpu,disk\n0,1,2\n1,3,4\n\n2,5,6\n"  # data row 3 stands in lin
         ("name,town\nbob,rome\n", "no numeric column ('name', 'town' hold text)"),
         ("0.5,1.5\n2,3\n", "the first line holds numbers"),
         (",cpu\n0,1\n", "column 1 has no name"),
-        ("cpu,cpu\n0,1\n", "the name 'cpu' stands for two columns"),
+        ("cpu,cpu\n0,1\n", "two columns have the name 'cpu'"),
         (ROWS + "3,abc,8\n", "row 4 (line 6), column 'cpu': 'abc' is not a number"),
         (ROWS + '3,"1,5",8\n', "row 4 (line 6), column 'cpu': '1,5' is not a number"),
         (ROWS + "3, ,8\n", "row 4 (line 6), column 'cpu': ' ' is not a number"),

@@ -96,7 +96,7 @@ def test_a_value_in_a_column_without_a_name_is_refused(tmp_path):
     rows = "".join(f"{k},{k},\n" for k in range(300))
     path.write_text("a,b,\n" + rows + "1,2,late\n")
     for reading in (lambda: read(path), lambda: list(read_pieces(path, rows=7))):
-        with pytest.raises(DataError, match=r"row 301 \(line 302\): 'late' stands in a column"):
+        with pytest.raises(DataError, match=r"row 301 \(line 302\): 'late' is in a column"):
             reading()
     path.write_text("a,b,\n1,2,3\n")
     with pytest.raises(DataError, match="column 3 has no name"):

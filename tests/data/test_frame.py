@@ -87,7 +87,7 @@ def test_names_for_an_array():
     assert frame_from(np.zeros((2, 2)), channels=["a", "b"]).channels == ("a", "b")
     with pytest.raises(UsageError, match="1 channel names for 2 columns"):
         frame_from(np.zeros((2, 2)), channels=["a"])
-    with pytest.raises(DataError, match="'a': the name stands for two columns"):
+    with pytest.raises(DataError, match="'a': two columns have this name"):
         frame_from(np.zeros((2, 2)), channels=["a", "a"])
 
 
@@ -172,7 +172,7 @@ def test_a_pandas_index_of_datetimes_gives_timestamps():
         (pl.DataFrame({"a": ["x"], "b": ["y"]}), r"no numeric column \('a', 'b' hold text\)"),
         (pl.DataFrame({"a": []}, schema={"a": pl.Float64}), "no rows"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
-        (pd.DataFrame({1: [1], "1": [2]}), "'1': the name stands for two columns"),
+        (pd.DataFrame({1: [1], "1": [2]}), "'1': two columns have this name"),
         (pd.DataFrame({"a": [1.0, np.inf]}), "row 2, column 'a': inf is infinite"),
     ],
 )

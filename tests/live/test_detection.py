@@ -114,7 +114,7 @@ def test_what_is_wrong_is_refused_and_the_last_one_goes_on(tmp_path, wrong, capl
         good = watched.text
         watched.scored(20)
         watched.ask(wrong + good)
-        wait_for(lambda: "the last good configuration goes on" in caplog.text)
+        wait_for(lambda: "the last valid configuration stays in use" in caplog.text)
         write(path, 20, 40)
         watched.scored(40)
     assert watched.detection.configuration == parse(good)
@@ -128,7 +128,7 @@ def test_a_sink_that_cannot_be_opened_is_refused_after_all(tmp_path, caplog):
         watched.scored(20)
         port = taken.getsockname()[1]
         watched.ask(f'{watched.source}[[sink]]\ntype = "metrics"\nport = {port}\n{watched.tail}')
-        wait_for(lambda: "the last good configuration goes on" in caplog.text)
+        wait_for(lambda: "the last valid configuration stays in use" in caplog.text)
         write(path, 20, 40)
         watched.scored(40)
     assert watched.detection.configuration == parse(good)

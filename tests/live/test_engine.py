@@ -266,7 +266,7 @@ def test_a_state_that_cannot_be_used_begins_afresh(live, tmp_path, caplog):
     two = live({"files": LineSource(tmp_path / "rows")}, {})
     two.settle()
     assert two.reader.counters()["states_refused", "web"] == 1
-    assert caplog.text.count("begun afresh") == 1
+    assert caplog.text.count("starting over") == 1
     scores = two.reader.scores("web", 0, FAR)
     assert [score.state for score in scores[28:]] == ["ready"] * 2 + ["warming"] * 20 + [
         "ready"

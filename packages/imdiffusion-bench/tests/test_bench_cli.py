@@ -94,7 +94,7 @@ def test_lines_cut_by_a_kill_are_told_beside_the_tables(call, measured, tmp_path
     code, out, err = call("tables", runs)
     assert code == 0
     assert out.startswith("##")
-    assert err.startswith(f"warning: {runs}: 1 line was passed over")
+    assert err.startswith(f"warning: {runs}: 1 line was skipped")
     assert len(err.splitlines()) == 1
     runs.write_bytes(b"\x89PNG\r\n")
     for words in (("tables",), ("paper",), ("study", "gratings")):

@@ -36,7 +36,7 @@ def test_a_plan_is_measured_once_and_resumes(tmp_path):
     out.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
     healed = bench(asked, out, root=root, threads=1, device="cpu")
     assert (healed.found, healed.done) == (7, 1)
-    with pytest.warns(DataWarning, match="1 line was passed over"):
+    with pytest.warns(DataWarning, match="1 line was skipped"):
         kept = {one["id"]: one for one in record.read([out])}
     torn = json.loads(lines[-1])
     assert len(kept) == 8

@@ -86,7 +86,7 @@ def said(name: str) -> str:
 
 
 def drawn(name: str) -> bool:
-    """Whether a baseline draws anything: its scores then hang on the seed. Raises ConfigError."""
+    """Whether a baseline draws anything: its scores then depend on the seed. Raises ConfigError."""
     return "seed" in inspect.signature(_kind(name)[0]).parameters
 
 

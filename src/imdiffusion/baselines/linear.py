@@ -98,7 +98,7 @@ def moments(x: Floats) -> tuple[Floats, Floats]:
     known = ~np.isnan(x)
     if not known.any():
         raise DataError(
-            "a baseline was handed training rows without a single observation",
+            "a baseline got training rows without a single observation",
             remedy="Give a training part with observed values.",
         )
     weight = known.astype(np.float64)

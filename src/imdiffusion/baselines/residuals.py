@@ -2,7 +2,7 @@
 
 Both predict every channel of a row, from the rows before it or from the other channels of the same
 row, and score the mean over channels of log(1 + r^2 / u), u the mean of r^2 over the training rows.
-The logarithm keeps one wild channel from speaking for all.
+The logarithm keeps one wild channel from deciding for all.
 
 A missing value has no residual and is left out of the mean. Where it is asked for as a predictor it
 takes its conditional mean given what was observed in its own row, under the Gaussian of the

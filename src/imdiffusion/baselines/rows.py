@@ -19,17 +19,17 @@ def checked_rows(x: Floats, *, least: int = 1, channels: int | None = None) -> F
     rows = np.asarray(x, np.float64)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise DataError(
-            f"a baseline was handed an array of shape {rows.shape}",
-            remedy="Hand over rows (T, K) with at least one channel.",
+            f"a baseline got an array of shape {rows.shape}",
+            remedy="Pass rows (T, K) with at least one channel.",
         )
     if len(rows) < least:
         raise DataError(
-            f"a baseline needs at least {least} rows and was handed {len(rows)}",
+            f"a baseline needs at least {least} rows and got {len(rows)}",
             remedy="Give a longer series, or leave this baseline out for it.",
         )
     if channels is not None and rows.shape[1] != channels:
         raise DataError(
-            f"a baseline fitted on {channels} channels was handed {rows.shape[1]}",
+            f"a baseline fitted on {channels} channels got {rows.shape[1]}",
             remedy="Score the channels it was fitted on, in the same order.",
         )
     return rows

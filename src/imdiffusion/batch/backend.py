@@ -31,7 +31,7 @@ class Backend(Protocol):
     as many as there is room for. threads: of each, None = its share. gpus: of each, may be a
     fraction. Raises ConfigError or UsageError for what it cannot do.
 
-    patience: seconds for which workers that end before they are ready are begun anew, where none
+    patience: seconds for which workers that end before they are ready are begun again, where none
     ever was: 0 where what fails once will fail again. remedy: what to look at when none begins.
     """
 

@@ -42,7 +42,7 @@ def find(folder: Path, part: str, options: FileOptions) -> Found:
     """The entities of `folder`, in the order of its names; a file is looked at alone.
 
     part: "train" or "test", for entities that have a folder each. A file that cannot be read is
-    the entity of its name: what is wrong with it is found out, and told, by whoever reads it.
+    the entity of its name: what is wrong with it is found out, and told, by its reader.
     Raises DataError where there is no such folder or it holds no entity.
     """
     if not folder.exists():
@@ -123,7 +123,7 @@ def _look_into(place: Path, part: str, found: Found) -> None:
 def _look_at(place: Path, options: FileOptions, found: Found) -> None:
     try:
         columns = open_source(place).columns
-    except DataError:  # told by the worker that reads it
+    except DataError:  # reported by the worker that reads it
         columns = ()
     if options.entity_column in columns and options.entity_column not in options.ignore_columns:
         found.shared.append(place)

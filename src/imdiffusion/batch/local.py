@@ -42,7 +42,7 @@ class LocalBackend:
     """Processes of this machine; `threads` of each are this machine's cores by their number."""
 
     patience = 0.0  # an interpreter that cannot begin here will not a second later
-    remedy = f"See what this says: {Path(sys.executable).name} -m {MODULE}"
+    remedy = f"See the output of: {Path(sys.executable).name} -m {MODULE}"
 
     def __init__(
         self, where: str, *, jobs: int | None, threads: int | None, gpus: float = 0.0
@@ -153,7 +153,7 @@ def _see_off(worker: _Worker, seconds: float) -> str:
 
 
 def _shut(pipe: IO[bytes] | None) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+    with contextlib.suppress(BrokenPipeError):  # its reader is gone
         _pipe(pipe).close()
 
 

@@ -53,7 +53,7 @@ class Pool:
             said: Sequence[Said] = []
             if self._busy or self._starting:
                 said = self.engine.wait(min(1.0, held or 1.0))
-            else:  # between two tries nobody is there to be waited for
+            else:  # between two tries no worker is waited for
                 time.sleep(held)
             for one in said:
                 self._heard = time.monotonic()

@@ -105,8 +105,8 @@ class Summary:
             f"{len(self.of_status(status))} {word}"
             for status, word in ((DONE, "done"), (FOUND, "were there"), (FAILED, "failed"))
         )
-        passed = f" {_some(list(self.passed))} passed over." if self.passed else ""
-        unused = f" Not asked for: {_some(self.unused)}." if self.unused else ""
+        passed = f" {_some(list(self.passed))} skipped." if self.passed else ""
+        unused = f" Not selected: {_some(self.unused)}." if self.unused else ""
         entities = f"{len(self.outcomes)} {'entity' if len(self.outcomes) == 1 else 'entities'}"
         return f"{self.out}: {entities}: {counts}.{passed}{unused}"
 

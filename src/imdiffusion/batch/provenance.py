@@ -17,9 +17,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """mark: a digest of everything a result hangs on but threads. files: sha256 of each it became.
+    """mark: digest of what a result depends on, threads excepted. files: sha256 of each it became.
 
-    threads: of one tensor operation, 0 = unknown. Sums hang on it, in their last bits.
+    threads: of one tensor operation, 0 = unknown. Sums depend on it, in their last bits.
     """
 
     mark: str

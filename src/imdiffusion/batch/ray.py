@@ -163,7 +163,7 @@ def _connect(where: str, *, cpus: int) -> None:
         raise ConnectionLost(
             f"there is no Ray cluster at {where or 'RAY_ADDRESS'}: {error}",
             remedy="Check the address (ray://HOST:10001), and that `ray start --head` runs there. "
-            f"If it asks for a token, set {AUTH_MODE}=token.",
+            f"If it needs a token, set {AUTH_MODE}=token.",
         ) from error
 
 
@@ -197,7 +197,7 @@ def _leave_as(before: dict[str, str | None]) -> None:
         )
     except ImportError:  # a version that knows no tokens
         return
-    Config.initialize("")  # reads the variables anew
+    Config.initialize("")  # reads the variables again
     AuthenticationTokenLoader.instance().reset_cache()
 
 
@@ -215,7 +215,7 @@ def _room(threads: int, gpus: float) -> int:
         raise ConfigError(
             f"no node of the Ray cluster has room for a worker of {threads} CPUs and {gpus:g} "
             f"GPUs; the most that one has are {most[0]:g} and {most[1]:g}",
-            remedy="Ask for less with --threads and --gpus.",
+            remedy="Request fewer with --threads and --gpus.",
         )
     return room
 

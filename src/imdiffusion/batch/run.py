@@ -203,7 +203,7 @@ class _Call:
 def _check(*, retries: int, jobs: int | None, threads: int | None, gpus: float) -> None:
     for name, count in (("jobs", jobs), ("threads", threads)):
         if count is not None and count < 1:
-            raise UsageError(f"{name} = {count} is less than one", remedy="For instance 1.")
+            raise UsageError(f"{name} = {count} is below one", remedy="For instance 1.")
     for name, amount in (("retries", retries), ("gpus", gpus)):
         if not 0 <= amount < math.inf:
             raise UsageError(f"{name} = {amount:g} is no number from 0", remedy="For instance 0.")

@@ -40,7 +40,7 @@ def split(path: Path, into: Path, options: FileOptions) -> list[Series]:
 
 
 def write_part(table: pa.Table, entity: str, into: Path, suffix: str = ".parquet") -> Path:
-    """Write the rows of one entity: equal tables become equal bytes, whoever writes them."""
+    """Write the rows of one entity: equal tables become equal bytes, in any process."""
     path = into / f"{file_name(entity)}{suffix}"
     if suffix == ".csv":
         write_table(table, path)

@@ -113,7 +113,7 @@ def _answer(order: Order, began: float, heard: list[warnings.WarningMessage]) ->
 
 
 def _mark(order: Order) -> str:
-    """Everything the result hangs on but the machine and its number of threads (see `Receipt`)."""
+    """All a result depends on but the machine and its number of threads (see `Receipt`)."""
     facts: dict[str, Any] = {
         "verb": order.verb,
         "entity": order.entity,

@@ -19,7 +19,7 @@ from imdiffusion.batch.messages import Order
 
 
 class _Orders:
-    """Lines of standard input, and the end of this process when whoever sent them is gone."""
+    """Lines of standard input, and the end of this process when the sender is gone."""
 
     def __init__(self) -> None:
         self.waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()

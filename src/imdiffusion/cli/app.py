@@ -129,7 +129,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(
     invoke_without_command=True,
-    help="Find anomalies in multivariate time series, and say which channels caused them.\n\n"
+    help="Find anomalies in multivariate time series, and the channels that caused them.\n\n"
     "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 2 usage, 3 data, "
     "4 model or configuration, 10 anomalies found (only with --fail-on-anomaly).",
     epilog="Start with [bold]imdiffusion demo[/bold], or on your own data:\n"
@@ -152,7 +152,7 @@ def _imdiffusion(
             "-v",
             count=True,
             show_default=False,
-            help="Say what is done; -vv says more.",
+            help="Report what is done; -vv reports more.",
         ),
     ] = 0,
 ) -> None:

@@ -53,7 +53,7 @@ def _is_live(file: Path) -> bool:
 
     try:
         return is_live(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # said by whoever reads it next
+    except (OSError, ValueError):  # said by the next reader
         return False
 
 

@@ -52,7 +52,7 @@ def enroll(
     device: Device = "auto",
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
-    """Add entities to a model of scope=shared by their first rows; nobody else's scores move."""
+    """Add entities to a model of scope=shared by their first rows; no other scores change."""
     from imdiffusion.cli.outputs import check_model_output
     from imdiffusion.cli.scoring import load
 
@@ -91,7 +91,7 @@ def _tell(
 ) -> None:
     if as_json:
         terminal.emit_json(told)
-    anew = f", {len(told['calibrated_anew'])} calibrated anew" if told["calibrated_anew"] else ""
+    anew = f", {len(told['calibrated_anew'])} calibrated again" if told["calibrated_anew"] else ""
     terminal.notice(
         f"{told['model']}: {len(told['enrolled'])} enrolled{anew}; now {told['entities']} "
         f"entities, {len(detector.channels_)} channels."

@@ -123,7 +123,7 @@ def _watched(
             if step.done > 1:
                 terminal.notice(f"Continuing the interrupted fit at step {step.done - 1:,}.")
             elif not last:
-                terminal.notice(f"{state} is of another fit (data or settings): starting anew.")
+                terminal.notice(f"{state} is of another fit (data or settings): starting over.")
         last[step.phase] = step.done
         if show is not None:
             show(step)

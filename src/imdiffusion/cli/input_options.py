@@ -34,9 +34,7 @@ class Reading:
     ] = "auto"
     entity_column: Annotated[
         str,
-        typer.Option(
-            metavar="COL", help="Column that tells entities apart.", rich_help_panel=READING
-        ),
+        typer.Option(metavar="COL", help="Column that names the entity.", rich_help_panel=READING),
     ] = "entity"
     unit: Annotated[
         Literal["auto", "s", "ms", "us", "ns"],

@@ -47,7 +47,7 @@ class _Entity:
 class Lines(Closing):
     """A sink that says a line whenever something changes. Keeps the seam of a sink.
 
-    say: takes a line. rows: also say one for every row. gone: called when nobody reads any more.
+    say: takes a line. rows: also say one for every row. gone: called when the output is closed.
     """
 
     takes = frozenset({"score", "event"})
@@ -101,14 +101,14 @@ class Lines(Closing):
         self._lines.append(event_line(record))
 
     def flush(self) -> None:
-        """Say what was sent. OutputError: nobody reads."""
+        """Say what was sent. OutputError: the output is closed."""
         lines, self._lines = self._lines, []
         try:
             for line in lines:
                 self._say(line)
         except BrokenPipeError as error:
             self._gone()
-            raise OutputError("nobody reads the output any more") from error
+            raise OutputError("the output is closed") from error
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -123,7 +123,7 @@ class Pane(Lines):
         super().__init__(lambda line: console.print(Text(line)), rows=rows, gone=gone)
 
     def flush(self) -> None:
-        """Say what was sent, and draw the table anew."""
+        """Say what was sent, and redraw the table."""
         super().flush()
         if time.monotonic() - self._drawn >= REDRAW:
             self._drawn = time.monotonic()
@@ -143,14 +143,14 @@ class Pane(Lines):
 
 
 class Json(StdoutSink):
-    """Every record as a line of JSON. gone: called when nobody reads any more."""
+    """Every record as a line of JSON. gone: called when the output is closed."""
 
     def __init__(self, gone: Callable[[], None]) -> None:
         super().__init__()
         self._gone = gone
 
     def flush(self) -> None:
-        """Write what was sent. OutputError: nobody reads."""
+        """Write what was sent. OutputError: the output is closed."""
         try:
             super().flush()
         except OutputError:
@@ -164,11 +164,11 @@ def clock(timestamp: int) -> str:
 
 
 def event_line(record: EventRecord) -> str:
-    """An event's turn in a line: what became of it, how bad, which channels.
+    """An event's update in a line: what became of it, how bad, which channels.
 
     The reason stands in the place of the channels where a check found more than numbers say.
     """
-    verb = {"ongoing": "begins" if record.turn == 0 else "goes on"}.get(
+    verb = {"ongoing": "begins" if record.turn == 0 else "continues"}.get(
         record.status, record.status
     )
     told = (

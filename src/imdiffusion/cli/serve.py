@@ -46,7 +46,7 @@ def serve(
         bool, flag("--insecure", help="Listen beyond this host without a token.")
     ] = False,
     dry_run: Annotated[
-        bool, flag("--dry-run", help="Say what would happen; write nothing.")
+        bool, flag("--dry-run", help="Report what would happen; write nothing.")
     ] = False,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="How long --dry-run reads each source.")

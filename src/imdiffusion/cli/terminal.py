@@ -138,7 +138,7 @@ class Terminal:
 
     @contextmanager
     def progress(self, unit: str = "points") -> Iterator[Callable[[Step], None] | None]:
-        """A callback that draws progress bars, or None where nobody would see them.
+        """A callback that draws progress bars, or None without a terminal.
 
         `unit` names what is counted; the phase `fit` always counts steps.
         """

@@ -36,7 +36,7 @@ def watch(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where it is kept what was seen, told and learned.",
+            help="Folder of the live state: rows, records and models.",
             show_default="imdiffusion/watch in the user's state folder",
         ),
     ] = None,
@@ -52,13 +52,13 @@ def watch(
     preset: Preset = None,
     overrides: Overrides = None,
     as_json: Annotated[bool, flag("--json", help="Print every record as a line of JSON.")] = False,
-    rows: Annotated[bool, flag("--rows", help="Say a line for every row, too.")] = False,
+    rows: Annotated[bool, flag("--rows", help="Print a line for every row, too.")] = False,
     duration: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="End after this time: 90s, 30m, 1h.", show_default=False),
     ] = None,
 ) -> None:
-    """Watch this host: a baseline speaks after ten minutes, a fitted model once it is better."""
+    """Watch this host: a baseline scores after ten minutes, a fitted model once it is better."""
     from imdiffusion.cli.setting_options import assignments
     from imdiffusion.live.detection import Detection
     from imdiffusion.live.models.paths import Places, state_folder

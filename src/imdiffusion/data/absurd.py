@@ -61,8 +61,8 @@ def note_absurd(frame: Frame, absurd: Flags) -> None:
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     where = f" of entity {frame.entity!r}" if frame.entity else ""
     warnings.warn(
-        f"{len(places)} values of the training data{where} dwarf all others of their channel and "
-        f"are left out: {', '.join(named)}{more}",
+        f"{len(places)} values of the training data{where} far exceed all others of their "
+        f"channel and are left out: {', '.join(named)}{more}",
         DataWarning,
         stacklevel=4,
     )

@@ -63,7 +63,7 @@ def atomic_folder(path: str | os.PathLike[str], *, marker: str = "manifest.json"
     """Yield a temporary folder beside `path`; it becomes `path` on success.
 
     A folder already there is replaced if it is empty or holds the file `marker`; any other may be
-    somebody's work, and is refused. Replacing takes two renames: a kill exactly between them
+    other work, and is refused. Replacing takes two renames: a kill exactly between them
     leaves the old folder under its temporary name. Raises OutputError.
     """
     target = Path(os.path.realpath(path))

@@ -138,7 +138,7 @@ def _offset(zone: tzinfo, second: int) -> int:
 
 @lru_cache(maxsize=64)
 def _country(code: str) -> frozenset[int]:
-    """The weekdays of a country's weekend; ConfigError where nobody knows the country."""
+    """The weekdays of a country's weekend; ConfigError for an unknown country."""
     return frozenset(_made(code, 2026).weekend)
 
 

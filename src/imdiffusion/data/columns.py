@@ -130,7 +130,7 @@ def check_channels(channels: tuple[str, ...], place: Place) -> None:
     for k, name in enumerate(channels):
         if name in channels[:k]:
             raise DataError(
-                place.says("the name stands for two columns", column=name),
+                place.says("two columns have this name", column=name),
                 remedy=f"Rename one of them, or {IGNORE.format(name=name)}",
             )
 

@@ -117,9 +117,7 @@ class CsvSource:
             if row >= 0:
                 value = table[_UNNAMED][row].as_py()
                 raise DataError(
-                    self._place.says(
-                        f"{value!r} stands in a column without a name", row=before + row
-                    ),
+                    self._place.says(f"{value!r} is in a column without a name", row=before + row),
                     remedy="Name the last column, or remove it.",
                 )
             table = table.drop_columns([_UNNAMED])
@@ -170,7 +168,7 @@ class CsvSource:
                 )
             if name in self.columns[:k]:
                 raise DataError(
-                    f"{self.path}: the name {name!r} stands for two columns",
+                    f"{self.path}: two columns have the name {name!r}",
                     remedy="Give every column a name of its own.",
                 )
 

@@ -1,7 +1,7 @@
 """`Frame`: the one form in which a multivariate time series travels, and the way into it.
 
 This is the one place that knows numpy, pandas, polars and pyarrow (through narwhals). A frame
-shares memory with the caller's array where it can: nobody writes into one.
+shares memory with the caller's array where it can: nothing writes into one.
 """
 
 from __future__ import annotations

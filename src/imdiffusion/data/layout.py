@@ -133,7 +133,7 @@ def layout_of(source: Source, options: FileOptions) -> Layout:
     check_ignored(options.ignore_columns, source.columns, place)
     columns = [name for name in source.columns if name not in options.ignore_columns]
     entity = options.entity_column if options.entity_column in columns else None
-    mixed = entity is not None or CHANNEL in columns  # then times begin anew within the file
+    mixed = entity is not None or CHANNEL in columns  # then times begin again within the file
     others = [name for name in columns if name != entity]
     timestamp = _timestamp(source, options, others, place, sort=options.sort or mixed)
     if options.layout not in ("auto", "wide", "long"):

@@ -1,4 +1,4 @@
-"""What the name of a column tells when nobody said what it is for: it holds the time, or labels.
+"""What the name of a column tells without an option for it: it holds the time, or labels.
 
 A column called Time, ts, date or the like is the time where its values agree: text that is no
 number, dates, or numbers that lie between 2000 and 2100 as epoch time. One that merely has such a
@@ -58,7 +58,7 @@ def find_time(
     sort: bool = False,
     place: Place,
 ) -> str | None:
-    """The column that holds the time, of those that nobody named as such; None for none.
+    """The column that holds the time, of those without an option; None for none.
 
     sample: the first rows of a column. dated: columns whose own type is a date or time. sort: rows
     may stand in any order. Says with DataWarning which one it is; DataError where two could be.

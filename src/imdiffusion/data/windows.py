@@ -87,7 +87,7 @@ class RowQueue:
     def pop(self, count: int) -> Floats:
         """Take the first `count` rows; IndexError before any came in."""
         if self.held is None:
-            raise IndexError("rows asked for before any came in")
+            raise IndexError("rows requested before any arrived")
         out, self.held = self.held[:count], self.held[count:]
         return out
 

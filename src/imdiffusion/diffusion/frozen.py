@@ -2,7 +2,7 @@
 
 To build a network costs several times what reading its weights does, and its modules take more
 memory than the rows that an entity holds. So a network that was read is its weights alone; modules
-of one shape are built once a thread, and lent the weights of whoever calls.
+of one shape are built once a thread, and lent the weights of the caller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.errors import ModelError
 from imdiffusion.settings import Settings
 
-ALIGNED = 64  # bytes; torch's own tensors begin at such places, and sums may hang on it
+ALIGNED = 64  # bytes; torch's own tensors begin at such places, and sums may depend on it
 
 
 class Template:

@@ -70,7 +70,7 @@ class Imputer:
         """Yield (t, estimate (B, L, K)) for every step, from noisy to clean.
 
         x0 (B, L, K): zero where not observed; observed: bool (B, L, K); keys: int64 (B, L), one
-        for each row's entity and timestamp: all randomness hangs on them. Points that no mask
+        for each row's entity and timestamp: all randomness depends on them. Points that no mask
         hides are NaN in the estimate. chosen: positions of the masks to impute under, None = all;
         the noise of a mask is the same whatever others are chosen.
         """
@@ -119,7 +119,7 @@ class Imputer:
 def imputer_of(
     denoiser: Denoiser, settings: Settings, channels: int, *, seed: int, device: torch.device
 ) -> Imputer:
-    """The imputer that the settings ask for; whoever scores alike shares masks and schedule."""
+    """The imputer that the settings ask for; equal settings share masks and schedule."""
     kinds = registry.load("masks", settings.mask), registry.load("schedules", settings.schedule)
     visible, schedule = _plan(kinds, settings, channels, seed, device)
     return Imputer(

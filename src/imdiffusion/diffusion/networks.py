@@ -1,4 +1,4 @@
-"""Networks by name: built from settings, untrained; weights hang on seed and name alone."""
+"""Networks by name: built from settings, untrained; weights depend on seed and name alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _signal(settings: Settings) -> Tensor:
 def new_network(
     settings: Settings, channels: int, seed: int, name: str | None, *, embedding: int = 0
 ) -> nn.Module:
-    """An untrained network; its weights hang on the seed and the name alone."""
+    """An untrained network; its weights depend on the seed and the name alone."""
     with private_rng(seed_from(seed, "weights", name or "")):
         return build(settings, channels, entity_embedding=embedding)
 

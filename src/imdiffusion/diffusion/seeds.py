@@ -1,4 +1,4 @@
-"""Seeds made of words and numbers, so that randomness hangs on what it is for. No torch."""
+"""Seeds made of words and numbers, so that randomness depends on what it is for. No torch."""
 
 from __future__ import annotations
 

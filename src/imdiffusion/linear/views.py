@@ -30,7 +30,7 @@ from imdiffusion.settings import MEMORY
 LEAST_RESIDUAL = 0.05
 # Rare peaks of one channel make short windows the loudest: the test is about what is rarer still.
 SPARSE_QUANTILE = 0.999
-# With fewer rows tails and units hang on what they were fitted on so much that a promise read off
+# With fewer rows tails and units depend on what they were fitted on so much that a promise read off
 # the same rows is broken: how much higher rows score that had no part in them is then measured.
 NESTED_ROWS = 3_000
 HIGH = 0.95  # quantile of scores by which the two are compared

@@ -164,15 +164,16 @@ class Detection:
             new = reread()
             if new.state.path != self.configuration.state.path:
                 raise ConfigError(
-                    "[state] path cannot change while it runs", remedy="End it, and start it anew."
+                    "[state] path cannot change while it runs",
+                    remedy="Stop it, and start it again.",
                 )
         except ProblemsError as error:
             for problem in error.problems:
                 log.error("reload: %s", problem)
-            log.error("reload: refused, the last good configuration goes on")
+            log.error("reload: refused, the last valid configuration stays in use")
             return None
         except ImDiffusionError as error:
-            log.error("reload: refused, the last good configuration goes on: %s", error)
+            log.error("reload: refused, the last valid configuration stays in use: %s", error)
             return None
         return new
 
@@ -194,7 +195,7 @@ class Detection:
                     serving = self._serve(old)
                     raise
         except ImDiffusionError as error:
-            log.error("reload: refused, the last good configuration goes on: %s", error)
+            log.error("reload: refused, the last valid configuration stays in use: %s", error)
             return serving
         self.store.retain(new.state)
         self.configuration = new
@@ -209,6 +210,6 @@ def _try(sink: Sink) -> None:
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001  the engine tries again, with patience
-        log.warning("reload: a new sink is away: %s", error)
+        log.warning("reload: a new sink cannot be reached: %s", error)
     finally:
         sink.close()

@@ -101,7 +101,7 @@ def _looked(finding: Finding, make: Callable[[], object], seconds: float) -> boo
 
 
 def _models(configuration: Configuration, sources: list[Finding]) -> list[Finding]:
-    """What the named models are, each beside the entities that it speaks for."""
+    """What the named models are, each beside the entities that it scores."""
     found = []
     for number, section in enumerate(configuration.models, 1):
         finding = Finding("model", f"[[model]] {number}", "folder", True, "")

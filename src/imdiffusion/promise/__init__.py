@@ -1,1 +1,1 @@
-"""The promise of an alarm rate: what a fit keeps to say how it was kept, and what is told of it."""
+"""The promise of an alarm rate: what a fit keeps of it, and the report of how it was kept."""

@@ -3,7 +3,7 @@
 A model keeps critical rates (`scoring.critical`) of those training rows that come into alarm
 first: they say how any promise was kept, also after `set_alarm_rate`. Beside them, how many rows
 there were, in all, in each hour of the day and in each part of the training; and what the fit set
-aside. `promise.report` has what is told of it.
+aside. `promise.report` has what is reported of it.
 """
 
 from __future__ import annotations

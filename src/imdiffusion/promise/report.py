@@ -43,7 +43,7 @@ class PromiseReport:
     promised: share of normal rows in alarm. achieved: that share among the `rows` training rows
     from `start` to `end` (exclusive) that are judged by others: in closed form every row
     is judged by a law and thresholds of other blocks, and a network by rows held out from its
-    training. low, high: its 95 % interval for rows like those; they hang on their neighbours and
+    training. low, high: its 95 % interval for rows like those; they depend on their neighbours and
     say as much as `independent` ones would. events: runs of alarms among them, joined over
     `merge_gap`, for each `events_per`.
     worst_hour (local to `timezone`, over two days at least) and worst_part are of all training

@@ -45,7 +45,7 @@ class AbsenceRun:
 
 
 class AbsenceMonitor:
-    """Consecutive rows in, in pieces of any size; what they are told hangs on the rows alone."""
+    """Consecutive rows in, in pieces of any size; what they are told depends on the rows alone."""
 
     def __init__(self, model: AbsenceModel) -> None:
         self._model = model

@@ -21,7 +21,7 @@ from imdiffusion.scoring.change_rows import Alphabet, Step
 
 NEWS = 64  # rows for which a state is news
 LEAST_SIZE = 1.0  # what is less is not told
-LEAST_ENTRIES = 4  # of both values of a flag, or a third is nothing to speak of
+LEAST_ENTRIES = 4  # of both values of a flag, or a third is negligible
 CHUNK = 4_096  # rows that are looked at together
 MOST_PAIRS = 400_000  # and pairs of channels in them
 
@@ -107,7 +107,7 @@ class StateSurprises:
         fresh = (step.since < NEWS) & ~step.lost
         found = np.where(fresh & (step.now < 0) & step.known, self.novel, 0.0)
         rows = np.flatnonzero(fresh.any(axis=1))
-        state = np.where(step.lost, -1, step.now)  # what it is in now, nobody knows
+        state = np.where(step.lost, -1, step.now)  # its state now is unknown
         there = alphabet.spread(state[rows]).astype(np.float32)
         rows = rows[((there @ (self.together > 0.0).astype(np.float32)) * there).any(axis=1)]
         whole = np.pad(self.together, (0, 1))  # the last: in no known state

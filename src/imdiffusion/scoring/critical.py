@@ -67,7 +67,7 @@ def held_out_rates(
     rates = np.full(len(evidence), np.nan)
     said = (views, evidence) if apart is None else apart
     for start, stop, others in blocks_apart(np.isfinite(evidence)):
-        # Scores hang on their neighbours: of many rows every second says nearly as much.
+        # Scores depend on their neighbours: of many rows every second says nearly as much.
         every = slice(None, None, max(1, int(others.sum()) // ENOUGH))
         easy = None if ease is None else ease[others][every]
         join = Join.fit(views[others][every], evidence[others][every], weight, rule=rule, ease=easy)

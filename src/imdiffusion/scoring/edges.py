@@ -7,7 +7,7 @@ segments that maximise
 
     sum over rows of   min(evidence - quiet, MOST)      quiet = max(QUIET, what is usual around)
 
-so that evidence speaks for a row and quiet rows speak against it, none of them beyond bounds: how
+so that evidence counts for a row and quiet rows count against it, none of them beyond bounds: how
 far off a value is must not decide how many quiet rows it outweighs. A segment ends where quiet rows
 have taken back all that it had, or BREAK of it. Those whose evidence, without bounds, is beyond
 what chance brings about are the fault; where they overlap they are one, and where quiet rows lie
@@ -33,7 +33,7 @@ from imdiffusion.arrays import Floats, Reals
 
 Span = tuple[int, int]
 
-QUIET = 3.0  # evidence of a row that speaks neither for a fault nor against one
+QUIET = 3.0  # evidence of a row that counts neither for a fault nor against one
 AROUND = 100  # rows without an alarm on either side of a run that say what is usual there
 LEAST_AROUND = 20  # fewer say nothing
 USUAL = 0.9  # the share of them whose evidence is below what a row of a fault must have

@@ -1,7 +1,7 @@
 """What checks found in the channels of an event, and the sentence that says what an event is.
 
 A finding has the name of its kind for machines ("missing") and words for people ("missing for 34
-rows (34 min)"). Where no check found anything, a view alone spoke: what was seen departs from what
+rows (34 min)"). Where no check found anything, a view decided: what was seen departs from what
 was expected, and the sentence says both.
 """
 

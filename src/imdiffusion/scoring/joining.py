@@ -66,7 +66,7 @@ class PromiseTable:
     def fit(cls, scores: Floats, rule: str) -> PromiseTable:
         """By a threshold rule of the registry, from scores of normal rows (n,); NaN is left out.
 
-        Scores that look over windows hang on their neighbours: a few hundred rows are few
+        Scores that look over windows depend on their neighbours: a few hundred rows are few
         independent ones, and their largest says little of a rare one. With fewer than `MANY` the
         threshold of a rate below `RARE` is at least the return level mu - beta log(rate) of a
         Gumbel law of the maxima of `APART` rows, read off their quartiles: mu + .3665 beta is their

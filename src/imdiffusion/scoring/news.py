@@ -29,7 +29,7 @@ _LONG_AGO = -(2**62)
 
 
 class NewsFilter:
-    """Consecutive rows in, in pieces of any size; what is news hangs on the rows alone."""
+    """Consecutive rows in, in pieces of any size; what is news depends on the rows alone."""
 
     def __init__(self, channels: int) -> None:
         several = (channels, len(KINDS) - FROZEN, INCIDENTS)

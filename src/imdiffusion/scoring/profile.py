@@ -228,7 +228,7 @@ class CalendarProfile:
     def residual(self, timestamps: Instants, values: Floats, observed: Flags) -> Floats:
         """(value - expected) / spread, (n, K); NaN where not observed or off.
 
-        values as in `fit`. A timestamp's row hangs on that row alone.
+        values as in `fit`. A timestamp's row depends on that row alone.
         """
         _check(timestamps, values, observed, len(self.level))
         day, time = self.calendar.days(timestamps)

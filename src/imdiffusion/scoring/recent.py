@@ -18,12 +18,12 @@ KNOTS = 101  # quantiles of held-out rows that stand for the past before the fir
 class RecentQuantile:
     """The .9 quantile that the 2,000 rows before would have without faults, of each of S streams.
 
-    Anew every 50 rows: their median, times the .9 quantile of normal rows by its own median. So
+    Again every 50 rows: their median, times the .9 quantile of normal rows by its own median. So
     faults in the past do not raise it while they are less than half of the past; the quantile
     itself they would raise from a tenth on.
 
     knots (KNOTS,): evenly spaced quantiles of normal rows, which fill the past at the start. What
-    comes out hangs on the rows alone, not on the runs they arrive in. NaN is left out; where
+    comes out depends on the rows alone, not on the runs they arrive in. NaN is left out; where
     nothing else is left, what stood before stands.
     """
 

@@ -1,4 +1,4 @@
-"""The share of rows in alarm, and how well it is known: rows hang on their neighbours.
+"""The share of rows in alarm, and how well it is known: rows depend on their neighbours.
 
 Alarms come in runs, so n rows say less than n independent ones would. They are cut into blocks of
 at least `LEAST_BLOCK` rows; the variance of the count in a block, over that of independent rows,

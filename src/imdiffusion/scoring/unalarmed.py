@@ -104,7 +104,7 @@ def _names(event: Event, channel: str) -> bool:
 
 def _reason(top: float, *, own: bool, within: bool) -> str:
     if not own:
-        return "the channel takes two values in training: it conditions others and is not judged"
+        return "the channel takes two values in training: it conditions others and is not scored"
     if within:
         return "an event in these rows is about other channels more than about this one"
     if np.isnan(top):

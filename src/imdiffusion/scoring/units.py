@@ -82,7 +82,7 @@ spread = Rule(_spread, trained=True)
 peak = Rule(_peak, quantile=0.99, trained=True)
 # As `spread`, of the residual with its slow part: for faults that last.
 level = Rule(_spread, trained=True, level=True)
-# As `spread`, of the last step: for ties between channels that break. It speaks up where an error
+# As `spread`, of the last step: for ties between channels that break. It rises where an error
 # is above two thirds of the largest normal one, or every usual hour would have its say.
 tie = Rule(_spread, quantile=1.0, trained=True, last=True, quiet=1 / 1.5)
 

@@ -185,7 +185,7 @@ def test_a_folder_new_files_renamed_files_and_removed_ones(tmp_path):
     source = opened(tmp_path)
     batches = drain(source)
     assert cells(batches) == told("a", 0, 5)
-    assert rejected(batches) == ["old.csv.gz: passed over: a file of that suffix does not grow"]
+    assert rejected(batches) == ["old.csv.gz: skipped: a file of that suffix does not grow"]
     (tmp_path / "c.csv").write_text(HEADER + lines(0, 2))
     (tmp_path / "a.csv").rename(tmp_path / "0.csv")
     append(tmp_path / "0.csv", lines(5, 6))
@@ -282,7 +282,7 @@ def test_a_bad_line_of_csv(tmp_path, line, why):
     ("header", "why"),
     [
         ("1700000000,1,2", "no column 'timestamp'"),
-        ("timestamp,cpu,cpu", "stands for two columns"),
+        ("timestamp,cpu,cpu", "two columns have the name"),
         ("timestamp,cpu,", "a column has no name"),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_file_without_a_header_is_told_and_its_lines_are_counted(tmp_path, hea
     assert cells(batches) == told("good", 0, 1)
     said = rejected(batches)
     assert why in said[0]
-    assert said[1] == "bad.csv: 4 lines passed over: its header is not one"
+    assert said[1] == "bad.csv: 4 lines skipped: its header is not one"
 
 
 def test_long_rows_missing_values_and_entities(tmp_path):

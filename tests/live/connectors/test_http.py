@@ -165,10 +165,10 @@ def test_secrets_come_from_environment_or_file_and_are_in_no_error(monkeypatch, 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"url": "ftp://host"}, "no address"),
-        ({"url": "http://"}, "no address"),
-        ({"url": "http://host:port"}, "no address"),
-        ({"url": "http://host/\r\nX: y"}, "no address"),
+        ({"url": "ftp://host"}, "not a usable address"),
+        ({"url": "http://"}, "not a usable address"),
+        ({"url": "http://host:port"}, "not a usable address"),
+        ({"url": "http://host/\r\nX: y"}, "not a usable address"),
         ({"url": f"http://me:{SECRET}@host"}, "holds a user or a password"),
         ({"timeout": 0.0}, "timeout is .*above zero"),
         ({"timeout": float("nan")}, "timeout is .*above zero"),
@@ -207,7 +207,7 @@ def test_a_pause_that_was_asked_for_is_kept(header):
         with pytest.raises(ConnectionLost, match="answered 429"):
             client.settle(client.request())
         for _ in range(3):
-            with pytest.raises(ConnectionLost, match="asked for a pause"):
+            with pytest.raises(ConnectionLost, match="requested a pause"):
                 client.request()
         assert len(odd.asked) == 1
         client.close()

@@ -80,7 +80,7 @@ def test_the_pages_have_every_option_with_its_default(table):
 
 
 def test_the_shared_options_stand_once():
-    shared = tables()["What all of them keep to"]
+    shared = tables()["Options of all HTTP connectors"]
     known = options_of("sources", "prometheus")
     assert shared.keys() == SHARED
     for option, shown in shared.items():

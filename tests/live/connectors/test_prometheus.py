@@ -108,7 +108,7 @@ def test_rows_are_what_was_stored_however_they_are_cut(prometheus, filled, max_p
         rows, said = everything(source, last=BASE + ROWS * STEP)
     assert rows == filled
     assert said == [
-        'the query: infinite values of disk{dev="sdb"} of b:1: 1 passed over',
+        'the query: infinite values of disk{dev="sdb"} of b:1: 1 skipped',
     ]
 
 

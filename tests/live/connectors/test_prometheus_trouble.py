@@ -134,7 +134,7 @@ def test_a_server_that_says_no_time_is_no_prometheus(tmp_path):
         PrometheusSource(url=odd.url, query="x") as source,
     ):
         source.open(None)
-        with pytest.raises(ConfigError, match="does not say the time: 400, what"):
+        with pytest.raises(ConfigError, match="does not give the time: 400, what"):
             source.read(0.0)
         odd.answer = lambda _: success("scalar", [1, "NaN"])
         with pytest.raises(ConnectionLost, match=r"nan for time\(\)"):
@@ -175,7 +175,7 @@ def test_what_is_refused_for_good_is_passed_over_and_said(fake, source):
     assert found == [time_ for time_ in WHOLE if time_ != poisoned]
     assert len(said) == 1
     stamp = datetime.fromtimestamp(poisoned, UTC).isoformat(timespec="milliseconds")
-    assert said[0] == f"the query at {stamp} is passed over: 422, bad luck"
+    assert said[0] == f"the query at {stamp} is skipped: 422, bad luck"
     assert len(fake.asked) < 60
 
 
@@ -232,8 +232,8 @@ def test_series_that_cannot_be_placed_are_counted(fake):
     assert set(batch.rejected) == {
         "the query: warning: remote storage is away",
         "the query: 1 values are histograms and not numbers",
-        "the query: series without the label host: 2 passed over",
-        "the query: values of a second series that is called x of a too: 5 passed over",
+        "the query: series without the label host: 2 skipped",
+        "the query: values of a second series that is called x of a too: 5 skipped",
     }
 
 

@@ -37,7 +37,7 @@ def test_samples_that_nobody_read_in_time_are_told():
     batch = source.read(0.0)
     assert batch.frames[0].entity == "me"
     assert batch.rejected[0].startswith("me: ")
-    assert batch.rejected[0].endswith(" samples missed, nobody read them")
+    assert batch.rejected[0].endswith(" samples missed, nothing read them")
     source.close()
     source.close()
 

@@ -177,11 +177,11 @@ def test_what_waits_for_a_far_side_that_is_away_is_bounded():
     [
         ({}, "one of url"),
         ({"url": "http://h", "url_env": "X"}, "one of url"),
-        ({"url": "file:///etc/passwd"}, "no address"),
+        ({"url": "file:///etc/passwd"}, "not a usable address"),
         ({"url": "http://h", "batch": 0}, "batch is out of range"),
         ({"url": "http://h", "window": 0}, "window is 0"),
         ({"url": "http://h", "secret_env": "ABSENT"}, "ABSENT.* is not set"),
-        ({"url_env": "WRONG"}, "no address"),
+        ({"url_env": "WRONG"}, "not a usable address"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, text, monkeypatch):

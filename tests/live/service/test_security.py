@@ -113,7 +113,7 @@ def test_who_may_read_may_not_change(guarded):
 def test_nobody_changes_where_only_a_token_for_reading_is_there(tmp_path):
     with served(tmp_path, access=tokens(tmp_path, change="")) as one:
         answer = one.client(READ).post(FEEDBACK, SAID)
-        assert (answer.status, answer.json["error"]) == (403, "nobody may change")
+        assert (answer.status, answer.json["error"]) == (403, "changes are disabled")
 
 
 def test_on_loopback_a_token_for_changing_alone_leaves_reading_open(tmp_path):

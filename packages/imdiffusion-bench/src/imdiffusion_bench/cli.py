@@ -138,7 +138,7 @@ def domains(
     protocol: Annotated[str, typer.Option(help="One of label_free, oracle and paper.")] = (
         "label_free"
     ),
-    metric: Annotated[str, typer.Option(help="What chooses and judges.")] = "vus_pr",
+    metric: Annotated[str, typer.Option(help="Metric that chooses and judges.")] = "vus_pr",
     among: Among = None,
 ) -> None:
     """Print what is chosen with each domain left out, and its value on that domain."""
@@ -345,7 +345,7 @@ def behaviours(
         terminal.notice(f"{save_plot(table.plot(whole), plot)} written.")
     failed = sum(one["status"] == "failed" for one in records)
     if failed:
-        terminal.fail(f"{failed} of {len(records)} runs failed: what was printed says why.")
+        terminal.fail(f"{failed} of {len(records)} runs failed for the printed reasons.")
         raise typer.Exit(DataError.exit_code)
 
 

@@ -46,7 +46,7 @@ class Group:
 
     leader: whose settings the fit is made under, measured here or not; None = the first variant.
     The held-out checks of a training impute as the scoring does and choose among its weights, so
-    who fits must not hang on which runs are left to do.
+    who fits must not depend on which runs are left to do.
     """
 
     plan: str

@@ -91,7 +91,7 @@ Minutes = Annotated[
     float | None,
     typer.Option(help="Stop after so long; the same call continues.", show_default=False),
 ]
-Again = Annotated[bool, flag("--retry-failed", help="Measure runs that failed once more.")]
+Again = Annotated[bool, flag("--retry-failed", help="Measure failed runs again.")]
 Keep = Annotated[
     Path | None,
     typer.Option(
@@ -110,7 +110,7 @@ SystemOption = Annotated[
     typer.Option(
         "--dials",
         metavar="KEY=VALUE,...",
-        help="What the system is like: channels, period_s, rows_train, rows_test, season, "
+        help="Dials of the system: channels, period_s, rows_train, rows_test, season, "
         "coupling, noise, missing, batch_minutes, size, length and others (docs/behaviours.md).",
         show_default=False,
     ),

@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """Commit of the checkout that tracks this file, 12 hex digits; "+" where it was changed.
 
-    None outside a checkout, also where this package is merely installed inside somebody else's,
+    None outside a checkout, also where this package is merely installed inside another project's,
     such as in a virtual environment there; None without git.
     """
     if _git("ls-files", "--error-unmatch", "--", Path(__file__).name) is None:
@@ -86,7 +86,7 @@ def _processor() -> str:
 
 
 def forget_peak_memory(device: str = "cpu") -> bool:
-    """Start the peaks of this process (Linux) and of `device` anew; False where the system cannot.
+    """Start the peaks of this process (Linux) and of `device` again; False where the system cannot.
 
     What the process holds already counts into its next peak.
     """

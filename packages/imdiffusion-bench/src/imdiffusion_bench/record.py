@@ -1,7 +1,7 @@
 """One run, one JSON line: what is in it, how lines are read, appended and packed; kept scores.
 
 The runs of FILE.jsonl are those of FILE.jsonl.xz, where there is one, and then its own: `pack`
-moves them there, and whoever reads or continues FILE.jsonl sees both.
+moves them there, and every reader of FILE.jsonl sees both.
 
 A line holds these keys; `status` says which of the last two groups it has.
 

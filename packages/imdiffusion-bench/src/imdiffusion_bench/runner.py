@@ -121,7 +121,7 @@ def bench(
         raise UsageError(f"shard {part}/{parts} is no part", remedy="Write i/n with 1 <= i <= n.")
     for name, count in (("jobs", jobs), ("threads", threads)):
         if count is not None and count < 1:
-            raise UsageError(f"{name} = {count} is less than one", remedy="For instance 1.")
+            raise UsageError(f"{name} = {count} is below one", remedy="For instance 1.")
     if minutes is not None and not minutes > 0:
         raise UsageError(f"minutes = {minutes:g} leave no time", remedy="Give more than 0.")
     device_of(device)

@@ -134,7 +134,7 @@ def check_random(block: Block, protocol: str) -> None:
     measured = any(row.measures[name].by_entity for row in block.rows for name in row.measures)
     if protocol == "paper" and measured and not block.has_random:
         raise DataError(
-            f"the point-adjusted numbers of {block.dataset} stand without a random row",
+            f"the point-adjusted numbers of {block.dataset} have no random row",
             remedy="Add the variant `random` to the plan: noise alone scores high here.",
         )
 

@@ -34,7 +34,7 @@ WORKER = (sys.executable, "-m", "imdiffusion_bench.workers")
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LAST_WORDS = 400  # characters of stderr that a failure quotes
 GRACE = 20  # seconds an interrupted worker has to save its fit, and one at its end to be gone
-SILENT = "the worker ended the group without a word about this run"
+SILENT = "the worker ended the group without an answer for this run"
 
 
 class WorkerProcess:
@@ -113,7 +113,7 @@ class WorkerProcess:
         _end(process)
 
     def close(self) -> None:
-        """Let go of the pipes; after `stop`, and when nobody reads answers any more."""
+        """Let go of the pipes; after `stop`, and when the reader of answers is gone."""
         if self._process is not None:
             _close_pipes(self._process)
         self._process = None
@@ -176,7 +176,7 @@ def _end(process: subprocess.Popen[str]) -> int:
 def _close_pipes(process: subprocess.Popen[str]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+            with contextlib.suppress(BrokenPipeError):  # its reader is gone
                 pipe.close()
 
 
@@ -263,7 +263,7 @@ def _serve(order: dict[str, Any], answers: TextIO, held: dict[tuple[str, str, st
 
 
 def _end_with_parent() -> None:
-    """An orphan would measure on for hours, and nobody would write it down."""
+    """An orphan would measure on for hours, and nothing would record it."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1.0)

@@ -273,7 +273,7 @@ def _right_noise(rows: Floats, observed: Flags, lags: int) -> float:
 class _Solutions:
     """Solved masks of laws, the newest MOST_SOLVED numbers of them; for all threads.
 
-    They hang on the tensor that holds a law, not on a module: one module is lent many laws
+    They belong to the tensor that holds a law, not on a module: one module is lent many laws
     (`filling.FrozenDenoiser`).
     """
 

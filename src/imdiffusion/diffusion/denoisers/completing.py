@@ -12,7 +12,7 @@ adds what it is. With P the inverse of S and U what is hidden,
 
     m_U = -P_UU^-1 P_UV x_V,   C_UU = P_UU^-1
 
-so that what it costs hangs on how much is missing, not on the size of a patch.
+so that what it costs depends on how much is missing, not on the size of a patch.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ say so. `forecast` and `from_others` give Var for rows that are whole, and for o
 that as more is left, so that a residual in units of its square root is as large in thin rows.
 
 The law is stationary, so S is made of the covariances of rows that are 0, 1, ..., lags apart.
-Values are standardised by whoever calls: their mean is 0 here.
+Values are standardised by the caller: their mean is 0 here.
 """
 
 from __future__ import annotations

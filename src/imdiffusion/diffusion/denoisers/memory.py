@@ -11,7 +11,7 @@ for any mask and any missing set: a missing value is simply not in V. This is th
 an empirical distribution at the noise level s^2 (Vincent 2011, "A connection between score matching
 and denoising autoencoders"; Karras et al. 2022, appendix B.3); s -> 0 is the nearest neighbour.
 
-Values are standardised by whoever calls. A value that is missing in the memory is as unknown as a
+Values are standardised by the caller. A value that is missing in the memory is as unknown as a
 value can be: a draw from a standard normal.
 """
 

@@ -14,7 +14,7 @@ Online a row has the distance of the newest patch; offline the mean of that and 
 later ones that contain the row. Both in units of their own .99 quantile of training rows, each of
 which is judged by the patches of the other half; and cut at three units: what was never seen before
 is news, and how far it is from all that was is not, else a series that has moved on for good would
-drown every other view. Values are standardised by whoever calls; of a patch with missing
+drown every other view. Values are standardised by the caller; of a patch with missing
 ones the nearest is found as if they were the means of their channels, and differs from it in what
 is visible alone.
 

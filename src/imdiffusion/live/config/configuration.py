@@ -84,7 +84,7 @@ class Configuration:
         return own
 
     def model_for(self, entity: str, source: str) -> ModelSection | None:
-        """The model that is to speak for an entity of a source, if one is named."""
+        """The model that is to score an entity of a source, if one is named."""
         return next((one for one in self.models if one.names(entity, source)), None)
 
     @property

@@ -34,7 +34,7 @@ class ProblemsError(ConfigError):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(
             f"{path}: {problems[0]}{more}",
-            remedy="" if not more else "imdiffusion config check says them all.",
+            remedy="" if not more else "imdiffusion config check lists all of them.",
         )
 
 

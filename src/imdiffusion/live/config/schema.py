@@ -89,7 +89,7 @@ class ModelSection(Fields):
     refit: bool = field(False, "fit models in the background too, which have to win against it")
 
     def names(self, entity: str, source: str) -> bool:
-        """Whether it speaks for an entity of a source."""
+        """Whether it scores an entity of a source."""
         return self.source in ("", source) and fnmatchcase(entity, self.entities)
 
 

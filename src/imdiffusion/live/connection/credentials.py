@@ -1,6 +1,6 @@
 """Secrets of a connection: read from the environment or a file when needed, never an option.
 
-A secret read from a file is read anew for every request, so that one that was exchanged is used
+A secret read from a file is read again for every request, so that one that was exchanged is used
 without a restart. No error text holds one.
 """
 

@@ -24,15 +24,15 @@ from imdiffusion.schema import positive
 
 _LONGEST_PAUSE = 600.0  # seconds that an answer's Retry-After can keep us away
 _PIECE = 64 * 1024
-# Answers that speak of the moment, and answers that speak of the address or the credentials: the
-# same message may be taken later. Any other 4xx speaks of the message.
+# Answers about the moment, and answers about the address or the credentials: the
+# same message may be taken later. Any other 4xx is about the message.
 _BUSY = frozenset({408, 425, 429})
 _SENDER = frozenset({401, 403, 404, 405, 407})
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class HttpOptions:
-    """The options that everything has that speaks HTTP.
+    """The options that every HTTP connector has.
 
     url: http or https, without user and password. timeout: seconds for a whole request, from the
     connection to the last byte of the answer. ca_file: certificates to trust instead of the
@@ -84,7 +84,7 @@ def split_url(url: str) -> SplitResult:
         usable = False
     if not usable or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
         raise ConfigError(
-            "url is no address that can be asked",
+            "url is not a usable address",
             remedy="Give for instance http://127.0.0.1:9090; write other letters as %XX.",
         )
     if "@" in parts.netloc:
@@ -138,7 +138,7 @@ class Client:
         pause = self._free_at - time.monotonic()
         if pause > 0:
             raise ConnectionLost(
-                f"{self.name} asked for a pause, {pause:.0f} s of it are left",
+                f"{self.name} requested a pause; {pause:.0f} s of it are left",
                 remedy="Try again after it.",
             )
         granted = self.now(self._granted)

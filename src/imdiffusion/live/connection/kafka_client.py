@@ -98,7 +98,7 @@ def producer_of(settings: Mapping[str, Any], properties: str, health: Health) ->
 
 
 def partitions_of(client: Consumer | Producer, health: Health, timeout: float) -> dict[str, int]:
-    """How many partitions every topic has that the servers tell of. ConnectionLost, ConfigError.
+    """How many partitions every topic has that the servers report. ConnectionLost, ConfigError.
 
     All of them are asked for: asking for one by name may make it.
     """

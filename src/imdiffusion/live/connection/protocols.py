@@ -115,7 +115,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Recalling(Protocol):
-    """What a sink has besides, if what it says hangs on the events that are ongoing now."""
+    """What a sink has besides, if what it says depends on the events that are ongoing now."""
 
     def recall(self, ongoing: Sequence[EventRecord]) -> None:
         """After a start, before anything else: events that began before it and go on, newest turn
@@ -138,7 +138,7 @@ class Ticking(Protocol):
 @runtime_checkable
 class Looking(Protocol):
     """What a source or sink has besides, if its far side can be looked at without taking rows from
-    it or giving it any, and more can be said of it than that somebody answers.
+    it or giving it any, and more can be said of it than that it answers.
     """
 
     def look(self, timeout: float) -> str:

@@ -1,4 +1,4 @@
-"""Records as JSON: what every sink that writes text hands on, and what the live state keeps.
+"""Records as JSON: what every sink that writes text sends, and what the live state keeps.
 
 A record becomes one flat object, `kind` first. Numbers that JSON does not know (NaN, infinities)
 are null. A time stands twice: as nanoseconds since the epoch under its own name (an integer, and
@@ -97,7 +97,7 @@ def record_of(text: str) -> Record:
 def event_of(text: str) -> EventRecord:
     """`record_of` for the text of an event's turn."""
     record = record_of(text)
-    assert isinstance(record, EventRecord)  # noqa: S101  turns hold nothing else
+    assert isinstance(record, EventRecord)  # noqa: S101  the table `turns` holds nothing else
     return record
 
 

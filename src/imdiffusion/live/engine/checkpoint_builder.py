@@ -45,7 +45,7 @@ class _Each(ItemsView[tuple[str, str], bytes]):
 
 
 class CheckpointBuilder:
-    """Scores, turns, offsets and counts that wait; true when there is anything to write."""
+    """Scores, updates, offsets and counts that wait; true when there is anything to write."""
 
     def __init__(self) -> None:
         self.offsets: dict[str, str] = {}
@@ -67,7 +67,7 @@ class CheckpointBuilder:
         return any(facts)
 
     def add(self, told: Sequence[Told], turns: Sequence[EventRecord], *, details: bool) -> None:
-        """Scores and turns of one entity; details: keep the values behind the scores."""
+        """Scores and updates of one entity; details: keep the values behind the scores."""
         self._told += told if details else [replace(one, cells=None) for one in told]
         self._turns += turns
 

@@ -1,6 +1,6 @@
 """Time as live detection reads it: the wall's for what is recorded, a steady one for waiting.
 
-A wall clock jumps, by an hour when somebody mends it. Nothing here waits by it.
+A wall clock jumps, by an hour when it is corrected. Nothing here waits by it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The engine: sources, scorers, events, live state and sinks, joined.
 
-A checkpoint writes scores, turns of events, states of scorers and trackers, and the offsets of
+A checkpoint writes scores, updates of events, states of scorers and trackers, and the offsets of
 sources in one transaction. Sinks are fed from what was written; only when they have flushed, or
-are away and their records wait in the live state, is a source told that its rows are safe. So a
-kill anywhere loses nothing, and what a sink has seen is never decided anew: rows that come again
-after a kill are rows that nobody was told of.
+are away and their records wait in the live state, is the offset committed at a source. So a
+kill anywhere loses nothing, and what a sink has seen is never decided again: rows that come again
+after a kill are rows without any record sent.
 
 `turn` does one round of everything in the caller's thread; `run` gives each source and each sink a
-thread, so that a slow one holds up nobody else. What waits is bounded: a few batches a source (it
+thread, so that a slow one delays no other. What waits is bounded: a few batches a source (it
 is not read beyond them, or the oldest are shed), `rows` scores between checkpoints, and the feed in
 the live state.
 """
@@ -38,12 +38,12 @@ from imdiffusion.live.store.takeover import Estate
 
 log = logging.getLogger(__name__)
 
-MOST_DUE = 100  # checkpoints that sources are not told of yet
+MOST_DUE = 100  # checkpoints not yet committed at the sources
 THIN_EVERY = 5.0  # seconds between steps of retention
 
 
 class Engine:
-    """Watches every entity that its sources speak of, until it is stopped.
+    """Watches every entity of its sources, until it is stopped.
 
     scorer_for: makes the scorer of an entity from its first frame. clock and generator are given
     by tests; the generator draws the jitter of retries. The store is the caller's to close.
@@ -103,11 +103,11 @@ class Engine:
             delivery.open()
 
     def succeed(self, entity: str, scorer: Scorer) -> None:
-        """From the next round on this scorer speaks for the entity. From any thread."""
+        """From the next round on this scorer is the entity's active one. From any thread."""
         self._watch.successors.append((entity, scorer))
 
     def source_of(self, entity: str) -> str:
-        """The id of the source that spoke of an entity last; empty = none has."""
+        """The id of the source that had rows of an entity last; empty = none has."""
         watched = self._watch.entities.get(entity)
         return "" if watched is None else watched.source
 
@@ -199,7 +199,7 @@ class Engine:
         try:
             self.store.thin(now=self.clock.wall(), rows=max(2_000, 2 * self._since_thin))
         except OutputError as error:  # what is old goes with a later step
-            log.warning("old rows could not be taken away: %s", error)
+            log.warning("old rows could not be deleted: %s", error)
         self._thinned, self._since_thin = now, 0
 
     def tell_sources(self) -> None:
@@ -214,7 +214,7 @@ class Engine:
     # -- the end
 
     def close(self) -> None:
-        """Write what is pending, send once more, tell the sources, and let go of all.
+        """Write what is pending, send once more, commit at the sources, and let go of all.
 
         After an interruption in the midst of a batch nothing is written: its rows will come again.
         OutputError: the last checkpoint could not be written; its rows will come again as well.

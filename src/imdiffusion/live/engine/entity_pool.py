@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class EntityPool:
-    """The entities by name. successors: (entity, scorer), to speak from the next round on.
+    """The entities by name. successors: (entity, scorer), to be active from the next round on.
 
     estate: what other processes have left; an entity that comes from one goes on where it was.
     """
@@ -59,7 +59,7 @@ class EntityPool:
         try:
             self.entities[name].tracker.restore(state)
         except Exception:  # better a fresh one than no detection at all
-            log.exception("the events of %s cannot be gone on with: begun afresh", name)
+            log.exception("the events of %s cannot be restored: starting over", name)
             self.entities[name] = self._new_watched(name)
 
     def _inherit(self, name: str) -> None:
@@ -71,7 +71,7 @@ class EntityPool:
         if not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
             return
         estate.taken[name] = legacy.folder
-        log.info("%s goes on where %s was", name, legacy.folder)
+        log.info("%s continues from the state of %s", name, legacy.folder)
         if "tracker" in legacy.states:
             self._restore_events(name, legacy.states["tracker"])
 
@@ -107,7 +107,7 @@ class EntityPool:
             for record in self._store.unresolved():
                 held.setdefault(record.entity, []).append(record)
         except OutputError as error:  # rows are scored without; the next look tries again
-            log.warning("what people said of events cannot be read: %s", error)
+            log.warning("feedback on events cannot be read: %s", error)
             return
         self._heard = last
         holding = {name for name, one in self.entities.items() if one.tracker.holds}
@@ -151,7 +151,7 @@ class EntityPool:
         except Exception:
             # Poison must not block what comes after it, nor come again at every start. Half a
             # push may have changed the scorer: it goes on from the last checkpoint.
-            log.exception("source %s: %d rows of %s were passed over", source, len(frame), name)
+            log.exception("source %s: %d rows of %s were skipped", source, len(frame), name)
             pending.count("failed", source, len(frame))
             watched.scorer = None
             return
@@ -172,12 +172,12 @@ class EntityPool:
         try:
             own = watched.restore_scorer(scorer, state)
         except Exception:  # better a fresh one than no detection at all
-            log.exception("the scorer of %s cannot go on from its state", watched.name)
+            log.exception("the scorer of %s cannot be restored from its state", watched.name)
             pending.count("states_refused", watched.name, 1)
             watched.speak(self._scorer_for(frame))
             return
         if not own and state is not None:
-            log.info("%s begins afresh with %s", watched.name, scorer.detector)
+            log.info("%s starts over with %s", watched.name, scorer.detector)
 
     def look_for_silence(self, behind: set[str], pending: CheckpointBuilder) -> bool:
         """Note who has become stale, at most once a second; whether anybody has.

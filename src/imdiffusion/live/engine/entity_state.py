@@ -39,13 +39,13 @@ class EntityState:
     # -- rows
 
     def speak(self, scorer: Scorer) -> None:
-        """From now on this scorer speaks for the entity."""
+        """From now on this scorer is the entity's active one."""
         self.scorer = scorer
         self._counted = self._counts()
         self.tracker.speak(scorer.detector, scorer.model, scorer.channels)
 
     def push(self, frame: Frame) -> tuple[list[Told], list[EventRecord]]:
-        """Score the frame's rows; the scores and the turns of events that follow."""
+        """Score the frame's rows; the scores and the updates of events that follow."""
         assert self.scorer is not None  # noqa: S101  the engine gives it one first
         takes_all = isinstance(self.scorer, ActiveScorer)  # it chooses channels itself, and counts
         judged = self.scorer.push(frame if takes_all else frame.select(self.scorer.channels))

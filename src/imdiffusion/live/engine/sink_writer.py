@@ -110,7 +110,10 @@ class SinkWriter:
         wait = self._patience.failed(self._clock.steady())
         self.away = True
         log.warning(
-            "sink %s is away, its records wait, next try in %.1f s: %s", self.name, wait, error
+            "sink %s cannot be reached, its records wait, next try in %.1f s: %s",
+            self.name,
+            wait,
+            error,
         )
 
     def close(self) -> None:

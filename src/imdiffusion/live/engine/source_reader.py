@@ -121,7 +121,7 @@ class SourceReader:
     def _lost(self, error: Exception) -> None:
         wait = self._patience.failed(self._clock.steady())
         self.away, self.lost = True, self.lost + 1
-        log.warning("source %s is away, next try in %.1f s: %s", self.name, wait, error)
+        log.warning("source %s cannot be reached, next try in %.1f s: %s", self.name, wait, error)
 
     def next(self) -> Batch | None:
         """The next batch to score; None when there is none."""
@@ -156,7 +156,7 @@ class SourceReader:
         try:
             self.source.commit(offset)
         except ConnectionLost as error:
-            log.warning("source %s could not be told what is safe: %s", self.name, error)
+            log.warning("source %s did not take the committed offset: %s", self.name, error)
             with self._lock:
                 self._asked = offset if self._asked is None else self._asked
 

@@ -132,7 +132,7 @@ class OpenEvent:
 
     @classmethod
     def again(cls, record: EventRecord, channels: tuple[str, ...], at: int) -> OpenEvent:
-        """One that was over, from the last that was told of it; at: position of the newest row."""
+        """One that was over, from the last that was sent of it; at: position of the newest row."""
         places = places_of(channels, record.channels)
         share, expected, seen = (
             moved(np.array(part, np.float64), places)
@@ -148,7 +148,7 @@ class OpenEvent:
             for name, kind in zip(record.channels, record.kinds, strict=False)
             if kind and name in place
         }
-        edges = Edges(record.start, record.end, last, total)  # it never begins later than was told
+        edges = Edges(record.start, record.end, last, total)  # it never begins later than was sent
         return cls(record.id, spell, next=record.turn + 1, status=record.status, edges=edges)
 
 

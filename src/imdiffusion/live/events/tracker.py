@@ -1,8 +1,8 @@
-"""Events as they turn: judged rows of one entity in, turns of its events out.
+"""Events as they change: judged rows of one entity in, updates of its events out.
 
 An event opens when anomalous rows, with at most `merge_gap` quiet rows between them, span
 `min_length` rows; it resolves at the quiet row that makes the gap too long. Onset and resolution
-are both told, and while it lasts it is told again every `renotify` seconds.
+are both sent, and while it lasts it is sent again every `renotify` seconds.
 
 Cause: the leading channels, the fewest that hold half of the error. An anomalous row belongs to
 every open event with which it shares a leading channel. Rows that share none are held apart; once
@@ -11,22 +11,22 @@ an event of their own, from the first of them on. Else they belong to the event 
 there is one open event an entity and cause, and at most `most_open` in all, beyond which rows go to
 the one opened last.
 
-Quiet time: within `quiet` seconds of being told resolved, a new spell of the same cause opens no
-event. The old one goes on, and nothing is told before the quiet time has passed: then that it is
+Quiet time: within `quiet` seconds of its end, a new spell of the same cause opens no
+event. The old one goes on, and nothing is sent before the quiet time has passed: then that it is
 ongoing again, or resolved with a later end.
 
 An offline score never opens an event and never changes a turn. When an event is over for good and
-all its anomalous rows were judged again, one more turn is told if that moved the peak, changed the
+all its anomalous rows were judged again, one more update follows if it moved the peak, changed the
 leading channels, or found the rows normal after all; its shares are those of the row at the peak.
 
 A person may say that an event is not resolved: it stays open, or is open again, till he takes it
 back (`hold`).
 
 Edges: where the scorer has evidence of single rows, an event begins and ends with the rows that
-carry it (`evidence_log.py`), not where the score crosses 1; found anew at every turn, from the rows
+carry it (`evidence_log.py`), not where the score crosses 1; found at every update, from the rows
 up to then.
 
-All else hangs on the order of arrival and of offline rows, however they are cut or restored.
+All else depends on the order of arrival and of offline rows, however they are cut or restored.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class EventTracker:
         self.detector, self.model, self.channels = detector, model, names
 
     def push(self, rows: Iterable[ScoredRow]) -> list[EventRecord]:
-        """Take rows as the scorer says them; the turns that follow, in order."""
+        """Take rows as the scorer says them; the updates that follow, in order."""
         for row in rows:
             if row.mode == "online":
                 self._arrive(row)
@@ -117,7 +117,7 @@ class EventTracker:
         return any(event.held for event in self._open)
 
     def hold(self, records: Iterable[EventRecord]) -> list[EventRecord]:
-        """Let just these stay open whatever the rows say; the turns of those that were over."""
+        """Let just these stay open whatever the rows say; the updates of those that were over."""
         wanted = {one.id: one for one in records}
         for event in self._open:
             event.held = wanted.pop(event.id, None) is not None
@@ -161,7 +161,7 @@ class EventTracker:
         self._log.trim(self._at + 1 - min((spell.first for spell in spells), default=self._at + 1))
 
     def _keep_time(self, time: int) -> None:
-        """Note the step. After a leap of time nobody knows what happened: open events expire."""
+        """Note the step. After a leap of time it is unknown what happened: open events expire."""
         if self._before is not None:
             step, usual = time - self._before, self.interval
             most = max(2, self.rules.merge_gap + 1) * (usual or step)
@@ -207,7 +207,7 @@ class EventTracker:
         """What is held apart counts for the event opened last until it is one of its own."""
         return self._apart if self._open and event is self._open[-1] else None
 
-    # -- the turns of an event
+    # -- the updates of an event
 
     def _begin(self, spell: AnomalousRun, time: int) -> None:
         lead = leading(spell.total)
@@ -298,7 +298,7 @@ class EventTracker:
         event.next, event.told, event.status = event.next + 1, time, status
 
     def _find_edges(self, event: OpenEvent, spell: AnomalousRun, *, over: bool) -> None:
-        """Find where the fault of an event is; of one that is over nobody else has it."""
+        """Find where the fault of an event is; of an ended one it is stored nowhere else."""
         found = self._edges_of(spell, [one for one in self._open if one is not event])
         event.find(found)
         if found is not None and over:

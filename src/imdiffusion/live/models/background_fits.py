@@ -2,7 +2,7 @@
 
 A fit is a child process in a folder of its own (`job.py`, `fit_child.py`). If it ends without a
 verdict it is started again and goes on where it was; if it fails, it is tried again with patience.
-What has won is noted and made live in the live state; who speaks follows from that alone
+What has won is noted and made live in the live state; the active scorer follows from that alone
 (`router.py`).
 """
 
@@ -125,7 +125,7 @@ class Fitter:
     def _look(self, entity: str) -> None:
         """What came of the last fit of an entity, and whether one is under way: read once.
 
-        One that came to its end when nobody looked is acted on now.
+        One that ended unobserved is acted on now.
         """
         folder = self.places.fit(entity)
         try:
@@ -285,6 +285,6 @@ def _tail(path: Path) -> str:
     try:
         text = path.read_bytes()[-LOUDEST:].decode(errors="replace")
     except OSError:
-        return "nothing was said"
+        return "no output"
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was said"
+    return lines[-1] if lines else "no output"

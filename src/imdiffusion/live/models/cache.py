@@ -35,7 +35,7 @@ def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) ->
 def speaker_of(
     detector: ImDiffusion, digest: str, *, name: str, likely: Iterable[str] = ()
 ) -> EntityScorer:
-    """The scorer of that entity, which speaks as `name`; raises as `entity_of` does."""
+    """The scorer of that entity, under the name `name`; raises as `entity_of` does."""
     from imdiffusion.live.scorers.fitted import EntityScorer
 
     return EntityScorer(entity_of(detector, digest, likely), detector=name, model=digest)
@@ -45,7 +45,7 @@ class ModelCache:
     """Makes scorers of models on the disk. From any thread.
 
     Scorers of one folder and digest share its weights, which nothing changes; what each holds of
-    its own entity's rows is its own. A model leaves memory with the last scorer that speaks for it.
+    its own entity's rows is its own. A model leaves memory with the last scorer that uses it.
     """
 
     def __init__(self, read: Callable[[str], ImDiffusion], *, offline: bool) -> None:

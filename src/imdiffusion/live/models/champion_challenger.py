@@ -1,4 +1,4 @@
-"""Which of two detectors should speak: compared on rows that the newer one was not fitted on.
+"""Which of two detectors should be active: compared on rows that the newer one was not fitted on.
 
 No label is needed. The rows are taken for normal for the most part, so each detector should flag
 about the share that was promised; and into copies of them faults are planted, which each should
@@ -53,7 +53,7 @@ class Performance:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A detector as it enters: made anew. context: rows it reads before those it is judged on."""
+    """A detector as it enters: newly made. context: rows it reads before those it is judged on."""
 
     make: Callable[[], Scorer]
     context: int

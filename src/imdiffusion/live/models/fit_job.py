@@ -29,7 +29,7 @@ class Job:
     """What a fit is asked. state: the folder of the live state.
 
     train: "state", or a file. details: days that the live state keeps every row. incumbent: path
-    of the model that speaks, from the state folder; empty = the baseline does. period: ns between
+    of the active model, from the state folder; empty = the baseline. period: ns between
     rows, of the baseline. excluded, since: as of `judging.Shape`.
     """
 
@@ -115,4 +115,4 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ModelError:
-    return ModelError(f"{path} cannot be read", remedy="Delete its folder: it is fitted anew.")
+    return ModelError(f"{path} cannot be read", remedy="Delete its folder: it is fitted again.")

@@ -2,7 +2,7 @@
 
     python -m imdiffusion.live.models.fit_worker FOLDER
 
-It stands back for others (nice), ends when whoever started it ends (its standard input closes), and
+It stands back for others (nice), ends with its parent (its standard input closes), and
 goes on where it was when it is started again.
 """
 
@@ -145,7 +145,7 @@ def worth_learning(rows: Frame, least: int) -> tuple[str, ...]:
 
 
 def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int) -> Verdict:
-    """The contest against whoever speaks now, on the rows from `split` on."""
+    """The contest against the active scorer, on the rows from `split` on."""
     start = max(split, len(rows) - MOST_HELD)
     rows = blanked(rows, job.excluded)  # to flag a fault that is confirmed is no false alarm
     incumbent = Contestant(
@@ -162,7 +162,7 @@ def compare(job: Job, challenger: Callable[[], Scorer], rows: Frame, split: int)
 
 
 def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
-    """The model that speaks, or the baseline; a model that cannot be read has lost its place."""
+    """The active model, or the baseline; a model that cannot be read has lost its place."""
     if job.incumbent:
         from imdiffusion import ImDiffusion
 
@@ -196,7 +196,7 @@ def main(folder: Path) -> int:
 
 
 def _end_with_parent() -> None:
-    """End at once when standard input closes: whoever started this has ended or was killed."""
+    """End at once when standard input closes: the parent has ended or was killed."""
 
     def wait() -> None:
         while os.read(0, 1024):

@@ -48,8 +48,8 @@ class Maintenance:
                     continue
                 self._fitter.tick(self._router.to_fit())
                 for entity in self._router.follow(self._engine):
-                    log.info("another model speaks for %s from now on", entity)
-            except Exception:  # what speaks goes on; the next look tries again
+                    log.info("another model scores %s from now on", entity)
+            except Exception:  # the active scorer continues; the next look tries again
                 log.exception("models could not be looked after")
 
     def __enter__(self) -> Maintenance:

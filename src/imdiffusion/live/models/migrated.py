@@ -29,7 +29,7 @@ class MigratedModels:
         self.store, self.places, self.estate, self.baseline = store, places, estate, baseline
 
     def adopt(self, entity: str, reader: Reader) -> None:
-        """Make the fitted model live that spoke for an entity last, wherever that was.
+        """Make the fitted model live that scored an entity last, wherever that was.
 
         One that is noted here already is made live only where the entity has just come: else
         another has won since. One that cannot be had is said and counted.
@@ -46,7 +46,7 @@ class MigratedModels:
             self.estate.taken.pop(entity, None)
 
     def _spoke(self, entity: str) -> tuple[str, str]:
-        """Detector and version that spoke last; both empty where nobody has."""
+        """Detector and version that scored last; both empty where there is none."""
         state = self.store.state(entity, "scorer")
         head = [] if state is None else state.split(b"\n", 2)[:2]
         return (head[0].decode(), head[1].decode()) if len(head) == 2 else ("", "")
@@ -74,7 +74,7 @@ class MigratedModels:
 
     def _copied(self, entity: str, digest: str, folder: Path) -> str:
         """Take a folder in; its path as seen from the state folder."""
-        if folder.parent.name == self.places.given.name:  # it may speak for others as well
+        if folder.parent.name == self.places.given.name:  # it may score others as well
             path = copied(folder, self.places.given)
         else:
             path = copied(folder, self.places.models(entity), name=digest)

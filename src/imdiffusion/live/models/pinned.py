@@ -1,7 +1,7 @@
 """Models that the configuration names: taken into the state folder, and made live.
 
-A folder is read and copied when its first entity speaks. What serves is the copy: whatever becomes
-of the folder afterwards, or if it is torn at the next start, the last one that was whole goes on.
+A folder is read and copied when its first entity has rows, and the copy is used. Whatever happens
+to the folder afterwards, or if it is damaged at the next start, the last valid copy stays in use.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PinnedModels:
         return path.parent == self.places.given
 
     def detector(self, path: Path) -> ImDiffusion:
-        """The detector in a copy, read once for all entities that it speaks for. ModelError."""
+        """The detector in a copy, read once for all entities that it scores. ModelError."""
         if path not in self._loaded:
             from imdiffusion import ImDiffusion
 
@@ -118,7 +118,7 @@ def copied(folder: Path, place: Path, *, name: str = "") -> Path:
     with atomic_folder(path) as draft:
         for file in (CONFIG, MANIFEST, WEIGHTS):
             shutil.copyfile(folder / file, draft / file)
-        read_model(draft)  # it may have been written anew in between
+        read_model(draft)  # it may have been written again in between
     return path
 
 
@@ -161,7 +161,7 @@ def fit_of(
     entity: str,
     channels: Sequence[str],
 ) -> tuple[bool, str]:
-    """Whether rows of these channels fit the model that is to speak for them, and in words."""
+    """Whether rows of these channels fit the model that is to score them, and in words."""
     try:
         own = known[_chosen(section, known, entity)]
     except ModelError as error:

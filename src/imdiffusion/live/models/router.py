@@ -59,7 +59,7 @@ def cold_rate(configuration: Configuration, period: int) -> float:
 class ModelRouter:
     """Makes router for the engine, and hands it a new one when another model has become live.
 
-    `scorer_for` is the engine's thread, `follow` that of whoever looks after models. estate: the
+    `scorer_for` is the engine's thread, `follow` that of the maintenance of models. estate: the
     engine's, where other processes leave entities with their models.
     """
 
@@ -113,7 +113,7 @@ class ModelRouter:
                 saved = feed_in(state.split(b"\n", 2)[2])
                 channels, period = facts_of(saved)
             except (ImDiffusionError, IndexError) as error:
-                log.warning("the rows of %s are begun afresh: %s", entity, error)
+                log.warning("the rows of %s start over: %s", entity, error)
                 saved = None
         if given is not None and period != given:
             saved, period = None, given
@@ -156,7 +156,7 @@ class ModelRouter:
     def _begun(
         self, feed: Alignment, version: ModelVersion, speaker: EndingScorer
     ) -> ActiveScorer | None:
-        """As `_fitted`; one that did not speak before the start reads the rows that were."""
+        """As `_fitted`; one that was not active before the start reads the rows that were."""
         state = self.store.state(feed.entity, "scorer")
         spoke = state is not None and state.split(b"\n", 2)[1:2] == [version.digest.encode()]
         read = None if state is None or spoke else self._prime(feed.entity, speaker)
@@ -178,7 +178,7 @@ class ModelRouter:
                 self._refuse(entity, live.digest)
             try:
                 self.store.roll_back(entity, reason="the model is torn", now=time.time_ns())
-            except UsageError:  # there was none before it: the baseline speaks
+            except UsageError:  # there was none before it: the baseline is active
                 return None
 
     def _refuse(self, entity: str, digest: str) -> None:
@@ -201,7 +201,7 @@ class ModelRouter:
         return self.models.scorer(version, likely)
 
     def follow(self, engine: Engine) -> list[str]:
-        """Let the engine hear of live models that do not speak yet; the entities."""
+        """Let the engine hear of live models that are not active yet; the entities."""
         live = {one.entity: one for one in self._reader.models() if one.live}
         changed = []
         for entity, active in self.speaking().items():

@@ -1,4 +1,4 @@
-"""The rows of one entity on their way to whoever scores them: in order, on a grid, the last kept.
+"""The rows of one entity on their way to a scorer: in order, on a grid, the last kept.
 
 A feed outlives the scorers it feeds. When one takes over from another, the rows that are held tell
 the new one what has been.
@@ -26,7 +26,7 @@ from imdiffusion.live.store.state_codec import pack, unpack
 log = logging.getLogger(__name__)
 
 KIND = "feed of rows"
-DECIDE = 6  # times after which the period is known, where nobody said it
+DECIDE = 6  # times after which the period is known, where it is not configured
 TAIL = 64  # rows that are held for a scorer that takes over
 # Periods that people choose, in seconds; one that is this near to what was measured is meant.
 USUAL = (
@@ -94,7 +94,7 @@ class Alignment:
     # -- channels
 
     def _take_up(self, frame: Frame) -> None:
-        """Channels that nobody has seen before are the entity's from now on, while there is room.
+        """New channels are the entity's from now on, while there is room.
 
         Those beyond are left out by the buffer, which counts them.
         """
@@ -111,7 +111,7 @@ class Alignment:
             self._rechannel((*self.channels, *new))
 
     def settle(self, own: Sequence[str]) -> None:
-        """Go on in the channels of whoever takes over, and in those that are still observed."""
+        """Continue in the channels of the next scorer, and in those that are still observed."""
         waiting = [] if self.buffer is None else self.buffer.waiting
         held: list[NDArray[np.floating]] = [*self._tail, *(row for _, row in self._early), *waiting]
         further = [

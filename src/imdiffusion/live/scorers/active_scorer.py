@@ -1,4 +1,4 @@
-"""Who speaks for an entity: a baseline or a fitted model, behind the feed of its rows."""
+"""What scores an entity: a baseline or a fitted model, behind the feed of its rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ActiveScorer:
     scorer itself, where it was made beforehand and has read the rows up to the time `read` (ns);
     the rows that the feed holds after that are read to it before the first it is asked for.
 
-    It speaks of the channels of the feed. Of one that its scorer does not know it says what was
+    It scores the channels of the feed. Of one that its scorer does not know it says what was
     seen online, and nothing else. A baseline learns new channels as they come.
     """
 

@@ -19,7 +19,7 @@ class FittedBaseline(Protocol):
 
     def judge(self, held: Floats, frame: Frame, states: Sequence[str]) -> list[ScoredRow]:
         """Judge the next rows (n, K); states: of each. held (m, K): rows as they are held, those
-        that are judged last, so that no score hangs on how rows were pushed.
+        that are judged last, so that no score depends on how rows were pushed.
 
         In order of the rows online; what is said offline of earlier rows stands last.
         """

@@ -1,6 +1,6 @@
 """A scorer for an entity that no network has been fitted on yet: a baseline that learns as it goes.
 
-It learns from the last rows it has seen, again whenever there are half as many more, and speaks
+It learns from the last rows it has seen, again whenever there are half as many more, and scores
 once it has ten minutes of them. What it learns, and how a score comes of it, is a `FittedBaseline`:
 of the preset `linear`, or of a baseline that looks at one row alone. Which score stands for 1 is
 found without labels, on rows that were scored by what others had taught.
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 KIND = "cold scorer"
 COLD_BASELINES = (LINEAR, *ROW_BASELINES)
-SECONDS = 600.0  # of rows before it speaks
+SECONDS = 600.0  # of rows before it scores
 MOST_ROWS = 1_000  # it learns from the last so many
 GROWTH = 1.5  # it learns again when it has seen so many times the rows
 STAGGER = 0.3  # share of the rows till then that the name of an entity may take off
@@ -146,7 +146,7 @@ class ColdStartScorer:
 
     def rechannel(self, channels: Sequence[str]) -> None:
         """Go on under other channels. One that is new counts once so many rows more have come as it
-        takes to speak at all; what the others have taught stands.
+        takes to score at all; what the others have taught stands.
         """
         places = places_of(channels, self.channels)
         self._rows = moved(self._rows, places).astype(np.float32)
@@ -292,7 +292,7 @@ class ColdStartScorer:
             try:
                 self._lesson = LinearBaseline.restored(facts, arrays, offline=self.offline)
             except (KeyError, ValueError, TypeError) as error:
-                log.warning("%s learns anew: its state is of another version (%s)",
+                log.warning("%s learns again: its state is of another version (%s)",
                             self.entity or "an entity", error)  # fmt: skip
                 taught = self._taught
                 self._learn()

@@ -51,7 +51,7 @@ class _Pending:
 class EntityScorer:
     """Keeps `live.scorers.scored_row.Scorer` for one fitted entity.
 
-    detector: the name it speaks under. offline: judge every row a second time, once the rows
+    detector: its name. offline: judge every row a second time, once the rows
     after it are there. model: its version, where that is known already; None = looked up, which
     reads all weights. Memory does not grow with the rows: see `nbytes`. The entity may be shared
     by any number of scorers. Raises ModelError for a model without thresholds online.

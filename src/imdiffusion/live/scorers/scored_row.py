@@ -55,12 +55,12 @@ class ScoredRow:
 class Scorer(Protocol):
     """Scores one entity row by row. `dump` and `restore` carry its state over a restart."""
 
-    detector: str  # the name of what speaks: a preset or a baseline
+    detector: str  # the name of the scorer: a preset or a baseline
     model: str  # its version: a digest of what was fitted
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels that it speaks of; those of an entity may become more."""
+        """The channels that it scores; those of an entity may become more."""
 
     def push(self, frame: Frame) -> list[ScoredRow]:
         """Take the next rows (the model's channels, on its grid): what can be said now."""

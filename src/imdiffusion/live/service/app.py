@@ -104,7 +104,7 @@ def make_app(
     app = FastAPI(
         title="imdiffusion",
         version=imdiffusion.__version__,
-        summary="What live detection says: scores, events, explanations; and rows in.",
+        summary="Scores, events and explanations of live detection; and rows in.",
         docs_url=None,  # its pages load from elsewhere
         redoc_url=None,
         lifespan=life,
@@ -201,7 +201,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     """An error of ours: what a caller asked wrongly is his, anything else is the service's."""
     status = 404 if isinstance(error, UsageError) else 503
     what, remedy = (error.what, error.remedy) if isinstance(error, ImDiffusionError) else ("", "")
-    if status == 503:  # where the live state lies is nobody's business outside
+    if status == 503:  # where the live state lies is not for other programs
         what, remedy = "the live state cannot be used just now", ""
     return JSONResponse({"error": what, "remedy": remedy}, status_code=status)
 

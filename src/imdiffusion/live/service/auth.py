@@ -1,6 +1,6 @@
 """Who may do what: tokens for reading and for changing, and the names a request may call us by.
 
-Without a token only this host may ask, unless somebody said `insecure`. A token travels in the
+Without a token only this host may ask, unless `insecure` is set. A token travels in the
 Authorization header alone: no cookie, no address, so that no page of another origin can use it.
 """
 
@@ -64,10 +64,10 @@ class Access(Fields):
             raise ConfigError(
                 f"anyone who reaches {self.host} could read without a token",
                 remedy="Give read_token_env or read_token_file (and change_token_... for those who "
-                "may change), listen on 127.0.0.1, or say insecure.",
+                "may change), listen on 127.0.0.1, or set insecure.",
             )
         log.warning(
-            "INSECURE: listening on %s, and whoever reaches it may %s without a token",
+            "INSECURE: listening on %s; anyone who reaches it may %s without a token",
             self.host,
             "read" if change else "read and change",
         )

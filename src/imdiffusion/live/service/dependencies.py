@@ -22,8 +22,8 @@ Problems: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "description": said}
     for status, said in {
         401: "a token is needed, and was absent or wrong",
-        421: "the Host header names somebody else",
-        422: "what was asked for is out of range",
+        421: "the Host header names another host",
+        422: "a parameter is out of range",
         429: "too many requests",
         503: "not just now",
     }.items()
@@ -35,7 +35,7 @@ Changes: dict[int | str, dict[str, Any]] = Problems | {
         403: "this token, or this page, may not change anything",
         408: "the body did not come in time",
         413: "the body is too long",
-        415: "the body is not said to be JSON",
+        415: "the body is not declared as JSON",
     }.items()
 }
 GONE: dict[int | str, dict[str, Any]] = {

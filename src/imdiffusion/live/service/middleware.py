@@ -1,6 +1,6 @@
 """What stands before every route: pace, name, origin, token, body; and headers on every answer.
 
-Plain ASGI, in this order, each the cheapest that can refuse first. Whoever has no token gets
+Plain ASGI, in this order, each the cheapest that can refuse first. A request without a token gets
 nothing read of his body. What is refused is counted by reason.
 """
 
@@ -97,7 +97,7 @@ class ServiceMiddleware:
             self._held -= held
 
     def _check(self, scope: Message) -> None:
-        """Raise a Refusal for whoever may not come in."""
+        """Raise a Refusal for a request that is not allowed."""
         headers = _headers(scope)
         client = scope.get("client") or ("", 0)
         if wait := self._pace.wait(str(client[0])):
@@ -110,7 +110,7 @@ class ServiceMiddleware:
             known = self._access.knows(host)
             role = self._access.role(headers.get("authorization", ""))
         except ConfigError as error:
-            log.error("a token cannot be read, nobody is let in: %s", error)
+            log.error("a token cannot be read, every request is refused: %s", error)
             raise Refusal(503, "token", "the service cannot read its tokens just now") from error
         if not known:
             raise Refusal(
@@ -133,7 +133,7 @@ class ServiceMiddleware:
         if method not in SAFE and role != CHANGE:
             there = self._access.has_change_token()
             raise Refusal(
-                403, "role", "this token may read, not change" if there else "nobody may change",
+                403, "role", "this token may read, not change" if there else "changes are disabled",
                 "Use the token for changing." if there
                 else "Give the service a change_token_env or change_token_file.",
             )  # fmt: skip
@@ -150,7 +150,7 @@ class ServiceMiddleware:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refusal(400, "gone", "the sender went away")
+                        raise Refusal(400, "gone", "the sender disconnected")
                     part = message.get("body", b"")
                     size += len(part)
                     self._held += len(part)
@@ -182,7 +182,7 @@ def _check_sender(headers: dict[str, str], host: str) -> None:
         raise Refusal(403, "origin", "a change that comes from another page is not taken")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in JSON_KINDS:
-        # A browser asks first before it sends these elsewhere, and is never told yes.
+        # A browser asks first before it sends these elsewhere, and is never allowed.
         raise Refusal(
             415,
             "kind",
@@ -192,7 +192,7 @@ def _check_sender(headers: dict[str, str], host: str) -> None:
 
 
 def _too_long(most: int) -> Refusal:
-    return Refusal(413, "body", f"the body is longer than {most} bytes", "Send less at a time.")
+    return Refusal(413, "body", f"the body is longer than {most} bytes", "Send smaller bodies.")
 
 
 def _headers(scope: Message) -> dict[str, str]:

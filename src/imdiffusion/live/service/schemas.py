@@ -68,7 +68,7 @@ class Taken(BaseModel):
 
 
 class EntityOut(BaseModel):
-    """An entity as it stands; note: of a baseline that speaks, how many planted faults it sees."""
+    """An entity as it stands; note: of an active baseline, how many planted faults it sees."""
 
     name: str
     state: StateSaid
@@ -163,7 +163,7 @@ class ChannelPart(BaseModel):
 
 
 class EventOut(BaseModel):
-    """The newest turn of an event. end is null while it lasts; peak is its worst row.
+    """The newest update of an event. end is null while it lasts; peak is its worst row.
 
     reason: what it is, in a sentence; empty where it is not known.
     """
@@ -239,7 +239,7 @@ class FeedbackIn(Given):
 
 
 class ModelOut(BaseModel):
-    """A fitted model of an entity; live = it is the one that speaks."""
+    """A fitted model of an entity; live = it is active."""
 
     entity: str
     digest: str

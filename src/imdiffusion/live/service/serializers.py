@@ -78,7 +78,7 @@ def score_out(record: ScoreRecord) -> ScoreOut:
 
 
 def event_out(record: EventRecord, *, verdict: str | None = None, channels: int = 0) -> EventOut:
-    """One turn of an event, with its first `channels` channels; 0 = all."""
+    """One update of an event, with its first `channels` channels; 0 = all."""
     cells = zip(record.channels, record.shares, record.seen, record.expected, strict=True)
     kinds = record.kinds or (None,) * len(record.channels)
     said = [
@@ -102,7 +102,7 @@ def feedback_out(one: Feedback) -> FeedbackOut:
 
 
 def model_out(one: ModelVersion, now: int) -> ModelOut:
-    """A model, without the place where it lies: that is nobody's business outside."""
+    """A model, without the place where it lies: that is not for other programs."""
     return ModelOut(
         entity=one.entity, digest=one.digest, detector=one.detector, made=instant(one.made),
         age_seconds=max(0, now - one.made) / SECOND_NS, live=one.live,

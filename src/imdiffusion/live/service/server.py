@@ -58,7 +58,7 @@ class ServiceThread:
     """`with ServiceThread(app, port=8080) as serving: ...`; `serving.address` says where.
 
     Listens on the host of the application's `access`. port: 0 = any that is free. certificate and
-    key: PEM files; with them it speaks TLS (1.2 or newer) and nothing else.
+    key: PEM files; with them it uses TLS (1.2 or newer) and nothing else.
 
     ConfigError: the address cannot be had, or the certificate cannot be read.
     """

@@ -1,7 +1,7 @@
 """The stream of changes that a page follows, as server-sent events.
 
-One look at the feed a moment serves all who follow. Nobody holds up anybody: who reads too slowly
-is told `lost`, and asks for everything again. A change says what became true, gathered: the newest
+One look at the feed a moment serves all who follow. No reader delays another: a slow one
+gets `lost`, and asks for everything again. A change says what became true, gathered: the newest
 score of each bucket of time is for the page to find.
 """
 
@@ -75,7 +75,7 @@ class ChangeStream:
                     continue
                 records = await ask(reader.feed, last, limit=MOST_RECORDS + 1)
             except OutputError as error:
-                log.warning("followers are told later: %s", error)
+                log.warning("followers are updated later: %s", error)
                 continue
             if len(records) > MOST_RECORDS:
                 text = _sent("lost", {"last": newest}, newest)
@@ -96,7 +96,7 @@ def _offer(waiting: asyncio.Queue[str], text: str, newest: int) -> None:
 
 
 def change_of(records: list[Record]) -> dict[str, Any]:
-    """Scores online as [entity, seconds, score, state, detector], and turns of events."""
+    """Scores online as [entity, seconds, score, state, detector], and updates of events."""
     scores, events = [], {}
     for one in records:
         if isinstance(one, EventRecord):

@@ -73,7 +73,7 @@ class AlertmanagerSink(Closing, HttpOptions):
         self._outbox = Outbox(self._post, size=100)
         self._open: dict[str, tuple[EventRecord, dict[str, str]]] = {}
         self._again_at: dict[str, float] = {}  # monotonic seconds
-        self._told: dict[str, int] = {}  # the last turn of each event that was settled
+        self._told: dict[str, int] = {}  # the last update of each event that was settled
 
     @property
     def refused(self) -> int:

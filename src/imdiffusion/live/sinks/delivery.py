@@ -86,7 +86,7 @@ class Outbox(Generic[T]):
             return
         if len(self._held) >= self._most:
             raise ConnectionLost(
-                f"{len(self._held)} items wait for a far side that is away",
+                f"{len(self._held)} items wait for a receiver that cannot be reached",
                 remedy="Send again what came after them once a flush has succeeded.",
             )
         self._held[key] = item

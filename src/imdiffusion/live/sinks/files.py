@@ -99,7 +99,7 @@ class FilesSink(Closing):
             try:
                 self._append(data)
             except OSError:
-                # Also after a failed fsync: nobody knows what of it is on the disk, so all of it
+                # Also after a failed fsync: it is unknown what of it is on the disk, so all of it
                 # is taken back and written again.
                 os.ftruncate(self._file, self._size)
                 raise
@@ -108,7 +108,7 @@ class FilesSink(Closing):
         except OSError as error:
             raise ConnectionLost(
                 f"{self.path} cannot be written: {error.strerror or error}",
-                remedy="Free some space, or mend its disk; it is tried again.",
+                remedy="Free some space, or repair its disk; it is tried again.",
             ) from error
         self._size += len(data)
         self._pending.settle(keys)
@@ -168,7 +168,7 @@ class FilesSink(Closing):
         return end
 
     def _stay_in_place(self) -> None:
-        """If somebody has moved or removed the file, go on in a new one under its name."""
+        """If the file was moved or removed, continue in a new one under its name."""
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._file))
         except FileNotFoundError:
@@ -212,7 +212,7 @@ class FilesSink(Closing):
             except ValueError as error:
                 raise OutputError(
                     f"{self.path} or a file set aside from it holds a damaged line",
-                    remedy="Move these files away, or name another file.",
+                    remedy="Move these files, or name another file.",
                 ) from error
             key = key_in(row) if isinstance(row, dict) else None
             if key is not None:

@@ -27,7 +27,7 @@ EVENTS = "imdiffusion_events_total"
 FAMILIES: dict[str, tuple[str, str]] = {
     SCORE: ("gauge", "Score of the newest row; above 1 is anomalous."),
     SHARE: ("gauge", "Share of a channel in the newest row's error, if that row is anomalous."),
-    ACTIVE: ("gauge", "Events of the entity that are going on now; 0 = none."),
+    ACTIVE: ("gauge", "Ongoing events of the entity; 0 = none."),
     LAST: ("gauge", "Time of the newest row that was scored, in seconds since the epoch."),
     INTERVAL: (
         "gauge",
@@ -66,7 +66,7 @@ class Latest:
     """The newest score of every entity and mode, its events, and counts. Not for two threads.
 
     A record that comes again, or that is older than what is known, changes nothing. top: how many
-    channels of an anomalous row have their share told.
+    channels of an anomalous row have their share shown.
     """
 
     def __init__(self, top: int) -> None:
@@ -129,7 +129,7 @@ class Latest:
             yield name, labels, float(count)
 
     def conditions(self) -> Iterator[tuple[str, Labels, float]]:
-        """Of these metrics, those that speak of now and not of a row."""
+        """Of these metrics, those about now and not of a row."""
         for entity, ids in self._ongoing.items():
             yield ACTIVE, (("entity", entity),), float(len(ids))
         for entity in self._newest:
@@ -142,7 +142,7 @@ class Latest:
                 yield INTERVAL, labels, median(self._gaps[entity]) / SECOND_NS
 
     def shares(self, record: ScoreRecord) -> list[tuple[str, float]]:
-        """The channels of an anomalous row whose share is told; channels of one name added up."""
+        """The channels of an anomalous row whose share is shown; channels of one name added up."""
         told: dict[str, float] = {}
         for channel, share in zip(record.channels[: self._top], record.shares, strict=False):
             told[channel] = told.get(channel, 0.0) + share

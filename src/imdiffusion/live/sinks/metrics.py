@@ -35,7 +35,7 @@ class MetricsSink(Closing):
     """Keeps what was said last and renders it. Any number of threads may ask while one sends.
 
     port: serve http://127.0.0.1:PORT/metrics; 0 = any free port (see `address`); None = not at all.
-    top: how many channels of an anomalous row have their share told.
+    top: how many channels of an anomalous row have their share shown.
     """
 
     takes = frozenset({"score", "event"})
@@ -86,7 +86,7 @@ class MetricsSink(Closing):
                 self._latest.recall(event)
 
     def flush(self) -> None:
-        """Nothing: nobody waits on the far side."""
+        """Nothing: no receiver waits."""
 
     def close(self) -> None:
         """Serve no more; what is known stays."""

@@ -43,7 +43,7 @@ class RemoteWriteSink(Closing, HttpOptions):
 
     url: of the receiver, with its path: http://HOST:9090/api/v1/write. labels: put on everything,
     "name=value, name=value". top: how many channels of an anomalous row have their share written.
-    batch: samples of a request. What speaks of a row carries that row's time, what speaks of now
+    batch: samples of a request. What concerns a row carries that row's time, what concerns now
     the time of the flush.
 
     A sample that is refused for good (out of order, a second value for one time, too old) is
@@ -101,7 +101,7 @@ class RemoteWriteSink(Closing, HttpOptions):
 
     def flush(self) -> None:
         """Write everything, in the order of time; ConnectionLost if that stops before its end."""
-        # What speaks of now goes first and is never kept: after a failure it is said anew, while
+        # What concerns now goes first and is never kept: after a failure it is said again, while
         # rows that were delivered must stay known as such until the whole flush has succeeded.
         # Times only grow, though the clock may not: a second value for one time would be refused.
         self._said_at = now = max(time.time_ns() // MILLISECOND_NS, self._said_at + 1)

@@ -201,6 +201,6 @@ def _trouble(path: Path, error: Exception) -> OutputError | ConnectionLost:
     if (code is not None and code & 0xFF in lasting) or not isinstance(error, sqlite3.Error):
         return OutputError(
             f"cannot write {path}: {error}",
-            remedy="Move the file away, or name one in a folder that you may write to.",
+            remedy="Move the file, or name one in a folder that you may write to.",
         )
     return ConnectionLost(f"{path} cannot be written: {error}", remedy="It is tried again.")

@@ -50,7 +50,7 @@ class StdoutSink(Closing):
         self._pending.add(records)
 
     def flush(self) -> None:
-        """Write what was sent. ConnectionLost if that fails; OutputError if nobody reads it."""
+        """Write what was sent. ConnectionLost if that fails; OutputError: the output is closed."""
         keys = list(self._pending.held)
         self._rest += b"".join(line_of(self._pending.held[key]) for key in keys)
         self._pending.settle(keys)  # from here on `_rest` answers for them
@@ -61,7 +61,7 @@ class StdoutSink(Closing):
             if self._is_file:
                 os.fsync(self.descriptor)
         except BrokenPipeError as error:
-            raise OutputError("nobody reads the output any more") from error
+            raise OutputError("the output is closed") from error
         except OSError as error:
             raise ConnectionLost(f"the output cannot be written: {error.strerror}") from error
 

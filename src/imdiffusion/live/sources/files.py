@@ -38,7 +38,7 @@ class FilesSource(Closing):
     A line counts when its end is there. A file that was renamed in its folder, or copied and
     truncated, under a name that starts with its own (app.csv -> app.csv.1), is read to its end
     before the new one. Loses and doubles nothing from a committed offset; what it knows to have
-    missed (a file replaced, its rest nowhere) it tells in `rejected`.
+    missed (a file replaced, its rest nowhere) it names in `rejected`.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class FilesSource(Closing):
             if name.lower().endswith(_NOT_GROWING) and not any(
                 name.startswith(known) for known in self._places
             ):
-                self._tell(rows, name, "passed over: a file of that suffix does not grow")
+                self._tell(rows, name, "skipped: a file of that suffix does not grow")
         names = [name for name in there if _known(name)]
         for name in names:
             if name not in self._places:
@@ -176,7 +176,7 @@ class FilesSource(Closing):
         there = path.exists()
         moved = self._moved(name, place)
         if moved is not None:
-            # Whoever writes has gone over to the new file once there is something in it.
+            # The writer has gone over to the new file once there is something in it.
             final = there and path.stat().st_size > 0
             left = self._take(name, moved, rows, final=final)
             if left is None or left or not final:

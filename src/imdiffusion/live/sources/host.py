@@ -19,7 +19,7 @@ class ThisHost(Closing):
 
     interval: seconds between two rows, on a schedule that does not drift. The offset is the last
     row's timestamp, in ns: a host has no past to go back to, so it starts with now whatever the
-    offset, and rows that nobody came to read in time are missing, which is told.
+    offset, and rows that were not read in time are missing, which is reported.
     """
 
     def __init__(self, *, interval: float = 1.0, name: str = "") -> None:
@@ -50,7 +50,7 @@ class ThisHost(Closing):
         missed, self._tick = due - self._tick - 1, due
         values = np.fromiter(self._source.sample().values(), np.float64)[None]
         instant = time.time_ns()
-        said = (f"{self._entity}: {missed} samples missed, nobody read them",) if missed else ()
+        said = (f"{self._entity}: {missed} samples missed, nothing read them",) if missed else ()
         frame = Frame(
             values,
             ~np.isnan(values),

@@ -27,7 +27,7 @@ _SLICE = 0.25  # seconds; between two of them trouble is noticed
 _PING = 1.0  # seconds to ask whether servers that were away are back
 _LOOK_UP = 10.0  # seconds to ask the servers for what the group has committed
 _EAGER = "range,roundrobin"  # a rebalance takes all partitions away, and gives all out again
-# The group is being shared out anew: the next owner reads what is not committed.
+# The group is being shared out again: the next owner reads what is not committed.
 _MOVED = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -56,7 +56,7 @@ class KafkaSource(Closing):
     to the servers by `commit` alone. A partition that comes to this process is read from the later
     of what the group has committed and what this process has read or was opened with; so a message
     is read again after a crash, by whoever has its partition then, and none is left out. Messages
-    that were deleted before they were read are told in `rejected`, as those that are no row.
+    that were deleted before they were read are named in `rejected`, as those that are no row.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class KafkaSource(Closing):
             "group.id": self.group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",  # told in `rejected`, and mended there
+            "auto.offset.reset": "error",  # named in `rejected`, and mended there
             "partition.assignment.strategy": _EAGER,
         }
         self._consumer = consumer_of(settings, self.properties, self._health)
@@ -140,7 +140,7 @@ class KafkaSource(Closing):
                 return None
 
     def commit(self, offset: str) -> None:
-        """Tell the servers; partitions that went to another process meanwhile are left to it."""
+        """Commit; partitions that went to another process meanwhile are left to it."""
         places = {p: n for p, n in _places(offset).items() if p in self._owned}
         if self._consumer is None or not places:
             return
@@ -151,7 +151,7 @@ class KafkaSource(Closing):
             failed = error.args[0]
         else:
             failed = next((one.error for one in done if one.error is not None), None)
-        # While the group is shared out anew nothing can be committed, and nothing is lost: who has
+        # While the group is shared out again nothing can be committed, and nothing is lost: who has
         # the partition next begins with what is committed, and this process with what it has read.
         if failed is not None and failed.code() not in _MOVED:
             raise trouble_of(failed, f"committing to group {self.group!r}")
@@ -292,5 +292,5 @@ def _places(offset: str | None) -> dict[Place, int]:
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"the offset {offset!r} is not one of the source 'kafka'",
-            remedy="Start without it: the group's own commits then say where.",
+            remedy="Start without it: reading then continues from the group's own commits.",
         ) from error

@@ -52,7 +52,7 @@ class Sheet:
             rows.add(self._row(columns, cells), where, self.entity)
         if passed_over:
             rows.count += passed_over
-            rows.reject(self.name, f"{passed_over} lines passed over: its header is not one")
+            rows.reject(self.name, f"{passed_over} lines skipped: its header is not one")
 
     def _row(self, columns: tuple[str, ...], cells: list[str]) -> dict[str, object]:
         row: dict[str, object] = dict(zip(columns, cells, strict=True))
@@ -62,7 +62,7 @@ class Sheet:
         return row
 
     def _header(self, path: Path, rows: Gathering) -> tuple[str, ...]:
-        """The names of the columns; () if the first line has none, which is told."""
+        """The names of the columns; () if the first line has none, which is reported."""
         self.header_line, line = first_line(path, self.max_line_bytes)
         try:
             if len(line) > self.max_line_bytes:
@@ -83,7 +83,7 @@ def _check_header(names: tuple[str, ...], form: RowForm) -> None:
         if not name:
             raise DataError("a column has no name")
         if name in used[:index]:
-            raise DataError(f"the name {name!r} stands for two columns")
+            raise DataError(f"two columns have the name {name!r}")
 
 
 def _cells(line: bytes) -> list[str]:

@@ -6,7 +6,7 @@ from imdiffusion.live.connection.protocols import Batch, Closing, Source
 
 
 class Kept(Closing):
-    """Hands on a source, and holds it open when the engine that read it is closed.
+    """Passes rows of a source on, and holds it open when the engine that read it is closed.
 
     `open` with the offset of the last batch that was handed out goes on right there: nothing of
     a pipe is lost, no consumer group is left. With any other offset the source begins again
@@ -40,7 +40,7 @@ class Kept(Closing):
         self.source.commit(offset)
 
     def close(self) -> None:
-        """Nothing: whoever goes on opens it again. See `let_go`."""
+        """Nothing: the next engine opens it again. See `let_go`."""
 
     def let_go(self) -> None:
         """Close the source."""

@@ -145,7 +145,7 @@ class PrometheusSource(Closing, HttpOptions):
             except _RefusedError as refusal:
                 if grid.count > 1:
                     raise
-                rejected.append(f"{query} at {_text(grid.first)} is passed over: {refusal}")
+                rejected.append(f"{query} at {_text(grid.first)} is skipped: {refusal}")
                 continue
             rejected += [f"{query}: {remark}" for remark in remarks]
             for series in found:
@@ -163,7 +163,7 @@ class PrometheusSource(Closing, HttpOptions):
         reply = self._ask("query_range", query=query.expression, **options)
         if reply.status == 400 and query not in self._proved:
             raise ConfigError(
-                f"{query} is refused: {reply.said}", remedy=f"Mend it: {query.expression}"
+                f"{query} is refused: {reply.said}", remedy=f"Correct it: {query.expression}"
             )
         if reply.status >= 400:
             raise _RefusedError(f"{reply.status}, {reply.said}")
@@ -181,8 +181,8 @@ class PrometheusSource(Closing, HttpOptions):
         reply = self._ask("query", query="time()")
         if reply.status >= 400:
             raise ConfigError(
-                f"{self._server.name} does not say the time: {reply.status}, {reply.said}",
-                remedy="Look whether url is that of Prometheus, without /api/v1.",
+                f"{self._server.name} does not give the time: {reply.status}, {reply.said}",
+                remedy="Check that url is that of Prometheus, without /api/v1.",
             )
         try:
             return int(parse_time(reply.body) * 1000)
@@ -190,7 +190,7 @@ class PrometheusSource(Closing, HttpOptions):
             raise self._rubbish(error) from error
 
     def _ask(self, verb: str, **form: Any) -> Reply:
-        """A complete answer: 2xx, or a 4xx that speaks of the query."""
+        """A complete answer: 2xx, or a 4xx about the query."""
         reply = self._server.request(
             f"/api/v1/{verb}",
             body=urlencode({**form, "timeout": f"{self.timeout:g}s"}).encode(),
@@ -208,7 +208,7 @@ class PrometheusSource(Closing, HttpOptions):
     def _rubbish(self, error: RubbishError) -> ConnectionLost:
         return ConnectionLost(
             f"{self._server.name} answered with {error}",
-            remedy="Look whether url is that of Prometheus, and what stands before it.",
+            remedy="Check that url is that of Prometheus, and any proxy before it.",
         )
 
 

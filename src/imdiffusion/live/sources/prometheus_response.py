@@ -56,9 +56,9 @@ def parse_json(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RubbishError(f"no JSON ({type(error).__name__})") from error
     if not isinstance(answer, dict) or answer.get("status") != "success":
-        raise RubbishError("no answer that says success")
+        raise RubbishError("the answer does not report success")
     if answer.get("isPartial"):
-        raise RubbishError("a partial answer: some of its storage is away")
+        raise RubbishError("a partial answer: some of its storage is missing")
     data = answer.get("data")
     if not isinstance(data, dict):
         raise RubbishError("no data")
@@ -115,7 +115,7 @@ def _slots(times: NDArray[np.float64], grid: Grid) -> NDArray[np.int64]:
         on_grid = np.abs(places - rounded) * grid.step <= 1.0  # milliseconds
         if bool((on_grid & (rounded >= 0) & (rounded < grid.count)).all()):
             return rounded.astype(np.int64)
-    raise RubbishError("times that were not asked for")
+    raise RubbishError("times that were not requested")
 
 
 class Gathering:
@@ -171,4 +171,4 @@ class Gathering:
 
     def rejected(self) -> list[str]:
         """A sentence for each kind of thing that was passed over, with its number."""
-        return [f"{what}: {count} passed over" for what, count in self._passed_over.items()]
+        return [f"{what}: {count} skipped" for what, count in self._passed_over.items()]

@@ -64,7 +64,7 @@ class PushedSource(Closing):
         return Batch(tuple(frames), str(self._count))
 
     def commit(self, offset: str) -> None:
-        """Nobody on the far side waits for it."""
+        """No receiver waits for it."""
 
     def close(self) -> None:
         """Take nothing more. May be called twice."""

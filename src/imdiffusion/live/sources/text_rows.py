@@ -2,7 +2,7 @@
 
 A row is wide, {"entity": "db1", "timestamp": ..., "cpu": 1.5, "memory": 3}, or long, {"entity":
 "db1", "timestamp": ..., "channel": "cpu", "value": 1.5}: long if it has `channel` and `value` and
-nothing else beside entity and timestamp. What cannot be used is passed over and told, the smallest
+nothing else beside entity and timestamp. What cannot be used is skipped and named, the smallest
 piece of it: a value, else the row.
 """
 

@@ -19,7 +19,7 @@ from imdiffusion.records import MODES, STATES, EventRecord, Record, ScoreRecord
 
 
 class Inserts:
-    """Scores, turns, standings and counters into the tables; knows the numbers of names."""
+    """Scores, updates, standings and counters into the tables; knows the numbers of names."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._run = connection.execute
@@ -75,7 +75,7 @@ class Inserts:
         return again
 
     def add_turns(self, turns: Iterable[EventRecord], now: int) -> int:
-        """Insert turns and bring the list of events up to them; how many were there already."""
+        """Insert updates and bring the list of events up to them; how many were there already."""
         again = 0
         for record in turns:
             new = self._run(

@@ -1,6 +1,6 @@
 """The live state, as its one writer sees it: checkpoints, feedback, models, cursors.
 
-`write` is one transaction: scores, turns of events, states, offsets and counters become true
+`write` is one transaction: scores, updates of events, states, offsets and counters become true
 together, and every new record gets a number in the feed. A sink is a reader of the feed with a
 cursor: what it has not taken yet is what lies behind its cursor, and nothing is kept twice. What
 readers ask is in `queries.py`.
@@ -152,7 +152,7 @@ class Store(Closing):
         return [(number, record_of(text)) for number, text in rows]
 
     def ongoing(self) -> list[EventRecord]:
-        """The newest turn of every event that is ongoing, the earliest onset first."""
+        """The newest update of every event that is ongoing, the earliest onset first."""
         with self._turn, storage(self.path):
             rows = self._connection.execute(
                 "SELECT record FROM events JOIN turns USING (id, turn) WHERE status = 'ongoing' "
@@ -204,7 +204,7 @@ class Store(Closing):
         return int(row[0] or 0)
 
     def unresolved(self) -> list[EventRecord]:
-        """The newest turn of every event of which it was said last that it is not resolved."""
+        """The newest update of every event of which it was said last that it is not resolved."""
         with self._turn, storage(self.path):
             rows = self._connection.execute(
                 "SELECT record FROM feedback JOIN events ON events.id = event "

@@ -33,7 +33,7 @@ class EntityNow:
     """An entity as it stands: its newest score online, when it was heard, events open.
 
     timestamp, interval, heard in ns; timestamp None = no score yet, interval None = unknown.
-    note: how many planted faults it sees, where a baseline speaks.
+    note: how many planted faults it sees, where a baseline scores.
     """
 
     name: str
@@ -240,7 +240,7 @@ class Reader(Closing):
         before: tuple[int, str] | None = None,
         limit: int = 50,
     ) -> list[EventRecord]:
-        """The newest turn of events that touch the span, the latest onset first.
+        """The newest update of events that touch the span, the latest onset first.
 
         text: part of the entity's or a channel's name. before: (start, id) of the last one of the
         page before.
@@ -256,7 +256,7 @@ class Reader(Closing):
         return [event_of(row[0]) for row in rows]
 
     def event(self, event: str) -> list[EventRecord]:
-        """Every turn of an event, its onset first."""
+        """Every update of an event, its onset first."""
         rows = self._rows("SELECT record FROM turns WHERE id = ? ORDER BY turn", (event,))
         return [event_of(row[0]) for row in rows]
 

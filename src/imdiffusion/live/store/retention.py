@@ -1,4 +1,4 @@
-"""Retention: what is kept for how long, and taken away in steps that nobody waits for.
+"""Retention: what is kept for how long, and taken away in steps without a wait.
 
 By age: details first (those around events later), then scores (their peaks by ten minutes stay),
 peaks, and events that are over. By size: while the file holds more than `most_bytes`, all of these

@@ -101,7 +101,7 @@ CREATE TABLE kept (
 CREATE VIEW shown AS SELECT * FROM details UNION ALL SELECT * FROM kept;
 """
 
-# What is to be known of who speaks: how many planted faults a baseline sees.
+# What is to be known of the active scorer: how many planted faults a baseline sees.
 _FOURTH = """
 ALTER TABLE entities ADD COLUMN note TEXT NOT NULL DEFAULT '';
 """
@@ -144,7 +144,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def check_ours(connection: sqlite3.Connection, path: str) -> None:
-    """Raise OutputError for a sound database that is somebody else's, or of a newer version."""
+    """Raise OutputError for a sound database that is another program's, or of a newer version."""
     mark = connection.execute("PRAGMA application_id").fetchone()[0]
     filled = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if filled and mark != APPLICATION:

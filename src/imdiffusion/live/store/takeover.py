@@ -35,7 +35,7 @@ class Estate:
     folder: its subfolders are state folders, each of one process of the group. own: the one of
     this process. They are read only, while their owners write or when they are dead.
 
-    taken: whose states were taken over, by entity, until somebody has looked after the model.
+    taken: whose states were taken over, by entity, until its model was handled.
     """
 
     def __init__(self, folder: Path, *, own: Path) -> None:
@@ -53,14 +53,14 @@ class Estate:
     def of(self, entity: str) -> PeerState | None:
         """What was written of the entity last, by whichever other process; None if nothing was.
 
-        A live state that cannot be read is told in the log, and passed over.
+        A live state that cannot be read is logged and skipped.
         """
         found = [legacy for path in self._others() if (legacy := _left(path, entity)) is not None]
         return max(found, key=lambda one: one.recorded, default=None)
 
     def model(self, entity: str, digest: str) -> tuple[ModelVersion, Path] | None:
         """A fitted model of an entity as another process has noted it, and that one's folder: of
-        the one whose state was taken, if it has it; None if nobody has.
+        the one whose state was taken, if it has it; None if none has.
         """
         first = self.taken.get(entity)
         for path in sorted(self._others(), key=lambda one: one.parent != first):
@@ -82,7 +82,7 @@ def _left(path: Path, entity: str) -> PeerState | None:
                 "SELECT part, state, recorded FROM states WHERE entity = ?", (entity,)
             ).fetchall()
     except OutputError as error:
-        log.warning("what %s was told of %s cannot be read: %s", path.parent, entity, error)
+        log.warning("the state that %s has of %s cannot be read: %s", path.parent, entity, error)
         return None
     if not rows:
         return None

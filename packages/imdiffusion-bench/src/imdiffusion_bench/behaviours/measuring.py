@@ -258,7 +258,7 @@ class _OneLiner:
     def _arrival(self, frame: Frame, offline: Floats) -> Floats:
         """Each row's score from the CONTEXT rows that end with it."""
         if isinstance(getattr(self.row, "detector", None), Random):
-            return offline  # it reads no row: what it draws hangs on how many there are
+            return offline  # it reads no row: what it draws depends on how many there are
         score = np.full(frame.length, np.nan)
         for row in range(frame.length):
             cut = frame.slice(max(0, row + 1 - CONTEXT), row + 1)

@@ -1,6 +1,6 @@
 """The watched system of a behaviour: a load with a season, channels that follow it, a batch.
 
-What a channel is like (unit, sign, response, part in the batch) hangs on the seed alone; training
+What a channel is like (unit, sign, response, part in the batch) depends on the seed alone; training
 and test part are two draws of the same process, one after the other in time.
 
 `Scene` is its test part as faults find it: where one can be put, which channels it can hit.
@@ -34,7 +34,7 @@ _COUNTER_FIRST = 1_000_000.0
 
 
 def stream(seed: int, part: str, purpose: str, name: str = "") -> np.random.Generator:
-    """The generator of one purpose in one part; none hangs on what another one drew.
+    """The generator of one purpose in one part; none depends on what another one drew.
 
     name: tells apart what several scenarios draw for the same purpose.
     """

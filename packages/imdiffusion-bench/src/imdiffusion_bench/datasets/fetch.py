@@ -199,7 +199,7 @@ def _wanted(home: Home, root: Path, name: str, drafts: Path) -> list[str]:
 def _imported(
     name: str, drafts: Path, root: Path, about: Mapping[str, object], unchecked: Sequence[str]
 ) -> Path:
-    """Import; where that fails, what may be behind it goes: files whose checksum nobody knows."""
+    """Import; where that fails, what may be behind it goes: files without a known checksum."""
     try:
         return import_official(name, drafts, root, about=about)
     except DataError as error:

@@ -39,12 +39,12 @@ class FolderDataSet:
         root/name/<entity>/interpretation_label.txt  "start-end:d1,d2", optional
 
     Without index.json the entities are the subfolders with either part, sorted by name: one whose
-    other part is missing is an error when it is loaded, not an entity that nobody counts.
+    other part is missing is an error when it is loaded, not an uncounted entity.
     An entry of the index with `train_rows` and without `test_rows` is normal data without a test
     part, and no entity; one with `anomaly_rows` 0 can be loaded, but `entities` does not list it,
     for no ranking of its rows can be judged. index.json may also hold `period_s` and `segment_end`
     ("exclusive" or "inclusive"). A column `timestamp` is the time of the rows, which a detector
-    gets too; what `Known.beside` names is read by nobody. NaN is a missing value, and stays one.
+    gets too; what `Known.beside` names is not read. NaN is a missing value, and stays one.
     Entities need not share their channels. Raises DataError if there is no such folder.
     """
 

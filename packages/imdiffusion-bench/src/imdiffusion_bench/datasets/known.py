@@ -23,7 +23,7 @@ class Known:
     period_s     seconds between rows, None where the home does not say
     segment_end  whether the end of a segment in interpretation_label.txt belongs to it
     public       whether `fetch` knows the addresses of its files
-    entities     how many it has where it is published, None where nobody counts
+    entities     how many it has where it is published, None where not counted
     domain       what kind of thing was measured, one of `domains.DOMAINS`; "" = not said
     beside       columns of the files that are neither channels nor the label
     """
@@ -167,7 +167,7 @@ def check(root: Path, name: str) -> int:
 
 
 def check_file(root: Path, name: str, path: Path) -> None:
-    """Hold one file of a data set against the same list, where it speaks of this file.
+    """Hold one file of a data set against the same list, where it lists this file.
 
     Raises DataError where the file differs or cannot be read, and for a list that cannot be.
     """
@@ -199,12 +199,12 @@ def _hold(path: Path, digits: str, root: Path, name: str) -> None:
         raise DataError(
             f"the data set {name} was changed or damaged: {shown} has another SHA-256 "
             f"({found[:12]}...) than its list says ({digits[:12]}...)",
-            remedy="Fetch, import or copy it again; of a change that was meant, mend the list.",
+            remedy="Fetch, import or copy it again; if the change is intended, correct the list.",
         )
 
 
 def listed(root: Path) -> list[str]:
-    """The data sets that `root/SHA256SUMS` speaks of, sorted, whether they are there or not."""
+    """The data sets that `root/SHA256SUMS` lists, sorted, whether they are there or not."""
     root = Path(root)
     found = (path.relative_to(root).parts for path in _listed(root / SUMS, root))
     return sorted({parts[0] for parts in found if len(parts) > 1})

@@ -98,14 +98,14 @@ def entities_there(root: Path, name: str) -> frozenset[str]:
     if not (target / INDEX).is_file():
         raise OutputError(
             f"{target} is there already, and is no data set: it holds no {INDEX}",
-            remedy="Move it away first, or name another folder.",
+            remedy="Move it first, or name another folder.",
         )
     return frozenset(FolderDataSet(Path(root), name).entities())
 
 
 def _carry_over(root: Path, name: str, draft: Path, channels: Sequence[str]) -> dict[str, Any]:
     """Put what `root/name` holds into the draft too, and return its index."""
-    check(root, name)  # its list is written anew: what was damaged must not pass for whole
+    check(root, name)  # its list is written again: what was damaged must not pass for whole
     folder = root / name
     index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     columns = index.get("columns", list(channels))

@@ -84,7 +84,7 @@ def all_there(root: Path, name: str) -> OutputError:
     """The error where nothing is left to add to `root/name`."""
     return OutputError(
         f"{Path(root) / name} is there already, with all of these entities",
-        remedy="Move it away first, or name another folder.",
+        remedy="Move it first, or name another folder.",
     )
 
 
@@ -136,7 +136,7 @@ def read_smd(source: Path) -> Official:
             if not path.is_file():
                 raise DataError(
                     f"SMD {name} is not whole: there is no {path}",
-                    remedy="Copy that file too, or take the machine's other files away.",
+                    remedy="Copy that file too, or remove the machine's other files.",
                 )
         causes = top / "interpretation_label" / f"{name}.txt"
         machines[name] += [causes] if causes.is_file() else []
@@ -395,7 +395,7 @@ def _shared_channels(train: Sheet, test: Sheet, others: Collection[str]) -> tupl
     twice = [name for name in ours if ours.count(name) > 1 or theirs.count(name) > 1]
     if twice:
         raise DataError(
-            f"the name {twice[0]!r} stands for two columns in {train.path} or {test.path.name}",
+            f"the name {twice[0]!r} names two columns in {train.path} or {test.path.name}",
             remedy=_EXPORT_AGAIN,
         )
     return ours

@@ -98,7 +98,7 @@ LARGEST_SHARE = 0.1
 def add(label: Flags, alarm: Flags) -> float:
     """Average detection delay in rows: mean over true segments of (first alarm in it - its start).
 
-    Both bool (T,). A missed segment counts its full length, so a detector that never speaks gets
+    Both bool (T,). A missed segment counts its full length, so a detector that never alarms gets
     the mean length of the segments; read it beside `detected`.
     """
     check_lengths(label, alarm)
