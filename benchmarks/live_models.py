@@ -117,7 +117,7 @@ def prepare(
             sys.exit("the first entity was not scored")
         states = {(name, "scorer"): state for name in entities[1:]}
         store.write(Checkpoint(states=states), now=time.time_ns())
-    return len(state)
+    return len(state.to_bytes())
 
 
 class Minutes:

@@ -86,12 +86,11 @@ def in_memory(detector: ImDiffusion, entities: int) -> float:
     times = (np.arange(250) * 60_000_000_000).astype("datetime64[ns]")
     full = EntityScorer(fallback_entity([like], "host"))  # one name: a state is its model's alone
     full.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
-    state, process, held = full.dump(), psutil.Process(), []
+    state, process, held = full.to_state(), psutil.Process(), []
     before = process.memory_info().rss
     for _ in range(entities):
-        scorer = EntityScorer(fallback_entity([like], "host"))
-        scorer.restore(state)
-        held.append(scorer)
+        fresh = EntityScorer(fallback_entity([like], "host"))
+        held.append(EntityScorer.from_state(state, fresh))
     return (process.memory_info().rss - before) / 1e9
 
 

@@ -1,6 +1,5 @@
 """Preset linear: the closed-form views over a stream, on rows as users have them"""
 
-import io
 import time
 from itertools import pairwise
 
@@ -13,11 +12,12 @@ from linear_series import entity_of, rows_of, series, stream_of
 from imdiffusion import ImDiffusion
 from imdiffusion.data.windows import Rows
 from imdiffusion.errors import ConfigError, DataError, DataWarning
-from imdiffusion.linear import LinearViews
+from imdiffusion.linear import LinearStream, LinearViews
 from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
 from imdiffusion.linear.residuals import as_if_whole, residuals_of
 from imdiffusion.linear.views import LEAST_RESIDUAL
 from imdiffusion.online import OnlineScorer
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.joining import dense, sparse
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.scoring.tail import TailLaws
@@ -42,8 +42,9 @@ def plain_rows(values) -> Rows:
 
 
 def alike(one, two, *, exact=False):
-    for name, array in one.to_arrays().items():
-        other = two.to_arrays()[name]
+    others = two.to_state().arrays
+    for name, array in one.to_state().arrays.items():
+        other = others[name]
         if exact:
             assert np.array_equal(array, other, equal_nan=array.dtype.kind == "f"), name
         else:
@@ -99,12 +100,8 @@ def test_over_a_restart_it_goes_on_to_the_last_bit(fitted):
     stream = stream_of(entity)
     cuts = [0, 3, 9, 30, 50]
     for start, stop in pairwise(cuts):
-        file = io.BytesIO()
-        np.savez(file, **stream.state())
-        file.seek(0)
-        resumed = stream_of(entity)
-        with np.load(file) as arrays:
-            resumed.resume(dict(arrays))
+        state = State.from_bytes(stream.to_state().to_bytes())
+        resumed = LinearStream.from_state(state, stream_of(entity))
         piece = rows.slice(start, stop)
         for one, two in zip(stream.push(piece), resumed.push(piece), strict=True):
             alike(one, two, exact=True)

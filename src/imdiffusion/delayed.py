@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.data.windows import Rows, WindowBatch
+from imdiffusion.data.windows import Rows, WindowBatch, WindowGrid
 from imdiffusion.entity import Entity
 from imdiffusion.runs import Floats, ScoredRun
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.error import (
     ErrorConfig,
     pasts,
@@ -20,9 +21,8 @@ from imdiffusion.scoring.error import (
     smoothed_errors,
     stood,
 )
+from imdiffusion.scoring.recent import RecentQuantile
 from imdiffusion.scoring.smoothing import reach
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 def rows_after(recipe: ErrorConfig) -> int:
@@ -115,49 +115,32 @@ class DelayedScorer:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        grid, held = self.grid, self.grid.held
-        arrays: Arrays = {
-            "place": np.array([grid.origin, grid.start, grid.done, self.final, self._base]),
+    def to_state(self) -> State:
+        """The windows, residuals and pasts that it goes on from."""
+        arrays: dict[str, NDArray[np.generic]] = {
             "residual": self._residual,
             "expected": self._expected,
             "stood": np.array(list(self.standing), np.int64),
             "standing": np.stack(list(self.standing.values())),
         }
-        if held is not None:
-            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
-        for view, past in enumerate(self.past):
-            if past is not None:
-                arrays |= {f"past{view}.{name}": one for name, one in past.state().items()}
-        return arrays
+        pasts = {str(n): one.to_state() for n, one in enumerate(self.past) if one is not None}
+        parts = {"windows": self.grid.to_state(), **pasts}
+        return State("offline scores", {"final": self.final, "base": self._base}, arrays, parts)
 
-    def resume(self, arrays: Arrays) -> None:
-        """Go on from what `state` gave."""
-        grid = self.grid
-        grid.origin, grid.start, grid.done, self.final, self._base = arrays["place"].tolist()
-        if "values" in arrays:
-            grid.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])  # type: ignore[arg-type]
-        self._residual = arrays["residual"].astype(np.float32)
-        self._expected = arrays["expected"].astype(np.float32)
-        self.standing = dict(
-            zip(arrays["stood"].tolist(), arrays["standing"].astype(np.float32), strict=True)
+    @classmethod
+    def from_state(cls, state: State, like: DelayedScorer) -> DelayedScorer:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        scorer = cls(like.entity)
+        scorer.grid = WindowGrid.from_state(
+            state.check("offline scores").part("windows"), scorer.grid
         )
-        for view, past in enumerate(self.past):
-            prefix = f"past{view}."
-            own = {
-                name.removeprefix(prefix): one.astype(np.float32)
-                for name, one in arrays.items()
-                if name.startswith(prefix)
-            }
-            if past is not None:
-                past.resume(self._looked_at(view, own))
-
-    def _looked_at(self, view: int, own: dict[str, Floats]) -> dict[str, Floats]:
-        """A saved past, of the steps its view looks at: older ones are of all steps."""
-        count = len(self.entity.chosen_steps)
-        steps = self.entity.recipe.views[view].steps(count)
-        width = len(range(*steps.indices(count)))
-        return {
-            name: one if one.shape[-1] == width else one[..., steps] for name, one in own.items()
-        }
+        scorer.final, scorer._base = state.fact("final"), state.fact("base")
+        scorer._residual = state.array("residual", np.float32)
+        scorer._expected = state.array("expected", np.float32)
+        stood, standing = state.array("stood", np.int64), state.array("standing", np.float32)
+        scorer.standing = dict(zip(stood.tolist(), standing, strict=True))
+        scorer.past = [
+            None if one is None else RecentQuantile.from_state(state.part(str(n)), one)
+            for n, one in enumerate(scorer.past)
+        ]
+        return scorer

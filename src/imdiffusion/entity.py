@@ -433,7 +433,7 @@ class Entity:
         if facts["period_ns"] is not None:
             entity.period = np.timedelta64(facts["period_ns"], "ns")
         entity.history = History(**facts["history"])
-        entity.counters = Counters.restore(facts.get("counters"))
+        entity.counters = Counters.from_dict(facts.get("counters"))
         entity.alarm_rate = facts.get("alarm_rate", settings.alarm_rate)
         entity.kept = PromiseRecord.from_dict(facts)
         if "fit_notes" in facts:

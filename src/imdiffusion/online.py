@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from imdiffusion import registry
 from imdiffusion.data.windows import Rows, WindowBatch
-from imdiffusion.delayed import Arrays, DelayedScorer, rows_after, rows_before
+from imdiffusion.delayed import DelayedScorer, rows_after, rows_before
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.linear import LinearRun, LinearStream
+from imdiffusion.merging import Pairing
 from imdiffusion.runs import Floats, ScoredRun
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.error import last_errors, pasts, residual_of, scored, stood
 
 SAMPLE = 1_000  # normal rows that say how loud online scores are beside offline ones
@@ -135,33 +137,30 @@ class OnlineScorer:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        arrays: Arrays = {"count": np.array(self.count)}
-        if self.held is not None:
-            held = self.held
-            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
-        if self.offline is not None:
-            arrays |= {f"offline.{name}": one for name, one in self.offline.state().items()}
-        if self.linear is not None:
-            arrays |= {f"linear.{name}": one for name, one in self.linear.state().items()}
-            arrays |= {f"waiting.{name}": one for name, one in self.waiting.state().items()}
-        return arrays
+    def to_state(self) -> State:
+        """The last rows, and where the views stand."""
+        whole = {
+            "held": self.held,
+            "offline": self.offline,
+            "linear": self.linear,
+            "waiting": self.waiting,
+        }
+        parts = {name: one.to_state() for name, one in whole.items() if one is not None}
+        return State("online scores", {"count": self.count}, parts=parts)
 
-    def resume(self, arrays: Arrays) -> None:
-        """Go on from what `state` gave."""
-        self.count = int(arrays["count"])
-        if "values" in arrays:
-            self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])  # type: ignore[arg-type]
-        if self.offline is not None:
-            self.offline.resume(_under("offline.", arrays))
-        if self.linear is not None:
-            self.linear.resume(_under("linear.", arrays))
-            self.waiting.resume(_under("waiting.", arrays))
-
-
-def _under(prefix: str, arrays: Arrays) -> Arrays:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    @classmethod
+    def from_state(cls, state: State, like: OnlineScorer) -> OnlineScorer:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        scorer = cls(like.entity, offline=like.wanted)
+        scorer.count = state.check("online scores").fact("count")
+        if "held" in state.parts:
+            scorer.held = Rows.from_state(state.part("held"))
+        if scorer.offline is not None:
+            scorer.offline = DelayedScorer.from_state(state.part("offline"), scorer.offline)
+        if scorer.linear is not None:
+            scorer.linear = LinearStream.from_state(state.part("linear"), scorer.linear)
+        scorer.waiting = Pairing.from_state(state.part("waiting"), scorer.waiting)
+        return scorer
 
 
 def need_online(entity: Entity) -> None:

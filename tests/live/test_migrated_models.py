@@ -204,7 +204,7 @@ def test_its_next_fit_is_due_when_it_would_have_been(tmp_path, detectors):
         a.reads(0, 40)
         b.reads(40, 60)
         active = ModelRouter(b.store, b.places, b.made).scorer_for(frame(VALUES[:1]))
-        active.feed.count = 10 * b.made.fit.rows
+        active.alignment.count = 10 * b.made.fit.rows
         fitter = Fitter(b.store, b.places, b.made)
         assert fitter._next({"web": active}) is None
         b.store._connection.execute("UPDATE models SET made = 7")

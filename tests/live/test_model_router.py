@@ -129,7 +129,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
         router.store.add_model(name, digest, detector="fast", path="models/one", now=1)
         router.store.promote(name, digest, reason="by hand", now=2)
     made = {name: router.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
-    scorers = [active._speaker for active in made.values()]
+    scorers = [active._scorer for active in made.values()]
     assert len({id(one.entity.network) for one in scorers}) == 1
     assert {one.model for one in scorers} == {digest}
     told = {
@@ -143,7 +143,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
     assert [one.score for one in told["cache"]] == pytest.approx(
         [one.score for one in same], nan_ok=True
     )
-    assert active._speaker.entity.network is not scorers[0].entity.network
+    assert active._scorer.entity.network is not scorers[0].entity.network
 
 
 def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from live_parts import MINUTE, START, Hands, LineSource, ZScorer, line
+from live_parts import MINUTE, START, Hands, LineSource, line, zscorer
 
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
@@ -14,6 +14,7 @@ from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 
 
 def judged(row, score, *, mode="online"):
@@ -38,8 +39,8 @@ def test_an_open_event_that_is_held_outlasts_quiet_rows_and_silence():
     assert said(one.hold(turns)) == []
     assert said(one.push(judged(row, 0.1) for row in range(2, 50))) == []
     assert said(one.expire()) == []
-    after = EventTracker("web", EventRules(merge_gap=2))
-    after.restore(one.dump())
+    fresh = EventTracker("web", EventRules(merge_gap=2))
+    after = EventTracker.from_state(State.from_bytes(one.to_state().to_bytes()), fresh)
     assert after.holds
     assert said(after.push([judged(60, 0.1)])) == []
     assert said(after.hold([])) == []
@@ -95,7 +96,7 @@ class Live:
             self.store,
             sources={"files": LineSource(self.folder / "rows")},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             rules=EventRules(merge_gap=2),
             options=EngineOptions(stale_after=1e9),
             clock=self.clock,

@@ -14,6 +14,7 @@ from imdiffusion.live.store.database import size_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.retention import DAY, MARGIN, MOST, Retention
+from imdiffusion.saved_state import State
 
 
 @pytest.fixture(name="store")
@@ -34,15 +35,16 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
             Checkpoint(
                 told=[told("web", 9), told("web", 7), told("web", 9, mode="offline")],
                 turns=[turn("e1", "web", 0, "ongoing")],
-                states={("web", "scorer"): b"\0state"},
+                states={("web", "scorer"): State("z", {"rows": 3})},
                 offsets={"files": "17"},
                 counts={("rejected", "files"): 2},
             ),
             now=START,
         )
     with Store(tmp_path / "live.db") as store, Reader(store.path) as reader:
-        assert store.state("web", "scorer") == b"\0state"
-        assert list(store.states()) == [("web", "scorer", b"\0state")]
+        assert store.state("web", "scorer") == State("z", {"rows": 3})
+        assert store.state("web", "tracker") is None
+        assert store.entities() == ["web"]
         assert store.offset("files") == "17"
         assert store.offset("others") is None
         assert reader.counters() == {("rejected", "files"): 2}

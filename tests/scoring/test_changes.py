@@ -245,9 +245,7 @@ def test_pieces_are_the_whole_and_a_restart_changes_nothing(model, cuts, seed):
     loaded = ChangeModel.from_dict(model.to_dict())
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 700], strict=True):
         found.append(stream.push(values[start:stop], observed[start:stop]))
-        fresh = ChangeStream(loaded, rate=RATE)
-        fresh.resume(stream.state())
-        stream = fresh
+        stream = ChangeStream.from_state(stream.to_state(), ChangeStream(loaded, rate=RATE))
     for name in ("changed", "not_changed", "state", "score", "kind"):
         joined = np.concatenate([getattr(one, name) for one in found])
         assert np.array_equal(joined, getattr(wanted, name)), name
@@ -255,9 +253,9 @@ def test_pieces_are_the_whole_and_a_restart_changes_nothing(model, cuts, seed):
 
 def test_a_state_of_another_model_is_refused(model):
     other = plant(3200, 0)[:, 2:]
-    state = ChangeStream(ChangeModel.fit(other, whole(other)), rate=RATE).state()
-    with pytest.raises(ModelError, match="state of changes"):
-        ChangeStream(model, rate=RATE).resume(state)
+    state = ChangeStream(ChangeModel.fit(other, whole(other)), rate=RATE).to_state()
+    with pytest.raises(ModelError, match="state of a change rows has 'last' of shape"):
+        ChangeStream.from_state(state, ChangeStream(model, rate=RATE))
 
 
 # -- as a check of a detector

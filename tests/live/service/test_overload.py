@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, ZScorer, series, write_rows
+from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, series, write_rows, zscorer
 from served import FAST, Client
 
 from imdiffusion.live.engine.engine import Engine
@@ -73,7 +73,7 @@ def loaded(folder, *, most=2_000_000, **options):
             store,
             sources={"http": source},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             options=EngineOptions(every=0.5, stale_after=1e9, **options),
             clock=clock,
         )
@@ -143,7 +143,7 @@ def test_what_was_shed_does_not_come_again(tmp_path, kill_before):
             store,
             sources={"files": LineSource(tmp_path / "rows", lines=10)},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             options=EngineOptions(
                 every=0.5, stale_after=1e9, overload="shed", most_waiting=30
             ),

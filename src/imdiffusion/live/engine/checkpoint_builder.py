@@ -9,9 +9,10 @@ from dataclasses import replace
 from imdiffusion.live.engine.entity_state import EntityState
 from imdiffusion.live.store.checkpoint import Checkpoint, Told
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 
 
-class States(Mapping[tuple[str, str], bytes]):
+class States(Mapping[tuple[str, str], State]):
     """The states of entities by (entity, part), each made as it is come to.
 
     Those of hundreds of entities at once would be as large as all that these hold.
@@ -20,8 +21,8 @@ class States(Mapping[tuple[str, str], bytes]):
     def __init__(self, watched: Sequence[EntityState]) -> None:
         self.watched = {one.name: one for one in watched}
 
-    def __getitem__(self, key: tuple[str, str]) -> bytes:
-        return self.watched[key[0]].dump()[key]
+    def __getitem__(self, key: tuple[str, str]) -> State:
+        return self.watched[key[0]].to_states()[key]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return (key for key, _ in self.items())
@@ -29,19 +30,19 @@ class States(Mapping[tuple[str, str], bytes]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def items(self) -> ItemsView[tuple[str, str], bytes]:
+    def items(self) -> ItemsView[tuple[str, str], State]:
         """Every state with its key, an entity after the other."""
         return _Each(self)
 
 
-class _Each(ItemsView[tuple[str, str], bytes]):
+class _Each(ItemsView[tuple[str, str], State]):
     def __init__(self, states: States) -> None:
         super().__init__(states)
         self._watched = states.watched
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], bytes]]:
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], State]]:
         for one in self._watched.values():
-            yield from one.dump().items()
+            yield from one.to_states().items()
 
 
 class CheckpointBuilder:

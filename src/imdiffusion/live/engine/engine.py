@@ -32,7 +32,7 @@ from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.engine.sink_writer import SinkWriter
 from imdiffusion.live.engine.source_reader import SourceReader
 from imdiffusion.live.events.open_event import EventRules
-from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.scorers.scored_row import EngineScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.takeover import Estate
 
@@ -102,7 +102,7 @@ class Engine:
         for delivery in self.deliveries.values():
             delivery.open()
 
-    def succeed(self, entity: str, scorer: Scorer) -> None:
+    def succeed(self, entity: str, scorer: EngineScorer) -> None:
         """From the next round on this scorer speaks for the entity. From any thread."""
         self._watch.successors.append((entity, scorer))
 

@@ -14,7 +14,9 @@ from imdiffusion.live.engine.clock import Clock
 from imdiffusion.live.engine.entity_state import EntityState, ScorerFor
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
-from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.events.tracker import EventTracker
+from imdiffusion.live.scorers.scored_row import EngineScorer, owner_of
+from imdiffusion.live.store.checkpoint import SCORER, TRACKER
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.takeover import Estate
 from imdiffusion.records import EventRecord
@@ -40,7 +42,7 @@ class EntityPool:
     ) -> None:
         self._estate = estate
         self.entities: dict[str, EntityState] = {}
-        self.successors: deque[tuple[str, Scorer]] = deque()
+        self.successors: deque[tuple[str, EngineScorer]] = deque()
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
         self._options, self._clock = options, clock
         self._looked = clock.steady()
@@ -50,17 +52,17 @@ class EntityPool:
 
     def _restore(self) -> None:
         """Every entity of the last checkpoint is watched again, with its open events."""
-        for name, part, state in self._store.states():
-            if part == "tracker":
-                self._restore_events(name, state)
+        for name in self._store.entities():
+            self._restore_events(name)
 
-    def _restore_events(self, name: str, state: bytes) -> None:
-        self.entities[name] = self._new_watched(name)
+    def _restore_events(self, name: str) -> None:
+        entity = self.entities[name] = self._new_watched(name)
         try:
-            self.entities[name].tracker.restore(state)
+            state = self._store.state(name, TRACKER)
+            if state is not None:
+                entity.tracker = EventTracker.from_state(state, entity.tracker)
         except Exception:  # better a fresh one than no detection at all
             log.exception("the events of %s cannot be gone on with: begun afresh", name)
-            self.entities[name] = self._new_watched(name)
 
     def _inherit(self, name: str) -> None:
         """Go on where another process was, which had the entity since this one had it last."""
@@ -72,8 +74,8 @@ class EntityPool:
             return
         estate.taken[name] = legacy.folder
         log.info("%s goes on where %s was", name, legacy.folder)
-        if "tracker" in legacy.states:
-            self._restore_events(name, legacy.states["tracker"])
+        if TRACKER in legacy.states:
+            self._restore_events(name)
 
     def _new_watched(self, name: str) -> EntityState:
         return EntityState(
@@ -166,18 +168,18 @@ class EntityPool:
         pending.changed(name)
 
     def _begin(self, watched: EntityState, frame: Frame, pending: CheckpointBuilder) -> None:
-        state = self._store.state(watched.name, "scorer")
         frame = replace(frame, entity=watched.name)
-        scorer = self._scorer_for(frame)
         try:
-            own = watched.restore_scorer(scorer, state)
+            state = self._store.state(watched.name, SCORER)
+            scorer = self._scorer_for(frame, state)
+            fresh = state is not None and owner_of(state) != (scorer.detector, scorer.model)
         except Exception:  # better a fresh one than no detection at all
             log.exception("the scorer of %s cannot go on from its state", watched.name)
             pending.count("states_refused", watched.name, 1)
-            watched.speak(self._scorer_for(frame))
-            return
-        if not own and state is not None:
+            scorer, fresh = self._scorer_for(frame, None), False
+        if fresh:
             log.info("%s begins afresh with %s", watched.name, scorer.detector)
+        watched.speak(scorer)
 
     def look_for_silence(self, behind: set[str], pending: CheckpointBuilder) -> bool:
         """Note who has become stale, at most once a second; whether anybody has.

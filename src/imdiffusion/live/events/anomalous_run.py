@@ -228,8 +228,8 @@ class AnomalousRun:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> AnomalousRun:
-        """The spell that `to_dict` wrote, also before there were findings and evidence."""
-        against, worst = facts.get("against"), facts.get("worst")
+        """The run that `to_dict` wrote."""
+        against, worst = facts["against"], facts["worst"]
         return cls(
             **{name: facts[name] for name in _PLAIN},
             total=np.array(facts["total"], np.float64),
@@ -238,7 +238,7 @@ class AnomalousRun:
             again=None if facts["again"] is None else Peak.from_dict(facts["again"]),
             found={
                 (k, one["kind"]): Noted(Finding(**one), first, last, rows)
-                for k, one, first, last, rows in facts.get("found", [])
+                for k, one, first, last, rows in facts["found"]
             },
             against=None if against is None else np.array(against, np.float64),
             worst=None if worst is None else Worst.from_dict(worst),

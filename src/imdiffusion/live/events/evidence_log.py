@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from imdiffusion.data.frame import moved
 from imdiffusion.live.events.anomalous_run import AnomalousRun, Floats, leading
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import Arrays
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.edges import AROUND, find_edges, flag_runs, in_shadow
 
 MOST = 512  # rows that are held at most; without an event some more than AROUND
@@ -152,24 +152,22 @@ class EvidenceLog:
 
     # -- over a restart
 
-    def to_arrays(self) -> Arrays:
-        """All of it by name; nothing where there is nothing."""
-        if not self._rows:
-            return {}
-        return {
-            "evidence": np.stack(self._rows),
-            "times": np.array(self._times, np.int64),
-            "alarms": np.array(self._alarms, bool),
-            "looks": np.array([self._echo, self._reach]),
-        }
+    def to_state(self) -> State:
+        """All of it; no arrays where no row is held."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self._rows:
+            arrays["evidence"] = np.stack(self._rows)
+            arrays["times"] = np.array(self._times, np.int64)
+            arrays["alarms"] = np.array(self._alarms, bool)
+        return State("evidence log", {"echo": self._echo, "reach": self._reach}, arrays)
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> EvidenceLog:
-        """The log that `to_arrays` gave; an empty one of none, as in states from before."""
+    def from_state(cls, state: State) -> EvidenceLog:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
         log = cls()
-        if arrays:
-            log._rows = deque(row.copy() for row in arrays["evidence"])
-            log._times = deque(arrays["times"].tolist())
-            log._alarms = deque(arrays["alarms"].tolist())
-            log._echo, log._reach = arrays["looks"].tolist()
+        log._echo, log._reach = state.check("evidence log").fact("echo"), state.fact("reach")
+        if state.arrays:
+            log._rows = deque(row.copy() for row in state.array("evidence", np.float16))
+            log._times = deque(state.array("times", np.int64).tolist())
+            log._alarms = deque(state.array("alarms", np.bool_).tolist())
         return log

@@ -142,7 +142,7 @@ class OpenEvent:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> OpenEvent:
         """The event that `to_dict` wrote."""
-        edges = facts.get("edges")  # states from before have none
+        edges = facts["edges"]
         own = {
             "spell": AnomalousRun.from_dict(facts["spell"]),
             "edges": None if edges is None else Edges.from_dict(edges),

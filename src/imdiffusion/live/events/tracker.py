@@ -32,10 +32,8 @@ All else hangs on the order of arrival and of offline rows, however they are cut
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -44,10 +42,9 @@ from imdiffusion.live.events.anomalous_run import AnomalousRun, leading
 from imdiffusion.live.events.evidence_log import Edges, EvidenceLog
 from imdiffusion.live.events.open_event import EventRules, OpenEvent
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import MARK, pack, unpack
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 
-KIND = "tracker"
 SECOND = 1_000_000_000
 MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
@@ -321,30 +318,29 @@ class EventTracker:
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """The state between two pushes, without pickle."""
+    def to_state(self) -> State:
+        """The state between two pushes."""
         lists = (self._open, self._resting, self._done)
         facts = {
-            "speaker": [self.detector, self.model, list(self.channels)],
+            "scorer": [self.detector, self.model, list(self.channels)],
             "time": [self._at, self._before, list(self._steps)],
             "apart": None if self._apart is None else self._apart.to_dict(),
             "events": [[one.to_dict() for one in events] for events in lists],
         }
-        return pack(KIND, facts, self._log.to_arrays())
+        return State("event tracker", facts, parts={"evidence": self._log.to_state()})
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the tracker that was dumped would; ModelError for a state of another part."""
-        facts: dict[str, Any] = {}
-        if state.startswith(MARK):
-            facts, arrays = unpack(KIND, state)
-            self._log = EvidenceLog.from_arrays(arrays)
-        else:  # of versions before there was evidence: JSON
-            facts = json.loads(state)
-        self.detector, self.model, names = facts["speaker"]
-        self.channels = tuple(names)
-        self._at, self._before, steps = facts["time"]
-        self._steps = deque(steps, maxlen=STEPS_KEPT)
-        self._apart = None if facts["apart"] is None else AnomalousRun.from_dict(facts["apart"])
-        self._open, self._resting, self._done = (
-            [OpenEvent.from_dict(one) for one in events] for events in facts["events"]
+    @classmethod
+    def from_state(cls, state: State, like: EventTracker) -> EventTracker:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        tracker = cls(like.entity, like.rules, offline=like.offline)
+        tracker.detector, tracker.model, names = state.check("event tracker").fact("scorer")
+        tracker.channels = tuple(names)
+        tracker._at, tracker._before, steps = state.fact("time")
+        tracker._steps.extend(steps)
+        apart = state.fact("apart")
+        tracker._apart = None if apart is None else AnomalousRun.from_dict(apart)
+        tracker._open, tracker._resting, tracker._done = (
+            [OpenEvent.from_dict(one) for one in events] for events in state.fact("events")
         )
+        tracker._log = EvidenceLog.from_state(state.part("evidence"))
+        return tracker

@@ -13,9 +13,11 @@ from pathlib import Path
 from imdiffusion.errors import ImDiffusionError, ModelError
 from imdiffusion.live.models.paths import Places
 from imdiffusion.live.models.pinned import copied
+from imdiffusion.live.scorers.scored_row import owner_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.takeover import Estate
+from imdiffusion.saved_state import State
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +30,15 @@ class MigratedModels:
     def __init__(self, store: Store, places: Places, estate: Estate, *, baseline: str) -> None:
         self.store, self.places, self.estate, self.baseline = store, places, estate, baseline
 
-    def adopt(self, entity: str, reader: Reader) -> None:
-        """Make the fitted model live that spoke for an entity last, wherever that was.
+    def adopt(self, entity: str, reader: Reader, state: State | None) -> None:
+        """Make the fitted model live that an entity's scorer had last, as its state says, wherever
+        that was.
 
         One that is noted here already is made live only where the entity has just come: else
         another has won since. One that cannot be had is said and counted.
         """
         came = entity in self.estate.taken
-        detector, digest = self._spoke(entity)
+        detector, digest = ("", "") if state is None else owner_of(state)
         try:
             if digest and detector != self.baseline:
                 self._make_live(entity, digest, reader, came=came)
@@ -44,12 +47,6 @@ class MigratedModels:
             self.store.count({("models_refused", entity): 1})
         finally:
             self.estate.taken.pop(entity, None)
-
-    def _spoke(self, entity: str) -> tuple[str, str]:
-        """Detector and version that spoke last; both empty where nobody has."""
-        state = self.store.state(entity, "scorer")
-        head = [] if state is None else state.split(b"\n", 2)[:2]
-        return (head[0].decode(), head[1].decode()) if len(head) == 2 else ("", "")
 
     def _make_live(self, entity: str, digest: str, reader: Reader, *, came: bool) -> None:
         noted = {one.digest: one for one in reader.models(entity)}

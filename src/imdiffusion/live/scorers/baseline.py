@@ -1,16 +1,16 @@
-"""What a baseline has learned of an entity's rows, and the face that every such lesson has."""
+"""What a baseline has learned of an entity's rows, and the protocol that each keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import Arrays
+from imdiffusion.saved_state import State
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -39,5 +39,5 @@ class FittedBaseline(Protocol):
     def scores(self, frame: Frame) -> Floats:
         """Scores (n,) online of rows of their own, which nothing came before."""
 
-    def dump(self) -> tuple[dict[str, Any], Arrays]:
-        """What was learned and where it stands, as facts and arrays."""
+    def to_state(self) -> State:
+        """What was learned and where it stands."""

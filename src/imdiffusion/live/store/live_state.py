@@ -22,6 +22,7 @@ from imdiffusion.live.store.inserts import Inserts
 from imdiffusion.live.store.retention import Retention, Thinning
 from imdiffusion.records import EventRecord, Record
 from imdiffusion.registry import nearest
+from imdiffusion.saved_state import State
 
 
 class Store(Closing):
@@ -60,7 +61,10 @@ class Store(Closing):
             run("DELETE FROM states WHERE entity = ?", [(name,) for name in checkpoint.forgotten])
             run(
                 "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
-                ((entity, part, kept, now) for (entity, part), kept in checkpoint.states.items()),
+                (
+                    (entity, part, state.to_bytes(), now)
+                    for (entity, part), state in checkpoint.states.items()
+                ),
             )
             run(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
@@ -76,19 +80,19 @@ class Store(Closing):
 
     # -- what a start goes on from
 
-    def states(self) -> Iterator[tuple[str, str, bytes]]:
-        """Every (entity, part, state) of the last checkpoint."""
+    def entities(self) -> list[str]:
+        """The entities of which the last checkpoint has states."""
         with self._turn, storage(self.path):
-            rows = self._connection.execute("SELECT entity, part, state FROM states").fetchall()
-        yield from rows
+            rows = self._connection.execute("SELECT DISTINCT entity FROM states").fetchall()
+        return [str(name) for (name,) in rows]
 
-    def state(self, entity: str, part: str) -> bytes | None:
-        """One state of the last checkpoint."""
+    def state(self, entity: str, part: str) -> State | None:
+        """One state of the last checkpoint. ModelError for one that cannot be read."""
         with self._turn, storage(self.path):
             row = self._connection.execute(
                 "SELECT state FROM states WHERE entity = ? AND part = ?", (entity, part)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else State.from_bytes(row[0])
 
     def adopt(self, entity: str, states: Mapping[str, bytes], *, recorded: int) -> bool:
         """Take these states of an entity for its own, unless those here are as new; whether so."""
