@@ -89,7 +89,7 @@ def prepare(
     places = Places(folder / "state")
     places.make()
     detector.save(places.folder / "models" / "shared")
-    (fitted,) = detector._need_fit().values()
+    fitted = detector.entity()
     digest = EntityScorer(fitted).model
     with Store(places.live) as store:
         now = time.time_ns()

@@ -45,7 +45,7 @@ def member() -> Entity:
     noise = np.random.default_rng(0)
     data = {f"h{n}": noise.normal(size=(500, len(CHANNELS))) for n in range(2)}
     detector = ImDiffusion(scope="shared", max_steps=2, validate_every=2).fit(data)
-    return next(iter(detector._need_fit().values()))
+    return detector.entity(detector.entities_[0])
 
 
 def full_state(like: Entity) -> State:

@@ -81,7 +81,7 @@ def on_disk(detector: ImDiffusion, more: int) -> float:
 
 def in_memory(detector: ImDiffusion, entities: int) -> float:
     """Gigabytes that so many entities and their live buffers take, weights included."""
-    like = next(iter(detector._need_fit().values()))
+    like = detector.entity(detector.entities_[0])
     rows = np.random.default_rng(2).normal(size=(250, CHANNELS))
     times = (np.arange(250) * 60_000_000_000).astype("datetime64[ns]")
     full = EntityScorer(fallback_entity([like], "host"))  # one name: a state is its model's alone

@@ -517,3 +517,18 @@ def test_a_newer_format_is_refused(fitted: ImDiffusion, tmp_path: Path) -> None:
         ImDiffusion.load(tmp_path / "m")
     with pytest.raises(ModelError, match="no model folder"):
         ImDiffusion.load(tmp_path / "nowhere")
+
+
+def test_a_fitted_entity_is_had_by_its_name() -> None:
+    train = series()
+    with pytest.raises(NotFittedError, match="not fitted"):
+        ImDiffusion("linear").entity()
+    alone = ImDiffusion("linear").fit(train)
+    assert alone.entity() is alone.entity(None)
+    with pytest.raises(DataError, match="has no entity 'web'"):
+        alone.entity("web")
+    both = ImDiffusion("linear").fit({"web": train, "db": train})
+    assert both.entity("db").channels == both.channels_
+    for name in (None, "cache"):
+        with pytest.raises(DataError, match="It knows: 'web', 'db'"):
+            both.entity(name)

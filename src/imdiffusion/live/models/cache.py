@@ -23,11 +23,12 @@ def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) ->
     """
     from imdiffusion.state import version
 
-    entities = detector._need_fit()
-    first = [one for one in likely if one in entities]
-    for key in dict.fromkeys([*first, *entities]):
-        if version(entities[key]) == digest:
-            return entities[key]
+    names = detector.entities_
+    first = [one for one in likely if one in names]
+    for name in dict.fromkeys([*first, *names]):
+        entity = detector.entity(name)
+        if version(entity) == digest:
+            return entity
     raise ModelError(
         f"the model folder holds no {digest}, which it is noted as",
         remedy="Restore it, or let another be fitted.",

@@ -113,7 +113,7 @@ def fit(job: Job, folder: Path) -> Outcome:
     rows = rows.select(worth_learning(rows.slice(0, split), window))
     train = rows.slice(0, split)
     detector.fit(train, exclude=within(train, job.excluded), checkpoint=folder / RESUME)
-    entity = next(iter(detector._need_fit().values()))
+    entity = detector.entity()
     name = str(job.keywords.get("preset", "fast"))
     digest = EntityScorer(entity, detector=name).model
     path = Path("models", folder.name, digest)
