@@ -108,7 +108,7 @@ def prepare(
             scorer_for=router.scorer_for,
             options=EngineOptions(every=1e-9),
         )
-        while engine.turn():
+        while engine.once():
             pass
         engine.close()
         router.close()

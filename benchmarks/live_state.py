@@ -134,8 +134,8 @@ def rounds(engine: Engine, source: Source, batches: int) -> dict[str, float]:
     """Seconds of wall and processor a batch, from read to sent."""
     wall, own = time.perf_counter(), time.process_time()
     source.left = batches
-    while source.left or engine.turn():
-        engine.turn()
+    while source.left or engine.once():
+        engine.once()
     return {
         "seconds": (time.perf_counter() - wall) / batches,
         "processor seconds": (time.process_time() - own) / batches,

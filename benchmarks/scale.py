@@ -114,7 +114,7 @@ def measure(
             for _ in range(batches // apart):
                 rounds(engine, source, apart)
                 engine.advance(write=True)
-                engine.turn()  # what was written goes to the sink
+                engine.once()  # what was written goes to the sink
             wall, own = time.perf_counter() - wall, time.process_time() - own
             per_row = entities * batches
             held = process.memory_info().rss - before

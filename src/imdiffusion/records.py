@@ -1,4 +1,4 @@
-"""What live detection hands on: a record for every score, and one for every turn of an event.
+"""What live detection hands on: a record for every score, and one for every update of an event.
 
 Records are plain: strings, numbers and tuples. A sink writes them, the store keeps them, the page
 shows them; none of those knows what a detector is. Times are nanoseconds since the epoch, UTC.
@@ -57,14 +57,14 @@ class ScoreRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One turn of an event: its onset, a renotification, its resolution or expiry.
+    """One update of an event: its onset, a renotification, its resolution or expiry.
 
     id: stable over the event's life. start, end: the first row that carries the evidence, and the
     row after the last, None while it lasts; of a detector that has no evidence of single rows the
     first and last anomalous row. peak: time of the row where the first channel is most wrong, or of
     the highest score. channels, shares, expected, seen:
     the most responsible channel first, values in the caller's units at the peak, NaN = unobserved.
-    turn: 0 at the onset, then counted up. status: of STATUSES. kinds: by channel what a check
+    update: 0 at the onset, then counted up. status: of STATUSES. kinds: by channel what a check
     beside the views found in it ("missing", "frozen", "unusual_hour", ...), "" = nothing; empty =
     not known, in records from before. reason: what the event is, in a sentence.
     """
@@ -72,7 +72,7 @@ class EventRecord:
     id: str
     entity: str
     status: str
-    turn: int
+    update: int
     start: int
     end: int | None
     peak: int
@@ -88,8 +88,8 @@ class EventRecord:
 
     @property
     def key(self) -> tuple[str, int]:
-        """(id, turn)."""
-        return (self.id, self.turn)
+        """(id, update)."""
+        return (self.id, self.update)
 
     def to_dict(self) -> dict[str, Any]:
         """A flat dict of JSON values, `kind` first."""

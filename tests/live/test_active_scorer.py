@@ -87,9 +87,9 @@ def test_in_the_engine_what_was_passed_over_is_counted(tmp_path):
         engine.open()
         for _ in range(300):
             clock.move(1)
-            engine.turn()
+            engine.once()
         engine.succeed("web", ordered(rows=engine._watch.entities["web"].scorer.alignment))
-        engine.turn()
+        engine.once()
         engine.close()
         counters = reader.counters()
         assert counters["rows_late", "web"] + counters.get(("rows_ahead", "web"), 0) >= 1
@@ -118,7 +118,7 @@ def test_it_says_beside_the_entity_how_many_planted_faults_it_sees(tmp_path):
         engine.open()
         for _ in range(20):
             clock.move(1)
-            engine.turn()
+            engine.once()
         engine.close()
         (entity,) = reader.entities()
     assert entity.note == active.note

@@ -173,7 +173,7 @@ def test_in_the_engine_missing_new_and_renamed_channels_are_scored_on(tmp_path, 
         engine.open()
         for _ in range(200):
             clock.move(1)
-            engine.turn()
+            engine.once()
         engine.close()
     with Reader(tmp_path / "live.db") as reader:
         scores = reader.scores("web", 0, FAR)

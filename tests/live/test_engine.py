@@ -61,7 +61,7 @@ class Live:
         """Turn until there is nothing to do."""
         for _ in range(rounds):
             self.clock.move(step)
-            if not self.engine.turn():
+            if not self.engine.once():
                 return
         pytest.fail("the engine never comes to rest")
 
@@ -105,13 +105,13 @@ def test_rows_become_scores_events_and_lines(live, tmp_path):
     assert all(math.isnan(score.score) for score in scores[:20])
     assert scores[31].channels[0] == "cpu"
     events = one.reader.events(entity="web")
-    assert [(event.status, event.turn, event.channels[0]) for event in events] == [
+    assert [(event.status, event.update, event.channels[0]) for event in events] == [
         ("resolved", 1, "memory"), ("resolved", 1, "cpu"),
     ]  # fmt: skip
     assert (events[1].start, events[1].end) == (START + 30 * MINUTE, START + 34 * MINUTE)
     written = lines(tmp_path / "out")
     assert [fact["kind"] for fact in written].count("score") == 200
-    assert [fact["turn"] for fact in written if fact.get("id") == events[0].id] == [0, 1]
+    assert [fact["update"] for fact in written if fact.get("id") == events[0].id] == [0, 1]
     assert source.committed[-1] == (tmp_path / "rows").stat().st_size
     assert one.store.offset("files") == str(source.committed[-1])
     assert one.reader.counters()["rows", "files"] == 200
@@ -211,7 +211,7 @@ def test_a_source_that_is_away_makes_its_entities_stale_once_and_catches_up(live
     last = one.reader.scores("web", 0, FAR)
     assert [score.state for score in last[-2:]] == ["ready", "stale"]
     assert last[-1].timestamp == last[-2].timestamp + 1_000_000
-    assert [(event.status, event.turn) for event in one.reader.events()] == [("expired", 1)]
+    assert [(event.status, event.update) for event in one.reader.events()] == [("expired", 1)]
     (tmp_path / "hidden").rename(path)
     write_rows(path, ["web"], 60, first=32)
     one.settle(step=70)
@@ -371,9 +371,9 @@ def test_a_new_model_takes_over_and_open_events_go_on(live, tmp_path):
 def test_what_a_source_sends_faster_than_it_is_scored_waits_at_the_source(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 100)
     one = live({"files": LineSource(tmp_path / "rows", lines=10)}, {})
-    intake = one.engine.intakes["files"]
-    assert [intake.once(0) for _ in range(5)] == [True, True, False, False, False]
-    assert intake.queued == 2
+    reader = one.engine.readers["files"]
+    assert [reader.once(0) for _ in range(5)] == [True, True, False, False, False]
+    assert reader.queued == 2
     one.settle()
     assert len(one.reader.scores("web", 0, FAR)) == 100
     one.close()
@@ -383,13 +383,13 @@ def test_a_slow_sink_holds_commits_back_in_bounded_memory(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 150)
     source = LineSource(tmp_path / "rows", lines=1)
     one = live({"files": source}, {"out": LineSink(tmp_path / "out")})
-    intake = one.engine.intakes["files"]
+    reader = one.engine.readers["files"]
     for _ in range(150):  # the sink's thread is busy: nothing is sent
-        intake.once(0)
+        reader.once(0)
         one.clock.move(1)
         one.engine.advance()
         one.engine.tell_sources()
-        intake.commit_asked()
+        reader.commit_asked()
     assert source.committed == []
     assert len(one.engine._due) == 100
     one.settle()
@@ -407,7 +407,7 @@ def test_while_nothing_can_be_written_nothing_is_read_and_nothing_lost(live, tmp
     run(f"PRAGMA max_page_count = {pages + 2}").fetchall()
     for _ in range(300):
         one.clock.move(1)
-        one.engine.turn()
+        one.engine.once()
     stuck = one.engine.health()
     assert "Free some space" in stuck["stuck"]
     assert stuck["pending"] > 0

@@ -109,7 +109,7 @@ def test_rows_that_speak_for_no_fault_open_no_second_event():
     rows = lagging()
     rows[66:90] = [row(at, 1.5, noise[at]) for at in range(66, 90)]
     told = tracker().push(rows)
-    assert [(one.turn, one.status) for one in told] == [(0, "ongoing"), (1, "resolved")]
+    assert [(one.update, one.status) for one in told] == [(0, "ongoing"), (1, "resolved")]
     assert span(told[1]) == (60, 66)
 
 
@@ -392,7 +392,7 @@ def run(folder, entity: Entity, frame: Frame, *, stop: int) -> None:
         engine.open()
         for _ in range(200):
             clock.move(1.0)
-            if not engine.turn():
+            if not engine.once():
                 break
         engine.close()
 
@@ -419,6 +419,6 @@ def test_the_kind_goes_through_the_engine_over_a_restart_in_the_midst_of_an_even
     assert last.end == frame.timestamps[end].astype(np.int64)
     assert {one.kinds[0] for one in alarms} == {"missing"}
     told = [json.loads(text) for text in (tmp_path / "out").read_text().splitlines()]
-    (sent,) = [one for one in told if one.get("id") == last.id and one["turn"] == last.turn]
+    (sent,) = [one for one in told if one.get("id") == last.id and one["update"] == last.update]
     assert sent["kinds"][0] == kind
     assert sent["reason"] == last.reason

@@ -39,7 +39,7 @@ def story(scores, parts=None, **options):
 
 
 def turns(records):
-    return [(one.turn, one.status) for one in records]
+    return [(one.update, one.status) for one in records]
 
 
 def span(record):
@@ -262,7 +262,7 @@ def test_any_cut_and_any_restart_give_the_same_turns(live, cuts):
         sorted(expected, key=lambda one: one.key)
     )
     for one in told:  # turns are counted without a gap
-        assert one.turn == 0 or any(other.key == (one.id, one.turn - 1) for other in told)
+        assert one.update == 0 or any(other.key == (one.id, one.update - 1) for other in told)
 
 
 def test_rules_are_checked():

@@ -9,7 +9,7 @@ import pytest
 
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 from imdiffusion.saved_state import State
 
 
@@ -26,14 +26,14 @@ def test_the_newest_of_the_others_is_found(tmp_path, caplog):
     leave(tmp_path / "c", "web", State("own"), now=30)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "live.db").write_bytes(b"no database" * 100)
-    estate = Estate(tmp_path, own=tmp_path / "c")
-    found = estate.of("web")
+    peers = PeerStates(tmp_path, own=tmp_path / "c")
+    found = peers.of("web")
     assert found is not None
     assert (found.states, found.recorded) == ({"scorer": State("new").to_bytes()}, 20)
     assert found.folder == tmp_path / "b"
     assert str(tmp_path / "d") in caplog.text
-    assert estate.of("api") is None
-    assert Estate(tmp_path / "absent", own=tmp_path).of("web") is None
+    assert peers.of("api") is None
+    assert PeerStates(tmp_path / "absent", own=tmp_path).of("web") is None
 
 
 @pytest.mark.parametrize(("recorded", "taken"), [(10, False), (15, False), (16, True)])

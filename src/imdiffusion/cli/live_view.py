@@ -163,11 +163,11 @@ def clock(timestamp: int) -> str:
 
 
 def event_line(record: EventRecord) -> str:
-    """An event's turn in a line: what became of it, how bad, which channels.
+    """An event's update in a line: what became of it, how bad, which channels.
 
     The reason stands in the place of the channels where a check found more than numbers say.
     """
-    verb = {"ongoing": "begins" if record.turn == 0 else "goes on"}.get(
+    verb = {"ongoing": "begins" if record.update == 0 else "goes on"}.get(
         record.status, record.status
     )
     told = (

@@ -46,12 +46,12 @@ class _Each(ItemsView[tuple[str, str], State]):
 
 
 class CheckpointBuilder:
-    """Scores, turns, offsets and counts that wait; true when there is anything to write."""
+    """Scores, updates, offsets and counts that wait; true when there is anything to write."""
 
     def __init__(self) -> None:
         self.offsets: dict[str, str] = {}
         self._told: list[Told] = []
-        self._turns: list[EventRecord] = []
+        self._updates: list[EventRecord] = []
         self._entities: set[str] = set()
         self._forgotten: set[str] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -63,14 +63,14 @@ class CheckpointBuilder:
 
     def __bool__(self) -> bool:
         facts = (
-            self.offsets, self._told, self._turns, self._entities, self._forgotten, self._counts,
+            self.offsets, self._told, self._updates, self._entities, self._forgotten, self._counts,
         )  # fmt: skip
         return any(facts)
 
-    def add(self, told: Sequence[Told], turns: Sequence[EventRecord], *, details: bool) -> None:
-        """Scores and turns of one entity; details: keep the values behind the scores."""
+    def add(self, told: Sequence[Told], updates: Sequence[EventRecord], *, details: bool) -> None:
+        """Scores and updates of one entity; details: keep the values behind the scores."""
         self._told += told if details else [replace(one, cells=None) for one in told]
-        self._turns += turns
+        self._updates += updates
 
     def changed(self, entity: str) -> None:
         """The states of an entity are to be written."""
@@ -92,7 +92,7 @@ class CheckpointBuilder:
         own = [watched[name] for name in sorted(self._entities)]
         return Checkpoint(
             told=self._told,
-            turns=self._turns,
+            updates=self._updates,
             standing={one.name: one.standing() for one in own},
             forgotten=sorted(self._forgotten),
             states=States(own),

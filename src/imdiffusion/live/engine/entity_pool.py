@@ -18,7 +18,7 @@ from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.scorers.scored_row import EngineScorer, owner_of
 from imdiffusion.live.store.checkpoint import SCORER, TRACKER
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 from imdiffusion.records import EventRecord
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class EntityPool:
     """The entities by name. successors: (entity, scorer), to speak from the next round on.
 
-    estate: what other processes have left; an entity that comes from one goes on where it was.
+    peers: what other processes have left; an entity that comes from one goes on where it was.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class EntityPool:
         options: EngineOptions,
         *,
         clock: Clock,
-        estate: Estate | None = None,
+        peers: PeerStates | None = None,
     ) -> None:
-        self._estate = estate
+        self._peers = peers
         self.entities: dict[str, EntityState] = {}
         self.successors: deque[tuple[str, EngineScorer]] = deque()
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
@@ -64,17 +64,17 @@ class EntityPool:
         except Exception:  # better a fresh one than no detection at all
             log.exception("the events of %s cannot be gone on with: begun afresh", name)
 
-    def _inherit(self, name: str) -> None:
+    def _take_over(self, name: str) -> None:
         """Go on where another process was, which had the entity since this one had it last."""
-        estate = self._estate
-        legacy = None if estate is None else estate.of(name)
-        if estate is None or legacy is None:
+        peers = self._peers
+        left = None if peers is None else peers.of(name)
+        if peers is None or left is None:
             return
-        if not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
+        if not self._store.adopt(name, left.states, recorded=left.recorded):
             return
-        estate.taken[name] = legacy.folder
-        log.info("%s goes on where %s was", name, legacy.folder)
-        if TRACKER in legacy.states:
+        peers.taken[name] = left.folder
+        log.info("%s goes on where %s was", name, left.folder)
+        if TRACKER in left.states:
             self._restore_events(name)
 
     def _new_watched(self, name: str) -> EntityState:
@@ -139,7 +139,7 @@ class EntityPool:
             log.warning("source %s: one entity too many, %s is not watched", source, name)
             return
         if name not in self.entities or self.entities[name].state == "stale":
-            self._inherit(name)
+            self._take_over(name)
         if name not in self.entities:
             self.entities[name] = self._new_watched(name)
         watched = self.entities[name]
@@ -149,7 +149,7 @@ class EntityPool:
         try:
             if watched.scorer is None:
                 self._begin(watched, frame, pending)
-            told, turns = watched.push(frame)
+            told, updates = watched.push(frame)
         except Exception:
             # Poison must not block what comes after it, nor come again at every start. Half a
             # push may have changed the scorer: it goes on from the last checkpoint.
@@ -164,7 +164,7 @@ class EntityPool:
         for reason, count in watched.newly_counted().items():
             pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))
-        pending.add(told, turns, details=self._options.details)
+        pending.add(told, updates, details=self._options.details)
         pending.changed(name)
 
     def _begin(self, watched: EntityState, frame: Frame, pending: CheckpointBuilder) -> None:

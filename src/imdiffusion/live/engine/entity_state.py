@@ -21,7 +21,7 @@ MILLISECOND = 1_000_000
 
 
 class EntityState:
-    """An entity: frames in, scores and turns out; states for the store, and from it.
+    """An entity: frames in, scores and updates out; states for the store, and from it.
 
     source: the one that spoke of it last. heard and heard_wall: steady seconds and ns, UTC, of
     when. state: of `records.STATES`.
@@ -45,7 +45,7 @@ class EntityState:
         self.tracker.speak(scorer.detector, scorer.model, scorer.channels)
 
     def push(self, frame: Frame) -> tuple[list[Told], list[EventRecord]]:
-        """Score the frame's rows; the scores and the turns of events that follow."""
+        """Score the frame's rows; the scores and the updates of events that follow."""
         assert self.scorer is not None  # noqa: S101  the engine gives it one first
         judged = self.scorer.push(frame)
         if self.scorer.channels != self.tracker.channels:
@@ -87,10 +87,10 @@ class EntityState:
         if not self.tracker.channels and records:  # nobody has spoken of it since the start
             last = records[0]
             self.tracker.speak(last.detector, last.model, last.channels)
-        turns = self.tracker.hold(records)
+        updates = self.tracker.hold(records)
         if self.state == "stale":  # no row will end what is held no more
-            turns += self.tracker.expire()
-        return turns
+            updates += self.tracker.expire()
+        return updates
 
     # -- silence
 
@@ -108,14 +108,14 @@ class EntityState:
         """
         self.state = "stale"
         tracker = self.tracker
-        turns = tracker.expire()
+        updates = tracker.expire()
         if tracker.last is None:
-            return [], turns
+            return [], updates
         record = ScoreRecord(
             self.name, tracker.last + MILLISECOND, "online", float("nan"), "stale",
             tracker.detector, tracker.model,
         )  # fmt: skip
-        return [Told(record, tracker.channels)], turns
+        return [Told(record, tracker.channels)], updates
 
     def standing(self) -> Standing:
         """How it stands, for the store."""

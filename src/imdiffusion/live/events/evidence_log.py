@@ -33,8 +33,8 @@ Half = NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Where the fault of a spell is. start: ns; None = before the rows that are held. end: ns, of
-    the row after it; None = that has not come yet. last: of the spell when they were found. part
+    """Where the fault of a run is. start: ns; None = before the rows that are held. end: ns, of
+    the row after it; None = that has not come yet. last: of the run when they were found. part
     (K,): the evidence against each channel in these rows.
     """
 
@@ -105,18 +105,18 @@ class EvidenceLog:
         evidence[np.ix_(own, lead)] = np.nan
         self._rows = deque(evidence)
 
-    def edges(self, spell: AnomalousRun, *, others: frozenset[int], merge_gap: int) -> Edges | None:
-        """Where the fault of a spell is, from its first segment to its last; None = not known.
+    def edges(self, run: AnomalousRun, *, others: frozenset[int], merge_gap: int) -> Edges | None:
+        """Where the fault of a run is, from its first segment to its last; None = not known.
 
         others: the leading channels of other events that are open, which are not looked at where
-        they are not the spell's too. Segments are the spell's where they share a leading channel
+        they are not the run's too. Segments are the run's where they share a leading channel
         with it, or all of them if there are no others and none does.
         """
         times = np.array(self._times, np.int64)
-        first, last = np.searchsorted(times, [spell.start, spell.last]).tolist()
-        if last >= len(times) or times[last] != spell.last:
+        first, last = np.searchsorted(times, [run.start, run.last]).tolist()
+        if last >= len(times) or times[last] != run.last:
             return None
-        begun = times[first] == spell.start
+        begun = times[first] == run.start
         runs = flag_runs(np.array(self._alarms, bool), merge_gap)
         low = 0
         if begun:
@@ -126,12 +126,11 @@ class EvidenceLog:
         for start, end in runs:  # rows of other runs say nothing of what is usual
             evidence[start : min(end, low)] = np.nan
             evidence[max(start, last + 1) : end] = np.nan
-        lead = leading(spell.total)
+        lead = leading(run.total)
         if others - lead:
             evidence[in_shadow(evidence, self._echo)] = np.nan
             evidence[:, sorted(others - lead)] = np.nan
-        run = (low, last + 1)
-        (found,) = find_edges(evidence, [run], echo=self._echo, merge_gap=merge_gap)
+        (found,) = find_edges(evidence, [(low, last + 1)], echo=self._echo, merge_gap=merge_gap)
         known = np.nan_to_num(evidence)
         own = [(a, b) for a, b in found if leading(known[a:b].sum(axis=0)) & lead]
         own = own or ([] if others else found)
@@ -142,7 +141,7 @@ class EvidenceLog:
         return Edges(
             int(times[start]) if begun else None,
             int(times[end]) if end < len(times) else None,
-            spell.last,
+            run.last,
             part,
         )
 

@@ -32,7 +32,7 @@ from imdiffusion.live.scorers.scored_row import EndingScorer, owner_of, resumed
 from imdiffusion.live.store.checkpoint import SCORER, ModelVersion
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 from imdiffusion.saved_state import State
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ModelRouter:
     """Makes the active scorers, and gives the engine a new one when another model becomes live.
 
     `scorer_for` belongs to the engine's thread, `follow` to the one that looks after models.
-    estate: the engine's, where other processes leave entities with their models.
+    peers: the engine's, where other processes leave entities with their models.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ModelRouter:
         places: Places,
         configuration: Configuration,
         *,
-        estate: Estate | None = None,
+        peers: PeerStates | None = None,
     ) -> None:
         self.store, self.places, self.configuration = store, places, configuration
         self._active: dict[str, ActiveScorer] = {}
@@ -79,7 +79,7 @@ class ModelRouter:
         self._pinned = PinnedModels(store, places, configuration)
         baseline = configuration.stream.baseline
         self._migrated = (
-            None if estate is None else MigratedModels(store, places, estate, baseline=baseline)
+            None if peers is None else MigratedModels(store, places, peers, baseline=baseline)
         )
         # The source of an entity, which the engine knows; it is made after this.
         self.source_of: Callable[[str], str] = lambda entity: ""

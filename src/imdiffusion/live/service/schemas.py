@@ -163,7 +163,7 @@ class ChannelPart(BaseModel):
 
 
 class EventOut(BaseModel):
-    """The newest turn of an event. end is null while it lasts; peak is its worst row.
+    """The newest update of an event. end is null while it lasts; peak is its worst row.
 
     reason: what it is, in a sentence; empty where it is not known.
     """
@@ -171,7 +171,7 @@ class EventOut(BaseModel):
     id: str
     entity: str
     status: StatusSaid
-    turn: int
+    update: int
     start: str
     end: str | None
     peak: str
@@ -226,7 +226,7 @@ class Explanation(BaseModel):
     event: EventOut
     summary: str
     sure: Sureness
-    turns: list[EventOut]
+    updates: list[EventOut]
     feedback: list[FeedbackOut]
 
 

@@ -53,7 +53,7 @@ class Checkpoint:
     """
 
     told: Sequence[Told] = ()
-    turns: Sequence[EventRecord] = ()
+    updates: Sequence[EventRecord] = ()
     standing: Mapping[str, Standing] = field(default_factory=dict)
     forgotten: Sequence[str] = ()
     states: Mapping[tuple[str, str], State] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The live state, as its one writer sees it: checkpoints, feedback, models, cursors.
 
-`write` is one transaction: scores, turns of events, states, offsets and counters become true
+`write` is one transaction: scores, updates of events, states, offsets and counters become true
 together, and every new record gets a number in the feed. A sink is a reader of the feed with a
 cursor: what it has not taken yet is what lies behind its cursor, and nothing is kept twice. What
 readers ask is in `queries.py`.
@@ -35,7 +35,7 @@ class Store(Closing):
 
     def __init__(self, path: str | Path, *, retention: Retention | None = None) -> None:
         self.path = Path(path)
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._held = lock(self.path)
         try:
             self._connection = open_state(self.path)
@@ -50,12 +50,13 @@ class Store(Closing):
     def write(self, checkpoint: Checkpoint, *, now: int) -> int:
         """Make a checkpoint true; the number of the last record in the feed. now: ns, UTC.
 
-        A score or a turn that is there already stays as it is: it is counted ("again") and not
+        A score or an update that is there already stays as it is: it is counted ("again") and not
         fed a second time.
         """
         with self._transaction():
             inserts = self._inserts
-            again = inserts.tell(checkpoint.told, now) + inserts.add_turns(checkpoint.turns, now)
+            again = inserts.tell(checkpoint.told, now)
+            again += inserts.add_updates(checkpoint.updates, now)
             inserts.stand(checkpoint.standing, now)
             run = self._connection.executemany
             run("DELETE FROM states WHERE entity = ?", [(name,) for name in checkpoint.forgotten])
@@ -82,13 +83,13 @@ class Store(Closing):
 
     def entities(self) -> list[str]:
         """The entities of which the last checkpoint has states."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             rows = self._connection.execute("SELECT DISTINCT entity FROM states").fetchall()
         return [str(name) for (name,) in rows]
 
     def state(self, entity: str, part: str) -> State | None:
         """One state of the last checkpoint. ModelError for one that cannot be read."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             row = self._connection.execute(
                 "SELECT state FROM states WHERE entity = ? AND part = ?", (entity, part)
             ).fetchone()
@@ -111,7 +112,7 @@ class Store(Closing):
 
     def offset(self, source: str) -> str | None:
         """Where a source stood at the last checkpoint; None = at its beginning."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             row = self._connection.execute(
                 "SELECT offset FROM offsets WHERE source = ?", (source,)
             ).fetchone()
@@ -138,13 +139,13 @@ class Store(Closing):
 
     def cursor(self, sink: str) -> int:
         """The number up to which a sink has taken, or was not there to take, everything."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             found = self._connection.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,))
             return int(found.fetchone()[0])
 
     def behind(self, sink: str, *, limit: int) -> list[tuple[int, Record]]:
         """The next records for a sink, oldest first, each with its number."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             seq, takes = self._connection.execute(
                 "SELECT seq, takes FROM cursors WHERE sink = ?", (sink,)
             ).fetchone()
@@ -156,11 +157,11 @@ class Store(Closing):
         return [(number, record_of(text)) for number, text in rows]
 
     def ongoing(self) -> list[EventRecord]:
-        """The newest turn of every event that is ongoing, the earliest onset first."""
-        with self._turn, storage(self.path):
+        """The newest update of every event that is ongoing, the earliest onset first."""
+        with self._lock, storage(self.path):
             rows = self._connection.execute(
-                "SELECT record FROM events JOIN turns USING (id, turn) WHERE status = 'ongoing' "
-                "ORDER BY start, id"
+                "SELECT record FROM events JOIN updates USING (id, number) "
+                "WHERE status = 'ongoing' ORDER BY start, id"
             ).fetchall()
         return [event_of(row[0]) for row in rows]
 
@@ -174,7 +175,7 @@ class Store(Closing):
 
     def last(self) -> int:
         """The number of the newest record; 0 = none yet."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             return self._last()
 
     def _last(self) -> int:
@@ -203,16 +204,16 @@ class Store(Closing):
 
     def last_feedback(self) -> int:
         """The id of the last that was said; 0 = nothing yet."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             row = self._connection.execute("SELECT max(id) FROM feedback").fetchone()
         return int(row[0] or 0)
 
     def unresolved(self) -> list[EventRecord]:
-        """The newest turn of every event of which it was said last that it is not resolved."""
-        with self._turn, storage(self.path):
+        """The newest update of every event of which it was said last that it is not resolved."""
+        with self._lock, storage(self.path):
             rows = self._connection.execute(
                 "SELECT record FROM feedback JOIN events ON events.id = event "
-                "JOIN turns ON turns.id = event AND turns.turn = events.turn "
+                "JOIN updates ON updates.id = event AND updates.number = events.number "
                 "WHERE verdict = 'not_resolved' AND feedback.id IN "
                 "(SELECT max(id) FROM feedback GROUP BY event) ORDER BY start, event"
             ).fetchall()
@@ -261,7 +262,7 @@ class Store(Closing):
 
     def retain(self, retention: Retention) -> None:
         """From the next step of retention on these spans hold."""
-        with self._turn:
+        with self._lock:
             self._thinning = Thinning(retention, self.path)
 
     def thin(self, *, now: int, rows: int = 2_000) -> int:
@@ -275,7 +276,7 @@ class Store(Closing):
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""
-        with self._turn:
+        with self._lock:
             self._connection.close()
             self._held.close()
 
@@ -284,7 +285,7 @@ class Store(Closing):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; numbers given to names in a transaction that failed are forgotten."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield

@@ -240,14 +240,14 @@ class Reader(Closing):
         before: tuple[int, str] | None = None,
         limit: int = 50,
     ) -> list[EventRecord]:
-        """The newest turn of events that touch the span, the latest onset first.
+        """The newest update of events that touch the span, the latest onset first.
 
         text: part of the entity's or a channel's name. before: (start, id) of the last one of the
         page before.
         """
         at, key = before or (FAR, "")
         rows = self._rows(
-            "SELECT record FROM events JOIN turns USING (id, turn) WHERE start < ? "
+            "SELECT record FROM events JOIN updates USING (id, number) WHERE start < ? "
             "AND coalesce(end, ?) > ? AND (? = '' OR status = ?) AND (? = '' OR entity = ?) "
             "AND (? = '' OR instr(words, ?) > 0) AND (start, id) < (?, ?) "
             "ORDER BY start DESC, id DESC LIMIT ?",
@@ -256,8 +256,8 @@ class Reader(Closing):
         return [event_of(row[0]) for row in rows]
 
     def event(self, event: str) -> list[EventRecord]:
-        """Every turn of an event, its onset first."""
-        rows = self._rows("SELECT record FROM turns WHERE id = ? ORDER BY turn", (event,))
+        """Every update of an event, its onset first."""
+        rows = self._rows("SELECT record FROM updates WHERE id = ? ORDER BY number", (event,))
         return [event_of(row[0]) for row in rows]
 
     def feedback(self, event: str = "", *, after: int = 0, limit: int = 1_000) -> list[Feedback]:
