@@ -52,7 +52,7 @@ def seconds_of(detector: ImDiffusion, calls: int) -> np.ndarray:
 
 def seconds_pushed(detector: ImDiffusion, calls: int, *, offline: bool) -> np.ndarray:
     """Wall time of each of so many pushes of one row into a stream that is under way."""
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     rows = series(HISTORY + calls, 0)
     times = np.datetime64("2026-01-01", "ns") + np.arange(len(rows)) * np.timedelta64(60, "s")
     frame = Frame(rows, np.ones(rows.shape, bool), times, detector.channels_)

@@ -89,7 +89,7 @@ def prepare(
     places = Places(folder / "state")
     places.make()
     detector.save(places.folder / "models" / "shared")
-    (fitted,) = detector._need_fit().values()
+    fitted = detector.entity()
     digest = EntityScorer(fitted).model
     with Store(places.live) as store:
         now = time.time_ns()
@@ -108,7 +108,7 @@ def prepare(
             scorer_for=router.scorer_for,
             options=EngineOptions(every=1e-9),
         )
-        while engine.turn():
+        while engine.once():
             pass
         engine.close()
         router.close()
@@ -117,7 +117,7 @@ def prepare(
             sys.exit("the first entity was not scored")
         states = {(name, "scorer"): state for name in entities[1:]}
         store.write(Checkpoint(states=states), now=time.time_ns())
-    return len(state)
+    return len(state.to_bytes())
 
 
 class Minutes:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ledger
@@ -31,6 +32,7 @@ from imdiffusion.live.store.checkpoint import Checkpoint, Told
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import ScoreRecord
+from imdiffusion.saved_state import State
 
 CHANNELS = tuple(f"c{k}" for k in range(38))
 MINUTE = 60 * 1_000_000_000
@@ -40,7 +42,8 @@ START = 1_700_000_400 * 1_000_000_000
 class Scorer:
     """A z-score of rows that are scaled already; 200 rows of state."""
 
-    detector, model, channels = "zscore", "benchmark", CHANNELS
+    detector, model, channels, note = "zscore", "benchmark", CHANNELS, ""
+    counts: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._baseline = baselines.make("zscore").fit(np.zeros((2, len(CHANNELS))))
@@ -56,11 +59,14 @@ class Scorer:
             found.append(ScoredRow(int(at), "online", score, *cells))
         return found
 
-    def dump(self) -> bytes:
-        return self._rows.tobytes()
+    def to_state(self) -> State:
+        return State("rows of a benchmark", arrays={"rows": self._rows})
 
-    def restore(self, state: bytes) -> None:
-        self._rows = np.frombuffer(state, np.float32).reshape(self._rows.shape).copy()
+    @classmethod
+    def from_state(cls, state: State, like: Scorer) -> Scorer:
+        scorer = cls()
+        scorer._rows = state.array("rows", np.float32, like._rows.shape)
+        return scorer
 
 
 class Source(Closing):
@@ -121,7 +127,7 @@ def engine_on(store: Store, source: Source, sinks: Mapping[str, Sink]) -> Engine
         store,
         sources={"source": source},
         sinks=sinks,
-        scorer_for=lambda frame: Scorer(),
+        scorer_for=lambda *_: Scorer(),
         options=EngineOptions(every=1e-9, stale_after=1e12),
     )
     engine.open()
@@ -132,8 +138,8 @@ def rounds(engine: Engine, source: Source, batches: int) -> dict[str, float]:
     """Seconds of wall and processor a batch, from read to sent."""
     wall, own = time.perf_counter(), time.process_time()
     source.left = batches
-    while source.left or engine.turn():
-        engine.turn()
+    while source.left or engine.once():
+        engine.once()
     return {
         "seconds": (time.perf_counter() - wall) / batches,
         "processor seconds": (time.process_time() - own) / batches,

@@ -61,7 +61,7 @@ def measure(name: str, rows: int, fp32: float, times: int, **settings: object) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # noise does not converge
         detector = ImDiffusion(**settings, max_steps=2, validate_every=2).fit(values[:400])  # type: ignore[arg-type]
-    entity = detector._entity(None)
+    entity = detector.entity()
     imputer, length = entity.imputer, entity.settings.window
     batch = imputer.batch
     shape = (batch, length, CHANNELS)

@@ -15,8 +15,10 @@ import sqlite3
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
 import ledger
 import numpy as np
@@ -31,6 +33,7 @@ from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
+from imdiffusion.saved_state import State
 from imdiffusion.shared_model import fallback_entity
 
 HELD = 250  # rows before the first measured one: more than a context, so that buffers are full
@@ -42,24 +45,34 @@ def member() -> Entity:
     noise = np.random.default_rng(0)
     data = {f"h{n}": noise.normal(size=(500, len(CHANNELS))) for n in range(2)}
     detector = ImDiffusion(scope="shared", max_steps=2, validate_every=2).fit(data)
-    return next(iter(detector._need_fit().values()))
+    return detector.entity(detector.entities_[0])
 
 
-def full_state(like: Entity) -> bytes:
+def full_state(like: Entity) -> State:
     """The state of a scorer that has seen `HELD` rows, the last a minute before `START`."""
     rows = np.random.default_rng(1).normal(size=(HELD, len(CHANNELS)))
     times = (START + (np.arange(HELD) - HELD) * MINUTE).astype("datetime64[ns]")
     scorer = EntityScorer(fallback_entity([like], "host"))
     scorer.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
-    return scorer.dump()
+    return scorer.to_state()
 
 
-def services(like: Entity, state: bytes, rows: int) -> list[float]:
+class Whole(EntityScorer):
+    """A scorer whose rows come whole and in order: there is nothing to count."""
+
+    counts: Mapping[str, int] = MappingProxyType({})
+
+
+def scorer_at(like: Entity, state: State) -> EntityScorer:
+    """The scorer of one more entity, which goes on from a state."""
+    return Whole.from_state(state, Whole(fallback_entity([like], "host")))
+
+
+def services(like: Entity, state: State, rows: int) -> list[float]:
     """Seconds that single rows take, one entity after another."""
     found = []
     for row in range(rows):
-        scorer = EntityScorer(fallback_entity([like], "host"))
-        scorer.restore(state)
+        scorer = scorer_at(like, state)
         values = np.random.default_rng(row).normal(size=(1, len(CHANNELS)))
         times = np.array([START]).astype("datetime64[ns]")
         frame = Frame(values, np.ones(values.shape, bool), times, like.channels, "host")
@@ -70,17 +83,12 @@ def services(like: Entity, state: bytes, rows: int) -> list[float]:
 
 
 def measure(
-    like: Entity, state: bytes, entities: int, batches: int, apart: int = 1
+    like: Entity, state: State, entities: int, batches: int, apart: int = 1
 ) -> dict[str, float]:
     """Costs of so many entities over some minutes, a row an entity and minute.
 
     apart: minutes from one checkpoint to the next; `batches` is a multiple of it.
     """
-
-    def scorer_for(frame: Frame) -> EntityScorer:
-        scorer = EntityScorer(fallback_entity([like], "host"))
-        scorer.restore(state)
-        return scorer
 
     process = psutil.Process()
     before = process.memory_info().rss
@@ -93,7 +101,7 @@ def measure(
                 store,
                 sources={"source": source},
                 sinks={"lines": lines},
-                scorer_for=scorer_for,
+                scorer_for=lambda *_: scorer_at(like, state),
                 options=options,
             )
             engine.open()
@@ -105,7 +113,7 @@ def measure(
             for _ in range(batches // apart):
                 rounds(engine, source, apart)
                 engine.advance(write=True)
-                engine.turn()  # what was written goes to the sink
+                engine.once()  # what was written goes to the sink
             wall, own = time.perf_counter() - wall, time.process_time() - own
             per_row = entities * batches
             held = process.memory_info().rss - before

@@ -81,17 +81,16 @@ def on_disk(detector: ImDiffusion, more: int) -> float:
 
 def in_memory(detector: ImDiffusion, entities: int) -> float:
     """Gigabytes that so many entities and their live buffers take, weights included."""
-    like = next(iter(detector._need_fit().values()))
+    like = detector.entity(detector.entities_[0])
     rows = np.random.default_rng(2).normal(size=(250, CHANNELS))
     times = (np.arange(250) * 60_000_000_000).astype("datetime64[ns]")
     full = EntityScorer(fallback_entity([like], "host"))  # one name: a state is its model's alone
     full.push(Frame(rows, np.ones(rows.shape, bool), times, like.channels, "host"))
-    state, process, held = full.dump(), psutil.Process(), []
+    state, process, held = full.to_state(), psutil.Process(), []
     before = process.memory_info().rss
     for _ in range(entities):
-        scorer = EntityScorer(fallback_entity([like], "host"))
-        scorer.restore(state)
-        held.append(scorer)
+        fresh = EntityScorer(fallback_entity([like], "host"))
+        held.append(EntityScorer.from_state(state, fresh))
     return float(process.memory_info().rss - before) / 1e9
 
 

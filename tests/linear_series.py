@@ -24,7 +24,7 @@ def series(rows: int, seed: int, channels: int = 6) -> np.ndarray:
 
 def entity_of(fitted: ImDiffusion) -> Entity:
     """The one entity of a fitted detector."""
-    return fitted._need_fit()[None]
+    return fitted.entity()
 
 
 def rows_of(entity: Entity, values: np.ndarray) -> Rows:

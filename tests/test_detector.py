@@ -194,7 +194,7 @@ def test_a_threshold_from_all_rows_knows_what_the_last_ones_do_not() -> None:
 
 
 def test_kept_errors_do_not_keep_the_channels_in_memory(plain: ImDiffusion) -> None:
-    entity = plain._need_fit()[None]
+    entity = plain.entity()
     run = next(entity.score_runs([entity.rows(plain.analyze(series(100)).frame)]))
     assert run.errors.flags.owndata
 
@@ -228,7 +228,7 @@ def test_scores_hang_on_rows_alone_not_on_batch_pieces_order_or_company(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imputer_module, "BATCH_TOKENS", batch)
         found = fleet.decision_function(others)["a"]
-        entity = fleet._need_fit()["a"]
+        entity = fleet.entity("a")
         rows = entity.rows(fleet.analyze({"a": test})["a"].frame)
         edges = np.unique(np.clip(np.cumsum([0, *cuts, 200]), 0, 200))
         pieces = [rows.slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
@@ -469,3 +469,18 @@ def test_a_newer_format_is_refused(fitted: ImDiffusion, tmp_path: Path) -> None:
         ImDiffusion.load(tmp_path / "m")
     with pytest.raises(ModelError, match="no model folder"):
         ImDiffusion.load(tmp_path / "nowhere")
+
+
+def test_a_fitted_entity_is_had_by_its_name() -> None:
+    train = series()
+    with pytest.raises(NotFittedError, match="not fitted"):
+        ImDiffusion("linear").entity()
+    alone = ImDiffusion("linear").fit(train)
+    assert alone.entity() is alone.entity(None)
+    with pytest.raises(DataError, match="has no entity 'web'"):
+        alone.entity("web")
+    both = ImDiffusion("linear").fit({"web": train, "db": train})
+    assert both.entity("db").channels == both.channels_
+    for name in (None, "cache"):
+        with pytest.raises(DataError, match="It knows: 'web', 'db'"):
+            both.entity(name)

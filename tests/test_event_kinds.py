@@ -101,7 +101,7 @@ def test_a_model_without_checks_names_no_kind() -> None:
 
 
 def test_an_hour_is_described_by_the_calendar_where_its_time_is_known(detector) -> None:
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     saturday = np.datetime64("2026-01-10T12:00")
     found = entity.checks.finding(checks.HOURS, 0, time=saturday, period=600.0)
     assert (found.kind, found.words, found.lasting) == (
@@ -122,7 +122,7 @@ def test_every_code_of_a_check_has_a_name_of_its_own() -> None:
 
 
 def test_any_cut_of_the_rows_gives_the_same_findings(detector: ImDiffusion) -> None:
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         frame = detector.analyze(kind_story.faulty()).frame

@@ -33,7 +33,7 @@ assert len(again.detect(test)["start"])
 analysis = again.analyze(test)
 assert again.predict(test).any()
 assert again.channel_scores(test).shape == test.shape
-(entity,) = again._need_fit().values()
+entity = again.entity()
 rows = entity.rows(Frame(test, np.ones(test.shape, bool), None, entity.channels))
 (run,) = online_runs(entity, [rows])
 assert len(run) == 80

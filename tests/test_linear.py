@@ -38,8 +38,9 @@ def plain_rows(values) -> Rows:
 
 
 def alike(one, two, *, exact=False):
-    for name, array in one.to_arrays().items():
-        other = two.to_arrays()[name]
+    others = two.to_state().arrays
+    for name, array in one.to_state().arrays.items():
+        other = others[name]
         if exact:
             assert np.array_equal(array, other, equal_nan=array.dtype.kind == "f"), name
         else:

@@ -1,6 +1,5 @@
 """The view `memory` beside the others: its column, channels and rows, on the way and on disk."""
 
-import io
 import warnings
 from itertools import pairwise
 
@@ -15,6 +14,7 @@ from imdiffusion.calibration import WEIGHTS, view_weights
 from imdiffusion.diffusion.denoisers.nearest import NearestStream
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
+from imdiffusion.saved_state import State
 from imdiffusion.scored_run import linear_parts
 
 LAW = ("forecast", "channel")
@@ -38,8 +38,9 @@ def both(stream, rows):
 
 
 def same(one, two, **how):
-    for name, array in one.to_arrays().items():
-        other = two.to_arrays()[name]
+    others = two.to_state().arrays
+    for name, array in one.to_state().arrays.items():
+        other = others[name]
         if how:
             assert np.allclose(array, other, equal_nan=True, **how), name
         else:
@@ -168,12 +169,8 @@ def test_over_a_restart_it_goes_on_to_the_last_bit(scanned):
     entity = entity_of(scanned)
     rows, stream = rows_of(entity, waves(150, 2)), stream_of(entity)
     for start, stop in pairwise([0, 3, 40, 90, 150]):
-        file = io.BytesIO()
-        np.savez(file, **stream.state())
-        file.seek(0)
-        resumed = stream_of(entity)
-        with np.load(file) as arrays:
-            resumed.resume(dict(arrays))
+        state = State.from_bytes(stream.to_state().to_bytes())
+        resumed = LinearStream.from_state(state, stream_of(entity))
         piece = rows.slice(start, stop)
         for one, two in zip(stream.push(piece), resumed.push(piece), strict=True):
             same(one, two)
@@ -229,14 +226,9 @@ def test_without_offline_online_is_the_same_and_no_row_waits():
         early, late = without.push(rows.slice(start, start + 40))
         same(early, with_it.push(rows.slice(start, start + 40))[0])
         assert len(late) == 0
-    assert not any(name.startswith("waiting.") for name in without.state())
-    # Also from the state of a version in which rows waited all the same.
-    later = entity.linear_stream(entity.linear, offline=False)
-    later.resume(with_it.state())
-    early, late = later.push(rows.slice(120))
-    same(early, without.push(rows.slice(120))[0])
-    assert len(late) == len(later.finish()) == 0
-    assert later.state().keys() == without.state().keys()
+    assert "waiting" in with_it.to_state().parts
+    assert "waiting" not in without.to_state().parts
+    assert len(without.finish()) == 0
 
 
 # -- reasons

@@ -41,7 +41,7 @@ def test_scores_are_those_of_a_fit_with_that_rate(rows, mode, tmp_path) -> None:
 def test_a_stricter_promise_has_fewer_alarms_and_another_version(rows) -> None:
     train, test = rows
     detector = ImDiffusion("linear", alarm_rate=0.2).fit(train)
-    entity = next(iter(detector._need_fit().values()))
+    entity = detector.entity()
     before, many = entity.version, detector.predict(test)
     few = detector.set_alarm_rate(1e-6).predict(test)
     assert few.sum() < many.sum()
@@ -49,7 +49,7 @@ def test_a_stricter_promise_has_fewer_alarms_and_another_version(rows) -> None:
     with pytest.raises(FrozenInstanceError):  # an entity does not change: there is another one
         entity.alarm_rate = 1e-6
     assert entity.version == before
-    assert next(iter(detector._need_fit().values())).version != before
+    assert detector.entity().version != before
 
 
 def test_what_cannot_be_promised_is_refused(rows) -> None:

@@ -55,7 +55,7 @@ def fleet() -> ImDiffusion:
 
 
 def state(detector: ImDiffusion) -> dict[str, torch.Tensor]:
-    network = next(iter(detector._need_fit().values())).imputer.network
+    network = detector.entity().imputer.network
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 

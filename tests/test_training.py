@@ -36,7 +36,7 @@ def series(rows: int = 300) -> np.ndarray:
 
 def weights(detector: ImDiffusion) -> str:
     digest = hashlib.sha256()
-    for tensor in detector._need_fit()[None].imputer.network.state_dict().values():
+    for tensor in detector.entity().imputer.network.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 

@@ -9,14 +9,16 @@ a row above 1 on its own; a row is judged by the rows up to it alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Flags, Floats, Singles
+from imdiffusion.arrays import Flags, Floats, Singles
 from imdiffusion.data.windows import Rows
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
 from imdiffusion.scoring.changes import KINDS as CHANGED
 from imdiffusion.scoring.changes import ChangeModel, ChangeStream
@@ -196,6 +198,17 @@ class GapStream:
         share = np.clip(share, 1e-9, 1.0 - 1e-9)
         return np.asarray(np.log(self.rate / observed.shape[1]) / np.log(share))
 
+    def to_state(self) -> State:
+        """The shares of the last rows."""
+        return State("gaps", arrays={"held": self.held})
+
+    @classmethod
+    def from_state(cls, state: State, like: GapStream) -> GapStream:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        stream = cls(like.rate)
+        stream.held = state.check("gaps").array("held", np.float64)
+        return stream
+
 
 class CheckStream:
     """The checks over one series that is pushed in pieces, under a promise."""
@@ -248,29 +261,28 @@ class CheckStream:
             np.maximum(score, found.score.max(axis=1, initial=0.0), out=score)
         return CheckRun(score, kind, since)
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        arrays: Arrays = {}
-        if self._monitor is not None and self._news is not None:
-            arrays |= {f"absence.{name}": one for name, one in self._monitor.state().items()}
-            arrays |= {f"news.{name}": one for name, one in self._news.state().items()}
-            arrays["gaps.held"] = self._gaps.held
-        if self._hours is not None:
-            arrays |= {f"hours.{name}": one for name, one in self._hours.state().items()}
-        if self._changes is not None:
-            arrays |= {f"changes.{name}": one for name, one in self._changes.state().items()}
-        return arrays
+    def to_state(self) -> State:
+        """Where each check stands."""
+        checks = {
+            "gaps": self._gaps,
+            "absence": self._monitor,
+            "news": self._news,
+            "hours": self._hours,
+            "changes": self._changes,
+        }
+        parts = {name: one.to_state() for name, one in checks.items() if one is not None}
+        return State("checks", parts=parts)
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
-        if "gaps.held" in arrays:
-            self._gaps.held = np.asarray(arrays["gaps.held"], np.float64)
-        for prefix, one in (
-            ("absence.", self._monitor),
-            ("news.", self._news),
-            ("hours.", self._hours),
-            ("changes.", self._changes),
-        ):
-            own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-            if one is not None:
-                one.resume(own)
+    @classmethod
+    def from_state(cls, state: State, like: CheckStream) -> CheckStream:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        stream = copy(like)
+        stream._gaps = GapStream.from_state(state.check("checks").part("gaps"), like._gaps)
+        if like._monitor is not None and like._news is not None:
+            stream._monitor = AbsenceMonitor.from_state(state.part("absence"), like._monitor)
+            stream._news = NewsFilter.from_state(state.part("news"), like._news)
+        if like._hours is not None:
+            stream._hours = HourStream.from_state(state.part("hours"), like._hours)
+        if like._changes is not None:
+            stream._changes = ChangeStream.from_state(state.part("changes"), like._changes)
+        return stream

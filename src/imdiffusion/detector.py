@@ -356,6 +356,21 @@ class ImDiffusion:
         """Names of the fitted entities; (None,) for a single unnamed one."""
         return tuple(self._need_fit())
 
+    def entity(self, name: str | None = None) -> Entity:
+        """The fitted entity of that name; without a name the only one there is.
+
+        Raises NotFittedError, and DataError for a name that was not fitted.
+        """
+        entities = self._need_fit()
+        if name is None and len(entities) == 1:
+            return next(iter(entities.values()))
+        if name not in entities:
+            known = ", ".join(repr(known) for known in entities)
+            raise DataError(
+                f"the model has no entity {name!r}", remedy=f"It knows: {known}. Fit it first."
+            )
+        return entities[name]
+
     @property
     def failed_(self) -> dict[str, str]:
         """Entities that the last `fit` or `enroll` of a shared model left out, with the reason."""
@@ -430,10 +445,7 @@ class ImDiffusion:
             return next(iter(entities.values()))
         if self._settings.scope == "shared":
             return self._guest(name)
-        known = ", ".join(repr(known) for known in entities)
-        raise DataError(
-            f"the model has no entity {name!r}", remedy=f"It knows: {known}. Fit it first."
-        )
+        return self.entity(name)
 
     def _guest(self, name: str | None) -> Entity:
         warnings.warn(

@@ -412,7 +412,7 @@ class Entity(ScaledEntity):
             seed=seed,
             number=number,
             period=None if period is None else np.timedelta64(period, "ns"),
-            counters=Counters.restore(facts.get("counters")),
+            counters=Counters.from_dict(facts.get("counters")),
             series=series,
             calibration=Calibration.restore(facts),
             alarm_rate=facts.get("alarm_rate", settings.alarm_rate),

@@ -17,13 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Ints, Singles
-from imdiffusion.data.windows import Rows, WindowBatch
+from imdiffusion.arrays import Ints, Singles
+from imdiffusion.data.windows import Rows, WindowBatch, WindowGrid
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.linear import LinearRun, LinearStream
-from imdiffusion.scored_run import ScoredRun
+from imdiffusion.saved_state import State
+from imdiffusion.scored_run import Pairing, ScoredRun
 from imdiffusion.scoring.error import (
     ErrorConfig,
     NormalScale,
@@ -34,6 +36,7 @@ from imdiffusion.scoring.error import (
     smoothed_errors,
     stood,
 )
+from imdiffusion.scoring.recent import RecentQuantile
 from imdiffusion.scoring.smoothing import reach
 from imdiffusion.series_imputer import SeriesImputer
 
@@ -129,52 +132,35 @@ class DelayedScorer:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        grid, held = self.grid, self.grid.held
-        arrays: Arrays = {
-            "place": np.array([grid.origin, grid.start, grid.done, self.final, self._base]),
+    def to_state(self) -> State:
+        """The windows, residuals and pasts that it goes on from."""
+        arrays: dict[str, NDArray[np.generic]] = {
             "residual": self._residual,
             "expected": self._expected,
             "stood": np.array(list(self.standing), np.int64),
             "standing": np.stack(list(self.standing.values())),
         }
-        if held is not None:
-            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
-        for view, past in enumerate(self.past):
-            if past is not None:
-                arrays |= {f"past{view}.{name}": one for name, one in past.state().items()}
-        return arrays
+        pasts = {str(n): one.to_state() for n, one in enumerate(self.past) if one is not None}
+        parts = {"windows": self.grid.to_state(), **pasts}
+        return State("offline scores", {"final": self.final, "base": self._base}, arrays, parts)
 
-    def resume(self, arrays: Arrays) -> None:
-        """Go on from what `state` gave."""
-        grid = self.grid
-        grid.origin, grid.start, grid.done, self.final, self._base = arrays["place"].tolist()
-        if "values" in arrays:
-            grid.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])
-        self._residual = arrays["residual"].astype(np.float32)
-        self._expected = arrays["expected"].astype(np.float32)
-        self.standing = dict(
-            zip(arrays["stood"].tolist(), arrays["standing"].astype(np.float32), strict=True)
+    @classmethod
+    def from_state(cls, state: State, like: DelayedScorer) -> DelayedScorer:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        scorer = cls(like.entity)
+        scorer.grid = WindowGrid.from_state(
+            state.check("offline scores").part("windows"), scorer.grid
         )
-        for view, past in enumerate(self.past):
-            prefix = f"past{view}."
-            own = {
-                name.removeprefix(prefix): one.astype(np.float32)
-                for name, one in arrays.items()
-                if name.startswith(prefix)
-            }
-            if past is not None:
-                past.resume(self._looked_at(view, own))
-
-    def _looked_at(self, view: int, own: dict[str, Singles]) -> dict[str, Singles]:
-        """A saved past, of the steps its view looks at: older ones are of all steps."""
-        count = len(self.imputer.chosen_steps)
-        steps = self.recipe.views[view].steps(count)
-        width = len(range(*steps.indices(count)))
-        return {
-            name: one if one.shape[-1] == width else one[..., steps] for name, one in own.items()
-        }
+        scorer.final, scorer._base = state.fact("final"), state.fact("base")
+        scorer._residual = state.array("residual", np.float32)
+        scorer._expected = state.array("expected", np.float32)
+        stood, standing = state.array("stood", np.int64), state.array("standing", np.float32)
+        scorer.standing = dict(zip(stood.tolist(), standing, strict=True))
+        scorer.past = [
+            None if one is None else RecentQuantile.from_state(state.part(str(n)), one)
+            for n, one in enumerate(scorer.past)
+        ]
+        return scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,33 +261,30 @@ class OnlineScorer:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        arrays: Arrays = {"count": np.array(self.count)}
-        if self.held is not None:
-            held = self.held
-            arrays |= {"values": held.values, "observed": held.observed, "keys": held.keys}
-        if self.offline is not None:
-            arrays |= {f"offline.{name}": one for name, one in self.offline.state().items()}
-        if self.linear is not None:
-            arrays |= {f"linear.{name}": one for name, one in self.linear.state().items()}
-            arrays |= {f"waiting.{name}": one for name, one in self.waiting.state().items()}
-        return arrays
+    def to_state(self) -> State:
+        """The last rows, and where the views stand."""
+        whole = {
+            "held": self.held,
+            "offline": self.offline,
+            "linear": self.linear,
+            "waiting": self.waiting,
+        }
+        parts = {name: one.to_state() for name, one in whole.items() if one is not None}
+        return State("online scores", {"count": self.count}, parts=parts)
 
-    def resume(self, arrays: Arrays) -> None:
-        """Go on from what `state` gave."""
-        self.count = int(arrays["count"])
-        if "values" in arrays:
-            self.held = Rows(arrays["values"], arrays["observed"], arrays["keys"])
-        if self.offline is not None:
-            self.offline.resume(_under("offline.", arrays))
-        if self.linear is not None:
-            self.linear.resume(_under("linear.", arrays))
-            self.waiting.resume(_under("waiting.", arrays))
-
-
-def _under(prefix: str, arrays: Arrays) -> Arrays:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    @classmethod
+    def from_state(cls, state: State, like: OnlineScorer) -> OnlineScorer:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        scorer = cls(like.entity, offline=like.wanted)
+        scorer.count = state.check("online scores").fact("count")
+        if "held" in state.parts:
+            scorer.held = Rows.from_state(state.part("held"))
+        if scorer.offline is not None:
+            scorer.offline = DelayedScorer.from_state(state.part("offline"), scorer.offline)
+        if scorer.linear is not None:
+            scorer.linear = LinearStream.from_state(state.part("linear"), scorer.linear)
+        scorer.waiting = Pairing.from_state(state.part("waiting"), scorer.waiting)
+        return scorer
 
 
 def need_online(entity: Entity) -> None:

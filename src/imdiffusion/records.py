@@ -64,7 +64,7 @@ class EventRecord:
     first and last anomalous row. peak: time of the row where the first channel is most wrong, or of
     the highest score. channels, shares, expected, seen:
     the most responsible channel first, values in the caller's units at the peak, NaN = unobserved.
-    turn: 0 at the onset, then counted up. status: of STATUSES. kinds: by channel what a check
+    update: 0 at the onset, then counted up. status: of STATUSES. kinds: by channel what a check
     beside the views found in it ("missing", "frozen", "unusual_hour", ...), "" = nothing; empty =
     not known, in records from before. reason: what the event is, in a sentence.
     """
@@ -72,7 +72,7 @@ class EventRecord:
     id: str
     entity: str
     status: str
-    turn: int
+    update: int
     start: int
     end: int | None
     peak: int
@@ -88,8 +88,8 @@ class EventRecord:
 
     @property
     def key(self) -> tuple[str, int]:
-        """(id, turn)."""
-        return (self.id, self.turn)
+        """(id, update)."""
+        return (self.id, self.update)
 
     def to_dict(self) -> dict[str, Any]:
         """A flat dict of JSON values, `kind` first."""

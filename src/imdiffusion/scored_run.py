@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats, Singles
+from imdiffusion.arrays import Floats, Singles
 from imdiffusion.checks import HOURS
 from imdiffusion.linear import LinearRun
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.joining import LEAST_UNIT, LIFT
 from imdiffusion.settings import MEMORY, NETWORK
 
@@ -106,28 +107,25 @@ class Pairing:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """The rows that wait, as arrays."""
-        arrays: Arrays = {}
-        if self.linear:
-            linear = reduce(LinearRun.join, self.linear)
-            arrays |= {f"linear.{name}": one for name, one in linear.to_arrays().items()}
+    def to_state(self) -> State:
+        """The rows that wait."""
+        arrays: dict[str, NDArray[np.generic]] = {}
         if self.network:
             run = reduce(ScoredRun.join, self.network)
-            arrays["errors"], arrays["parts"] = run.errors, run.channel_scores
-            arrays["expected"] = run.expected
-        return arrays
+            arrays = {"errors": run.errors, "parts": run.channel_scores, "expected": run.expected}
+        parts = {"linear": reduce(LinearRun.join, self.linear).to_state()} if self.linear else {}
+        return State("pairing", arrays=arrays, parts=parts)
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
-        prefix = "linear."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self.linear = [LinearRun.from_arrays(own)] if own else []
-        self.network = []
-        if "errors" in arrays:
-            errors, parts = (np.asarray(arrays[n], np.float32) for n in ("errors", "parts"))
-            expected = np.asarray(arrays["expected"], np.float64)
-            self.network = [ScoredRun(errors, parts, expected)]
+    @classmethod
+    def from_state(cls, state: State, like: Pairing) -> Pairing:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        pairing = cls(like._merge, networked=like._networked)
+        if "linear" in state.check("pairing").parts:
+            pairing.linear = [LinearRun.from_state(state.part("linear"))]
+        if state.arrays:
+            errors, parts = (state.array(name, np.float32) for name in ("errors", "parts"))
+            pairing.network = [ScoredRun(errors, parts, state.array("expected", np.float64))]
+        return pairing
 
 
 def with_checks(score: Floats, parts: Singles, linear: LinearRun) -> Singles:

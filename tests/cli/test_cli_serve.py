@@ -85,7 +85,7 @@ def test_a_growing_file_becomes_events_metrics_and_an_api(serve, tmp_path):
         assert json.loads(get(f"{address}/readyz"))["ready"]
         assert get(f"{address}/").lstrip().lower().startswith("<!doctype html>")
         ends(process, said)
-    onset = next(one for one in far.events if one["turn"] == 0 and one["channels"][0] == "a")
+    onset = next(one for one in far.events if one["update"] == 0 and one["channels"][0] == "a")
     assert onset["start"] in times(100, 104)
     assert rows_of(scores(tmp_path / "state", "web")) == times(0, 130)
 

@@ -96,16 +96,17 @@ def score(value, *, row=0, state="ready", model="m", detector="fast"):
     return ScoreRecord("web", row * SECOND, "online", value, state, detector, model)
 
 
-def event(status, *, turn=0):
+def event(status, *, update=0):
     return EventRecord(
-        "e1", "web", status, turn, 0, None if status == "ongoing" else SECOND, 0, 3.2, "fast", "m",
+        "e1", "web", status, update, 0, None if status == "ongoing" else SECOND, 0, 3.2, "fast",
+        "m",
         ("cpu", "disk"), (0.8, 0.2), (1.0, 2.0), (9.0, math.nan),
     )  # fmt: skip
 
 
 def test_a_line_says_the_reason_where_a_check_found_something():
     frozen = {"kinds": ("frozen", ""), "reason": "cpu frozen at one value for 9 rows"}
-    line = event_line(replace(event("resolved", turn=1), **frozen))
+    line = event_line(replace(event("resolved", update=1), **frozen))
     assert "resolved, peak 3.20, fast: cpu frozen at one value for 9 rows" in line
 
 
@@ -114,7 +115,7 @@ def test_lines_say_what_changes_and_nothing_twice():
     sink = Lines(lines.append, rows=False, gone=lambda: None)
     sink.send([score(math.nan, state="warming", model="c", detector="zscore")])
     sink.send([score(0.5, row=1), score(0.5, row=1), score(0.6, row=2)])
-    sink.send([event("ongoing"), event("ongoing", turn=1), event("resolved", turn=2)])
+    sink.send([event("ongoing"), event("ongoing", update=1), event("resolved", update=2)])
     assert lines == []
     sink.flush()
     sink.flush()
@@ -127,7 +128,7 @@ def test_lines_say_what_changes_and_nothing_twice():
         f"{first}  event e1 continues, {cells}",
         f"{first}  event e1 resolved, {cells}",
     ]
-    assert event_line(event("expired", turn=3)).startswith(f"{first}  event e1 expired")
+    assert event_line(event("expired", update=3)).startswith(f"{first}  event e1 expired")
 
 
 def test_bars():

@@ -78,7 +78,7 @@ def prepare(folder: Path, start: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         detector = ImDiffusion(**{**TINY, "max_steps": 20, "validate_every": 20}).fit(frame)
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     digest = EntityScorer(entity).model
     detector.save(places.folder / "models" / "one")
     with Store(places.live) as store:

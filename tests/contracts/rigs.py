@@ -105,7 +105,7 @@ def sqlite_sink() -> Iterator[SinkRig]:
                 scores = database.execute("SELECT entity, timestamp, mode, model FROM score")
                 keys: list[Key] = [("score", *row) for row in scores]
                 return keys + [
-                    ("event", *r) for r in database.execute("SELECT id, turn FROM event")
+                    ("event", *r) for r in database.execute('SELECT id, "update" FROM event')
                 ]
 
         yield SinkRig({"path": str(path)}, received)

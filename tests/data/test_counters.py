@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.counters import RISES, Counters, is_counter
+from imdiffusion.data.counters import RISES, Counters, Rates, is_counter
 from imdiffusion.data.frame import Frame, concat, frame_from
 from imdiffusion.errors import DataWarning
 
@@ -117,8 +117,7 @@ def test_pieces_of_any_size_give_what_the_whole_gives(rows, sizes, timed, restar
         pieces.append(reader.push(whole.slice(edge, edge + size)))
         edge = min(edge + size, len(rows))
         if restarted:
-            state, reader = reader.state(), counters.reader()
-            reader.resume(state)
+            reader = Rates.from_state(reader.to_state(), counters.reader())
     joined = concat(pieces)
     np.testing.assert_array_equal(joined.values, wanted.values)
     np.testing.assert_array_equal(joined.observed, wanted.observed)
@@ -130,14 +129,13 @@ def test_pieces_of_any_size_give_what_the_whole_gives(rows, sizes, timed, restar
 def test_no_counters_change_nothing():
     given_ = frame_from(np.zeros((3, 2)))
     assert Counters().rates(given_) is given_
-    assert Counters().reader().state() == {}
     Counters().say()
 
 
 def test_what_is_saved_comes_back():
     counters = Counters(("c0", "c1"), MINUTE)
-    assert Counters.restore(counters.to_dict()) == counters
-    assert Counters.restore(None) == Counters()
+    assert Counters.from_dict(counters.to_dict()) == counters
+    assert Counters.from_dict(None) == Counters()
 
 
 def test_entities_agree_by_their_majority():

@@ -93,9 +93,8 @@ def test_pieces_and_restarts_say_what_the_whole_says(sizes: list[int], seed: int
         at += size
         arrivals.append(online)
         late.append(done)
-        state = {name: array.copy() for name, array in pieces.state().items()}
-        pieces = NearestStream(NearestPatches.from_dict(model.to_dict("x"), "x"))
-        pieces.resume(state)
+        fresh = NearestStream(NearestPatches.from_dict(model.to_dict("x"), "x"))
+        pieces = NearestStream.from_state(pieces.to_state(), fresh)
     late.append(pieces.finish())
     for found, same in ((arrivals, early), (late, final)):
         assert len(same.score) == len(same.apart) == total

@@ -12,7 +12,8 @@ from imdiffusion.live.config.parser import parse
 from imdiffusion.live.models.background_fits import Fitter
 from imdiffusion.live.models.paths import Places
 from imdiffusion.live.models.router import ModelRouter
-from imdiffusion.live.store.checkpoint import Checkpoint, Told
+from imdiffusion.live.scorers.scored_row import signed
+from imdiffusion.live.store.checkpoint import SCORER, Checkpoint, Told
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.records import ScoreRecord
 
@@ -83,7 +84,7 @@ def parts(folder, made, values):
         )
         for at, row in zip(rows.timestamps.astype(np.int64), values, strict=True)
     ]
-    states = {("web", "scorer"): f"{active.detector}\n{active.model}\n".encode() + active.dump()}
+    states = {("web", SCORER): signed(active)}
     store.write(Checkpoint(told=told, states=states), now=time.time_ns())
     return store, places, router, Fitter(store, places, made)
 

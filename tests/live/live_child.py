@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
-from live_parts import LineSink, LineSource, ZScorer
+from live_parts import LineSink, LineSource, ZScorer, zscorer
 
 from imdiffusion.errors import SourceEnded
 from imdiffusion.live.engine.engine import Engine
@@ -72,7 +73,7 @@ def watch(folder):
             state,
             sources={name: Ending(folder / name, lines=5) for name in ("web", "db")},
             sinks={name: LineSink(folder / f"{name}.out") for name in ("first", "second")},
-            scorer_for=lambda frame: ZScorer(frame.entity, offline=True),
+            scorer_for=partial(zscorer, offline=True),
             rules=EventRules(quiet=600, renotify=120),
             options=EngineOptions(
                 every=0.001, rows=20, poll=0.01, retry=0.05, batch=9, offline=True

@@ -6,6 +6,7 @@ import os
 import socket
 import socketserver
 import threading
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConnectionLost, DataError
 from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.connection.record_json import record_text
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.scored_row import ScoredRow, resumed
+from imdiffusion.saved_state import State
 
 CHANNELS = ("cpu", "memory", "disk")
 MINUTE = 60 * 1_000_000_000
@@ -177,7 +179,7 @@ class ZScorer:
     Raises DataError for the value 666, as a scorer does that cannot use what it is given.
     """
 
-    detector, channels = "zscore", CHANNELS
+    detector, channels, note = "zscore", CHANNELS, ""
 
     def __init__(self, entity, *, offline=False):
         self.model = hashlib.sha256(entity.encode()).hexdigest()[:8]
@@ -185,7 +187,12 @@ class ZScorer:
         self._rows, self._scale, self._late = [], None, []
         self._baseline = baselines.make("zscore").fit(np.zeros((2, 3)))
 
+    @property
+    def counts(self):
+        return {}
+
     def push(self, frame):
+        frame = frame.select(CHANNELS)
         if (frame.values == 666).any():
             raise DataError("a value that cannot be used")
         out = []
@@ -220,14 +227,21 @@ class ZScorer:
             )  # fmt: skip
         return out
 
-    def dump(self):
+    def to_state(self):
         scale = None if self._scale is None else [part.tolist() for part in self._scale]
-        return json.dumps([self._rows, scale, self._late[-2:]]).encode()
+        return State("z", {"rows": self._rows, "scale": scale, "late": self._late[-2:]})
 
-    def restore(self, state):
-        self._rows, scale, late = json.loads(state)
-        self._late = [tuple(one) for one in late]
-        self._scale = None if scale is None else tuple(np.array(part) for part in scale)
+    @classmethod
+    def from_state(cls, state, like):
+        scorer, scale = copy(like), state.check("z").fact("scale")
+        scorer._rows, scorer._late = state.fact("rows"), list(map(tuple, state.fact("late")))
+        scorer._scale = None if scale is None else tuple(np.array(part) for part in scale)
+        return scorer
+
+
+def zscorer(frame, state, *, offline=False):
+    """What an engine is given to make scorers with."""
+    return resumed(ZScorer(frame.entity, offline=offline), state)
 
 
 class Hands:

@@ -76,7 +76,7 @@ def sent(path):
         if fact["kind"] == "score":
             key = (fact["entity"], fact["timestamp"], fact["mode"], fact["model"])
         else:
-            key = (fact["id"], fact["turn"])
+            key = (fact["id"], fact["update"])
         assert seen.setdefault(key, fact) == fact, f"two things were said of {key}"
     return seen
 

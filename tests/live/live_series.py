@@ -41,7 +41,7 @@ def fit(values: np.ndarray, names: tuple[str, ...] = NAMES, **settings) -> ImDif
 
 
 def entity_of(detector: ImDiffusion) -> Entity:
-    return next(iter(detector._need_fit().values()))
+    return detector.entity()
 
 
 def faulty(rows: int = 230) -> np.ndarray:

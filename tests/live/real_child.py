@@ -7,10 +7,11 @@ WEBHOOK: the address of a receiver; SERVERS, TOPIC: of Kafka. STAGE and COUNT as
 
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from live_child import FOREVER, die_at
-from live_parts import ZScorer
+from live_parts import ZScorer, zscorer
 
 from imdiffusion.errors import SourceEnded
 from imdiffusion.live.engine.engine import Engine
@@ -70,7 +71,7 @@ def watch(folder, sources, sinks, stop):
     with Store(folder / "live.db", retention=FOREVER) as state:
         engine = Engine(
             state, sources=sources, sinks=sinks, rules=RULES, options=OPTIONS,
-            scorer_for=lambda frame: ZScorer(frame.entity, offline=True),
+            scorer_for=partial(zscorer, offline=True),
         )  # fmt: skip
         engine.open()
         run(engine, stop)

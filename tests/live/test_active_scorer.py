@@ -13,13 +13,14 @@ from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.scorers.cold_start import ColdStartScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
+from imdiffusion.saved_state import State
 
 
-def ordered(*, fill=30, feed=None):
-    own = feed or Alignment("web", CHANNELS, period=MINUTE, lateness=2, fill=fill)
+def ordered(*, fill=30, rows=None):
+    own = rows or Alignment("web", CHANNELS, period=MINUTE, lateness=2, fill=fill)
 
-    def cold(period):
-        return ColdStartScorer(own.channels, period=period, baseline="zscore")
+    def cold(alignment, period):
+        return ColdStartScorer(alignment.channels, period=period, baseline="zscore")
 
     return ActiveScorer(own, "zscore", "m", cold)
 
@@ -45,8 +46,8 @@ def test_late_rows_are_judged_in_order_and_the_same_over_a_restart():
     for count, row in enumerate(order):
         found += shuffled.push(frame([row], values[row : row + 1]))
         if count % 17 == 0:
-            state, shuffled = shuffled.dump(), ordered()
-            shuffled.restore(state)
+            state = State.from_bytes(shuffled.to_state().to_bytes())
+            shuffled = ActiveScorer.from_state(state, ordered())
     assert [one.timestamp for one in found] == sorted({one.timestamp for one in found})
     np.testing.assert_equal(said(found), said(expected)[: len(found)])
     assert len(found) >= 118
@@ -64,8 +65,8 @@ def test_after_a_long_gap_it_starts_afresh_and_keeps_what_it_learned():
 
 
 def test_a_state_of_another_kind_is_refused():
-    with pytest.raises(ModelError):
-        ordered().restore(b"{}")
+    with pytest.raises(ModelError, match="not of a 'active scorer'"):
+        ActiveScorer.from_state(State("{}"), ordered())
 
 
 def test_in_the_engine_what_was_passed_over_is_counted(tmp_path):
@@ -79,16 +80,16 @@ def test_in_the_engine_what_was_passed_over_is_counted(tmp_path):
             store,
             sources={"files": LineSource(tmp_path / "rows", lines=1)},
             sinks={},
-            scorer_for=lambda _: ordered(),
+            scorer_for=lambda *_: ordered(),
             options=EngineOptions(stale_after=1e9),
             clock=clock,
         )
         engine.open()
         for _ in range(300):
             clock.move(1)
-            engine.turn()
-        engine.succeed("web", ordered(feed=engine._watch.entities["web"].scorer.feed))
-        engine.turn()
+            engine.once()
+        engine.succeed("web", ordered(rows=engine._watch.entities["web"].scorer.alignment))
+        engine.once()
         engine.close()
         counters = reader.counters()
         assert counters["rows_late", "web"] + counters.get(("rows_ahead", "web"), 0) >= 1
@@ -111,13 +112,13 @@ def test_it_says_beside_the_entity_how_many_planted_faults_it_sees(tmp_path):
             store,
             sources={"files": LineSource(tmp_path / "rows", lines=20)},
             sinks={},
-            scorer_for=lambda _: active,
+            scorer_for=lambda *_: active,
             clock=clock,
         )
         engine.open()
         for _ in range(20):
             clock.move(1)
-            engine.turn()
+            engine.once()
         engine.close()
         (entity,) = reader.entities()
     assert entity.note == active.note

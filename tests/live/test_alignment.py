@@ -7,9 +7,10 @@ import pytest
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError, UsageError
-from imdiffusion.live.rows.alignment import TAIL, Alignment, facts_of, usual_period
-from imdiffusion.live.scorers.active_scorer import ActiveScorer, feed_in
+from imdiffusion.live.rows.alignment import TAIL, Alignment, rows_known, usual_period
+from imdiffusion.live.scorers.active_scorer import ActiveScorer, alignment_in
 from imdiffusion.live.scorers.cold_start import ColdStartScorer
+from imdiffusion.saved_state import State
 
 SECOND = 1_000_000_000
 START = 1_700_000_400 * SECOND
@@ -91,10 +92,9 @@ def test_over_a_restart_the_same_rows_go_out(period, cut):
     whole, first = feed(period), feed(period)
     expected = [t for row in order for t in out(whole.push(frame([row])))]
     got = [t for row in order[:cut] for t in out(first.push(frame([row])))]
-    state = first.dump()
-    assert facts_of(state) == (NAMES, first.period)
-    second = feed(period)
-    second.restore(state)
+    state = State.from_bytes(first.to_state().to_bytes())
+    assert rows_known(state) == (NAMES, first.period)
+    second = Alignment.from_state(state, feed(period))
     got += [t for row in order[cut:] for t in out(second.push(frame([row])))]
     assert got == expected
     assert (second.count, second.period) == (whole.count, whole.period)
@@ -104,15 +104,17 @@ def test_over_a_restart_the_same_rows_go_out(period, cut):
 def test_a_state_of_other_channels_is_refused():
     other = Alignment("web", ("x",), period=SECOND, lateness=2, fill=30)
     with pytest.raises(ModelError, match="other channels"):
-        other.restore(feed().dump())
-    with pytest.raises(ModelError):
-        facts_of(b"rubbish")
+        Alignment.from_state(feed().to_state(), other)
+    with pytest.raises(ModelError, match="or another interval"):
+        Alignment.from_state(feed().to_state(), feed(2 * SECOND))
+    with pytest.raises(ModelError, match="not of a 'alignment'"):
+        rows_known(State("rubbish"))
 
 
 # -- the active
 
 
-def cold(period):
+def cold(*_):
     return ColdStartScorer(NAMES, period=60 * SECOND, baseline="zscore")
 
 
@@ -130,11 +132,10 @@ def test_a_voice_goes_on_over_a_restart(cut):
     rows = [frame([row]) for row in range(80)]
     expected = [one for row in rows for one in told(whole.push(row))]
     got = [one for row in rows[:cut] for one in told(first.push(row))]
-    second = active(feed(None))
-    second.restore(first.dump())
+    second = ActiveScorer.from_state(first.to_state(), active(feed(None)))
     got += [one for row in rows[cut:] for one in told(second.push(row))]
     assert str(got) == str(expected)
-    assert facts_of(feed_in(second.dump()))[1] == SECOND
+    assert rows_known(alignment_in(second.to_state()))[1] == SECOND
 
 
 def test_who_takes_over_has_read_what_was_before():
@@ -155,4 +156,4 @@ def test_a_clock_that_was_set_back_stops_nothing():
     later = [judged for row in range(40) for judged in one.push(frame([row]))]
     assert [judged.timestamp for judged in later][-1] == START + 39 * SECOND
     assert {judged.state for judged in later} == {"ready"}
-    assert one.feed.counts["restart"] == 1
+    assert one.alignment.counts["restart"] == 1

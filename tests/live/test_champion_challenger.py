@@ -10,6 +10,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.live.models.champion_challenger import Contestant, contest
 from imdiffusion.live.scorers.fault_injection import APART, FIRST, KINDS, LENGTHS, plant
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 
 START = np.datetime64("2026-01-01T00:00", "ns")
 
@@ -37,11 +38,12 @@ class Rule:
         cells = (nothing, nothing, nothing, nothing, nothing)
         return [ScoredRow(0, "online", self.rule(row), *cells) for row in frame.values]
 
-    def dump(self):
-        return b""
+    def to_state(self):
+        return State("rule")
 
-    def restore(self, state):
-        pass
+    @classmethod
+    def from_state(cls, state, like):
+        return like
 
 
 def largest(limit):

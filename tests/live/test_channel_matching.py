@@ -31,12 +31,12 @@ def noise(rows, channels, *, seed=0):
 
 
 def active(channels="ab", **options):
-    feed = Alignment("web", tuple(channels), period=MINUTE, lateness=0, fill=30, **options)
+    rows = Alignment("web", tuple(channels), period=MINUTE, lateness=0, fill=30, **options)
 
-    def cold(period):
-        return ColdStartScorer(feed.channels, period=period, baseline="zscore")
+    def cold(alignment, period):
+        return ColdStartScorer(alignment.channels, period=period, baseline="zscore")
 
-    return ActiveScorer(feed, "zscore", "m", cold)
+    return ActiveScorer(rows, "zscore", "m", cold)
 
 
 def pushed(one, frames):
@@ -88,8 +88,7 @@ def test_over_a_restart_in_the_midst_of_it_all_is_the_same():
         parts = list(frames())
         before = active()
         told = pushed(before, parts[:cut])
-        after = active(before.channels)
-        after.restore(before.dump())
+        after = ActiveScorer.from_state(before.to_state(), active(before.channels))
         told += pushed(after, parts[cut:])
         assert str(told) == str(expected)
 
@@ -117,13 +116,13 @@ def test_whoever_takes_over_brings_its_channels_and_drops_those_that_are_gone():
     one = active("abx")
     pushed(one, [frame(0, noise(30, "abx"), "abx"), frame(30, noise(100, "abn"), "abn")])
     speaker = ColdStartScorer("bmx", period=MINUTE, baseline="zscore")
-    after = ActiveScorer(one.feed, "zscore", "n", lambda period: speaker, ready=speaker)
+    after = ActiveScorer(one.alignment, "zscore", "n", lambda *_: speaker, ready=speaker)
     *_, row = after.push(frame(130, np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]), "abn"))
     assert after.channels == ("b", "m", "x", "a", "n")
     assert row.seen.tolist()[0] == 2.0
     assert row.seen.tolist()[3:] == [1.0, 3.0]
     speaker = ColdStartScorer("ab", period=MINUTE, baseline="zscore")
-    last = ActiveScorer(one.feed, "zscore", "o", lambda period: speaker, ready=speaker)
+    last = ActiveScorer(one.alignment, "zscore", "o", lambda *_: speaker, ready=speaker)
     last.push(frame(132, np.array([[1.0, 2.0, 3.0]]), "abn"))
     assert last.channels == ("a", "b", "n")
 
@@ -167,14 +166,14 @@ def test_in_the_engine_missing_new_and_renamed_channels_are_scored_on(tmp_path, 
             store,
             sources={"files": Frames(frames)},
             sinks={},
-            scorer_for=lambda first: active(first.channels),
+            scorer_for=lambda first, _: active(first.channels),
             options=EngineOptions(stale_after=1e9),
             clock=clock,
         )
         engine.open()
         for _ in range(200):
             clock.move(1)
-            engine.turn()
+            engine.once()
         engine.close()
     with Reader(tmp_path / "live.db") as reader:
         scores = reader.scores("web", 0, FAR)

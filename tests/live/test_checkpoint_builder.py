@@ -12,9 +12,9 @@ class Counting(ZScorer):
 
     made = 0
 
-    def dump(self):
+    def to_state(self):
         Counting.made += 1
-        return super().dump()
+        return super().to_state()
 
 
 def test_states_are_made_one_after_the_other_as_they_are_written():
@@ -31,5 +31,8 @@ def test_states_are_made_one_after_the_other_as_they_are_written():
     assert Counting.made == 1
     assert [key for key, _ in each] == [("web", "tracker"), ("web", "scorer")]
     assert Counting.made == 2
-    assert dict(states) == {**watched["db"].dump(), **watched["web"].dump()}
+    expected = {**watched["db"].to_states(), **watched["web"].to_states()}
+    assert {key: one.to_bytes() for key, one in states.items()} == {
+        key: one.to_bytes() for key, one in expected.items()
+    }
     assert len(states) == len(list(states)) == 4

@@ -17,6 +17,7 @@ from imdiffusion.errors import ConfigError, DataError, ModelError
 from imdiffusion.live.scorers.cold_start import COLD_BASELINES, MOST_ROWS, SMOOTH, ColdStartScorer
 from imdiffusion.live.scorers.row_baseline import ROW_BASELINES
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 
 SECOND = 10**9
 NAMES = ("cpu", "memory", "disk")
@@ -102,8 +103,8 @@ def test_scores_hang_on_rows_alone_not_on_pushes_or_restarts(
     for number, (a, b) in enumerate(itertools.pairwise(edges)):
         judged += scorer.push(live(values[a:b], start=int(a)))
         if number in saved:
-            state, scorer = scorer.dump(), cold(**options)
-            scorer.restore(state)
+            state = State.from_bytes(scorer.to_state().to_bytes())
+            scorer = ColdStartScorer.from_state(state, cold(**options))
     judged += scorer.finish()
     looked = 130 if offline and baseline == "linear" else 0  # all rows from the first lesson on
     assert len(judged) == len(whole) == 160 + looked
@@ -184,7 +185,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(DataError, match="not after the one before"):
         scorer.push(live(noise(1), start=39))
     with pytest.raises(ModelError, match="other channels or options"):
-        cold(alarm_rate=0.01).restore(scorer.dump())
+        ColdStartScorer.from_state(scorer.to_state(), cold(alarm_rate=0.01))
 
 
 def seasonal(rows: int, channels: int, seed: int) -> np.ndarray:
@@ -206,11 +207,11 @@ def test_the_promise_holds_on_rows_like_those_it_learned_from(make, channels, ro
     for seed in range(3):
         values = make(rows + 1_000, channels, seed)
         scorer = ColdStartScorer(names, period=10**13, alarm_rate=0.01)
-        scorer.needed = rows  # learned once, so that all that follow are judged by one lesson
+        scorer.needed = rows  # learned once, so that all that follow are judged by one fit
         scorer.push(live(values[:rows], names))
-        lesson = scorer._lesson
-        assert lesson is not None
-        found = lesson.scores(live(values[rows - 100 :], names))[100:]
+        baseline = scorer._baseline
+        assert baseline is not None
+        found = baseline.scores(live(values[rows - 100 :], names))[100:]
         shares.append(np.mean(found > 1))
     assert max(shares) <= 0.03
     assert np.mean(shares) <= 0.02
@@ -245,10 +246,7 @@ def test_sight_tells_who_is_blind(caplog: pytest.LogCaptureFixture) -> None:
         assert scorer.sight is None
         scorer.push(live(values[20:], names, start=20))
         found = sight[baseline] = scorer.sight
-        again = ColdStartScorer(
-            names, period=20 * SECOND, baseline=baseline, alarm_rate=0.001, entity="web"
-        )
-        again.restore(scorer.dump())
+        again = ColdStartScorer.from_state(scorer.to_state(), scorer)
         assert again._sight == found
         assert found is not None
         assert str(found) == f"sees {found.seen} of 12 planted faults here"
@@ -278,7 +276,7 @@ def test_it_needs_no_torch() -> None:
         "s = ColdStartScorer(('a', 'b'), period=60 * 10**9, offline=True)\n"
         "said = s.push(Frame(x, ~np.isnan(x), t, ('a', 'b')))\n"
         "assert np.isfinite(said[-1].score), said[-1]\n"
-        "s.restore(s.dump())\n"
+        "s = s.from_state(s.to_state(), s)\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

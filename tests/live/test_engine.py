@@ -22,6 +22,7 @@ from live_parts import (
     line,
     series,
     write_rows,
+    zscorer,
 )  # fmt: skip
 
 from imdiffusion.durations import DAY_NS
@@ -30,6 +31,7 @@ from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.engine.threads import run, stopped_by_signals
 from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.scorers.scored_row import owner_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.retention import Retention
@@ -48,7 +50,7 @@ class Live:
             self.store,
             sources=sources,
             sinks=sinks,
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             rules=rules or EventRules(),
             options=EngineOptions(**{"stale_after": 1e9, **options}),
             clock=self.clock,
@@ -60,7 +62,7 @@ class Live:
         """Turn until there is nothing to do."""
         for _ in range(rounds):
             self.clock.move(step)
-            if not self.engine.turn():
+            if not self.engine.once():
                 return
         pytest.fail("the engine never comes to rest")
 
@@ -104,13 +106,13 @@ def test_rows_become_scores_events_and_lines(live, tmp_path):
     assert all(math.isnan(score.score) for score in scores[:20])
     assert scores[31].channels[0] == "cpu"
     events = one.reader.events(entity="web")
-    assert [(event.status, event.turn, event.channels[0]) for event in events] == [
+    assert [(event.status, event.update, event.channels[0]) for event in events] == [
         ("resolved", 1, "memory"), ("resolved", 1, "cpu"),
     ]  # fmt: skip
     assert (events[1].start, events[1].end) == (START + 30 * MINUTE, START + 34 * MINUTE)
     written = lines(tmp_path / "out")
     assert [fact["kind"] for fact in written].count("score") == 200
-    assert [fact["turn"] for fact in written if fact.get("id") == events[0].id] == [0, 1]
+    assert [fact["update"] for fact in written if fact.get("id") == events[0].id] == [0, 1]
     assert source.committed[-1] == (tmp_path / "rows").stat().st_size
     assert one.store.offset("files") == str(source.committed[-1])
     assert one.reader.counters()["rows", "files"] == 200
@@ -210,7 +212,7 @@ def test_a_source_that_is_away_makes_its_entities_stale_once_and_catches_up(live
     last = one.reader.scores("web", 0, FAR)
     assert [score.state for score in last[-2:]] == ["ready", "stale"]
     assert last[-1].timestamp == last[-2].timestamp + 1_000_000
-    assert [(event.status, event.turn) for event in one.reader.events()] == [("expired", 1)]
+    assert [(event.status, event.update) for event in one.reader.events()] == [("expired", 1)]
     (tmp_path / "hidden").rename(path)
     write_rows(path, ["web"], 60, first=32)
     one.settle(step=70)
@@ -283,7 +285,7 @@ def test_an_interruption_in_the_midst_of_a_batch_leaves_it_for_the_next_start(li
 
     write_rows(tmp_path / "rows", ["web", "db"], 60)
     one = live({"files": LineSource(tmp_path / "rows")}, {})
-    one.engine._watch._scorer_for = lambda frame: Interrupted(frame.entity)
+    one.engine._watch._scorer_for = lambda frame, _: Interrupted(frame.entity)
     with pytest.raises(KeyboardInterrupt):
         one.settle()
     one.close()
@@ -316,7 +318,7 @@ def test_who_is_silent_for_long_is_forgotten_and_may_come_back(live, tmp_path):
     one.settle()
     one.clock.move(3500)
     one.settle()
-    assert {name for name, _, _ in one.store.states()} == {"web"}
+    assert one.store.entities() == ["web"]
     assert one.reader.counters()["entities_forgotten", ""] == 1
     assert len(one.reader.scores("db", 0, FAR)) == 31
     one.clock.move(2 * 86_400)
@@ -356,7 +358,6 @@ def test_a_new_model_takes_over_and_open_events_go_on(live, tmp_path):
     one = live({"files": LineSource(tmp_path / "rows")}, {})
     one.settle()
     successor = ZScorer("web")
-    successor.restore(ZScorer("web").dump())
     successor.model, successor.detector = "m2", "fast"
     one.engine.succeed("web", successor)
     write_rows(tmp_path / "rows", ["web"], 60, first=32)
@@ -364,16 +365,16 @@ def test_a_new_model_takes_over_and_open_events_go_on(live, tmp_path):
     event = one.reader.events()[-1]
     assert (event.detector, event.status) == ("fast", "resolved")
     assert [turn.detector for turn in one.reader.event(event.id)] == ["zscore", "fast"]
-    assert one.store.state("web", "scorer").startswith(b"fast\nm2\n")
+    assert owner_of(one.store.state("web", "scorer")) == ("fast", "m2")
     one.close()
 
 
 def test_what_a_source_sends_faster_than_it_is_scored_waits_at_the_source(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 100)
     one = live({"files": LineSource(tmp_path / "rows", lines=10)}, {})
-    intake = one.engine.intakes["files"]
-    assert [intake.once(0) for _ in range(5)] == [True, True, False, False, False]
-    assert intake.queued == 2
+    reader = one.engine.readers["files"]
+    assert [reader.once(0) for _ in range(5)] == [True, True, False, False, False]
+    assert reader.queued == 2
     one.settle()
     assert len(one.reader.scores("web", 0, FAR)) == 100
     one.close()
@@ -383,13 +384,13 @@ def test_a_slow_sink_holds_commits_back_in_bounded_memory(live, tmp_path):
     write_rows(tmp_path / "rows", ["web"], 150)
     source = LineSource(tmp_path / "rows", lines=1)
     one = live({"files": source}, {"out": LineSink(tmp_path / "out")})
-    intake = one.engine.intakes["files"]
+    reader = one.engine.readers["files"]
     for _ in range(150):  # the sink's thread is busy: nothing is sent
-        intake.once(0)
+        reader.once(0)
         one.clock.move(1)
         one.engine.advance()
         one.engine.tell_sources()
-        intake.commit_asked()
+        reader.commit_asked()
     assert source.committed == []
     assert len(one.engine._due) == 100
     one.settle()
@@ -407,7 +408,7 @@ def test_while_nothing_can_be_written_nothing_is_read_and_nothing_lost(live, tmp
     run(f"PRAGMA max_page_count = {pages + 2}").fetchall()
     for _ in range(300):
         one.clock.move(1)
-        one.engine.turn()
+        one.engine.once()
     stuck = one.engine.health()
     assert "Free some space" in stuck["stuck"]
     assert stuck["pending"] > 0
@@ -451,7 +452,7 @@ def engine_of(store, tmp_path, sources):
         store,
         sources=sources,
         sinks={"out": LineSink(tmp_path / "out")},
-        scorer_for=lambda frame: ZScorer(frame.entity),
+        scorer_for=zscorer,
         options=EngineOptions(every=0.05, poll=0.05),
     )
 

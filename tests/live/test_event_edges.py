@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from types import MappingProxyType
 
 import kind_story
 import numpy as np
@@ -19,17 +20,18 @@ from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.entity_state import EntityState
 from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.events.evidence_log import MOST, EvidenceLog
+from imdiffusion.live.events.evidence_log import MOST
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.rows.alignment import Alignment
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.scored_row import ScoredRow, resumed
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
 from imdiffusion.results import Analysis
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.edges import AROUND
 from imdiffusion.scoring.finding import Finding
 from imdiffusion.wording import number
@@ -107,7 +109,7 @@ def test_rows_that_speak_for_no_fault_open_no_second_event():
     rows = lagging()
     rows[66:90] = [row(at, 1.5, noise[at]) for at in range(66, 90)]
     told = tracker().push(rows)
-    assert [(one.turn, one.status) for one in told] == [(0, "ongoing"), (1, "resolved")]
+    assert [(one.update, one.status) for one in told] == [(0, "ongoing"), (1, "resolved")]
     assert span(told[1]) == (60, 66)
 
 
@@ -251,40 +253,14 @@ def test_any_cut_and_any_restart_give_the_same_turns(rows, cuts):
         told += made.push(rows[at : at + size])
         at += size
         if restart:
-            state = made.dump()
-            made = tracker()
-            made.restore(state)
-            assert made.dump() == state
+            state = made.to_state().to_bytes()
+            made = EventTracker.from_state(State.from_bytes(state), tracker())
+            assert made.to_state().to_bytes() == state
     told += made.expire()
     assert repr(told) == repr(expected)
     for one in told:
         assert one.start <= one.peak
         assert one.end is None or one.peak < one.end
-
-
-def test_a_state_from_before_there_was_evidence_goes_on():
-    made = tracker()
-    made.push([row(at, 2.0 if at == 3 else 0.1) for at in range(4)])
-    cells = {name: [1.0, 0.0, 0.0, 0.0] for name in ("parts", "expected", "seen")}
-    spell = {
-        "start": 3 * STEP, "last": 3 * STEP, "first": 4, "at": 4, "rows": 1, "end": None,
-        "total": [1.0, 0.0, 0.0, 0.0], "peak": {"timestamp": 3 * STEP, "score": 2.0, **cells},
-        "waiting": [], "again": None,
-    }  # fmt: skip
-    event = {
-        "id": "e", "next": 1, "told": 3 * STEP, "closed": None, "unsaid": False,
-        "status": "ongoing", "held": False, "spell": spell,
-    }  # fmt: skip
-    state = {
-        "speaker": ["linear", "m1", list(CHANNELS)], "time": [4, 3 * STEP, [STEP] * 3],
-        "apart": None, "events": [[event], [], []],
-    }  # fmt: skip
-    again = tracker()
-    again.restore(json.dumps(state).encode())
-    (over,) = again.push([row(at, 0.1) for at in range(4, 10)])
-    assert (over.id, over.status, span(over)) == ("e", "resolved", (3, 4))
-    assert over.kinds == ("",) * 4
-    assert EvidenceLog.from_arrays({}).to_arrays() == {}
 
 
 # -- of a real detector
@@ -295,14 +271,20 @@ def _story() -> tuple[Entity, Analysis]:
     detector = kind_story.fitted()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of the gap, and of what is constant
-        (entity,) = detector._need_fit().values()
+        entity = detector.entity()
         return entity, detector.analyze(kind_story.faulty())
+
+
+class Whole(EntityScorer):
+    """A scorer whose rows come as it wants them: nothing of them is ever counted."""
+
+    counts = MappingProxyType({})
 
 
 def watched(entity: Entity, *, offline: bool) -> EntityState:
     rules = EventRules(merge_gap=entity.settings.merge_gap, renotify=0)
     one = EntityState("web", rules, offline=offline, now=0.0)
-    one.restore_scorer(EntityScorer(entity, offline=offline), None)
+    one.speak(Whole(entity, offline=offline))
     return one
 
 
@@ -312,12 +294,10 @@ def replayed(entity: Entity, frame: Frame, *, offline: bool, step: int) -> list[
     for piece, start in enumerate(range(0, len(frame), step)):
         turns += one.push(frame.slice(start, start + step))[1]
         if piece % 10 == 9:
-            states = one.dump()
+            states = one.to_states()
             one = watched(entity, offline=offline)
-            one.tracker.restore(states["web", "tracker"])
-            assert one.restore_scorer(
-                EntityScorer(entity, offline=offline), states["web", "scorer"]
-            )
+            one.tracker = EventTracker.from_state(states["web", "tracker"], one.tracker)
+            one.speak(resumed(one.scorer, states["web", "scorer"]))
     return turns
 
 
@@ -344,19 +324,19 @@ def test_live_events_have_the_edges_and_kinds_of_those_of_the_file(story, offlin
     assert len(live) <= len(analysis.events) + 2
 
 
-def test_in_a_feed_of_more_channels_the_kinds_stand_by_the_right_ones(story) -> None:
+def test_in_an_alignment_of_more_channels_the_kinds_stand_by_the_right_ones(story) -> None:
     entity, analysis = story
     end = kind_story.FAULTS[0][1]
     frame = analysis.frame.slice(0, end + 60)
-    names = ("new", *reversed(frame.channels))  # the feed has them in another order
+    names = ("new", *reversed(frame.channels))  # the alignment has them in another order
     values = np.concatenate([np.ones((len(frame), 1)), frame.values[:, ::-1]], axis=1)
     observed = np.concatenate([np.ones((len(frame), 1), bool), frame.observed[:, ::-1]], axis=1)
     wide = Frame(values, observed, frame.timestamps, names, "web")
     step = int(np.diff(frame.timestamps)[0])
-    feed = Alignment("web", names, period=step, lateness=0, fill=30)
+    rows = Alignment("web", names, period=step, lateness=0, fill=30)
     own = EntityScorer(entity)
     one = EntityState("web", EventRules(renotify=0), offline=False, now=0.0)
-    one.speak(ActiveScorer(feed, "linear", own.model, lambda _: own))
+    one.speak(ActiveScorer(rows, "linear", own.model, lambda *_: own))
     turns = [
         turn for at in range(0, len(wide), 40) for turn in one.push(wide.slice(at, at + 40))[1]
     ]
@@ -403,7 +383,7 @@ def run(folder, entity: Entity, frame: Frame, *, stop: int) -> None:
             store,
             sources={"rows": Rows(frame, stop=stop)},
             sinks={"lines": LineSink(folder / "out")},
-            scorer_for=lambda _: EntityScorer(entity),
+            scorer_for=lambda _, state: resumed(Whole(entity), state),
             rules=EventRules(renotify=0),
             options=EngineOptions(stale_after=1e9),
             clock=clock,
@@ -412,7 +392,7 @@ def run(folder, entity: Entity, frame: Frame, *, stop: int) -> None:
         engine.open()
         for _ in range(200):
             clock.move(1.0)
-            if not engine.turn():
+            if not engine.once():
                 break
         engine.close()
 
@@ -439,6 +419,6 @@ def test_the_kind_goes_through_the_engine_over_a_restart_in_the_midst_of_an_even
     assert last.end == frame.timestamps[end].astype(np.int64)
     assert {one.kinds[0] for one in alarms} == {"missing"}
     told = [json.loads(text) for text in (tmp_path / "out").read_text().splitlines()]
-    (sent,) = [one for one in told if one.get("id") == last.id and one["turn"] == last.turn]
+    (sent,) = [one for one in told if one.get("id") == last.id and one["update"] == last.update]
     assert sent["kinds"][0] == kind
     assert sent["reason"] == last.reason

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.event import find_events
 
 STEP = 60 * 1_000_000_000
@@ -37,7 +38,7 @@ def story(scores, parts=None, **options):
 
 
 def turns(records):
-    return [(one.turn, one.status) for one in records]
+    return [(one.update, one.status) for one in records]
 
 
 def span(record):
@@ -250,14 +251,14 @@ def test_any_cut_and_any_restart_give_the_same_turns(live, cuts):
         told += made.push(pushed)
         at += size
         if restart:
-            state = made.dump()
-            made = tracker(offline=True, **rules)
-            made.restore(state)
-            assert made.dump() == state
+            state = made.to_state().to_bytes()
+            fresh = tracker(offline=True, **rules)
+            made = EventTracker.from_state(State.from_bytes(state), fresh)
+            assert made.to_state().to_bytes() == state
     told += made.push(hindsights[max(0, at - lag) :])
     told += made.expire()
     assert repr(sorted(told, key=lambda one: one.key)) == repr(
         sorted(expected, key=lambda one: one.key)
     )
     for one in told:  # turns are counted without a gap
-        assert one.turn == 0 or any(other.key == (one.id, one.turn - 1) for other in told)
+        assert one.update == 0 or any(other.key == (one.id, one.update - 1) for other in told)

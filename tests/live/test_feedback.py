@@ -68,7 +68,7 @@ def live(tmp_path):
         "e", "web", "resolved", 1, first, last, first, 9.0, "mahalanobis", "m",
         NAMES, (0.25,) * 4, nothing, nothing,
     )  # fmt: skip
-    store.write(Checkpoint(turns=[event]), now=1)
+    store.write(Checkpoint(updates=[event]), now=1)
     with store:
         yield store, places, router, fitter
 
@@ -110,7 +110,7 @@ def test_a_fault_that_is_confirmed_is_no_false_alarm_in_the_contest(live):
     first, last = (START + row * MINUTE for row in (held.start, held.stop))
     store.write(
         Checkpoint(
-            turns=[
+            updates=[
                 EventRecord(
                     "f", "web", "resolved", 1, first, last, first, 9.0, "mahalanobis", "m",
                     NAMES, (0.25,) * 4, nothing, nothing,

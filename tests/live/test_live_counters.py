@@ -36,8 +36,8 @@ def test_live_and_the_file_say_the_same(counted: ImDiffusion, size: int, restart
     for start in range(0, 130, size):
         judged += scorer.push(live(test[start : start + size], CHANNELS, start))
         if restarted:
-            state, scorer = scorer.dump(), EntityScorer(entity_of(counted), offline=True)
-            scorer.restore(state)
+            fresh = EntityScorer(entity_of(counted), offline=True)
+            scorer = EntityScorer.from_state(scorer.to_state(), fresh)
     judged += scorer.finish()
     frame = live(test, CHANNELS)
     for mode in ("online", "offline"):

@@ -23,7 +23,7 @@ from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 
 VALUES = circle(160)
 FAR = 2**62
@@ -74,7 +74,7 @@ class Member:
 
     def has(self, detector, entity="web", *, path=None):
         """A model of an entity that was fitted here and has won."""
-        (fitted,) = detector._need_fit().values()
+        fitted = detector.entity()
         digest = EntityScorer(fitted).model
         path = path or f"{self.places.models(entity).relative_to(self.places.folder)}/{digest}"
         (self.places.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,8 @@ class Member:
 
     def reads(self, first, last):
         """Score rows of `web`, in an engine that ends then; detector, version, score and state."""
-        estate = Estate(self.places.folder.parent, own=self.places.folder)
-        router = ModelRouter(self.store, self.places, self.made, estate=estate)
+        peers = PeerStates(self.places.folder.parent, own=self.places.folder)
+        router = ModelRouter(self.store, self.places, self.made, peers=peers)
         source = Fed()
         source.frames = [frame(VALUES[row : row + 1], row) for row in range(first, last)]
         options = EngineOptions(every=1e-9, stale_after=1e9)
@@ -96,10 +96,10 @@ class Member:
             sinks={},
             scorer_for=router.scorer_for,
             options=options,
-            estate=estate,
+            peers=peers,
         )
         router.source_of = engine.source_of
-        while engine.turn():
+        while engine.once():
             pass
         engine.close()
         router.close()
@@ -204,7 +204,7 @@ def test_its_next_fit_is_due_when_it_would_have_been(tmp_path, detectors):
         a.reads(0, 40)
         b.reads(40, 60)
         active = ModelRouter(b.store, b.places, b.made).scorer_for(frame(VALUES[:1]))
-        active.feed.count = 10 * b.made.fit.rows
+        active.alignment.count = 10 * b.made.fit.rows
         fitter = Fitter(b.store, b.places, b.made)
         assert fitter._next({"web": active}) is None
         b.store._connection.execute("UPDATE models SET made = 7")

@@ -33,7 +33,7 @@ def state(tmp_path, detector):
     made = replace(made, stream=replace(made.stream, offline=True))
     values = circle(600)
     store, places, router, _ = parts(tmp_path, made, values[:420])
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     digest = EntityScorer(entity).model
     detector.save(places.folder / "models" / "one")
     store.add_model("web", digest, detector="fast", path="models/one", now=1)
@@ -129,7 +129,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
         router.store.add_model(name, digest, detector="fast", path="models/one", now=1)
         router.store.promote(name, digest, reason="by hand", now=2)
     made = {name: router.scorer_for(replace(frame(values[:1]), entity=name)) for name in names}
-    scorers = [active._speaker for active in made.values()]
+    scorers = [active._scorer for active in made.values()]
     assert len({id(one.entity.imputer.network) for one in scorers}) == 1
     assert {one.model for one in scorers} == {digest}
     told = {
@@ -143,7 +143,7 @@ def test_entities_that_share_a_model_folder_share_its_weights_and_nothing_else(s
     assert [one.score for one in told["cache"]] == pytest.approx(
         [one.score for one in same], nan_ok=True
     )
-    assert active._speaker.entity.imputer.network is not scorers[0].entity.imputer.network
+    assert active._scorer.entity.imputer.network is not scorers[0].entity.imputer.network
 
 
 def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):
@@ -154,7 +154,7 @@ def test_a_folder_that_holds_another_model_by_now_is_read_anew(state, detector):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         other = ImDiffusion(**configuration(steps=20).keywords).fit(frame(circle(400)))
-    (entity,) = other._need_fit().values()
+    entity = other.entity()
     new = EntityScorer(entity).model
     other.save(router.places.folder / "models" / "one")
     for name, noted in (("db", new), ("cache", digest)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from live_parts import MINUTE, START, Hands, LineSource, ZScorer, line
+from live_parts import MINUTE, START, Hands, LineSource, line, zscorer
 
 from imdiffusion.live.engine.engine import Engine
 from imdiffusion.live.engine.options import EngineOptions
@@ -14,6 +14,7 @@ from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 
 
 def judged(row, score, *, mode="online"):
@@ -29,7 +30,7 @@ def tracker(**rules):
 
 
 def said(turns):
-    return [(one.turn, one.status) for one in turns]
+    return [(one.update, one.status) for one in turns]
 
 
 def test_an_open_event_that_is_held_outlasts_quiet_rows_and_silence():
@@ -38,8 +39,8 @@ def test_an_open_event_that_is_held_outlasts_quiet_rows_and_silence():
     assert said(one.hold(turns)) == []
     assert said(one.push(judged(row, 0.1) for row in range(2, 50))) == []
     assert said(one.expire()) == []
-    after = EventTracker("web", EventRules(merge_gap=2))
-    after.restore(one.dump())
+    fresh = EventTracker("web", EventRules(merge_gap=2))
+    after = EventTracker.from_state(State.from_bytes(one.to_state().to_bytes()), fresh)
     assert after.holds
     assert said(after.push([judged(60, 0.1)])) == []
     assert said(after.hold([])) == []
@@ -71,7 +72,7 @@ def test_of_a_tracker_that_begins_afresh_it_is_known_by_what_was_told():
         ("b", "x"), (0.75, 0.25), nothing, nothing,
     )  # fmt: skip
     (turn,) = tracker().hold([told])
-    assert (turn.id, turn.turn, turn.status, turn.end) == ("e", 5, "ongoing", None)
+    assert (turn.id, turn.update, turn.status, turn.end) == ("e", 5, "ongoing", None)
     assert turn.channels == ("b", "a")
     assert turn.shares == (1.0, 0.0)
 
@@ -95,7 +96,7 @@ class Live:
             self.store,
             sources={"files": LineSource(self.folder / "rows")},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             rules=EventRules(merge_gap=2),
             options=EngineOptions(stale_after=1e9),
             clock=self.clock,
@@ -103,10 +104,10 @@ class Live:
         self.engine.open()
         return self
 
-    def turns(self):
+    def updates(self):
         for _ in range(30):
             self.clock.move(1)
-            self.engine.turn()
+            self.engine.once()
         with Reader(self.store.path) as reader:
             (event,) = reader.events()
             return said(reader.event(event.id))
@@ -125,18 +126,18 @@ def test_in_the_engine_and_over_a_restart(tmp_path):
     told = [(0, "ongoing"), (1, "resolved")]
     with Live(tmp_path) as live:
         live.write(0, 60, burst=(40, 41))
-        assert live.turns() == told
+        assert live.updates() == told
         live.say("not_resolved")
         told = [*told, (2, "ongoing")]
-        assert live.turns() == told
+        assert live.updates() == told
     with Live(tmp_path) as live:
         live.write(60, 80)
-        assert live.turns() == told
+        assert live.updates() == told
         live.say("confirmed")
         live.write(80, 90)
         told = [*told, (3, "resolved")]
-        assert live.turns() == told
+        assert live.updates() == told
         live.say("not_resolved")
     with Live(tmp_path) as live:  # it was said when nobody watched
         told = [*told, (4, "ongoing")]
-        assert live.turns() == told
+        assert live.updates() == told

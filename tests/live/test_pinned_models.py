@@ -48,7 +48,7 @@ def detectors():
 
 
 def version(detector):
-    (entity,) = detector._need_fit().values()
+    entity = detector.entity()
     return EntityScorer(entity).model
 
 
@@ -82,7 +82,7 @@ def test_many_entities_share_one_model_and_others_have_none(tmp_path, detectors)
             router.scorer_for(replace(rows, entity=name)) for name in ("web-1", "web-2", "db")
         )
         assert one.model == two.model == version(detectors[0])
-        assert one._speaker.entity is two._speaker.entity
+        assert one._scorer.entity is two._scorer.entity
         assert other.detector == "mahalanobis"
         assert list(router.to_fit()) == ["db"]
         arrived = [row for row in one.push(rows) if row.mode == "online"]
@@ -151,7 +151,7 @@ def test_which_entity_of_a_folder_is_meant(tmp_path, detectors):
     with speaking(tmp_path, named(tmp_path / "many")) as router:
         found = [router.scorer_for(replace(rows, entity=f"web-{n}")).model for n in (1, 2, 3)]
         assert len({*found}) == 3
-        assert router.router["web-3"].detector == "mahalanobis"
+        assert router._active["web-3"].detector == "mahalanobis"
     with speaking(tmp_path, named(tmp_path / "many", 'of = "web-2"')) as router:
         assert router.scorer_for(replace(rows, entity="web-3")).model == found[1]
 

@@ -24,7 +24,7 @@ def turn_until(one: Live, done) -> None:
     while not done():
         assert time.monotonic() < end
         one.clock.move(0.01)
-        one.engine.turn()
+        one.engine.once()
         time.sleep(0.01)
 
 

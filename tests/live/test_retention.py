@@ -38,7 +38,7 @@ def test_rows_around_an_event_stay_with_their_cells(store):
         turn("e1", "web", 0, "ongoing", row=100),
         turn("e1", "web", 1, "resolved", row=100, end=105),
     ]
-    store.write(Checkpoint(turns=turns), now=START)
+    store.write(Checkpoint(updates=turns), now=START)
     thin(store, 3)
     assert kept(store, "db") == []
     assert kept(store, "web") == list(range(100 - MARGIN, 105 + MARGIN))
@@ -53,14 +53,14 @@ def test_of_a_long_event_the_beginning_and_the_peak_stay(store):
     from dataclasses import replace
 
     long = replace(turn("e1", "web", 0, "ongoing", row=100), peak=START + 600 * MINUTE)
-    store.write(Checkpoint(turns=[long]), now=START)
+    store.write(Checkpoint(updates=[long]), now=START)
     thin(store, 3)
     first = range(100 - MARGIN, 100 + MOST + MARGIN)
     assert kept(store, "web") == [*first, *range(600 - MARGIN, 600 + MARGIN)]
 
 
 def test_only_what_is_old_moves_and_nothing_is_shown_twice(store):
-    store.write(Checkpoint(turns=[turn("e1", "web", 0, "resolved", row=100, end=110)]), now=START)
+    store.write(Checkpoint(updates=[turn("e1", "web", 0, "resolved", row=100, end=110)]), now=START)
     thin(store, 1 + 105 / 1440)
     assert kept(store, "web") == list(range(100 - MARGIN, ROWS))
 

@@ -17,9 +17,8 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer
-from imdiffusion.live.scorers.fitted import KIND, EntityScorer
+from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import pack, unpack
 from imdiffusion.online import (
     DelayedScorer,
     Standing,
@@ -28,6 +27,7 @@ from imdiffusion.online import (
     rows_after,
     rows_before,
 )
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.error import RecentQuantile, residual_of, scored, smoothed_errors
 from imdiffusion.series_imputer import SeriesImputer
 
@@ -171,9 +171,9 @@ def test_pushed_rows_score_as_the_whole_file_whatever_the_cuts_and_restarts(
     for number, (a, b) in enumerate(itertools.pairwise(edges)):
         judged += scorer.push(live(test[a:b], start=int(a)))
         if number in saved:
-            state = scorer.dump()
-            scorer = EntityScorer(entity_of(detector), offline=True)
-            scorer.restore(state)
+            state = State.from_bytes(scorer.to_state().to_bytes())
+            fresh = EntityScorer(entity_of(detector), offline=True)
+            scorer = EntityScorer.from_state(state, fresh)
     judged += scorer.finish()
     frame = live(test)
     for mode in ("online", "offline"):
@@ -309,26 +309,24 @@ def test_what_cannot_be_scored_is_refused(detector: ImDiffusion) -> None:
 
 
 def test_the_state_of_another_model_is_refused(detector: ImDiffusion) -> None:
-    state = EntityScorer(entity_of(detector)).dump()
+    state = EntityScorer(entity_of(detector)).to_state()
     other = fit(series(200), seed=1)
     assert entity_of(other).version != entity_of(detector).version
     with pytest.raises(ModelError, match="starts afresh"):
-        EntityScorer(entity_of(other)).restore(state)
-    with pytest.raises(ModelError, match="cannot be read"):
-        EntityScorer(entity_of(detector)).restore(state[:-30])
+        EntityScorer.from_state(state, EntityScorer(entity_of(other)))
 
 
 def test_the_state_of_another_version_of_the_software_is_refused(detector: ImDiffusion) -> None:
     scorer = EntityScorer(entity_of(detector))
     scorer.push(live(series(130)))
-    facts, arrays = unpack(KIND, scorer.dump())
-    facts = {name: one for name, one in facts.items() if name not in ("kind", "format")}
-    name = next(name for name in arrays if name.startswith("linear."))
-    fewer = {one: array for one, array in arrays.items() if one != name}
+    state = scorer.to_state()
     fresh = EntityScorer(entity_of(detector))
-    with pytest.raises(ModelError, match="of another version"):
-        fresh.restore(pack(KIND, facts, fewer))
-    assert len(fresh.push(live(series(3)))) == 3  # it has started afresh
+    for parts in ({}, {**state.parts, "online": replace(state.part("online"), parts={})}):
+        with pytest.raises(ModelError, match="of another version"):
+            EntityScorer.from_state(replace(state, parts=parts), fresh)
+    with pytest.raises(ModelError, match="in version 2, not of a 'entity scorer' in version 1"):
+        EntityScorer.from_state(replace(state, version=2), fresh)
+    assert len(fresh.push(live(series(3)))) == 3  # nothing has come of it
 
 
 def test_the_version_outlives_a_save(detector: ImDiffusion, tmp_path) -> None:
@@ -396,7 +394,7 @@ def test_other_masks_steps_and_ensembles_go_the_same_way(changes) -> None:
         alike(column(judged, mode), detector.decision_function(live(test), mode=mode))
     assert (column(judged, "online")[100:110] > 1).any()
     follows = any(view.recent for view in entity.imputer.recipe.views)
-    assert (EntityScorer(entity)._arrival.offline is not None) == follows
+    assert (EntityScorer(entity)._online.offline is not None) == follows
 
 
 def test_means_that_reach_beyond_a_window_are_given_several() -> None:
@@ -423,21 +421,3 @@ def test_under_a_grating_only_the_mask_that_hides_the_last_row_is_run(monkeypatc
     EntityScorer(entity).push(live(series(30)))
     assert asked
     assert all(chosen == [1] for chosen in asked)  # bands 1 and 3 are hidden by the second mask
-
-
-def test_a_state_of_before_is_gone_on_with(detector: ImDiffusion) -> None:
-    """Pasts were once kept of every step, those that no view looks at among them."""
-    entity = entity_of(detector)
-    rows = entity.rows(live(series(400, seed=5)))
-    one, other = DelayedScorer(entity), DelayedScorer(entity)
-    one.push(rows.slice(0, 300))
-    state = one.state()
-    pasts = [name for name in state if name.startswith("past") and "." in name]
-    assert pasts
-    for name in pasts:
-        state[name] = np.concatenate([state[name], np.full_like(state[name], np.nan)], axis=-1)
-    other.resume(state)
-    expected, found = one.push(rows.slice(300)), other.push(rows.slice(300))
-    assert len(found) == len(expected) > 0
-    for run, same in zip(found, expected, strict=True):
-        assert np.array_equal(run.errors, same.errors, equal_nan=True)

@@ -15,6 +15,7 @@ from imdiffusion.live.store.database import size_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.retention import MARGIN, MOST, Retention
+from imdiffusion.saved_state import State
 
 
 @pytest.fixture(name="store")
@@ -34,16 +35,17 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
         store.write(
             Checkpoint(
                 told=[told("web", 9), told("web", 7), told("web", 9, mode="offline")],
-                turns=[turn("e1", "web", 0, "ongoing")],
-                states={("web", "scorer"): b"\0state"},
+                updates=[turn("e1", "web", 0, "ongoing")],
+                states={("web", "scorer"): State("z", {"rows": 3})},
                 offsets={"files": "17"},
                 counts={("rejected", "files"): 2},
             ),
             now=START,
         )
     with Store(tmp_path / "live.db") as store, Reader(store.path) as reader:
-        assert store.state("web", "scorer") == b"\0state"
-        assert list(store.states()) == [("web", "scorer", b"\0state")]
+        assert store.state("web", "scorer") == State("z", {"rows": 3})
+        assert store.state("web", "tracker") is None
+        assert store.entities() == ["web"]
         assert store.offset("files") == "17"
         assert store.offset("others") is None
         assert reader.counters() == {("rejected", "files"): 2}
@@ -64,9 +66,9 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
 
 
 def test_what_is_there_is_never_overwritten(store, reader):
-    store.write(Checkpoint(told=[told("web", 9)], turns=[turn("e1", "web", 0, "ongoing")]), now=1)
+    store.write(Checkpoint(told=[told("web", 9)], updates=[turn("e1", "web", 0, "ongoing")]), now=1)
     again = Checkpoint(
-        told=[told("web", 9, score=99.0)], turns=[turn("e1", "web", 0, "expired", end=99)]
+        told=[told("web", 9, score=99.0)], updates=[turn("e1", "web", 0, "expired", end=99)]
     )
     assert store.write(again, now=2) == 2
     assert reader.scores("web", START, START + DAY_NS) == [told("web", 9).record]
@@ -78,7 +80,7 @@ def test_what_is_there_is_never_overwritten(store, reader):
 def test_entities_as_they_stand(store, reader):
     names = [f"host{n:02d}" for n in range(12)]
     store.write(rows(names, 0, 10), now=START)
-    store.write(Checkpoint(turns=[turn("e1", "host03", 0, "ongoing")]), now=START)
+    store.write(Checkpoint(updates=[turn("e1", "host03", 0, "ongoing")]), now=START)
     late = Checkpoint(told=[told("host00", 2, model="m2")])  # an older row: the newest one stands
     store.write(late, now=START)
     first = reader.entities(limit=5)
@@ -122,7 +124,7 @@ def test_events_are_listed_by_status_entity_time_and_text(store, reader):
     turns = [turn(f"e{n:02d}", f"host{n % 3}", 0, "ongoing", row=n) for n in range(20)]
     turns.append(turn("e05", "host2", 1, "resolved", row=5, end=8, channels=("memory", "cpu")))
     turns.append(turn("e19", "host1", 1, "expired", row=19, end=30))
-    store.write(Checkpoint(turns=turns), now=START)
+    store.write(Checkpoint(updates=turns), now=START)
     page = reader.events(limit=15)
     assert [one.id for one in page] == [f"e{n:02d}" for n in range(19, 4, -1)]
     rest = reader.events(before=(page[-1].start, page[-1].id))
@@ -133,12 +135,12 @@ def test_events_are_listed_by_status_entity_time_and_text(store, reader):
     assert {one.entity for one in reader.events(entity="host1")} == {"host1"}
     assert "e05" not in {one.id for one in reader.events(since=START + 8 * MINUTE)}
     assert [one.id for one in reader.events(until=START + 2 * MINUTE)] == ["e01", "e00"]
-    assert [one.turn for one in reader.event("e05")] == [0, 1]
+    assert [one.update for one in reader.event("e05")] == [0, 1]
     assert reader.event("none") == []
 
 
 def test_feedback_is_kept_by_event(store, reader):
-    store.write(Checkpoint(turns=[turn("e1", "web", 0, "ongoing")]), now=START)
+    store.write(Checkpoint(updates=[turn("e1", "web", 0, "ongoing")]), now=START)
     given = store.add_feedback("e1", "false_alarm", who="ann", text="<b>backup</b>", now=5)
     assert reader.feedback("e1") == [given] == reader.feedback()
     assert reader.feedback(after=given.id) == []
@@ -170,7 +172,7 @@ def test_a_sink_goes_on_behind_its_cursor(store, reader):
     store.join("pager", ["event"])
     assert store.behind("late", limit=9) == []
     store.write(rows(["a"], 3, 6), now=START)
-    store.write(Checkpoint(turns=[turn("e1", "a", 0, "ongoing")]), now=START)
+    store.write(Checkpoint(updates=[turn("e1", "a", 0, "ongoing")]), now=START)
     assert [seq for seq, _ in store.behind("late", limit=2)] == [4, 5]
     assert [record.key for _, record in store.behind("pager", limit=9)] == [("e1", 0)]
     store.advance("late", 5, counts={("sent", "late"): 2})
@@ -188,7 +190,7 @@ def test_the_feed_is_bounded_and_what_is_shed_is_counted(tmp_path):
     ):
         store.join("away", ["score", "event"])
         store.join("pager", ["event"])
-        store.write(Checkpoint(turns=[turn("e1", "a", 0, "ongoing")]), now=START)
+        store.write(Checkpoint(updates=[turn("e1", "a", 0, "ongoing")]), now=START)
         store.write(rows(["a"], 0, 120), now=START)
         while store.thin(now=START, rows=30):
             pass
@@ -208,7 +210,7 @@ def test_old_things_go_in_small_steps_and_their_peaks_stay(tmp_path):
             turn("told", "a", 0, "resolved", row=2, end=4),
             turn("open", "a", 0, "ongoing", row=1),
         ]
-        store.write(Checkpoint(turns=turns), now=START)
+        store.write(Checkpoint(updates=turns), now=START)
         store.add_feedback("told", "confirmed", who="ann", text="", now=START)
         now = START + 3000 * MINUTE
         most = 0

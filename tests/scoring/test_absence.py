@@ -284,9 +284,8 @@ def test_pieces_give_what_the_whole_gives_also_across_a_stop(cuts):
     monitor, parts = AbsenceMonitor(MODEL), []
     for piece in np.split(TROUBLE, sorted(cuts)):
         parts.append(monitor.push(piece, np.isfinite(piece)))
-        state = monitor.state()
-        monitor = AbsenceMonitor(AbsenceModel.from_dict(MODEL.to_dict()))
-        monitor.resume(state)
+        fresh = AbsenceMonitor(AbsenceModel.from_dict(MODEL.to_dict()))
+        monitor = AbsenceMonitor.from_state(monitor.to_state(), fresh)
     for name in FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         assert np.array_equal(joined, getattr(whole, name)), name
@@ -358,5 +357,6 @@ def test_what_cannot_be_is_refused():
     del facts["frozen"]
     with pytest.raises(ModelError, match="'frozen'"):
         AbsenceModel.from_dict(facts)
+    state = AbsenceMonitor(fit(rows[:, :2])).to_state()
     with pytest.raises(ModelError, match="'missing' of shape"):
-        AbsenceMonitor(fit(rows)).resume(AbsenceMonitor(fit(rows[:, :2])).state())
+        AbsenceMonitor.from_state(state, AbsenceMonitor(fit(rows)))

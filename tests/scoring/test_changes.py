@@ -236,9 +236,7 @@ def test_pieces_are_the_whole_and_a_restart_changes_nothing(model, cuts, seed):
     loaded = ChangeModel.from_dict(model.to_dict())
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 700], strict=True):
         found.append(stream.push(values[start:stop], observed[start:stop]))
-        fresh = ChangeStream(loaded, rate=RATE)
-        fresh.resume(stream.state())
-        stream = fresh
+        stream = ChangeStream.from_state(stream.to_state(), ChangeStream(loaded, rate=RATE))
     for name in ("changed", "not_changed", "state", "score", "kind"):
         joined = np.concatenate([getattr(one, name) for one in found])
         assert np.array_equal(joined, getattr(wanted, name)), name
@@ -246,9 +244,9 @@ def test_pieces_are_the_whole_and_a_restart_changes_nothing(model, cuts, seed):
 
 def test_a_state_of_another_model_is_refused(model):
     other = plant(3200, 0)[:, 2:]
-    state = ChangeStream(ChangeModel.fit(other, whole(other)), rate=RATE).state()
-    with pytest.raises(ModelError, match="state of changes"):
-        ChangeStream(model, rate=RATE).resume(state)
+    state = ChangeStream(ChangeModel.fit(other, whole(other)), rate=RATE).to_state()
+    with pytest.raises(ModelError, match="state of a change rows has 'last' of shape"):
+        ChangeStream.from_state(state, ChangeStream(model, rate=RATE))
 
 
 # -- as a check of a detector
@@ -258,7 +256,7 @@ def test_a_detector_tells_it_and_keeps_it(tmp_path):
     train, test = plant(5000, 0), plant(4000, 1)
     alone(test)
     detector = ImDiffusion("linear", alarm_rate=0.01).fit(train)
-    entity = next(iter(detector._need_fit().values()))
+    entity = detector.entity()
     assert entity.checks.changes is not None
     rows = Rows(entity.scaler.forward(test), whole(test), np.arange(len(test)))
     kind = CheckStream(entity.checks, rate=0.01).push(rows).kind
@@ -275,7 +273,7 @@ def test_a_detector_tells_it_and_keeps_it(tmp_path):
 def test_it_can_be_turned_off():
     train = plant(3000, 0)
     off = ImDiffusion("linear", changes=False).fit(train)
-    assert next(iter(off._need_fit().values())).checks.changes is None
+    assert off.entity().checks.changes is None
     assert RowChecks.from_dict(RowChecks().to_dict()).changes is None
     with pytest.raises(ConfigError, match="changes"):
         ImDiffusion("paper", changes=True).fit(train)

@@ -77,8 +77,6 @@ def test_what_is_news_hangs_on_the_rows_alone(seed: int, cuts: list[int], again:
     stream, parts = NewsFilter(3), []
     for rows in np.split(np.arange(len(kind)), sorted(cuts)):
         if again:
-            fresh = NewsFilter(3)
-            fresh.resume(stream.state())
-            stream = fresh
+            stream = NewsFilter.from_state(stream.to_state(), NewsFilter(3))
         parts.append(stream.push(kind[rows], since[rows]))
     assert np.array_equal(np.concatenate(parts), whole)

@@ -38,9 +38,9 @@ def _fit(order: Order, frame: Frame) -> dict[str, int]:
     state, target = Path(order.state), Path(order.target)
     detector = ImDiffusion(**order.keywords)
     detector.fit(frame, exclude=[(start, end) for start, end in order.exclude], checkpoint=state)
-    for entity in detector._need_fit().values():
-        # How long it took stands in the receipt: equal fits are to be equal bytes.
-        entity.history.seconds = entity.history.earlier_seconds = 0.0
+    # How long it took stands in the receipt: equal fits are to be equal bytes.
+    history = detector.entity().history
+    history.seconds = history.earlier_seconds = 0.0
     detector.save(target)
     shutil.rmtree(state, ignore_errors=True)
     return {"rows": len(frame), "channels": len(frame.channels)}

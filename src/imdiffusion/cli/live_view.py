@@ -168,7 +168,7 @@ def event_line(record: EventRecord) -> str:
 
     The reason stands in the place of the channels where a check found more than numbers say.
     """
-    verb = {"ongoing": "begins" if record.turn == 0 else "continues"}.get(
+    verb = {"ongoing": "begins" if record.update == 0 else "continues"}.get(
         record.status, record.status
     )
     told = (

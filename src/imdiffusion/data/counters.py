@@ -25,9 +25,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from imdiffusion.arrays import Arrays, Flags, Floats, Ints, Reals
+from imdiffusion.arrays import Flags, Floats, Ints, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import DataWarning
+from imdiffusion.saved_state import State
 
 RISES = 50
 NEAR_ZERO = 0.05
@@ -96,7 +97,7 @@ class Counters:
         return {"channels": list(self.channels), "period_ns": self.period_ns}
 
     @classmethod
-    def restore(cls, facts: dict[str, Any] | None) -> Self:
+    def from_dict(cls, facts: dict[str, Any] | None) -> Self:
         """What `to_dict` gave; of a model from before there were counters, none."""
         if facts is None:
             return cls()
@@ -183,22 +184,19 @@ class Rates:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays; nothing where there are no counters."""
-        if not self.counters.channels:
-            return {}
-        return {
-            "value": self._value.copy(),
-            "clock": self._clock.copy(),
-            "count": np.array(self._count),
-        }
+    def to_state(self) -> State:
+        """The last value of each counter, when it was, and how many rows have come."""
+        arrays = {"value": self._value.copy(), "clock": self._clock.copy()}
+        return State("rates", {"count": self._count}, arrays)
 
-    def resume(self, arrays: Arrays) -> None:
-        """Go on from what `state` gave."""
-        if arrays:
-            self._value = arrays["value"].astype(np.float64)
-            self._clock = arrays["clock"].astype(np.int64)
-            self._count = int(arrays["count"])
+    @classmethod
+    def from_state(cls, state: State, like: Rates) -> Rates:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        rates, shape = cls(like.counters), like._value.shape
+        rates._count = state.check("rates").fact("count")
+        rates._value = state.array("value", np.float64, shape)
+        rates._clock = state.array("clock", np.int64, shape)
+        return rates
 
 
 def _rounded(rates: Floats) -> Floats:

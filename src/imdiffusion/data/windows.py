@@ -9,6 +9,7 @@ pieces, the same windows come out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Ints, Singles
+from imdiffusion.saved_state import State
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -52,6 +54,17 @@ class Rows:
         part = slice(start, stop)
         times = None if self.times is None else self.times[part]
         return Rows(self.values[part], self.observed[part], self.keys[part], times)
+
+    def to_state(self) -> State:
+        """All but their times, which windows have no use for."""
+        own = {"values": self.values, "observed": self.observed, "keys": self.keys}
+        return State("rows", arrays=own)
+
+    @classmethod
+    def from_state(cls, state: State) -> Rows:
+        """The rows that `to_state` describes. Raises ModelError."""
+        values = state.check("rows").array("values", np.float32)
+        return cls(values, state.array("observed", np.bool_), state.array("keys", np.int64))
 
     def copy(self) -> Rows:
         """The same rows, which do not keep those they were sliced from in memory."""
@@ -159,6 +172,21 @@ class WindowGrid:
         for piece in pieces:
             yield from self.push(piece)
         yield from self.finish()
+
+    def to_state(self) -> State:
+        """Where it stands, and the rows that are held."""
+        place = {"origin": self.origin, "start": self.start, "done": self.done}
+        held = {} if self.held is None else {"held": self.held.to_state()}
+        return State("windows", place, parts=held)
+
+    @classmethod
+    def from_state(cls, state: State, like: WindowGrid) -> WindowGrid:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        grid = copy(like)
+        state.check("windows")
+        grid.origin, grid.start, grid.done = map(state.fact, ("origin", "start", "done"))
+        grid.held = Rows.from_state(state.part("held")) if "held" in state.parts else None
+        return grid
 
     def final(self, rows: int) -> int:
         """How many rows the windows that are whole after so many rows keep."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Flags, Floats, Singles
+from imdiffusion.arrays import Flags, Floats, Singles
+from imdiffusion.saved_state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +49,29 @@ class LinearRun:
         nothing = np.broadcast_to(np.int32(0), joined.since.shape)
         return replace(joined, since=nothing)
 
-    def to_arrays(self) -> Arrays:
+    def to_state(self) -> State:
         """All of it by name; since as what is not 0, and where that stands."""
         at = np.flatnonzero(self.since).astype(np.int32)
         own = {name: getattr(self, name) for name in self.__slots__}
-        return own | {"since": self.since.ravel()[at], "since_at": at}
+        return State("linear run", arrays=own | {"since": self.since.ravel()[at], "since_at": at})
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> LinearRun:
-        """The run that `to_arrays` describes, also before there was since."""
-        since = np.zeros(arrays["kind"].shape, np.int32)
-        if "since_at" in arrays:
-            since.ravel()[arrays["since_at"]] = arrays["since"]
-        return cls(
-            np.asarray(arrays["views"], np.float64),
-            np.asarray(arrays["sparse"], np.float64),
-            np.asarray(arrays["parts"], np.float32),
-            np.asarray(arrays["expected"], np.float32),
-            np.asarray(arrays["known"], bool),
-            np.asarray(arrays["check"], np.float32),
-            np.asarray(arrays["kind"], np.int8),
-            since,
-            np.asarray(arrays["apart"], np.float32),
-            np.asarray(arrays["ease"], np.float32),
+    def from_state(cls, state: State) -> LinearRun:
+        """The run that `to_state` describes. Raises ModelError."""
+        run = cls(
+            state.check("linear run").array("views", np.float64),
+            state.array("sparse", np.float64),
+            state.array("parts", np.float32),
+            state.array("expected", np.float32),
+            state.array("known", np.bool_),
+            state.array("check", np.float32),
+            state.array("kind", np.int8),
+            np.zeros(state.array("kind", np.int8).shape, np.int32),
+            state.array("apart", np.float32),
+            state.array("ease", np.float32),
         )
+        run.since.ravel()[state.array("since_at", np.int32)] = state.array("since", np.int32)
+        return run
 
     def split(self, count: int) -> tuple[LinearRun, LinearRun]:
         """The first rows, and the rest."""

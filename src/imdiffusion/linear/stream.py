@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats, Singles
+from imdiffusion.arrays import Floats, Singles
 from imdiffusion.checks import CheckStream, RowChecks, less_course
 from imdiffusion.data.windows import Rows
 from imdiffusion.diffusion.denoisers.nearest import NearestRun, NearestStream
 from imdiffusion.linear.residuals import evidence_of, joined_means, residuals_of, where_known
 from imdiffusion.linear.run import LinearRun, empty_run
 from imdiffusion.linear.views import LinearViews
+from imdiffusion.saved_state import State
 
 
 class LinearStream:
@@ -28,6 +28,7 @@ class LinearStream:
         self, views: LinearViews, checks: RowChecks, *, rate: float, offline: bool = True
     ) -> None:
         self.views, self._fitted, self._hindsight = views, checks, offline
+        self._rate = rate
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
         lags, count = views.law.lags, len(views.tails)
@@ -139,40 +140,37 @@ class LinearStream:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        arrays: Arrays = {
+    def to_state(self) -> State:
+        """The rows and evidence that are held, those that wait, and where its parts stand."""
+        arrays: dict[str, NDArray[np.generic]] = {
             "rows": self._rows,
             "observed": self._observed,
             "evidence": self._evidence,
             "thick": self._thick,
             "thin": self._thin,
         }
+        parts = {"checks": self._checks.to_state()}
         if self._waiting is not None:
-            arrays |= {f"waiting.{name}": one for name, one in self._waiting.to_arrays().items()}
+            parts["waiting"] = self._waiting.to_state()
         if self._memory is not None:
-            arrays |= {f"memory.{name}": one for name, one in self._memory.state().items()}
+            parts["memory"] = self._memory.to_state()
             arrays |= {"far.score": self._far.score, "far.apart": self._far.apart}
-        return arrays | {f"checks.{name}": one for name, one in self._checks.state().items()}
+        return State("linear stream", arrays=arrays, parts=parts)
 
-    def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from what `state` gave."""
-        self._rows = np.asarray(arrays["rows"], np.float32)
-        self._observed = np.asarray(arrays["observed"], bool)
-        self._evidence = np.asarray(arrays["evidence"], np.float32)
-        if self._memory is not None:
-            self._memory.resume(_under("memory.", arrays))
-        self._checks.resume(_under("checks.", arrays))
-        if not self._hindsight:  # earlier versions kept rows waiting here too
-            return
-        self._thick = np.asarray(arrays["thick"], np.float64)
-        self._thin = np.asarray(arrays["thin"], np.float64)
-        own = _under("waiting.", arrays)
-        self._waiting = LinearRun.from_arrays(own) if own else None
-        if self._memory is not None:
-            score = np.asarray(arrays["far.score"], np.float64)
-            self._far = NearestRun(score, np.asarray(arrays["far.apart"], np.float32))
-
-
-def _under(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    @classmethod
+    def from_state(cls, state: State, like: LinearStream) -> LinearStream:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        stream = cls(like.views, like._fitted, rate=like._rate, offline=like._hindsight)
+        state.check("linear stream")
+        stream._checks = CheckStream.from_state(state.part("checks"), stream._checks)
+        stream._rows = state.array("rows", np.float32, stream._rows.shape)
+        stream._observed = state.array("observed", np.bool_, stream._observed.shape)
+        stream._evidence = state.array("evidence", np.float32)
+        stream._thick, stream._thin = (state.array(n, np.float64) for n in ("thick", "thin"))
+        if "waiting" in state.parts:
+            stream._waiting = LinearRun.from_state(state.part("waiting"))
+        if stream._memory is not None:
+            stream._memory = NearestStream.from_state(state.part("memory"), stream._memory)
+            score = state.array("far.score", np.float64)
+            stream._far = NearestRun(score, state.array("far.apart", np.float32))
+        return stream

@@ -27,7 +27,7 @@ from imdiffusion.live.models.paths import Places
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.sources.persistent import Kept
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ class Detection:
                 self._next = self._checked(reread)
             return stop.is_set() or self._next is not None
 
-        estate = self._estate(configuration)
-        router = ModelRouter(self.store, self.places, configuration, estate=estate)
+        peers = self._peers(configuration)
+        router = ModelRouter(self.store, self.places, configuration, peers=peers)
         engine = Engine(
             self.store,
             sources=self._sources(configuration),
@@ -124,7 +124,7 @@ class Detection:
             scorer_for=router.scorer_for,
             rules=configuration.alerts,
             options=configuration.stream,
-            estate=estate,
+            peers=peers,
         )
         engine.open()
         router.source_of = engine.source_of
@@ -138,10 +138,10 @@ class Detection:
                     raise
                 log.error("reload: what was not written comes again: %s", error)
 
-    def _estate(self, configuration: Configuration) -> Estate | None:
+    def _peers(self, configuration: Configuration) -> PeerStates | None:
         """What the other processes of the group leave, if they say where."""
         peers = configuration.state.peers
-        return Estate(Path(peers), own=self.places.folder) if peers else None
+        return PeerStates(Path(peers), own=self.places.folder) if peers else None
 
     def _sources(self, configuration: Configuration) -> dict[str, Source]:
         """By id; those that are there already go on, those that are no more are let go."""

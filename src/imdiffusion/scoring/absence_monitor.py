@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Ints
-from imdiffusion.errors import ModelError
+from imdiffusion.saved_state import State
 from imdiffusion.scoring import quiet
 from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT, MISSING, NOTHING, QUIET
 from imdiffusion.scoring.absence_model import AbsenceModel, checked
@@ -78,23 +77,18 @@ class AbsenceMonitor:
         """Channels (K,) that ever had a value in training."""
         return self._model.habits.live
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What it goes on from: arrays (K,) and the last 31 values, however many rows it saw."""
-        return {name: array.copy() for name, array in self._state.items()}
+    def to_state(self) -> State:
+        """Arrays (K,) and the last 31 values, however many rows it saw."""
+        return State("absence", arrays={name: one.copy() for name, one in self._state.items()})
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, also under another alarm rate; ModelError if it misfits."""
-        fresh: dict[str, NDArray[Any]] = {}
-        for name, own in self._state.items():
-            given = np.asarray(arrays.get(name, np.nan))
-            if given.shape != own.shape:
-                raise ModelError(
-                    f"the state of absence has {name!r} of shape {given.shape}, "
-                    f"where the model has {own.shape}",
-                    remedy="Resume with the model that wrote the state.",
-                )
-            fresh[name] = given.astype(own.dtype)
-        self._state = fresh
+    @classmethod
+    def from_state(cls, state: State, like: AbsenceMonitor) -> AbsenceMonitor:
+        """Go on from a state, also of one under another alarm rate; see `saved_state`. Raises
+        ModelError.
+        """
+        monitor = cls(like._model)
+        monitor._state = state.check("absence").like(monitor._state)
+        return monitor
 
     def push(self, values: Floats, observed: Flags) -> AbsenceRun:
         """The next rows: values (n, K), observed (n, K) bool; DataError for other shapes."""

@@ -11,15 +11,12 @@ what explains it: else a faulty measurement would be blamed on the command that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion.arrays import Arrays, Flags, Floats, Ints
-from imdiffusion.errors import ModelError
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.run_length import LONG_AGO, last_known, rows_since
 
 MOST_LEVELS = 8
@@ -162,13 +159,16 @@ class Walk:
             "level": np.zeros((1, 2 * measured), bool),
         }
 
-    def state(self) -> Arrays:
-        """What it goes on from."""
-        return {name: array.copy() for name, array in self._state.items()}
+    def to_state(self) -> State:
+        """What it knows of the last rows."""
+        return State("change rows", arrays=dict(self._state))
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave; ModelError where it misfits."""
-        self._state = fitting_arrays(self._state, arrays)
+    @classmethod
+    def from_state(cls, state: State, like: Walk) -> Walk:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        walk = cls(like._alphabet)
+        walk._state = state.check("change rows").like(walk._state)
+        return walk
 
     def push(self, values: Floats, observed: Flags) -> Step:
         """The next rows: values and observed (n, K)."""
@@ -225,18 +225,3 @@ class Walk:
         for back in range(1, RECENT):
             found |= whole[RECENT - 1 - back : len(whole) - back]
         return found
-
-
-def fitting_arrays(own: Arrays, given: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The given arrays where each has the shape of its own; ModelError otherwise."""
-    fresh: Arrays = {}
-    for name, array in own.items():
-        one = np.asarray(given.get(name, np.nan))
-        if one.shape != array.shape:
-            raise ModelError(
-                f"the state of changes has {name!r} of shape {one.shape}, where the model has "
-                f"{array.shape}",
-                remedy="Resume with the model that wrote the state.",
-            )
-        fresh[name] = one.astype(array.dtype)
-    return fresh

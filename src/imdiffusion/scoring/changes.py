@@ -28,6 +28,7 @@ rows say too little of all this.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -37,7 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Arrays, Flags, Floats, Ints
-from imdiffusion.scoring.change_rows import Alphabet, Step, Walk, fitting_arrays
+from imdiffusion.saved_state import State
+from imdiffusion.scoring.change_rows import Alphabet, Step, Walk
 from imdiffusion.scoring.change_rules import Counts, RuleLists, fit_rules, lists_of
 from imdiffusion.scoring.change_states import NEWS, Entries, StateSurprises
 from imdiffusion.scoring.run_length import LONG_AGO, rows_since
@@ -321,14 +323,14 @@ class ChangeStream:
         state["heard"], state["began"] = heard[-1].copy(), began[-1].copy()
         return np.asarray(loud & (began < NEWS))
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        walk = {f"walk.{name}": one for name, one in self._walk.state().items()}
-        return walk | {name: one.copy() for name, one in self._state.items()}
+    def to_state(self) -> State:
+        """What is unexplained of the last rows, and when each channel was news."""
+        return State("changes", arrays=dict(self._state), parts={"walk": self._walk.to_state()})
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, also under another rate; ModelError where it misfits."""
-        prefix = "walk."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self._walk.resume(own)
-        self._state = fitting_arrays(self._state, arrays)
+    @classmethod
+    def from_state(cls, state: State, like: ChangeStream) -> ChangeStream:
+        """Go on from a state, also under another rate; see `saved_state`. Raises ModelError."""
+        stream = copy(like)
+        stream._walk = Walk.from_state(state.check("changes").part("walk"), like._walk)
+        stream._state = state.like(like._state)
+        return stream

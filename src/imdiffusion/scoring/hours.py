@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.durations import DAY_NS, HOUR_NS
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.profile import CalendarProfile
 from imdiffusion.scoring.scan import trailing_means
 
@@ -119,10 +119,13 @@ class HourStream:
         far = np.abs(means) >= np.maximum(NAMED, 0.5 * np.abs(means).max(axis=1, keepdims=True))
         return size, np.asarray(far & profile.on)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What it goes on from."""
-        return {"held": self._held}
+    def to_state(self) -> State:
+        """The residuals of the last rows."""
+        return State("hours", arrays={"held": self._held})
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
-        self._held = np.asarray(arrays["held"], np.float64)
+    @classmethod
+    def from_state(cls, state: State, like: HourStream) -> HourStream:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        stream = cls(like.test)
+        stream._held = state.check("hours").array("held", np.float64)
+        return stream

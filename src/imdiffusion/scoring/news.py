@@ -10,7 +10,6 @@ these. What happened long ago counts no more, so that a stream of months goes on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Ints
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.absence_kinds import FROZEN, KINDS
 
 NEWS = 64  # rows
@@ -97,10 +97,13 @@ class NewsFilter:
 
     # -- over a restart
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Everything it goes on from, as arrays."""
-        return {name: array.copy() for name, array in self._state.items()}
+    def to_state(self) -> State:
+        """The run that each channel is in, and its last incidents."""
+        return State("news", arrays={name: one.copy() for name, one in self._state.items()})
 
-    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
-        self._state = {name: np.array(arrays[name], own.dtype) for name, own in self._state.items()}
+    @classmethod
+    def from_state(cls, state: State, like: NewsFilter) -> NewsFilter:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        news = cls(len(like._state["kind"]))
+        news._state = state.check("news").like(news._state)
+        return news

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Singles
+from imdiffusion.saved_state import State
 
 RECENT_ROWS = 2000
 RECENT_QUANTILE = 0.9  # of the past, as its median lets one expect it
@@ -41,19 +42,24 @@ class RecentQuantile:
             self._past, self._level = _start(self._knots, streams)
         return self._level
 
-    def state(self) -> dict[str, Singles]:
-        """The rows and levels it goes on from; empty before the first row."""
+    def to_state(self) -> State:
+        """The rows and levels it goes on from; no arrays before the first row."""
         if self._past is None or self._level is None:
-            return {}
+            return State("running level")
         new = np.concatenate(self._new) if self._new else self._past[:0]
-        return {"past": self._past, "level": self._level, "new": new}
+        arrays = {"past": self._past, "level": self._level, "new": new}
+        return State("running level", arrays=arrays)
 
-    def resume(self, state: dict[str, Singles]) -> None:
-        """Go on from what `state` gave."""
-        self._past, self._level = state.get("past"), state.get("level")
-        new = state.get("new")
-        self._new = [] if new is None or not len(new) else [new]
-        self._count = sum(map(len, self._new))
+    @classmethod
+    def from_state(cls, state: State, like: RecentQuantile) -> RecentQuantile:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        level = cls(np.frombuffer(like._knots, np.float32))
+        if state.check("running level").arrays:
+            level._past, level._level, new = (
+                state.array(name, np.float32) for name in ("past", "level", "new")
+            )
+            level._new, level._count = ([new] if len(new) else []), len(new)
+        return level
 
     def push(self, run: Singles) -> Singles:
         """Errors (n, S) of the next rows -> what stands before each of them (n, S)."""

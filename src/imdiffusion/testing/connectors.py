@@ -243,7 +243,7 @@ def _records() -> list[Record]:
             id="e1",
             entity="one",
             status="ongoing" if end is None else "resolved",
-            turn=turn,
+            update=update,
             start=START,
             end=end,
             peak=START,
@@ -255,6 +255,6 @@ def _records() -> list[Record]:
             expected=(1.0, math.nan),
             seen=(9.0, 2.0),
         )
-        for turn, end in enumerate((None, START + 10**9))
+        for update, end in enumerate((None, START + 10**9))
     ]
     return scores + events

@@ -18,7 +18,7 @@ def event(turn: int, entity: str = "db1", name: str = "e1") -> EventRecord:
         id=name,
         entity=entity,
         status="ongoing" if turn == 0 else "resolved",
-        turn=turn,
+        update=turn,
         start=START,
         end=None if turn == 0 else START + 60 * 10**9,
         peak=START,

@@ -138,12 +138,12 @@ def test_another_detector_goes_on_with_the_same_alert(alertmanager):
     sink = opened(alertmanager.url)
     sink.send([event(START, detector="zscore")])
     sink.flush()
-    sink.send([event(START, detector="fast", turn=1, score=9.0)])
+    sink.send([event(START, detector="fast", update=1, score=9.0)])
     sink.flush()
     (alert,) = alertmanager.alerts()
     assert alert["labels"]["detector"] == "zscore"
     assert alert["annotations"]["score"] == "9"
-    sink.send([event(START, START + 9, detector="fast", turn=2)])
+    sink.send([event(START, START + 9, detector="fast", update=2)])
     sink.flush()
     assert alertmanager.alerts() == []
     sink.close()
@@ -181,7 +181,7 @@ def test_a_poisonous_alert_does_not_block_those_beside_it():
 def test_only_the_newest_turn_of_an_event_goes_out():
     with OddServer(lambda _: Answer()) as odd:
         sink = opened(odd.url)
-        turns = [event(START), event(START, turn=1), event(START, START + 5, turn=2)]
+        turns = [event(START), event(START, update=1), event(START, START + 5, update=2)]
         sink.send(turns)
         sink.flush()
         (asked,) = odd.asked

@@ -42,7 +42,7 @@ def test_tables_rows_and_nulls(tmp_path):
         (START, "2023-11-14T22:13:20.123456789Z", 0.5),
         (START + 10**9, "2023-11-14T22:13:21.123456789Z", None),
     ]
-    assert ask(path, 'SELECT turn, "end", channels, seen FROM event ORDER BY 1') == [
+    assert ask(path, 'SELECT "update", "end", channels, seen FROM event ORDER BY 1') == [
         (0, None, '["cpu", "a\\"b\\n<b>"]', "[9.0, null]"),
         (1, START + 60 * 10**9, '["cpu", "a\\"b\\n<b>"]', "[9.0, null]"),
     ]
@@ -65,7 +65,7 @@ def test_a_key_is_a_row_over_restarts(tmp_path):
 def test_what_the_database_cannot_hold_is_counted_and_blocks_nothing(tmp_path):
     path = tmp_path / "out.db"
     with opened(path) as sink:
-        huge = replace(event(0), turn=2**70)
+        huge = replace(event(0), update=2**70)
         sink.send([score(0), score(1, entity="\ud800"), huge, replace(score(2), timestamp=2**64)])
         sink.send([score(3)])
         sink.flush()
@@ -134,6 +134,7 @@ def test_a_file_of_the_first_format_gets_the_columns_that_it_lacks(tmp_path):
     for table, names in {"score": ("kinds",), "event": ("kinds", "reason")}.items():
         for name in names:
             database.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    database.execute('ALTER TABLE event RENAME COLUMN "update" TO turn')
     columns = "id, turn, entity, status, start, start_iso, peak, peak_iso, detector, model"
     database.execute(
         f"INSERT INTO event ({columns}, channels, shares, expected, seen) "

@@ -43,7 +43,7 @@ def test_a_flush_is_one_list_of_whole_events():
     assert (begun["kind"], begun["status"], begun["end"]) == ("event", "ongoing", None)
     assert begun["channels"] == ["cpu", "memory"]
     assert (begun["seen"], begun["score"]) == ([95.5, None], None)  # JSON has no NaN
-    assert (resolved["status"], resolved["turn"]) == ("resolved", 1)
+    assert (resolved["status"], resolved["update"]) == ("resolved", 1)
     assert resolved["end"] == 1_000_000_060_000_000_000
     assert resolved["start_iso"] == "2001-09-09T01:46:40Z"
     assert begun["end_iso"] is None

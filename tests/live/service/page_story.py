@@ -63,7 +63,7 @@ class Story:
         return Told(record, self.channels, cells)
 
     def turn(
-        self, number: int, rows: range, status: str, *, turn: int = 0, id: str | None = None
+        self, number: int, rows: range, status: str, *, update: int = 0, id: str | None = None
     ) -> EventRecord:
         order = [2, 5, *(k for k in range(len(self.channels)) if k not in (2, 5))]
         middle = rows[len(rows) // 2]
@@ -72,7 +72,7 @@ class Story:
         seen, expected = (part[order].tolist() for part in cells[:2])
         shares = np.array([0.7, 0.2] + [0.1 / (len(order) - 2)] * (len(order) - 2))
         return EventRecord(
-            id or f"event-{number}", self.names[number], status, turn, self.time(rows[0]),
+            id or f"event-{number}", self.names[number], status, update, self.time(rows[0]),
             None if status == "ongoing" else self.time(rows[-1] + 1), self.time(middle),
             6.5, "fast", "m1", tuple(self.channels[k] for k in order), tuple(shares.tolist()),
             tuple(expected), tuple(seen),
@@ -86,8 +86,8 @@ class Story:
         store.write(Checkpoint(told=every, standing=standing), now=self.now)
         store.write(
             Checkpoint(
-                turns=[
-                    self.turn(0, LONG, "ongoing"), self.turn(0, LONG, "resolved", turn=1),
+                updates=[
+                    self.turn(0, LONG, "ongoing"), self.turn(0, LONG, "resolved", update=1),
                     self.turn(1, SHORT, "ongoing"),
                 ],
             ),

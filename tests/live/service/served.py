@@ -75,7 +75,7 @@ def story(store):
     store.write(
         Checkpoint(
             told=[told("web/1", 9, mode="offline")],
-            turns=[
+            updates=[
                 turn("e1", "web/1", 0, "ongoing"),
                 turn("e1", "web/1", 1, "resolved", end=14),
                 turn("e2", "db", 0, "ongoing", row=50),

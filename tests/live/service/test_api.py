@@ -110,7 +110,7 @@ def test_events_are_filtered_and_paged(api):
 def test_an_event_is_explained(api):
     found = api.get("/api/events/e1").json
     assert found["event"]["status"] == "resolved"
-    assert [one["turn"] for one in found["turns"]] == [0, 1]
+    assert [one["update"] for one in found["updates"]] == [0, 1]
     assert found["event"]["channels"][0] == {
         "name": "disk", "share": 0.75, "seen": 2.0, "expected": 1.0, "kind": None,
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_an_event_says_its_kind_and_is_found_by_it(one, api):
         "web/2", START + 20 * MINUTE, "online", 2.0, "ready", "zscore", "m1",
         ("disk", "cpu"), (0.75, 0.25), ("missing", ""),
     )  # fmt: skip
-    one.store.write(Checkpoint(told=[Told(loud, CHANNELS)], turns=[told]), now=START + MINUTE)
+    one.store.write(Checkpoint(told=[Told(loud, CHANNELS)], updates=[told]), now=START + MINUTE)
     (listed,) = api.get("/api/events?text=missing").json["events"]
     assert listed["reason"] == "disk missing for 34 rows (34 min)"
     assert [part["kind"] for part in listed["channels"]] == ["missing", ""]

@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, ZScorer, series, write_rows
+from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, series, write_rows, zscorer
 from served import FAST, Client
 
 from imdiffusion.live.engine.engine import Engine
@@ -31,7 +31,7 @@ class Loaded:
     def __init__(self, store, source, api, engine, clock):
         self.store, self.source, self.api = store, source, api
         self.engine, self.clock = engine, clock
-        self.intake = engine.intakes["http"]
+        self.reader = engine.readers["http"]
         self.most = 0  # rows that ever waited behind the API
 
     def send(self, request):
@@ -42,9 +42,9 @@ class Loaded:
             for row in range(request * AT_ONCE, (request + 1) * AT_ONCE)
         ]  # fmt: skip
         status = self.api.post("/api/ingest", {"rows": rows}).status
-        while self.intake.once(0):  # as the source's own thread does
+        while self.reader.once(0):  # as the source's own thread does
             pass
-        waiting = self.source.waiting // len(CHANNELS) + self.intake.rows
+        waiting = self.source.waiting // len(CHANNELS) + self.reader.rows
         self.most = max(self.most, waiting)
         return status
 
@@ -73,7 +73,7 @@ def loaded(folder, *, most=2_000_000, **options):
             store,
             sources={"http": source},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             options=EngineOptions(every=0.5, stale_after=1e9, **options),
             clock=clock,
         )
@@ -124,7 +124,7 @@ def test_where_the_source_waits_senders_are_told_and_nothing_is_lost(tmp_path):
         assert refused > 0
         assert one.most <= 3 * bound  # each of the engine's two batches may be a whole queue
         while one.score():
-            one.intake.once(0)
+            one.reader.once(0)
         assert one.lag(99) == 0
         with Reader(one.store.path) as reader:
             times = [score.timestamp for score in reader.scores("web", 0, FAR)]
@@ -143,7 +143,7 @@ def test_what_was_shed_does_not_come_again(tmp_path, kill_before):
             store,
             sources={"files": LineSource(tmp_path / "rows", lines=10)},
             sinks={},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             options=EngineOptions(
                 every=0.5, stale_after=1e9, overload="shed", most_waiting=30
             ),
@@ -152,17 +152,17 @@ def test_what_was_shed_does_not_come_again(tmp_path, kill_before):
 
     with Store(tmp_path / "live.db") as store:
         first = engine(store)
-        while first.intakes["files"].once(0):
+        while first.readers["files"].once(0):
             pass
-        assert first.intakes["files"].rows == 30
+        assert first.readers["files"].rows == 30
         if kill_before == "next":
             first._watch._clock.move(1)
             first.advance()
         # No close: as after a kill, what was not written is not there.
     with Store(tmp_path / "live.db") as store, engine(store) as second:
-        while second.intakes["files"].once(0):
+        while second.readers["files"].once(0):
             pass
-        while second.intakes["files"].queued:
+        while second.readers["files"].queued:
             second.advance()
     with Reader(tmp_path / "live.db") as reader:
         scored = [(one.timestamp - START) // MINUTE for one in reader.scores("web", 0, FAR)]

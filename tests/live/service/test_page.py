@@ -198,14 +198,14 @@ def test_what_happens_is_shown_as_it_happens(one, browser):
     browser.settle()
     assert texts(browser, ".lane .score")[2:4] == ["9", "0.25"]
     again = story.turn(2, range(60, 61), "ongoing")
-    one.store.write(Checkpoint(turns=[again]), now=story.now)
+    one.store.write(Checkpoint(updates=[again]), now=story.now)
     browser.wait("document.querySelectorAll('.card').length === 3")
     assert texts(browser, ".card .open")[0] == "host-2"
     over = [
-        story.turn(1, SHORT, "resolved", turn=1),
-        story.turn(2, range(60, 62), "expired", turn=1),
+        story.turn(1, SHORT, "resolved", update=1),
+        story.turn(2, range(60, 62), "expired", update=1),
     ]
-    one.store.write(Checkpoint(turns=over), now=story.now)
+    one.store.write(Checkpoint(updates=over), now=story.now)
     browser.wait("document.querySelectorAll('.chip.ongoing').length === 0")
     assert texts(browser, ".card .chip") == ["expired", "resolved", "resolved"]
     new = _named(story, "host-new")

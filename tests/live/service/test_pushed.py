@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from live_parts import CHANNELS, ZScorer, series
+from live_parts import CHANNELS, series, zscorer
 from served import FAST, Client, follow
 
 from imdiffusion.data.frame import Frame
@@ -48,7 +48,7 @@ def _running(tmp_path):
             store,
             sources={"http": source},
             sinks={"metrics": sink},
-            scorer_for=lambda frame: ZScorer(frame.entity),
+            scorer_for=zscorer,
             options=EngineOptions(every=0.05, poll=0.05),
         )
         app = make_app(

@@ -365,7 +365,7 @@ def _measured(terminal: Terminal, question: Question) -> list[dict[str, Any]]:
 @contextmanager
 def watching(terminal: Terminal) -> Iterator[Watch]:
     """A callback that shows runs done and the time left, and says each failure in a line."""
-    from imdiffusion.course import Progress
+    from imdiffusion.progress import Progress
 
     with terminal.progress("runs") as show:
 

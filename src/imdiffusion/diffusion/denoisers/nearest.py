@@ -33,9 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Flags, Floats, Ints, Reals, Singles
+from imdiffusion.arrays import Flags, Floats, Ints, Reals, Singles
 from imdiffusion.diffusion.denoisers.memory import chosen_starts
 from imdiffusion.errors import DataError
+from imdiffusion.saved_state import State
 
 WIDTH = 32  # rows of a patch
 EVERY = 4  # rows between two patches that are judged
@@ -293,23 +294,26 @@ class NearestStream:
 
     # -- over a restart
 
-    def state(self) -> Arrays:
-        """Everything it goes on from, as arrays."""
-        return {
+    def to_state(self) -> State:
+        """The last rows, how many have come, and the distances that wait."""
+        arrays: dict[str, NDArray[np.generic]] = {
             "rows": self._rows,
             "observed": self._observed,
-            "seen": np.array([self._seen]),
             "waiting": self._waiting,
             "squares": self._squares,
         }
+        return State("nearest patches", {"seen": self._seen}, arrays)
 
-    def resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from what `state` gave."""
-        self._rows = np.asarray(arrays["rows"], np.float32)
-        self._observed = np.asarray(arrays["observed"], bool)
-        self._seen = int(np.asarray(arrays["seen"], np.int64)[0])
-        self._waiting = np.asarray(arrays["waiting"], np.float64)
-        self._squares = np.asarray(arrays["squares"], np.float32)
+    @classmethod
+    def from_state(cls, state: State, like: NearestStream) -> NearestStream:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        stream = cls(like.model)
+        stream._seen = state.check("nearest patches").fact("seen")
+        stream._rows = state.array("rows", np.float32)
+        stream._observed = state.array("observed", np.bool_)
+        stream._waiting = state.array("waiting", np.float64)
+        stream._squares = state.array("squares", np.float32)
+        return stream
 
 
 def shapes(patches: Singles, visible: Flags) -> Singles:

@@ -118,7 +118,7 @@ class Recalling(Protocol):
     """What a sink has besides, if what it says depends on the events that are ongoing now."""
 
     def recall(self, ongoing: Sequence[EventRecord]) -> None:
-        """After a start, before anything else: events that began before it and go on, newest turn
+        """After a start, before anything else: events that began before it and go on, newest update
         each. Raises as `send` and `flush` do; then it is called again.
         """
 

@@ -21,7 +21,7 @@ from imdiffusion.records import STATES, EventRecord, Record, ScoreRecord
 Key = tuple[object, ...]
 
 _TIMES = ("timestamp", "start", "end", "peak")
-_KEYS = {"score": ("entity", "timestamp", "mode", "model"), "event": ("id", "turn")}
+_KEYS = {"score": ("entity", "timestamp", "mode", "model"), "event": ("id", "update")}
 
 
 def plain(value: Any) -> Any:
@@ -95,9 +95,9 @@ def record_of(text: str) -> Record:
 
 
 def event_of(text: str) -> EventRecord:
-    """`record_of` for the text of an event's turn."""
+    """`record_of` for the text of an event's update."""
     record = record_of(text)
-    assert isinstance(record, EventRecord)  # noqa: S101  the table `turns` holds nothing else
+    assert isinstance(record, EventRecord)  # noqa: S101  updates hold nothing else
     return record
 
 

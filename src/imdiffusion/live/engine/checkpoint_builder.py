@@ -9,9 +9,10 @@ from dataclasses import replace
 from imdiffusion.live.engine.entity_state import EntityState
 from imdiffusion.live.store.checkpoint import Checkpoint, Told
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 
 
-class States(Mapping[tuple[str, str], bytes]):
+class States(Mapping[tuple[str, str], State]):
     """The states of entities by (entity, part), each made as it is come to.
 
     Those of hundreds of entities at once would be as large as all that these hold.
@@ -20,8 +21,8 @@ class States(Mapping[tuple[str, str], bytes]):
     def __init__(self, watched: Sequence[EntityState]) -> None:
         self.watched = {one.name: one for one in watched}
 
-    def __getitem__(self, key: tuple[str, str]) -> bytes:
-        return self.watched[key[0]].dump()[key]
+    def __getitem__(self, key: tuple[str, str]) -> State:
+        return self.watched[key[0]].to_states()[key]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return (key for key, _ in self.items())
@@ -29,19 +30,19 @@ class States(Mapping[tuple[str, str], bytes]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def items(self) -> ItemsView[tuple[str, str], bytes]:
+    def items(self) -> ItemsView[tuple[str, str], State]:
         """Every state with its key, an entity after the other."""
         return _Each(self)
 
 
-class _Each(ItemsView[tuple[str, str], bytes]):
+class _Each(ItemsView[tuple[str, str], State]):
     def __init__(self, states: States) -> None:
         super().__init__(states)
         self._watched = states.watched
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], bytes]]:
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], State]]:
         for one in self._watched.values():
-            yield from one.dump().items()
+            yield from one.to_states().items()
 
 
 class CheckpointBuilder:
@@ -50,7 +51,7 @@ class CheckpointBuilder:
     def __init__(self) -> None:
         self.offsets: dict[str, str] = {}
         self._told: list[Told] = []
-        self._turns: list[EventRecord] = []
+        self._updates: list[EventRecord] = []
         self._entities: set[str] = set()
         self._forgotten: set[str] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -62,14 +63,14 @@ class CheckpointBuilder:
 
     def __bool__(self) -> bool:
         facts = (
-            self.offsets, self._told, self._turns, self._entities, self._forgotten, self._counts,
+            self.offsets, self._told, self._updates, self._entities, self._forgotten, self._counts,
         )  # fmt: skip
         return any(facts)
 
-    def add(self, told: Sequence[Told], turns: Sequence[EventRecord], *, details: bool) -> None:
+    def add(self, told: Sequence[Told], updates: Sequence[EventRecord], *, details: bool) -> None:
         """Scores and updates of one entity; details: keep the values behind the scores."""
         self._told += told if details else [replace(one, cells=None) for one in told]
-        self._turns += turns
+        self._updates += updates
 
     def changed(self, entity: str) -> None:
         """The states of an entity are to be written."""
@@ -91,7 +92,7 @@ class CheckpointBuilder:
         own = [watched[name] for name in sorted(self._entities)]
         return Checkpoint(
             told=self._told,
-            turns=self._turns,
+            updates=self._updates,
             standing={one.name: one.standing() for one in own},
             forgotten=sorted(self._forgotten),
             states=States(own),

@@ -6,7 +6,7 @@ are away and their records wait in the live state, is the offset committed at a 
 kill anywhere loses nothing, and what a sink has seen is never decided again: rows that come again
 after a kill are rows without any record sent.
 
-`turn` does one round of everything in the caller's thread; `run` gives each source and each sink a
+`once` does one round of everything in the caller's thread; `run` gives each source and each sink a
 thread, so that a slow one delays no other. What waits is bounded: a few batches a source (it
 is not read beyond them, or the oldest are shed), `rows` scores between checkpoints, and the feed in
 the live state.
@@ -32,9 +32,9 @@ from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.engine.sink_writer import SinkWriter
 from imdiffusion.live.engine.source_reader import SourceReader
 from imdiffusion.live.events.open_event import EventRules
-from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.scorers.scored_row import EngineScorer
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Engine:
 
     scorer_for: makes the scorer of an entity from its first frame. clock and generator are given
     by tests; the generator draws the jitter of retries. The store is the caller's to close.
-    estate: what other processes of a group have left of entities that come to this one.
+    peers: what other processes of a group have left of entities that come to this one.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Engine:
         options: EngineOptions | None = None,
         clock: Clock | None = None,
         generator: np.random.Generator | None = None,
-        estate: Estate | None = None,
+        peers: PeerStates | None = None,
     ) -> None:
         self.store, self.options = store, options or EngineOptions()
         self.clock = clock or SystemClock()
         self._generator = generator or np.random.default_rng()
         self._watch = EntityPool(
-            store, scorer_for, rules or EventRules(), self.options, clock=self.clock, estate=estate
+            store, scorer_for, rules or EventRules(), self.options, clock=self.clock, peers=peers
         )
         self._pending = CheckpointBuilder()
         self._due: deque[tuple[int, dict[str, str]]] = deque()
@@ -76,7 +76,7 @@ class Engine:
         self._patience = self._new_patience()
         self._stuck: OutputError | None = None
         self._torn = False
-        self.intakes = {
+        self.readers = {
             name: SourceReader(
                 name, source, offset=store.offset(name), clock=self.clock,
                 patience=self._new_patience(), most_rows=self.options.most_rows,
@@ -84,7 +84,7 @@ class Engine:
             for name, source in sources.items()
         }  # fmt: skip
         store.leave(known=sinks)
-        self.deliveries = {
+        self.writers = {
             name: SinkWriter(
                 name, sink, store=store, clock=self.clock, patience=self._new_patience(),
                 batch=self.options.batch,
@@ -99,10 +99,10 @@ class Engine:
 
     def open(self) -> None:
         """Check the sinks' options; ConfigError where one is wrong."""
-        for delivery in self.deliveries.values():
-            delivery.open()
+        for writer in self.writers.values():
+            writer.open()
 
-    def succeed(self, entity: str, scorer: Scorer) -> None:
+    def succeed(self, entity: str, scorer: EngineScorer) -> None:
         """From the next round on this scorer is the entity's active one. From any thread."""
         self._watch.successors.append((entity, scorer))
 
@@ -122,24 +122,24 @@ class Engine:
                     "away": one.away, "ended": one.ended, "broken": one.broken,
                     "queued": one.queued, "rows": one.rows, "lost": one.lost,
                 }
-                for name, one in self.intakes.items()
+                for name, one in self.readers.items()
             },
             "sinks": {
                 name: {"away": one.away, "cursor": one.cursor}
-                for name, one in self.deliveries.items()
+                for name, one in self.writers.items()
             },
         }  # fmt: skip
 
     # -- one round
 
-    def turn(self, timeout: float = 0.0) -> bool:
+    def once(self, timeout: float = 0.0) -> bool:
         """Read, score, write, send and commit once, in this thread; whether anything was done."""
-        read = [intake.once(timeout) for intake in self.intakes.values()]
+        read = [reader.once(timeout) for reader in self.readers.values()]
         done = self.advance()
-        sent = [delivery.once() for delivery in self.deliveries.values()]
+        sent = [writer.once() for writer in self.writers.values()]
         self.tell_sources()
-        for intake in self.intakes.values():
-            intake.commit_asked()
+        for reader in self.readers.values():
+            reader.commit_asked()
         return done or any(read) or any(sent)
 
     def advance(self, *, write: bool = False) -> bool:
@@ -151,17 +151,17 @@ class Engine:
         worked = False
         self._watch.succeed(self._pending)
         self._watch.hear(self._pending)
-        for name, intake in self.intakes.items():
-            if self._stuck is None and (batch := intake.next()) is not None:
+        for name, reader in self.readers.items():
+            if self._stuck is None and (batch := reader.next()) is not None:
                 self._torn = True  # till all of it is taken: its offset comes last
-                for reason, count in intake.newly_passed_over().items():
+                for reason, count in reader.newly_passed_over().items():
                     self._pending.count(reason, name, count)  # with an offset that covers it
                 self._watch.take(name, batch, self._pending)
                 self._torn, worked = False, True
         late = self.clock.steady() - self._written >= self.options.every
         if self._pending and (write or late or self._pending.rows >= self.options.rows):
             worked = self._checkpoint(now_or_never=write) or worked
-        behind = {name for name, intake in self.intakes.items() if intake.queued}
+        behind = {name for name, reader in self.readers.items() if reader.queued}
         if not self._pending and self._watch.look_for_silence(behind, self._pending):
             # By the clock, not by rows: written down before anybody is told, for no replay would
             # decide it the same way again.
@@ -204,12 +204,12 @@ class Engine:
 
     def tell_sources(self) -> None:
         """Ask for the commit of what every sink that is there has flushed."""
-        there = [one.cursor for one in self.deliveries.values() if not one.away]
+        there = [one.cursor for one in self.writers.values() if not one.away]
         safe: dict[str, str] = {}
         while self._due and all(cursor >= self._due[0][0] for cursor in there):
             safe |= self._due.popleft()[1]
         for name, offset in safe.items():
-            self.intakes[name].ask_commit(offset)
+            self.readers[name].ask_commit(offset)
 
     # -- the end
 
@@ -224,18 +224,18 @@ class Engine:
         while (
             not self._torn
             and self._stuck is None
-            and any(intake.queued for intake in self.intakes.values())
+            and any(reader.queued for reader in self.readers.values())
         ):
             self.advance()
         if not self._torn:
             self.advance(write=True)
-        for delivery in self.deliveries.values():
-            while delivery.once():
+        for writer in self.writers.values():
+            while writer.once():
                 pass
-            delivery.close()
+            writer.close()
         self.tell_sources()
-        for intake in self.intakes.values():
-            intake.close()
+        for reader in self.readers.values():
+            reader.close()
         if self._pending and self._stuck is not None:
             raise self._stuck
 

@@ -14,9 +14,11 @@ from imdiffusion.live.engine.clock import Clock
 from imdiffusion.live.engine.entity_state import EntityState, ScorerFor
 from imdiffusion.live.engine.options import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
-from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.events.tracker import EventTracker
+from imdiffusion.live.scorers.scored_row import EngineScorer, owner_of
+from imdiffusion.live.store.checkpoint import SCORER, TRACKER
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
 from imdiffusion.records import EventRecord
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 class EntityPool:
     """The entities by name. successors: (entity, scorer), to be active from the next round on.
 
-    estate: what other processes have left; an entity that comes from one goes on where it was.
+    peers: what other processes have left; an entity that comes from one goes on where it was.
     """
 
     def __init__(
@@ -36,11 +38,11 @@ class EntityPool:
         options: EngineOptions,
         *,
         clock: Clock,
-        estate: Estate | None = None,
+        peers: PeerStates | None = None,
     ) -> None:
-        self._estate = estate
+        self._peers = peers
         self.entities: dict[str, EntityState] = {}
-        self.successors: deque[tuple[str, Scorer]] = deque()
+        self.successors: deque[tuple[str, EngineScorer]] = deque()
         self._store, self._scorer_for, self._rules = store, scorer_for, rules
         self._options, self._clock = options, clock
         self._looked = clock.steady()
@@ -50,30 +52,30 @@ class EntityPool:
 
     def _restore(self) -> None:
         """Every entity of the last checkpoint is watched again, with its open events."""
-        for name, part, state in self._store.states():
-            if part == "tracker":
-                self._restore_events(name, state)
+        for name in self._store.entities():
+            self._restore_events(name)
 
-    def _restore_events(self, name: str, state: bytes) -> None:
-        self.entities[name] = self._new_watched(name)
+    def _restore_events(self, name: str) -> None:
+        entity = self.entities[name] = self._new_watched(name)
         try:
-            self.entities[name].tracker.restore(state)
+            state = self._store.state(name, TRACKER)
+            if state is not None:
+                entity.tracker = EventTracker.from_state(state, entity.tracker)
         except Exception:  # better a fresh one than no detection at all
-            log.exception("the events of %s cannot be restored: starting over", name)
-            self.entities[name] = self._new_watched(name)
+            log.exception("the events of %s cannot be gone on with: begun afresh", name)
 
-    def _inherit(self, name: str) -> None:
+    def _take_over(self, name: str) -> None:
         """Go on where another process was, which had the entity since this one had it last."""
-        estate = self._estate
-        legacy = None if estate is None else estate.of(name)
-        if estate is None or legacy is None:
+        peers = self._peers
+        left = None if peers is None else peers.of(name)
+        if peers is None or left is None:
             return
-        if not self._store.adopt(name, legacy.states, recorded=legacy.recorded):
+        if not self._store.adopt(name, left.states, recorded=left.recorded):
             return
-        estate.taken[name] = legacy.folder
-        log.info("%s continues from the state of %s", name, legacy.folder)
-        if "tracker" in legacy.states:
-            self._restore_events(name, legacy.states["tracker"])
+        peers.taken[name] = left.folder
+        log.info("%s goes on where %s was", name, left.folder)
+        if TRACKER in left.states:
+            self._restore_events(name)
 
     def _new_watched(self, name: str) -> EntityState:
         return EntityState(
@@ -137,7 +139,7 @@ class EntityPool:
             log.warning("source %s: one entity too many, %s is not watched", source, name)
             return
         if name not in self.entities or self.entities[name].state == "stale":
-            self._inherit(name)
+            self._take_over(name)
         if name not in self.entities:
             self.entities[name] = self._new_watched(name)
         watched = self.entities[name]
@@ -147,7 +149,7 @@ class EntityPool:
         try:
             if watched.scorer is None:
                 self._begin(watched, frame, pending)
-            told, turns = watched.push(frame)
+            told, updates = watched.push(frame)
         except Exception:
             # Poison must not block what comes after it, nor come again at every start. Half a
             # push may have changed the scorer: it goes on from the last checkpoint.
@@ -162,22 +164,22 @@ class EntityPool:
         for reason, count in watched.newly_counted().items():
             pending.count(f"rows_{reason}", name, count)
         pending.count("rows", source, len(frame))
-        pending.add(told, turns, details=self._options.details)
+        pending.add(told, updates, details=self._options.details)
         pending.changed(name)
 
     def _begin(self, watched: EntityState, frame: Frame, pending: CheckpointBuilder) -> None:
-        state = self._store.state(watched.name, "scorer")
         frame = replace(frame, entity=watched.name)
-        scorer = self._scorer_for(frame)
         try:
-            own = watched.restore_scorer(scorer, state)
+            state = self._store.state(watched.name, SCORER)
+            scorer = self._scorer_for(frame, state)
+            fresh = state is not None and owner_of(state) != (scorer.detector, scorer.model)
         except Exception:  # better a fresh one than no detection at all
             log.exception("the scorer of %s cannot be restored from its state", watched.name)
             pending.count("states_refused", watched.name, 1)
-            watched.speak(self._scorer_for(frame))
-            return
-        if not own and state is not None:
-            log.info("%s starts over with %s", watched.name, scorer.detector)
+            scorer, fresh = self._scorer_for(frame, None), False
+        if fresh:
+            log.info("%s begins afresh with %s", watched.name, scorer.detector)
+        watched.speak(scorer)
 
     def look_for_silence(self, behind: set[str], pending: CheckpointBuilder) -> bool:
         """Note who has become stale, at most once a second; whether anybody has.

@@ -10,18 +10,20 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.durations import MILLISECOND_NS
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
-from imdiffusion.live.scorers.active_scorer import ActiveScorer
-from imdiffusion.live.scorers.scored_row import ScoredRow, Scorer
-from imdiffusion.live.store.checkpoint import Standing, Told
+from imdiffusion.live.scorers.scored_row import EngineScorer, ScoredRow, signed
+from imdiffusion.live.store.checkpoint import SCORER, TRACKER, Standing, Told
 from imdiffusion.records import EventRecord, ScoreRecord
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.channels import by_share
 
-# Makes the scorer of an entity from the first frame that is seen of it.
-ScorerFor = Callable[[Frame], Scorer]
+# Makes the scorer of an entity from the first frame that is seen of it, and from the state that
+# the scorer before it had, if there was one; ModelError where that cannot be gone on from.
+ScorerFor = Callable[[Frame, State | None], EngineScorer]
+MILLISECOND = 1_000_000
 
 
 class EntityState:
-    """An entity: frames in, scores and turns out; states for the store, and from it.
+    """An entity: frames in, scores and updates out; states for the store, and from it.
 
     source: the one that spoke of it last. heard and heard_wall: steady seconds and ns, UTC, of
     when. state: of `records.STATES`.
@@ -30,7 +32,7 @@ class EntityState:
     def __init__(self, name: str, rules: EventRules, *, offline: bool, now: float) -> None:
         self.name = name
         self.tracker = EventTracker(name, rules, offline=offline)
-        self.scorer: Scorer | None = None
+        self.scorer: EngineScorer | None = None
         self.source = ""
         self._counted: dict[str, int] = {}
         self.state = "warming"
@@ -38,17 +40,16 @@ class EntityState:
 
     # -- rows
 
-    def speak(self, scorer: Scorer) -> None:
+    def speak(self, scorer: EngineScorer) -> None:
         """From now on this scorer is the entity's active one."""
         self.scorer = scorer
-        self._counted = self._counts()
+        self._counted = scorer.counts
         self.tracker.speak(scorer.detector, scorer.model, scorer.channels)
 
     def push(self, frame: Frame) -> tuple[list[Told], list[EventRecord]]:
         """Score the frame's rows; the scores and the updates of events that follow."""
         assert self.scorer is not None  # noqa: S101  the engine gives it one first
-        takes_all = isinstance(self.scorer, ActiveScorer)  # it chooses channels itself, and counts
-        judged = self.scorer.push(frame if takes_all else frame.select(self.scorer.channels))
+        judged = self.scorer.push(frame)
         if self.scorer.channels != self.tracker.channels:
             self.tracker.speak(self.scorer.detector, self.scorer.model, self.scorer.channels)
         told = [self._told(row) for row in judged]
@@ -58,12 +59,9 @@ class EntityState:
         return told, self.tracker.push(judged)
 
     def newly_counted(self) -> dict[str, int]:
-        """What the active's buffer has passed over or put in since the last call, by reason."""
-        before, self._counted = self._counted, self._counts()
+        """What the scorer has passed over or put in since the last call, by reason."""
+        before, self._counted = self._counted, {} if self.scorer is None else self.scorer.counts
         return {name: count - before.get(name, 0) for name, count in self._counted.items()}
-
-    def _counts(self) -> dict[str, int]:
-        return self.scorer.counts if isinstance(self.scorer, ActiveScorer) else {}
 
     def _told(self, row: ScoredRow) -> Told:
         tracker = self.tracker
@@ -88,10 +86,10 @@ class EntityState:
         if not self.tracker.channels and records:  # nobody has spoken of it since the start
             last = records[0]
             self.tracker.speak(last.detector, last.model, last.channels)
-        turns = self.tracker.hold(records)
+        updates = self.tracker.hold(records)
         if self.state == "stale":  # no row will end what is held no more
-            turns += self.tracker.expire()
-        return turns
+            updates += self.tracker.expire()
+        return updates
 
     # -- silence
 
@@ -109,38 +107,25 @@ class EntityState:
         """
         self.state = "stale"
         tracker = self.tracker
-        turns = tracker.expire()
+        updates = tracker.expire()
         if tracker.last is None:
-            return [], turns
+            return [], updates
         record = ScoreRecord(
             self.name, tracker.last + MILLISECOND_NS, "online", float("nan"), "stale",
             tracker.detector, tracker.model,
         )  # fmt: skip
-        return [Told(record, tracker.channels)], turns
+        return [Told(record, tracker.channels)], updates
 
     def standing(self) -> Standing:
         """How it stands, for the store."""
-        note = self.scorer.note if isinstance(self.scorer, ActiveScorer) else ""
+        note = "" if self.scorer is None else self.scorer.note
         return Standing(self.tracker.interval, self.heard_wall, self.state, note)
 
     # -- over a restart
 
-    def dump(self) -> dict[tuple[str, str], bytes]:
-        """Its states, by (entity, part); the scorer's says first whose it is."""
-        states = {(self.name, "tracker"): self.tracker.dump()}
+    def to_states(self) -> dict[tuple[str, str], State]:
+        """Its states, by (entity, part)."""
+        states = {(self.name, TRACKER): self.tracker.to_state()}
         if self.scorer is not None:
-            head = f"{self.scorer.detector}\n{self.scorer.model}\n".encode()
-            states[self.name, "scorer"] = head + self.scorer.dump()
+            states[self.name, SCORER] = signed(self.scorer)
         return states
-
-    def restore_scorer(self, scorer: Scorer, state: bytes | None) -> bool:
-        """Let a scorer speak that goes on from `state`, if that is one of its own; whether it is.
-
-        Another model's state means nothing to it: it begins afresh.
-        """
-        parts: Sequence[bytes] = [] if state is None else state.split(b"\n", 2)
-        own = [scorer.detector.encode(), scorer.model.encode()] == list(parts[:2])
-        if own:
-            scorer.restore(parts[2])
-        self.speak(scorer)
-        return own

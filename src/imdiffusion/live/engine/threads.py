@@ -40,9 +40,9 @@ def run(engine: Engine, stop: threading.Event) -> None:
 
     threads = [
         *(_thread(f"source {name}", guarded, _reading(engine, one), IDLE)
-          for name, one in engine.intakes.items()),
+          for name, one in engine.readers.items()),
         *(_thread(f"sink {name}", guarded, _sending(one), 2 * IDLE)
-          for name, one in engine.deliveries.items()),
+          for name, one in engine.writers.items()),
     ]  # fmt: skip
     try:
         for thread in threads:
@@ -50,7 +50,7 @@ def run(engine: Engine, stop: threading.Event) -> None:
         while not stop.is_set() and not inner.is_set():
             worked = engine.advance()
             engine.tell_sources()
-            over = all(one.ended and not one.queued for one in engine.intakes.values())
+            over = all(one.ended and not one.queued for one in engine.readers.values())
             if over and not worked:
                 break
             if not worked:
@@ -71,16 +71,16 @@ def _thread(
     return threading.Thread(target=guarded, args=(work, rest), name=name, daemon=True)
 
 
-def _reading(engine: Engine, intake: SourceReader) -> Callable[[], bool]:
+def _reading(engine: Engine, reader: SourceReader) -> Callable[[], bool]:
     def work() -> bool:
-        intake.commit_asked()
-        return intake.once(engine.options.poll)
+        reader.commit_asked()
+        return reader.once(engine.options.poll)
 
     return work
 
 
-def _sending(delivery: SinkWriter) -> Callable[[], bool]:
-    return delivery.once
+def _sending(writer: SinkWriter) -> Callable[[], bool]:
+    return writer.once
 
 
 @contextmanager

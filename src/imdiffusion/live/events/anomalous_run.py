@@ -1,4 +1,4 @@
-"""A spell: the anomalous rows of one cause, added up as they come."""
+"""The anomalous rows of one cause, added up as they come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_WAITING = 10_000  # rows of a run that wait for their offline score; the ol
 
 @dataclass(slots=True)
 class Peak:
-    """The worst row of a spell: its time, score, and all channels (K,) of it."""
+    """The worst row of a run: its time, score, and all channels (K,) of it."""
 
     timestamp: int
     score: float
@@ -123,15 +123,15 @@ class AnomalousRun:
         total = np.nan_to_num(_floats(row.parts))
         time, peak = row.timestamp, Peak.of(row)
         found = {(k, one.kind): Noted(one, time, time) for k, one in row.findings.items()}
-        spell = cls(time, time, at, at, 1, None, total, peak, waiting, found=found)
+        run = cls(time, time, at, at, 1, None, total, peak, waiting, found=found)
         if row.evidence is not None:
-            spell.against = np.nan_to_num(_floats(row.evidence))
-            most = int(spell.against.argmax())
-            spell.worst = Worst(most, float(spell.against[most]), peak)
-        return spell
+            run.against = np.nan_to_num(_floats(row.evidence))
+            most = int(run.against.argmax())
+            run.worst = Worst(most, float(run.against[most]), peak)
+        return run
 
     def join(self, other: AnomalousRun) -> None:
-        """Take in another spell, be it later or woven in between."""
+        """Take in another run, be it later or woven in between."""
         for key, one in other.found.items():
             self.found[key] = self.found[key].join(one) if key in self.found else one
         self._join_evidence(other)
@@ -167,7 +167,7 @@ class AnomalousRun:
             return
         against = self.against + other.against
         most = int(against.argmax())
-        own = [spell._most_wrong(most) for spell in (self, other)]
+        own = [run._most_wrong(most) for run in (self, other)]
         known = [one for one in own if one is not None]
         # Where neither knows a row of that channel, the one that is most wrong has to do.
         choice = known or [self.worst, other.worst]
@@ -183,7 +183,7 @@ class AnomalousRun:
         return self.worst if self.worst.channel == channel else None
 
     def offline(self, row: ScoredRow) -> None:
-        """See a row again: if it is of this spell, it counts for the peak offline."""
+        """See a row again: if it is of this run, it counts for the peak offline."""
         while self.waiting and self.waiting[0] < row.timestamp:
             self.waiting.popleft()
         if self.waiting and self.waiting[0] == row.timestamp:
@@ -193,7 +193,7 @@ class AnomalousRun:
                 self.again = peak if self.again is None else _worse(self.again, peak)
 
     def copy(self) -> AnomalousRun:
-        """A spell of its own with the same rows."""
+        """A run of its own with the same rows."""
         return AnomalousRun.from_dict(self.to_dict())
 
     def reorder(self, places: list[int]) -> None:
@@ -226,8 +226,8 @@ class AnomalousRun:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> AnomalousRun:
-        """The spell that `to_dict` wrote, also before there were findings and evidence."""
-        against, worst = facts.get("against"), facts.get("worst")
+        """The run that `to_dict` wrote."""
+        against, worst = facts["against"], facts["worst"]
         return cls(
             **{name: facts[name] for name in _PLAIN},
             total=np.array(facts["total"], np.float64),
@@ -236,7 +236,7 @@ class AnomalousRun:
             again=None if facts["again"] is None else Peak.from_dict(facts["again"]),
             found={
                 (k, one["kind"]): Noted(Finding(**one), first, last, rows)
-                for k, one, first, last, rows in facts.get("found", [])
+                for k, one, first, last, rows in facts["found"]
             },
             against=None if against is None else np.array(against, np.float64),
             worst=None if worst is None else Worst.from_dict(worst),

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import moved
 from imdiffusion.live.events.anomalous_run import AnomalousRun
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.channels import leading
 from imdiffusion.scoring.edges import AROUND, find_edges, flag_runs, in_shadow
 
@@ -34,8 +35,8 @@ Half = NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Where the fault of a spell is. start: ns; None = before the rows that are held. end: ns, of
-    the row after it; None = that has not come yet. last: of the spell when they were found. part
+    """Where the fault of a run is. start: ns; None = before the rows that are held. end: ns, of
+    the row after it; None = that has not come yet. last: of the run when they were found. part
     (K,): the evidence against each channel in these rows.
     """
 
@@ -106,18 +107,18 @@ class EvidenceLog:
         evidence[np.ix_(own, lead)] = np.nan
         self._rows = deque(evidence)
 
-    def edges(self, spell: AnomalousRun, *, others: frozenset[int], merge_gap: int) -> Edges | None:
-        """Where the fault of a spell is, from its first segment to its last; None = not known.
+    def edges(self, run: AnomalousRun, *, others: frozenset[int], merge_gap: int) -> Edges | None:
+        """Where the fault of a run is, from its first segment to its last; None = not known.
 
         others: the leading channels of other events that are open, which are not looked at where
-        they are not the spell's too. Segments are the spell's where they share a leading channel
+        they are not the run's too. Segments are the run's where they share a leading channel
         with it, or all of them if there are no others and none does.
         """
         times = np.array(self._times, np.int64)
-        first, last = np.searchsorted(times, [spell.start, spell.last]).tolist()
-        if last >= len(times) or times[last] != spell.last:
+        first, last = np.searchsorted(times, [run.start, run.last]).tolist()
+        if last >= len(times) or times[last] != run.last:
             return None
-        begun = times[first] == spell.start
+        begun = times[first] == run.start
         runs = flag_runs(np.array(self._alarms, bool), merge_gap)
         low = 0
         if begun:
@@ -127,12 +128,11 @@ class EvidenceLog:
         for start, end in runs:  # rows of other runs say nothing of what is usual
             evidence[start : min(end, low)] = np.nan
             evidence[max(start, last + 1) : end] = np.nan
-        lead = leading(spell.total)
+        lead = leading(run.total)
         if others - lead:
             evidence[in_shadow(evidence, self._echo)] = np.nan
             evidence[:, sorted(others - lead)] = np.nan
-        run = (low, last + 1)
-        (found,) = find_edges(evidence, [run], echo=self._echo, merge_gap=merge_gap)
+        (found,) = find_edges(evidence, [(low, last + 1)], echo=self._echo, merge_gap=merge_gap)
         known = np.nan_to_num(evidence)
         own = [(a, b) for a, b in found if leading(known[a:b].sum(axis=0)) & lead]
         own = own or ([] if others else found)
@@ -143,7 +143,7 @@ class EvidenceLog:
         return Edges(
             int(times[start]) if begun else None,
             int(times[end]) if end < len(times) else None,
-            spell.last,
+            run.last,
             part,
         )
 
@@ -153,24 +153,22 @@ class EvidenceLog:
 
     # -- over a restart
 
-    def to_arrays(self) -> Arrays:
-        """All of it by name; nothing where there is nothing."""
-        if not self._rows:
-            return {}
-        return {
-            "evidence": np.stack(self._rows),
-            "times": np.array(self._times, np.int64),
-            "alarms": np.array(self._alarms, bool),
-            "looks": np.array([self._echo, self._reach]),
-        }
+    def to_state(self) -> State:
+        """All of it; no arrays where no row is held."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self._rows:
+            arrays["evidence"] = np.stack(self._rows)
+            arrays["times"] = np.array(self._times, np.int64)
+            arrays["alarms"] = np.array(self._alarms, bool)
+        return State("evidence log", {"echo": self._echo, "reach": self._reach}, arrays)
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> EvidenceLog:
-        """The log that `to_arrays` gave; an empty one of none, as in states from before."""
+    def from_state(cls, state: State) -> EvidenceLog:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
         log = cls()
-        if arrays:
-            log._rows = deque(row.copy() for row in arrays["evidence"])
-            log._times = deque(arrays["times"].tolist())
-            log._alarms = deque(arrays["alarms"].tolist())
-            log._echo, log._reach = arrays["looks"].tolist()
+        log._echo, log._reach = state.check("evidence log").fact("echo"), state.fact("reach")
+        if state.arrays:
+            log._rows = deque(row.copy() for row in state.array("evidence", np.float16))
+            log._times = deque(state.array("times", np.int64).tolist())
+            log._alarms = deque(state.array("alarms", np.bool_).tolist())
         return log

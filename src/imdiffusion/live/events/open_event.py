@@ -35,14 +35,14 @@ class EventRules(Fields):
 class OpenEvent:
     """An event that is not over for good.
 
-    next: number of its next turn. told: time of its last turn. closed: time at which it was told
+    next: number of its next update. told: time of its last one. closed: time at which it was told
     resolved, None = not since it opened. unsaid: it changed since then, in its quiet time. held:
     a person said that it is not resolved, so no quiet row ends it. edges: where the fault is, as it
     was told last; None where the scorer has no evidence of single rows.
     """
 
     id: str
-    spell: AnomalousRun
+    run: AnomalousRun
     next: int = 0
     told: int = 0
     closed: int | None = None
@@ -59,10 +59,10 @@ class OpenEvent:
     def with_apart(self, apart: AnomalousRun | None) -> AnomalousRun:
         """Its rows, and those that count too while they are held apart."""
         if apart is None:
-            return self.spell
-        spell = self.spell.copy()
-        spell.join(apart)
-        return spell
+            return self.run
+        run = self.run.copy()
+        run.join(apart)
+        return run
 
     def find(self, edges: Edges | None) -> None:
         """Keep edges that were found; a start that was told before moves back at most, for what was
@@ -78,56 +78,56 @@ class OpenEvent:
         status: str,
         entity: str,
         speaker: tuple[str, str, tuple[str, ...]],
-        spell: AnomalousRun,
+        run: AnomalousRun,
     ) -> EventRecord:
-        """Its next turn, as (detector, model, channels) tells it; spell: the rows that count."""
+        """Its next update, as (detector, model, channels) tells it; run: the rows that count."""
         detector, model, channels = speaker
-        start, end, part, peak = self._place(spell)
-        causes = causes_of(part, peak.expected, peak.seen, channels, spell.findings(end))
+        start, end, part, peak = self._place(run)
+        causes = causes_of(part, peak.expected, peak.seen, channels, run.findings(end))
         return EventRecord(
             id=self.id,
             entity=entity,
             status=status,
-            turn=self.next,
+            update=self.next,
             start=start,
             end=None if status == "ongoing" else end,
             peak=peak.timestamp,
-            score=spell.peak.score,
+            score=run.peak.score,
             detector=detector,
             model=model,
             **causes._asdict(),
         )
 
-    def _place(self, spell: AnomalousRun) -> tuple[int, int | None, NDArray[np.float64], Peak]:
+    def _place(self, run: AnomalousRun) -> tuple[int, int | None, NDArray[np.float64], Peak]:
         """Start, end, each channel's part (K,), and the row that is shown."""
-        edges, worst = self.edges, spell.worst
+        edges, worst = self.edges, run.worst
         if edges is None or worst is None:
-            return spell.start, spell.end, spell.total, spell.peak
-        peak, end = worst.peak, spell.end
-        if edges.last == spell.last and edges.end is not None and edges.end > peak.timestamp:
+            return run.start, run.end, run.total, run.peak
+        peak, end = worst.peak, run.end
+        if edges.last == run.last and edges.end is not None and edges.end > peak.timestamp:
             end = edges.end
-        start = min(spell.start if edges.start is None else edges.start, peak.timestamp)
+        start = min(run.start if edges.start is None else edges.start, peak.timestamp)
         return start, end, edges.part, peak
 
     def to_dict(self) -> dict[str, Any]:
         """JSON facts."""
         facts = {name: getattr(self, name) for name in _PLAIN}
         edges = None if self.edges is None else self.edges.to_dict()
-        return {**facts, "spell": self.spell.to_dict(), "edges": edges}
+        return {**facts, "run": self.run.to_dict(), "edges": edges}
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> OpenEvent:
         """The event that `to_dict` wrote."""
-        edges = facts.get("edges")  # states from before have none
+        edges = facts["edges"]
         own = {
-            "spell": AnomalousRun.from_dict(facts["spell"]),
+            "run": AnomalousRun.from_dict(facts["run"]),
             "edges": None if edges is None else Edges.from_dict(edges),
         }
         return cls(**{**facts, **own})
 
     def reorder(self, places: list[int]) -> None:
         """Go on under other channels: channel k is what was at places[k], -1 = was not there."""
-        self.spell.reorder(places)
+        self.run.reorder(places)
         self.edges = None if self.edges is None else self.edges.reordered(places)
 
     @classmethod
@@ -141,15 +141,15 @@ class OpenEvent:
         total = np.nan_to_num(share)
         peak = Peak(record.peak, record.score, total, expected, seen)
         last = max(record.start, record.peak)
-        spell = AnomalousRun(record.start, last, at, at, 1, record.end, total, peak)
+        run = AnomalousRun(record.start, last, at, at, 1, record.end, total, peak)
         place = {name: k for k, name in enumerate(channels)}
-        spell.found = {  # its words are in a sentence with others; the name has to do
+        run.found = {  # its words are in a sentence with others; the name has to do
             (place[name], kind): Noted(Finding(kind, kind.replace("_", " ")), record.start, last)
             for name, kind in zip(record.channels, record.kinds, strict=False)
             if kind and name in place
         }
         edges = Edges(record.start, record.end, last, total)  # it never begins later than was sent
-        return cls(record.id, spell, next=record.turn + 1, status=record.status, edges=edges)
+        return cls(record.id, run, next=record.update + 1, status=record.status, edges=edges)
 
 
 _PLAIN = ("id", "next", "told", "closed", "unsaid", "status", "held")

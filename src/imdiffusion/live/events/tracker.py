@@ -11,13 +11,14 @@ an event of their own, from the first of them on. Else they belong to the event 
 there is one open event an entity and cause, and at most `most_open` in all, beyond which rows go to
 the one opened last.
 
-Quiet time: within `quiet` seconds of its end, a new spell of the same cause opens no
+Quiet time: within `quiet` seconds of its end, a new run of the same cause opens no
 event. The old one goes on, and nothing is sent before the quiet time has passed: then that it is
 ongoing again, or resolved with a later end.
 
-An offline score never opens an event and never changes a turn. When an event is over for good and
-all its anomalous rows were judged again, one more update follows if it moved the peak, changed the
-leading channels, or found the rows normal after all; its shares are those of the row at the peak.
+An offline score never opens an event and never changes an update. When an event is over for good
+and all its anomalous rows were judged again, one more update follows if it moved the peak, changed
+the leading channels, or found the rows normal after all; its shares are those of the row at the
+peak.
 
 A person may say that an event is not resolved: it stays open, or is open again, till he takes it
 back (`hold`).
@@ -32,10 +33,8 @@ All else depends on the order of arrival and of offline rows, however they are c
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -45,11 +44,10 @@ from imdiffusion.live.events.anomalous_run import AnomalousRun
 from imdiffusion.live.events.evidence_log import Edges, EvidenceLog
 from imdiffusion.live.events.open_event import EventRules, OpenEvent
 from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.state_codec import MARK, pack, unpack
 from imdiffusion.records import EventRecord
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.channels import leading
 
-KIND = "tracker"
 MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval
 
@@ -70,7 +68,7 @@ class EventTracker:
         self._open: list[OpenEvent] = []
         self._resting: list[OpenEvent] = []
         self._done: list[OpenEvent] = []
-        self._turns: list[EventRecord] = []
+        self._updates: list[EventRecord] = []
         self._log = EvidenceLog()
 
     @property
@@ -101,8 +99,8 @@ class EventTracker:
             if row.mode == "online":
                 self._arrive(row)
             elif self.offline:
-                for spell in self._spells():
-                    spell.offline(row)
+                for run in self._runs():
+                    run.offline(row)
                 self._correct()
         return self._told()
 
@@ -129,7 +127,7 @@ class EventTracker:
                     event = kept
             event.held, event.unsaid, event.closed = True, False, None
             self._open.append(event)
-            self._turn(event, "ongoing", self._before or 0)
+            self._tell(event, "ongoing", self._before or 0)
         return self._told()
 
     # -- one row
@@ -138,27 +136,27 @@ class EventTracker:
         self._keep_time(row.timestamp)
         self._at += 1
         self._log.push(row)
-        for spell in self._spells():
-            if spell.end is None and spell.at == self._at - 1:
-                spell.end = row.timestamp
+        for run in self._runs():
+            if run.end is None and run.at == self._at - 1:
+                run.end = row.timestamp
         for event in list(self._resting):
             if row.timestamp - event.silent_since >= self.rules.quiet * SECOND_NS:
                 self._resting.remove(event)
                 self._finish(event)
-        fed = self._feed(row) if row.score > 1.0 else []
+        own = self._assign(row) if row.score > 1.0 else []
         for event in list(self._open):
             apart = self._apart_of(event)
-            last = event.spell.at if apart is None else max(event.spell.at, apart.at)
+            last = event.run.at if apart is None else max(event.run.at, apart.at)
             if self._at - last > self.rules.merge_gap and not event.held:
                 self._resolve(event, row.timestamp)
         if self._apart is not None and self._at - self._apart.at > self.rules.merge_gap:
             if self._open:
-                self._open[-1].spell.join(self._apart)
+                self._open[-1].run.join(self._apart)
             self._apart = None
-        for event in fed:
+        for event in own:
             self._remind(event, row.timestamp)
-        spells = [*(event.spell for event in self._open), *filter(None, [self._apart])]
-        self._log.trim(self._at + 1 - min((spell.first for spell in spells), default=self._at + 1))
+        runs = [*(event.run for event in self._open), *filter(None, [self._apart])]
+        self._log.trim(self._at + 1 - min((run.first for run in runs), default=self._at + 1))
 
     def _keep_time(self, time: int) -> None:
         """Note the step. After a leap of time it is unknown what happened: open events expire."""
@@ -172,25 +170,25 @@ class EventTracker:
                 self._steps.append(step)
         self._before = time
 
-    def _feed(self, row: ScoredRow) -> list[OpenEvent]:
+    def _assign(self, row: ScoredRow) -> list[OpenEvent]:
         """Give an anomalous row to the events it belongs to; those that it keeps open."""
-        spell = AnomalousRun.begin(row, self._at, wait=self.offline)
+        run = AnomalousRun.begin(row, self._at, wait=self.offline)
         lead = leading(row.parts)
-        own = [event for event in self._open if leading(event.spell.total) & lead]
+        own = [event for event in self._open if leading(event.run.total) & lead]
         if not own and self._open and (not lead or len(self._open) >= self.rules.most_open):
             own = [self._open[-1]]
         if own:
             for number, event in enumerate(own):
-                event.spell.join(spell if number == 0 else spell.copy())
+                event.run.join(run if number == 0 else run.copy())
             return own
         if self._apart is None:
-            self._apart = spell
+            self._apart = run
         else:
-            self._apart.join(spell)
+            self._apart.join(run)
         long = self._at - self._apart.first + 1 >= self.rules.min_length
         if long and (not self._open or self._is_another(self._apart)):
-            spell, self._apart = self._apart, None
-            self._begin(spell, row.timestamp)
+            run, self._apart = self._apart, None
+            self._begin(run, row.timestamp)
         return []
 
     def _is_another(self, apart: AnomalousRun) -> bool:
@@ -209,19 +207,19 @@ class EventTracker:
 
     # -- the updates of an event
 
-    def _begin(self, spell: AnomalousRun, time: int) -> None:
-        lead = leading(spell.total)
+    def _begin(self, run: AnomalousRun, time: int) -> None:
+        lead = leading(run.total)
         for event in self._resting:
-            if leading(event.spell.total) & lead:
+            if leading(event.run.total) & lead:
                 self._resting.remove(event)
-                event.spell.join(spell)
+                event.run.join(run)
                 event.unsaid = True
                 self._open.append(event)
                 return
-        facts = f"{self.entity}\n{spell.start}\n{self.model}"
-        event = OpenEvent(hashlib.sha256(facts.encode()).hexdigest()[:16], spell)
+        facts = f"{self.entity}\n{run.start}\n{self.model}"
+        event = OpenEvent(hashlib.sha256(facts.encode()).hexdigest()[:16], run)
         self._open.append(event)
-        self._turn(event, "ongoing", time)
+        self._tell(event, "ongoing", time)
 
     def _remind(self, event: OpenEvent, time: int) -> None:
         if event not in self._open:
@@ -229,21 +227,21 @@ class EventTracker:
         if event.unsaid:
             if time - event.silent_since >= self.rules.quiet * SECOND_NS:
                 event.unsaid, event.closed = False, None
-                self._turn(event, "ongoing", time)
+                self._tell(event, "ongoing", time)
         elif 0 < self.rules.renotify * SECOND_NS <= time - event.told:
-            self._turn(event, "ongoing", time)
+            self._tell(event, "ongoing", time)
 
     def _resolve(self, event: OpenEvent, time: int) -> None:
         if apart := self._apart_of(event):
-            event.spell.join(apart)
+            event.run.join(apart)
             self._apart = None
         self._open.remove(event)
-        self._find_edges(event, event.spell, over=True)
+        self._find_edges(event, event.run, over=True)
         if event.unsaid and time - event.silent_since < self.rules.quiet * SECOND_NS:
             self._resting.append(event)  # told when the quiet time is over
             return
         event.unsaid, event.closed = False, time
-        self._turn(event, "resolved", time)
+        self._tell(event, "resolved", time)
         if self.rules.quiet > 0:
             self._resting.append(event)
         else:
@@ -253,23 +251,23 @@ class EventTracker:
         """Over for good: say what was left unsaid, and wait for the offline scores of its rows."""
         if event.unsaid:
             event.unsaid = False
-            self._turn(event, "resolved", self._before or 0)
+            self._tell(event, "resolved", self._before or 0)
         self._done = [*self._done, event][-MOST_DONE:]
         self._correct()
 
     def _expire(self) -> None:
         apart, self._apart = self._apart, None
         if apart is not None and self._open:
-            self._open[-1].spell.join(apart)
+            self._open[-1].run.join(apart)
         over = [event for event in self._open if not event.held]
         for event in over:
-            self._find_edges(event, event.spell, over=True)
+            self._find_edges(event, event.run, over=True)
         self._open = [event for event in self._open if event.held]
         for event in over:
-            if event.spell.end is None:
-                event.spell.end = event.spell.last + (self.interval or 1)
+            if event.run.end is None:
+                event.run.end = event.run.last + (self.interval or 1)
             event.unsaid = False
-            self._turn(event, "expired", self._before or 0)
+            self._tell(event, "expired", self._before or 0)
             self._finish(event)
         resting, self._resting = self._resting, []
         for event in resting:
@@ -277,75 +275,74 @@ class EventTracker:
 
     def _correct(self) -> None:
         """Tell what offline scores found of events that are over, once all their rows were seen."""
-        for event in [event for event in self._done if not event.spell.waiting]:
+        for event in [event for event in self._done if not event.run.waiting]:
             self._done.remove(event)
-            again = event.spell.again
+            again = event.run.again
             if again is None:
                 continue
-            moved = again.timestamp != event.spell.peak.timestamp
-            other = leading(again.parts) != leading(event.spell.total)
-            placed = event.edges is not None and event.spell.worst is not None
+            moved = again.timestamp != event.run.peak.timestamp
+            other = leading(again.parts) != leading(event.run.total)
+            placed = event.edges is not None and event.run.worst is not None
             if not again.score > 1.0 or ((moved or other) and not placed):
-                event.spell.peak, event.spell.total = again, np.nan_to_num(again.parts)
-                self._turn(event, event.status, self._before or 0)
+                event.run.peak, event.run.total = again, np.nan_to_num(again.parts)
+                self._tell(event, event.status, self._before or 0)
 
-    def _turn(self, event: OpenEvent, status: str, time: int) -> None:
-        spell = event.with_apart(self._apart_of(event) if status == "ongoing" else None)
+    def _tell(self, event: OpenEvent, status: str, time: int) -> None:
+        run = event.with_apart(self._apart_of(event) if status == "ongoing" else None)
         if status == "ongoing":  # of one that is over they were found when its rows ended
-            self._find_edges(event, spell, over=False)
+            self._find_edges(event, run, over=False)
         speaker = (self.detector, self.model, self.channels)
-        self._turns.append(event.record(status, self.entity, speaker, spell))
+        self._updates.append(event.record(status, self.entity, speaker, run))
         event.next, event.told, event.status = event.next + 1, time, status
 
-    def _find_edges(self, event: OpenEvent, spell: AnomalousRun, *, over: bool) -> None:
+    def _find_edges(self, event: OpenEvent, run: AnomalousRun, *, over: bool) -> None:
         """Find where the fault of an event is; of an ended one it is stored nowhere else."""
-        found = self._edges_of(spell, [one for one in self._open if one is not event])
+        found = self._edges_of(run, [one for one in self._open if one is not event])
         event.find(found)
         if found is not None and over:
             self._log.take(found)
 
-    def _edges_of(self, spell: AnomalousRun, others: Sequence[OpenEvent]) -> Edges | None:
-        """Where the fault of a spell is, which is none of these others'."""
+    def _edges_of(self, run: AnomalousRun, others: Sequence[OpenEvent]) -> Edges | None:
+        """Where the fault of a run is, which is none of these others'."""
         if not len(self._log):
             return None
-        leads = frozenset[int]().union(*(leading(one.spell.total) for one in others))
-        return self._log.edges(spell, others=leads, merge_gap=int(self.rules.merge_gap))
+        leads = frozenset[int]().union(*(leading(one.run.total) for one in others))
+        return self._log.edges(run, others=leads, merge_gap=int(self.rules.merge_gap))
 
     def _told(self) -> list[EventRecord]:
-        told, self._turns = self._turns, []
+        told, self._updates = self._updates, []
         return told
 
-    def _spells(self) -> list[AnomalousRun]:
-        """Every spell that still counts, the one held apart among them."""
+    def _runs(self) -> list[AnomalousRun]:
+        """Every run that still counts, the one held apart among them."""
         apart = [] if self._apart is None else [self._apart]
-        return [*(event.spell for event in (*self._open, *self._resting, *self._done)), *apart]
+        return [*(event.run for event in (*self._open, *self._resting, *self._done)), *apart]
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """The state between two pushes, without pickle."""
+    def to_state(self) -> State:
+        """The state between two pushes."""
         lists = (self._open, self._resting, self._done)
         facts = {
-            "speaker": [self.detector, self.model, list(self.channels)],
+            "scorer": [self.detector, self.model, list(self.channels)],
             "time": [self._at, self._before, list(self._steps)],
             "apart": None if self._apart is None else self._apart.to_dict(),
             "events": [[one.to_dict() for one in events] for events in lists],
         }
-        return pack(KIND, facts, self._log.to_arrays())
+        return State("event tracker", facts, parts={"evidence": self._log.to_state()})
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the tracker that was dumped would; ModelError for a state of another part."""
-        facts: dict[str, Any] = {}
-        if state.startswith(MARK):
-            facts, arrays = unpack(KIND, state)
-            self._log = EvidenceLog.from_arrays(arrays)
-        else:  # of versions before there was evidence: JSON
-            facts = json.loads(state)
-        self.detector, self.model, names = facts["speaker"]
-        self.channels = tuple(names)
-        self._at, self._before, steps = facts["time"]
-        self._steps = deque(steps, maxlen=STEPS_KEPT)
-        self._apart = None if facts["apart"] is None else AnomalousRun.from_dict(facts["apart"])
-        self._open, self._resting, self._done = (
-            [OpenEvent.from_dict(one) for one in events] for events in facts["events"]
+    @classmethod
+    def from_state(cls, state: State, like: EventTracker) -> EventTracker:
+        """Go on from a state; see `saved_state`. Raises ModelError."""
+        tracker = cls(like.entity, like.rules, offline=like.offline)
+        tracker.detector, tracker.model, names = state.check("event tracker").fact("scorer")
+        tracker.channels = tuple(names)
+        tracker._at, tracker._before, steps = state.fact("time")
+        tracker._steps.extend(steps)
+        apart = state.fact("apart")
+        tracker._apart = None if apart is None else AnomalousRun.from_dict(apart)
+        tracker._open, tracker._resting, tracker._done = (
+            [OpenEvent.from_dict(one) for one in events] for events in state.fact("events")
         )
+        tracker._log = EvidenceLog.from_state(state.part("evidence"))
+        return tracker

@@ -100,7 +100,7 @@ class Fitter:
 
     def _due(self, entity: str, active: ActiveScorer, shape: Shape) -> bool:
         fit, patience = self.configuration.fit, self._patience.get(entity)
-        if active.feed.period is None:
+        if active.alignment.period is None:
             return False
         if patience is not None and not patience.ready(time.monotonic()):
             return False
@@ -110,14 +110,14 @@ class Fitter:
         if entity in self._interrupted:
             return True
         if fit.train == "state" and shape.since is not None:
-            if active.feed.rows_since(shape.since) < fit.rows:
+            if active.alignment.rows_since(shape.since) < fit.rows:
                 return False  # too few of the new normal yet
             if outcome is not None and shape.said > outcome.made:
                 return True
         if outcome is None:
-            return fit.train != "state" or active.feed.count >= fit.rows
+            return fit.train != "state" or active.alignment.count >= fit.rows
         if not outcome.won and active.detector == self.configuration.stream.baseline:
-            grown = active.feed.count >= GROWTH * max(outcome.rows, fit.rows)
+            grown = active.alignment.count >= GROWTH * max(outcome.rows, fit.rows)
             if fit.train == "state" and grown and outcome.rows < fit.most_rows:
                 return True
         return fit.refit > 0 and (time.time_ns() - outcome.made) / 1e9 >= fit.refit
@@ -189,7 +189,7 @@ class Fitter:
             live = next((one for one in reader.models(entity) if one.live), None)
             shape = shape_of(entity, reader.judgements())
         speaks = live is not None and live.digest == active.model
-        period = active.feed.period or 1
+        period = active.alignment.period or 1
         return Job(
             state=str(self.places.folder.absolute()),
             entity=entity,

@@ -21,11 +21,12 @@ def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) ->
 
     likely: names of entities to look at first.
     """
-    entities = detector._need_fit()
-    first = [one for one in likely if one in entities]
-    for key in dict.fromkeys([*first, *entities]):
-        if entities[key].version == digest:
-            return entities[key]
+    names = detector.entities_
+    first = [one for one in likely if one in names]
+    for name in dict.fromkeys([*first, *names]):
+        entity = detector.entity(name)
+        if entity.version == digest:
+            return entity
     raise ModelError(
         f"the model folder holds no {digest}, which it is noted as",
         remedy="Restore it, or let another be fitted.",

@@ -127,12 +127,12 @@ def _perform(
     context = before.slice(max(0, len(before) - contestant.context))
     if len(context):
         scorer.push(context.select(scorer.channels))
-    state = scorer.dump()
+    state = scorer.to_state()
     scores = []
     for values in rows:
-        scorer.restore(state)
+        copy = scorer.from_state(state, scorer)
         frame = Frame(values, ~np.isnan(values), held.timestamps, held.channels, held.entity)
-        judged = scorer.push(frame.select(scorer.channels))
+        judged = copy.push(frame.select(scorer.channels))
         own = [one.score for one in judged if one.mode == "online"]
         # Rows without a value were left out of the contest: that they are absent is no news here.
         gone = np.asarray(np.isnan(values).all(axis=1))[len(values) - len(own) :]

@@ -45,7 +45,7 @@ from imdiffusion.live.models.paths import Places
 from imdiffusion.live.scorers.cold_start import ColdStartScorer
 from imdiffusion.live.scorers.scored_row import Scorer
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.saved_state import State
 
 KIND = "training rows"
 MOST_HELD = 1_500  # held-out rows that the models are compared on
@@ -56,8 +56,8 @@ def rows_of(job: Job, folder: Path) -> Frame:
     """The rows to fit on, frozen at the first start. DataError where there are too few."""
     place = folder / ROWS
     if place.exists():
-        _, arrays = unpack(KIND, place.read_bytes())
-        return _frame(job, arrays["times"].astype(np.int64), arrays["rows"].astype(np.float64))
+        state = State.from_bytes(place.read_bytes()).check(KIND)
+        return _frame(job, state.array("times", np.int64), state.array("rows", np.float64))
     frame = _from_state(job) if job.train == "state" else _from_file(job)
     if len(frame) < job.rows:
         raise DataError(
@@ -67,8 +67,9 @@ def rows_of(job: Job, folder: Path) -> Frame:
     times = frame.timestamps
     assert times is not None  # noqa: S101  both ways give them
     rows = np.where(frame.observed, frame.values, np.nan)
+    state = State(KIND, arrays={"times": times.astype(np.int64), "rows": rows})
     with atomic_path(place) as draft:
-        draft.write_bytes(pack(KIND, {}, {"times": times.astype(np.int64), "rows": rows}))
+        draft.write_bytes(state.to_bytes())
     return frame
 
 
@@ -112,7 +113,7 @@ def fit(job: Job, folder: Path) -> Outcome:
     rows = rows.select(worth_learning(rows.slice(0, split), window))
     train = rows.slice(0, split)
     detector.fit(train, exclude=within(train, job.excluded), checkpoint=folder / RESUME)
-    entity = next(iter(detector._need_fit().values()))
+    entity = detector.entity()
     name = str(job.keywords.get("preset", "fast"))
     digest = EntityScorer(entity, detector=name).model
     path = Path("models", folder.name, digest)

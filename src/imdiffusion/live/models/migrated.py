@@ -13,9 +13,11 @@ from pathlib import Path
 from imdiffusion.errors import ImDiffusionError, ModelError
 from imdiffusion.live.models.paths import Places
 from imdiffusion.live.models.pinned import copied
+from imdiffusion.live.scorers.scored_row import owner_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.saved_state import State
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +27,18 @@ CAME = "it came with the entity"
 class MigratedModels:
     """The models of entities that come to this process. Belongs to the engine's thread."""
 
-    def __init__(self, store: Store, places: Places, estate: Estate, *, baseline: str) -> None:
-        self.store, self.places, self.estate, self.baseline = store, places, estate, baseline
+    def __init__(self, store: Store, places: Places, peers: PeerStates, *, baseline: str) -> None:
+        self.store, self.places, self.peers, self.baseline = store, places, peers, baseline
 
-    def adopt(self, entity: str, reader: Reader) -> None:
-        """Make the fitted model live that scored an entity last, wherever that was.
+    def adopt(self, entity: str, reader: Reader, state: State | None) -> None:
+        """Make the fitted model live that an entity's scorer had last, as its state says, wherever
+        that was.
 
         One that is noted here already is made live only where the entity has just come: else
         another has won since. One that cannot be had is said and counted.
         """
-        came = entity in self.estate.taken
-        detector, digest = self._spoke(entity)
+        came = entity in self.peers.taken
+        detector, digest = ("", "") if state is None else owner_of(state)
         try:
             if digest and detector != self.baseline:
                 self._make_live(entity, digest, reader, came=came)
@@ -43,13 +46,7 @@ class MigratedModels:
             log.error("the model %s of %s does not come with it: %s", digest, entity, error)
             self.store.count({("models_refused", entity): 1})
         finally:
-            self.estate.taken.pop(entity, None)
-
-    def _spoke(self, entity: str) -> tuple[str, str]:
-        """Detector and version that scored last; both empty where there is none."""
-        state = self.store.state(entity, "scorer")
-        head = [] if state is None else state.split(b"\n", 2)[:2]
-        return (head[0].decode(), head[1].decode()) if len(head) == 2 else ("", "")
+            self.peers.taken.pop(entity, None)
 
     def _make_live(self, entity: str, digest: str, reader: Reader, *, came: bool) -> None:
         noted = {one.digest: one for one in reader.models(entity)}
@@ -57,7 +54,7 @@ class MigratedModels:
             if came and not noted[digest].live:
                 self.store.promote(entity, digest, reason=CAME, now=time.time_ns())
             return
-        found = self.estate.model(entity, digest)
+        found = self.peers.model(entity, digest)
         if found is None:
             raise ModelError(
                 "no other process of the group has noted it", remedy="Another will be fitted."

@@ -124,7 +124,7 @@ def copied(folder: Path, place: Path, *, name: str = "") -> Path:
 
 def entity_in(detector: ImDiffusion, section: ModelSection, entity: str) -> Entity:
     """The fitted entity that a section means for a live one; ModelError where there is none."""
-    return detector._need_fit()[_chosen(section, detector._need_fit(), entity)]
+    return detector.entity(_chosen(section, detector.entities_, entity))
 
 
 def _chosen(section: ModelSection, known: Collection[str | None], entity: str) -> str | None:
@@ -147,10 +147,11 @@ def known_channels(section: ModelSection) -> dict[str | None, tuple[str, ...]]:
     from imdiffusion.online import need_online
 
     detector = ImDiffusion.load(section.folder, device="cpu")
-    known = {name: entity.channels for name, entity in detector._need_fit().items()}
+    entities = {name: detector.entity(name) for name in detector.entities_}
+    known = {name: entity.channels for name, entity in entities.items()}
     if section.of and section.of not in known:
         _chosen(section, known, section.of)
-    for entity in detector._need_fit().values():
+    for entity in entities.values():
         need_online(entity)
     return known
 

@@ -1,4 +1,4 @@
-"""The active of every entity: the live model where there is one that is whole, else a baseline."""
+"""The active scorer of every entity: its live model if that is whole, else a baseline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import (
     DataError,
     DataWarning,
-    ImDiffusionError,
     ModelError,
     UsageError,
 )
@@ -27,14 +26,15 @@ from imdiffusion.live.models.cache import ModelCache
 from imdiffusion.live.models.migrated import MigratedModels
 from imdiffusion.live.models.paths import Places
 from imdiffusion.live.models.pinned import PinnedModels
-from imdiffusion.live.rows.alignment import Alignment, facts_of
-from imdiffusion.live.scorers.active_scorer import ActiveScorer, feed_in
+from imdiffusion.live.rows.alignment import Alignment, rows_known
+from imdiffusion.live.scorers.active_scorer import ActiveScorer, alignment_in
 from imdiffusion.live.scorers.cold_start import SMOOTH, ColdStartScorer
-from imdiffusion.live.scorers.scored_row import EndingScorer
-from imdiffusion.live.store.checkpoint import ModelVersion
+from imdiffusion.live.scorers.scored_row import EndingScorer, owner_of, resumed
+from imdiffusion.live.store.checkpoint import SCORER, ModelVersion
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import Estate
+from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.saved_state import State
 
 if TYPE_CHECKING:
     from imdiffusion.detector import ImDiffusion
@@ -57,10 +57,10 @@ def cold_rate(configuration: Configuration, period: int) -> float:
 
 
 class ModelRouter:
-    """Makes router for the engine, and hands it a new one when another model has become live.
+    """Makes the active scorers, and gives the engine a new one when another model becomes live.
 
-    `scorer_for` is the engine's thread, `follow` that of the maintenance of models. estate: the
-    engine's, where other processes leave entities with their models.
+    `scorer_for` belongs to the engine's thread, `follow` to the one that looks after models.
+    peers: the engine's, where other processes leave entities with their models.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class ModelRouter:
         places: Places,
         configuration: Configuration,
         *,
-        estate: Estate | None = None,
+        peers: PeerStates | None = None,
     ) -> None:
         self.store, self.places, self.configuration = store, places, configuration
-        self.router: dict[str, ActiveScorer] = {}
+        self._active: dict[str, ActiveScorer] = {}
         self._refused: dict[str, set[str]] = {}
         self.models = ModelCache(self._detector, offline=configuration.stream.offline)
         self._reader = Reader(store.path)
-        self._given = PinnedModels(store, places, configuration)
+        self._pinned = PinnedModels(store, places, configuration)
         baseline = configuration.stream.baseline
-        self._inherited = (
-            None if estate is None else MigratedModels(store, places, estate, baseline=baseline)
+        self._migrated = (
+            None if peers is None else MigratedModels(store, places, peers, baseline=baseline)
         )
         # The source of an entity, which the engine knows; it is made after this.
         self.source_of: Callable[[str], str] = lambda entity: ""
@@ -87,45 +87,41 @@ class ModelRouter:
 
     # -- the engine asks
 
-    def scorer_for(self, frame: Frame) -> ActiveScorer:
-        """The active of an entity from its first frame; what was saved says its channels."""
+    def scorer_for(self, frame: Frame, state: State | None = None) -> ActiveScorer:
+        """The active scorer of an entity from its first frame, and from the state that its scorer
+        had last, if it had one. ModelError where it cannot go on from that.
+        """
         entity = frame.entity or ""
-        feed = self._feed(entity, frame)
-        self._given.adopt(entity, self.source_of(entity), self._reader)
-        if self._inherited is not None:
-            self._inherited.adopt(entity, self._reader)
+        alignment = self._alignment(entity, frame, state)
+        self._pinned.adopt(entity, self.source_of(entity), self._reader)
+        if self._migrated is not None:
+            self._migrated.adopt(entity, self._reader, state)
         model = self._live_model(entity)
-        active = self._cold(feed) if model is None else self._begun(feed, *model)
-        if active is None:  # a model of other channels
-            active = self._cold(feed)
+        active = None if model is None else self._begun(alignment, *model, state)
+        if active is None:  # no model, or one of other channels
+            active = self._cold(alignment)
+        active = resumed(active, state)
         with self._lock:
-            self.router[entity] = active
+            self._active[entity] = active
         return active
 
-    def _feed(self, entity: str, frame: Frame) -> Alignment:
+    def _alignment(self, entity: str, frame: Frame, state: State | None) -> Alignment:
+        """The rows that a state holds, whichever scorer it is of; none where there is no state, or
+        one at another interval than is configured.
+        """
         stream = self.configuration.stream
-        given = round(stream.interval * 1e9) or None
-        state = self.store.state(entity, "scorer")
-        saved: bytes | None = None
-        channels, period = frame.channels, given
-        if state is not None:
-            try:
-                saved = feed_in(state.split(b"\n", 2)[2])
-                channels, period = facts_of(saved)
-            except (ImDiffusionError, IndexError) as error:
-                log.warning("the rows of %s start over: %s", entity, error)
-                saved = None
-        if given is not None and period != given:
-            saved, period = None, given
-        feed = Alignment(
-            entity, channels, period=period, lateness=stream.lateness, fill=stream.fill,
-            most=stream.most_channels,
+        configured = round(stream.interval * 1e9) or None
+        saved = None if state is None else alignment_in(state.part(SCORER))
+        channels, period = (frame.channels, configured) if saved is None else rows_known(saved)
+        fresh = Alignment(
+            entity, channels, period=configured or period, lateness=stream.lateness,
+            fill=stream.fill, most=stream.most_channels,
         )  # fmt: skip
-        if saved is not None:
-            feed.restore(saved)
-        return feed
+        if saved is None or period != fresh.period:
+            return fresh
+        return Alignment.from_state(saved, fresh)
 
-    def _cold(self, feed: Alignment) -> ActiveScorer:
+    def _cold(self, alignment: Alignment) -> ActiveScorer:
         baseline = self.configuration.stream.baseline
         settings = self.configuration.settings
         facts = [baseline, settings.alarm_rate, settings.alarms_per_day]
@@ -133,34 +129,41 @@ class ModelRouter:
             facts.append("offline")
         model = hashlib.sha256("\x1f".join(map(str, facts)).encode()).hexdigest()[:16]
 
-        def make(period: int) -> EndingScorer:
+        def make(rows: Alignment, period: int) -> EndingScorer:
             rate = cold_rate(self.configuration, period)
             return ColdStartScorer(
-                feed.channels, period=period, baseline=baseline, alarm_rate=rate,
-                offline=self.configuration.stream.offline, entity=feed.entity,
+                rows.channels, period=period, baseline=baseline, alarm_rate=rate,
+                offline=self.configuration.stream.offline, entity=rows.entity,
             )  # fmt: skip
 
-        return ActiveScorer(feed, baseline, model, make)
+        return ActiveScorer(alignment, baseline, model, make)
 
     def _fitted(
-        self, feed: Alignment, version: ModelVersion, speaker: EndingScorer, read: int | None = None
+        self,
+        alignment: Alignment,
+        version: ModelVersion,
+        scorer: EndingScorer,
+        read: int | None = None,
     ) -> ActiveScorer | None:
-        if not set(speaker.channels) & set(feed.channels):
-            log.error("the live model of %s knows none of its channels", feed.entity)
-            self._refuse(feed.entity, version.digest)
+        if not set(scorer.channels) & set(alignment.channels):
+            log.error("the live model of %s knows none of its channels", alignment.entity)
+            self._refuse(alignment.entity, version.digest)
             return None
         return ActiveScorer(
-            feed, version.detector, version.digest, lambda period: speaker, ready=speaker, read=read
+            alignment, version.detector, version.digest, lambda *_: scorer, ready=scorer, read=read
         )
 
     def _begun(
-        self, feed: Alignment, version: ModelVersion, speaker: EndingScorer
+        self,
+        alignment: Alignment,
+        version: ModelVersion,
+        scorer: EndingScorer,
+        state: State | None,
     ) -> ActiveScorer | None:
-        """As `_fitted`; one that was not active before the start reads the rows that were."""
-        state = self.store.state(feed.entity, "scorer")
-        spoke = state is not None and state.split(b"\n", 2)[1:2] == [version.digest.encode()]
-        read = None if state is None or spoke else self._prime(feed.entity, speaker)
-        return self._fitted(feed, version, speaker, read)
+        """As `_fitted`; one that was not the active one before the start reads the rows so far."""
+        own = state is None or owner_of(state)[1] == version.digest
+        read = None if own else self._prime(alignment.entity, scorer)
+        return self._fitted(alignment, version, scorer, read)
 
     # -- models
 
@@ -191,8 +194,8 @@ class ModelRouter:
         from imdiffusion import ImDiffusion
 
         folder = self.places.model(path)
-        if self._given.holds(folder):
-            return self._given.detector(folder)
+        if self._pinned.holds(folder):
+            return self._pinned.detector(folder)
         return ImDiffusion.load(folder, device=str(self.configuration.keywords["device"]))
 
     def _scorer(self, version: ModelVersion) -> EntityScorer:
@@ -212,18 +215,18 @@ class ModelRouter:
             if model is None or model[0].digest == active.model:
                 continue
             read = self._prime(entity, model[1])
-            new = self._fitted(active.feed, *model, read=read)
+            new = self._fitted(active.alignment, *model, read=read)
             if new is None:
                 continue
             with self._lock:
-                self.router[entity] = new
+                self._active[entity] = new
             engine.succeed(entity, new)
             changed.append(entity)
         return changed
 
-    def _prime(self, entity: str, speaker: EndingScorer) -> int | None:
+    def _prime(self, entity: str, scorer: EndingScorer) -> int | None:
         """Read the newest rows of the live state to a scorer; the time of the last, in ns."""
-        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED, channels=speaker.channels)
+        rows = self._reader.details(entity, 0, 2**62, limit=PRIMED, channels=scorer.channels)
         if not len(rows.timestamps):
             return None
         seen = rows.cells[:, 0].astype(np.float64)
@@ -232,10 +235,10 @@ class ModelRouter:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # said when the model was fitted
-                speaker.push(frame)
+                scorer.push(frame)
         except DataError as error:  # it then begins without
             log.warning("the model of %s could not read the rows before: %s", entity, error)
-            speaker.finish()
+            scorer.finish()
             return None
         return int(rows.timestamps[-1])
 
@@ -244,7 +247,7 @@ class ModelRouter:
     def speaking(self) -> dict[str, ActiveScorer]:
         """The active of every entity, as of now."""
         with self._lock:
-            return dict(self.router)
+            return dict(self._active)
 
     def to_fit(self) -> dict[str, ActiveScorer]:
         """The router of entities that models are fitted of: not those with a named model alone."""
@@ -257,5 +260,5 @@ class ModelRouter:
 
     def close(self) -> None:
         """Take away what no model is any more, and let go of the live state."""
-        self._given.prune(self._reader)
+        self._pinned.prune(self._reader)
         self._reader.close()

@@ -1,7 +1,6 @@
 """The rows of one entity on their way to a scorer: in order, on a grid, the last kept.
 
-A feed outlives the scorers it feeds. When one takes over from another, the rows that are held tell
-the new one what has been.
+An alignment outlives the scorers behind it. A scorer that takes over reads the rows that are held.
 
 Its channels are those of the first rows, and every one that shows up later with a value. One that
 is missing is not observed; it goes when a model takes over that does not know it, if none of the
@@ -16,17 +15,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.durations import SECOND_NS
 from imdiffusion.errors import ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer, Run
-from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.saved_state import REMEDY, State
 
 log = logging.getLogger(__name__)
 
-KIND = "feed of rows"
-DECIDE = 6  # times after which the period is known, where it is not configured
+KIND = "alignment"
+DECIDE = 6  # times after which the period is known, where nobody said it
 TAIL = 64  # rows that are held for a scorer that takes over
 # Periods that people choose, in seconds; one that is this near to what was measured is meant.
 USUAL = (
@@ -184,40 +183,45 @@ class Alignment:
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """Everything it holds, without pickle."""
+    def to_state(self) -> State:
+        """Everything it holds."""
         empty = np.empty((0, len(self.channels)))
-        arrays: Arrays = {
+        arrays: dict[str, NDArray[np.generic]] = {
             "early.times": np.array([time for time, _ in self._early], np.int64),
             "early": np.stack([row for _, row in self._early]) if self._early else empty,
             "times": self._times,
             "tail": self._tail,
         }
-        if self.buffer is not None:
-            arrays["buffer"] = np.frombuffer(self.buffer.dump(), np.uint8)
+        parts = {} if self.buffer is None else {"buffer": self.buffer.to_state()}
         facts = {"channels": self.channels, "period": self.period, "count": self.count}
-        return pack(KIND, facts, arrays)
+        return State(KIND, facts, arrays, parts)
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the feed that was dumped would. ModelError for one that does not fit."""
-        facts, arrays = unpack(KIND, state)
-        if tuple(facts["channels"]) != self.channels:
+    @classmethod
+    def from_state(cls, state: State, like: Alignment) -> Alignment:
+        """Go on from a state; see `saved_state`. ModelError if it has other channels."""
+        channels, period = rows_known(state)
+        if channels != like.channels or period != (like.period or period):
             raise ModelError(
-                f"the saved rows of {self.entity!r} have other channels",
-                remedy="Leave them out: the stream then starts afresh.",
+                f"the saved rows of {like.entity!r} have other channels or another interval",
+                remedy=REMEDY,
             )
-        if facts["period"] is not None:
-            self.buffer = self._new_buffer(facts["period"])
-            self.buffer.restore(arrays["buffer"].tobytes())
-        early = zip(arrays["early.times"].tolist(), arrays["early"].copy(), strict=True)
-        self._early, self.count = list(early), int(facts["count"])
-        self._times, self._tail = arrays["times"], arrays["tail"]
+        alignment = cls(
+            like.entity, channels, period=period, lateness=like.lateness, fill=like.fill,
+            most=like.most,
+        )  # fmt: skip
+        if alignment.buffer is not None:
+            alignment.buffer = RowBuffer.from_state(state.part("buffer"), alignment.buffer)
+        times, early = state.array("early.times", np.int64), state.array("early", np.float64)
+        alignment._early = list(zip(times.tolist(), early, strict=True))
+        alignment.count = state.fact("count")
+        alignment._times = state.array("times", np.int64)
+        alignment._tail = state.array("tail", np.float32)
+        return alignment
 
 
-def facts_of(state: bytes) -> tuple[tuple[str, ...], int | None]:
-    """Channels and period of a feed that was dumped. ModelError if it cannot be read."""
-    facts, _ = unpack(KIND, state)
-    return tuple(facts["channels"]), facts["period"]
+def rows_known(state: State) -> tuple[tuple[str, ...], int | None]:
+    """Channels and period, in ns, of an alignment's state. ModelError for another state."""
+    return tuple(state.check(KIND).fact("channels")), state.fact("period")
 
 
 def usual_period(measured: float) -> int:

@@ -23,12 +23,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ModelError, UsageError
 from imdiffusion.live.rows.channel_matching import ChannelMatch
-from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.saved_state import REMEDY, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +272,8 @@ class RowBuffer:
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """Everything it holds and has counted, without pickle."""
+    def to_state(self) -> State:
+        """Everything it holds and has counted."""
         facts = {
             "channels": self.channels,
             "period": self.period,
@@ -292,28 +293,39 @@ class RowBuffer:
             "leap": self._leap.rows,
             "aside": {n: np.array(one.values) for n, one in enumerate(self.aside)},
         }
-        arrays: Arrays = {"times": np.array([one.timestamp for one in self.aside], np.int64)}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "times": np.array([one.timestamp for one in self.aside], np.int64)
+        }
         for name, rows in tables.items():
             arrays[f"{name}.points"] = np.array(list(rows), np.int64)
             arrays[name] = np.stack(list(rows.values())) if rows else empty
-        return pack(KIND, facts, arrays)
+        return State(KIND, facts, arrays)
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the buffer that was dumped would. ModelError for one that does not fit."""
-        facts, arrays = unpack(KIND, state)
-        if (tuple(facts["channels"]), facts["period"]) != (self.channels, self.period):
+    @classmethod
+    def from_state(cls, state: State, like: RowBuffer) -> RowBuffer:
+        """Go on from a state; see `saved_state`. ModelError for other channels or periods."""
+        known = tuple(state.check(KIND).fact("channels")), state.fact("period")
+        if known != (like.channels, like.period):
             raise ModelError(
                 "the saved state of a row buffer has other channels or another period",
-                remedy="Leave it out: the stream then starts afresh.",
+                remedy=REMEDY,
             )
-        self.phase, self._newest, self._next = facts["phase"], facts["newest"], facts["next"]
-        self._started, self._fresh = facts["started"]
-        self._counts, self.matched.unknown = Counter(facts["counts"]), Counter(facts["unknown"])
-        self.matched.not_finite, self.matched.unknown_channel = facts["cells"]
+        buffer = cls(
+            like.channels, period=like.period, phase=state.fact("phase"), lateness=like.lateness,
+            fill=like.fill, confirm=like.confirm, entity=like.entity,
+        )  # fmt: skip
+        buffer._newest, buffer._next = state.fact("newest"), state.fact("next")
+        buffer._started, buffer._fresh = state.fact("started")
+        buffer._counts = Counter(state.fact("counts"))
+        buffer.matched.unknown = Counter(state.fact("unknown"))
+        buffer.matched.not_finite, buffer.matched.unknown_channel = state.fact("cells")
         held = [
-            dict(zip(arrays[f"{name}.points"].tolist(), arrays[name].copy(), strict=True))
+            dict(zip(state.array(f"{name}.points", np.int64).tolist(),
+                     state.array(name, np.float64), strict=True))
             for name in ("waiting", "leap")
-        ]
-        self._waiting, self._leap = held[0], Leap(held[1], facts["pushes"])
-        kept = zip(arrays["times"].tolist(), facts["reasons"], arrays["aside"], strict=True)
-        self.aside = deque((Aside(at, why, tuple(row.tolist())) for at, why, row in kept), ASIDE)
+        ]  # fmt: skip
+        buffer._waiting, buffer._leap = held[0], Leap(held[1], state.fact("pushes"))
+        times, values = state.array("times", np.int64), state.array("aside", np.float64)
+        kept = zip(times.tolist(), state.fact("reasons"), values.tolist(), strict=True)
+        buffer.aside.extend(Aside(at, why, tuple(row)) for at, why, row in kept)
+        return buffer

@@ -1,13 +1,14 @@
-"""What a baseline has learned of an entity's rows, and the face that every such lesson has."""
+"""What a baseline has learned of an entity's rows, and the protocol that each keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from imdiffusion.arrays import Arrays, Flags, Floats
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 
 
 class FittedBaseline(Protocol):
@@ -33,5 +34,5 @@ class FittedBaseline(Protocol):
     def scores(self, frame: Frame) -> Floats:
         """Scores (n,) online of rows of their own, which nothing came before."""
 
-    def dump(self) -> tuple[dict[str, Any], Arrays]:
-        """What was learned and where it stands, as facts and arrays."""
+    def to_state(self) -> State:
+        """What was learned and where it stands."""

@@ -14,13 +14,12 @@ import hashlib
 import logging
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Floats
+from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ConfigError, ModelError
 from imdiffusion.live.rows.channel_matching import checked_times
@@ -30,14 +29,14 @@ from imdiffusion.live.scorers.fault_injection import InjectionResult, injection_
 from imdiffusion.live.scorers.linear_baseline import LINEAR, LinearBaseline
 from imdiffusion.live.scorers.row_baseline import ROW_BASELINES, SMOOTH, RowBaseline
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
-from imdiffusion.live.store.state_codec import pack, unpack
+from imdiffusion.saved_state import REMEDY, State
 from imdiffusion.schema import one_of
 
 __all__ = ["COLD_BASELINES", "SMOOTH", "ColdStartScorer"]
 
 log = logging.getLogger(__name__)
 
-KIND = "cold scorer"
+KIND = "cold start"
 COLD_BASELINES = (LINEAR, *ROW_BASELINES)
 SECONDS = 600.0  # of rows before it scores
 MOST_ROWS = 1_000  # it learns from the last so many
@@ -99,25 +98,30 @@ class ColdStartScorer:
         self._asked: int | None = None  # rows seen when it is to learn of new channels
         self._last: int | None = None
         self._looked = LONG_AGO  # ns, up to which rows were judged offline
-        self._lesson: FittedBaseline | None = None
+        self._baseline: FittedBaseline | None = None
         self._sight: InjectionResult | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
-        return sum(array.nbytes for array in self._dumped()[1].values())
+        return self.to_state().nbytes
 
     @property
     def sight(self) -> InjectionResult | None:
         """How many planted faults it sees in the rows it holds; None while it is warming.
 
-        Measured when it is first asked for after a lesson; it is logged where it is few.
+        Measured when it is first asked for after a fit; it is logged where it is few.
         """
-        if self._sight is None and self._lesson is not None:
-            self._sight = injection_result(self._lesson.scores, self._held())
+        if self._sight is None and self._baseline is not None:
+            self._sight = injection_result(self._baseline.scores, self._held())
             say = log.warning if self._sight.blind else log.debug
             say("%s: %s %s", self.entity or "an entity", self.detector, self._sight)
         return self._sight
+
+    @property
+    def note(self) -> str:
+        """How many planted faults it sees, in words; empty = not known."""
+        return "" if self.sight is None else str(self.sight)
 
     # -- rows
 
@@ -140,21 +144,23 @@ class ColdStartScorer:
 
     def finish(self) -> list[ScoredRow]:
         """The stream has ended or starts afresh: what is left to say. What was learned stays."""
-        said = [] if self._lesson is None else self._not_yet_said(self._lesson.finish())
+        said = [] if self._baseline is None else self._not_yet_said(self._baseline.finish())
         self._last, self._since, self._looked = None, 0, LONG_AGO
         return said
 
-    def rechannel(self, channels: Sequence[str]) -> None:
+    def widen(self, channels: Sequence[str]) -> None:
         """Go on under other channels. One that is new counts once so many rows more have come as it
         takes to score at all; what the others have taught stands.
         """
+        if tuple(channels) == self.channels:
+            return
         places = places_of(channels, self.channels)
         self._rows = moved(self._rows, places).astype(np.float32)
         self._base = moved(self._base[None], places)[0]
         self._name(channels)
         self._asked = self._count + self.needed
-        if self._lesson is not None:
-            self._lesson = None  # were there too few rows to learn from, it would be of others
+        if self._baseline is not None:
+            self._baseline = None  # were there too few rows to learn from, it would be of others
             self._learn()
 
     @property
@@ -167,17 +173,17 @@ class ColdStartScorer:
         return usual if self._asked is None else min(usual, self._asked)
 
     def _judge(self, times: NDArray[np.int64], seen: Floats) -> list[ScoredRow]:
-        """Rows that are all judged by one lesson, after which the next may be due."""
-        lesson = self._lesson
-        known = np.ones(len(self.channels), np.bool_) if lesson is None else lesson.known
+        """Rows that one fitted baseline judges, after which the next may be due."""
+        baseline = self._baseline
+        known = np.ones(len(self.channels), np.bool_) if baseline is None else baseline.known
         low = degraded(~np.isnan(self._rows), ~np.isnan(seen), known=known, window=self.needed)
         self._hold(times, seen)
-        if lesson is None:
+        if baseline is None:
             judged = [_unsaid(time, row) for time, row in zip(times.tolist(), seen, strict=True)]
         else:
             states = [DEGRADED if poor else READY for poor in low.tolist()]
             rows = self._frame(times, seen)
-            judged = self._not_yet_said(lesson.judge(self._values(), rows, states))
+            judged = self._not_yet_said(baseline.judge(self._values(), rows, states))
         self._count += len(seen)
         self._since += len(seen)
         self._last = int(times[-1])
@@ -186,7 +192,7 @@ class ColdStartScorer:
         return judged
 
     def _not_yet_said(self, judged: Iterable[ScoredRow]) -> list[ScoredRow]:
-        """Without what another lesson has said offline before."""
+        """Without what an earlier fit has said offline before."""
         said = []
         for one in judged:
             if one.mode == "offline":
@@ -225,29 +231,25 @@ class ColdStartScorer:
         if self._asked is not None and self._count >= self._asked:
             self._asked = None
         held = self._held()
-        lesson: FittedBaseline | None
+        baseline: FittedBaseline | None
         if self.detector == LINEAR:
-            lesson = LinearBaseline.of(held, self.alarm_rate, offline=self.offline)
+            baseline = LinearBaseline.of(held, self.alarm_rate, offline=self.offline)
         else:
-            lesson = RowBaseline.of(held, self.detector, self.alarm_rate)
-        if lesson is None:
+            baseline = RowBaseline.of(held, self.detector, self.alarm_rate)
+        if baseline is None:
             return  # still warming, or what was learned before stands
-        if self._lesson is None and self._last is not None:
+        if self._baseline is None and self._last is not None:
             self._looked = max(self._looked, self._last)  # rows before it stay unjudged
         if since := min(self._since, len(held)):
-            lesson.read(held.slice(len(held) - since))
-        self._lesson, self._sight = lesson, None
+            baseline.read(held.slice(len(held) - since))
+        self._baseline, self._sight = baseline, None
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """The state between two rows, without pickle."""
-        facts, arrays = self._dumped()
-        return pack(KIND, facts, arrays)
-
-    def _dumped(self) -> tuple[dict[str, Any], Arrays]:
-        sight = self._sight
-        facts: dict[str, Any] = {
+    def to_state(self) -> State:
+        """The state between two rows."""
+        sight, baseline = self._sight, self._baseline
+        facts = {
             "model": self.model,
             "count": self._count,
             "taught": self._taught,
@@ -256,49 +258,46 @@ class ColdStartScorer:
             "last": self._last,
             "looked": self._looked,
             "sight": None if sight is None else [sight.seen, sight.planted],
-            "threshold": None,
         }
-        arrays: Arrays = {"rows": self._rows, "base": self._base, "times": self._times}
-        if self._lesson is not None:
-            told, own = self._lesson.dump()
-            facts |= told
-            arrays |= own
-        return facts, arrays
+        arrays = {"rows": self._rows, "base": self._base, "times": self._times}
+        parts = {} if baseline is None else {"baseline": baseline.to_state()}
+        return State(KIND, facts, arrays, parts)
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the scorer that was dumped would; ModelError if it was set up otherwise."""
-        facts, arrays = unpack(KIND, state)
-        if facts["model"] != self.model:
+    @classmethod
+    def from_state(cls, state: State, like: ColdStartScorer) -> ColdStartScorer:
+        """Go on from a state; see `saved_state`. ModelError if it was set up otherwise."""
+        scorer = cls(
+            like.channels, period=like.period, baseline=like.detector, alarm_rate=like.alarm_rate,
+            offline=like.offline, entity=like.entity,
+        )  # fmt: skip
+        if state.check(KIND).fact("model") != scorer.model:
             raise ModelError(
-                "the saved state is of a cold scorer with other channels or options",
-                remedy="Leave it out: the stream then starts afresh.",
+                "the saved state is of a baseline with other channels or options", remedy=REMEDY
             )
-        self._begin()
-        self._count, self._taught, self._last = (facts[n] for n in ("count", "taught", "last"))
-        self._asked = facts.get("asked")  # states from before it have none
-        self._rows = arrays["rows"]
-        # Nor have they what follows.
-        self._base = arrays.get("base", np.zeros(len(self.channels)))
-        ago = self.period * np.arange(len(self._rows))[::-1]
-        self._times = arrays.get("times", (self._last or 0) - ago)
-        self._since = facts.get("since", len(self._rows))
-        self._looked = facts.get("looked", LONG_AGO)
-        sight = facts.get("sight")
-        self._sight = None if sight is None else InjectionResult(*sight)
-        self._restore_lesson(facts, arrays)
+        scorer._count, scorer._taught, scorer._since = map(state.fact, ("count", "taught", "since"))
+        scorer._asked, scorer._last, scorer._looked = map(state.fact, ("asked", "last", "looked"))
+        scorer._rows = state.array("rows", np.float32)
+        scorer._base = state.array("base", np.float64, (len(scorer.channels),))
+        scorer._times = state.array("times", np.int64)
+        sight = state.fact("sight")
+        scorer._sight = None if sight is None else InjectionResult(*sight)
+        if "baseline" in state.parts:
+            scorer._baseline = scorer._baseline_of(state.part("baseline"))
+        return scorer
 
-    def _restore_lesson(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
-        if "entity" in facts:
-            try:
-                self._lesson = LinearBaseline.restored(facts, arrays, offline=self.offline)
-            except (KeyError, ValueError, TypeError) as error:
-                log.warning("%s learns again: its state is of another version (%s)",
-                            self.entity or "an entity", error)  # fmt: skip
-                taught = self._taught
-                self._learn()
-                self._taught = taught
-        elif facts["threshold"] is not None:
-            self._lesson = RowBaseline.restored(self.detector, facts, arrays)
+    def _baseline_of(self, state: State) -> FittedBaseline | None:
+        """The fitted baseline of a state; fitted again where it is of another version."""
+        if self.detector != LINEAR:
+            return RowBaseline.from_state(state, self.detector)
+        try:
+            return LinearBaseline.from_state(state, offline=self.offline)
+        except (KeyError, ValueError, TypeError) as error:
+            log.warning("%s learns again: its state is of another version (%s)",
+                        self.entity or "an entity", error)  # fmt: skip
+            taught = self._taught
+            self._learn()
+            self._taught = taught
+            return self._baseline
 
 
 def _unsaid(time: int, seen: Floats) -> ScoredRow:

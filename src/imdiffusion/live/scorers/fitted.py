@@ -6,19 +6,22 @@ rows since the stream started, however they are cut into pushes, and over a rest
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.arrays import Arrays, Ints
+from imdiffusion.arrays import Ints
+from imdiffusion.data.counters import Rates
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ModelError
 from imdiffusion.live.rows.channel_matching import checked_times
 from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
-from imdiffusion.live.store.state_codec import pack, unpack
 from imdiffusion.online import OnlineScorer, need_online
+from imdiffusion.saved_state import REMEDY, State
 from imdiffusion.scored_run import ScoredRun
 from imdiffusion.scoring.finding import Finding, findings_of
 
@@ -73,7 +76,7 @@ class EntityScorer:
 
     def _begin(self) -> None:
         channels = len(self.channels)
-        self._arrival = OnlineScorer(self.entity, offline=self.offline)
+        self._online = OnlineScorer(self.entity, offline=self.offline)
         self._rates = self.entity.counters.reader()
         self._last: int | None = None
         self._pending = _Pending(
@@ -83,7 +86,15 @@ class EntityScorer:
     @property
     def nbytes(self) -> int:
         """Bytes of rows, residuals and pasts that are held; the model is apart."""
-        return sum(array.nbytes for array in self._arrays().values())
+        return self.to_state().nbytes
+
+    @property
+    def note(self) -> str:
+        """Nothing: what a fitted model can do was measured when it was fitted."""
+        return ""
+
+    def widen(self, channels: Sequence[str]) -> None:
+        """It keeps the channels it was fitted on."""
 
     # -- rows
 
@@ -104,7 +115,7 @@ class EntityScorer:
 
         To be called before a fresh run of a RowBuffer, whose rows do not follow those so far.
         """
-        judged = [one for run in self._arrival.finish() for one in self._look_back(run)]
+        judged = [one for run in self._online.finish() for one in self._look_back(run)]
         self._begin()
         return judged
 
@@ -117,7 +128,7 @@ class EntityScorer:
         return replace(own, observed=observed, timestamps=times.view("datetime64[ns]"))
 
     def _judge(self, frame: Frame) -> list[ScoredRow]:
-        entity, online = self.entity, self._arrival
+        entity, online = self.entity, self._online
         frame = self._rates.push(frame)
         rows = entity.rows(frame)
         window, held, count = entity.settings.window, online.held, online.count
@@ -190,40 +201,36 @@ class EntityScorer:
 
     # -- over a restart
 
-    def dump(self) -> bytes:
-        """The state between two rows, without pickle; the model itself is apart."""
-        facts = {"model": self.model, "offline": self.offline, "last": self._last}
-        return pack(KIND, facts, self._arrays())
-
-    def restore(self, state: bytes) -> None:
-        """Go on as the scorer that was dumped would; ModelError if it had another model."""
-        facts, arrays = unpack(KIND, state)
-        if (facts["model"], facts["offline"]) != (self.model, self.offline):
-            raise ModelError(
-                f"the saved state is of model {facts['model']}, this one is {self.model}, or one "
-                "of the two looks back and the other does not",
-                remedy="Leave it out: the stream then starts afresh.",
-            )
-        self._begin()
-        prefix = "rates."
-        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        try:
-            self._last = facts["last"]
-            self._pending = _Pending(arrays["times"], arrays["seen"], arrays["low"])
-            self._arrival.resume(arrays)
-            self._rates.resume(own)
-        except KeyError as error:  # what later versions keep was not kept then
-            self._begin()
-            raise ModelError(
-                f"the saved state has no {error}: it is of another version of imdiffusion",
-                remedy="Leave it out: the stream then starts afresh.",
-            ) from error
-
-    def _arrays(self) -> Arrays:
+    def to_state(self) -> State:
+        """The state between two rows; the model itself is apart."""
         pending = self._pending
-        own = {"times": pending.times, "seen": pending.seen, "low": pending.low}
-        rates = {f"rates.{name}": one for name, one in self._rates.state().items()}
-        return {**self._arrival.state(), **own, **rates}
+        return State(
+            KIND,
+            {"model": self.model, "offline": self.offline, "last": self._last},
+            {"times": pending.times, "seen": pending.seen, "low": pending.low},
+            {"online": self._online.to_state(), "rates": self._rates.to_state()},
+        )
+
+    @classmethod
+    def from_state(cls, state: State, like: Self) -> Self:
+        """Go on from a state; see `saved_state`. ModelError if it had another model."""
+        scorer = cls(like.entity, detector=like.detector, offline=like.offline, model=like.model)
+        model = state.check(KIND).fact("model")
+        if (model, state.fact("offline")) != (like.model, like.offline):
+            raise ModelError(
+                f"the saved state is of model {model}, this one is {like.model}, or one of the two "
+                "scores rows offline and the other does not",
+                remedy=REMEDY,
+            )
+        scorer._last = state.fact("last")
+        scorer._pending = _Pending(
+            state.array("times", np.int64),
+            state.array("seen", np.float64),
+            state.array("low", np.bool_),
+        )
+        scorer._online = OnlineScorer.from_state(state.part("online"), scorer._online)
+        scorer._rates = Rates.from_state(state.part("rates"), scorer._rates)
+        return scorer
 
 
 def rows_times(frame: Frame) -> Ints:

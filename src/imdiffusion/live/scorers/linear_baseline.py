@@ -1,4 +1,4 @@
-"""A lesson of the closed-form views: the preset `linear`, without its memory, on an entity's rows.
+"""A baseline of the views in closed form: the preset `linear`, without its memory.
 
 Each third of the rows is scored by a fit on the other two, and those scores say which one stands
 for 1: what few rows have taught is sure of itself on the very rows that taught it, and on no
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import presets, registry
-from imdiffusion.arrays import Arrays, Flags, Floats
+from imdiffusion.arrays import Flags, Floats
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning
@@ -26,6 +26,7 @@ from imdiffusion.fitting import fit_entity
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.progress import FitJob
+from imdiffusion.saved_state import State
 from imdiffusion.settings import LAW, Settings
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,7 @@ FURTHER = 25.0  # the tail begins where so many times the promised share of rows
 LEAST_UPPER = 0.05
 FAULTY = 0.05  # share of a channel's values that may be faults
 DWARFS = 5.0  # times as far from the median as all others: what a fault is then
-KEPT = "entity."
-SCORER = "scorer"
-KIND = "linear lesson"
+KIND = "linear baseline"
 
 
 def settings_for(rows: int, channels: int) -> Settings:
@@ -79,7 +78,7 @@ class LinearBaseline:
         margin = {mode: limit(scores, rate) for mode, scores in apart.items()}
         return cls(entity, margin, _scorer(entity, offline=offline))
 
-    # -- the face of a lesson
+    # -- as a FittedBaseline
 
     @property
     def known(self) -> Flags:
@@ -133,30 +132,27 @@ class LinearBaseline:
 
     # -- over a restart
 
-    def dump(self) -> tuple[dict[str, Any], Arrays]:
+    def to_state(self) -> State:
         """The model, and where its scorer stands."""
-        facts: dict[str, Any] = {}
-        arrays: Arrays = {SCORER: np.frombuffer(self.scorer.dump(), np.uint8)}
-        for name, value in self.entity.to_dict().items():
-            if isinstance(value, np.ndarray):
-                arrays[KEPT + name] = value
-            else:
-                facts[name] = value
-        scan = self.entity.settings.scan
-        return {"entity": facts, "margin": self.margin, "scan": scan}, arrays
+        known = self.entity.to_dict()
+        arrays = {name: one for name, one in known.items() if isinstance(one, np.ndarray)}
+        facts = {name: one for name, one in known.items() if name not in arrays}
+        parts = {"entity": State("entity", facts, arrays), "scorer": self.scorer.to_state()}
+        own = {"margin": self.margin, "scan": self.entity.settings.scan}
+        return State(KIND, own, parts=parts)
 
     @classmethod
-    def restored(cls, facts: Mapping[str, Any], arrays: Arrays, *, offline: bool) -> Self:
-        """What `dump` gave. Raises KeyError, ValueError or TypeError for that of another version,
-        ModelError where it is of a scorer that looks back and this one does not.
+    def from_state(cls, state: State, *, offline: bool) -> Self:
+        """What `to_state` gave. Raises KeyError, ValueError or TypeError for a model of another
+        version, ModelError for another state.
         """
-        own = {n.removeprefix(KEPT): a for n, a in arrays.items() if n.startswith(KEPT)}
-        settings = presets.resolve(LINEAR, {"views": LAW, "scan": facts["scan"]})
-        told = {**facts["entity"], **own}
-        entity = Entity.restore(told, settings, seed=0)
-        scorer = _scorer(entity, offline=offline)
-        scorer.restore(arrays[SCORER].tobytes())
-        return cls(entity, dict(facts["margin"]), scorer)
+        known = state.check(KIND).part("entity").check("entity")
+        settings = presets.resolve(LINEAR, {"views": LAW, "scan": state.fact("scan")})
+        facts = {**known.facts, **{name: one.copy() for name, one in known.arrays.items()}}
+        entity = Entity.restore(facts, settings, seed=0)
+        fresh = _scorer(entity, offline=offline)
+        scorer = EntityScorer.from_state(state.part("scorer"), fresh)
+        return cls(entity, dict(state.fact("margin")), scorer)
 
 
 def without_faults(frame: Frame) -> Frame:

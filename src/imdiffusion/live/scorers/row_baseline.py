@@ -9,17 +9,18 @@ normal, and their median and median deviation say which score stands for 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from imdiffusion import baselines
-from imdiffusion.arrays import Arrays, Flags, Floats, Reals
+from imdiffusion.arrays import Flags, Floats, Reals
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.saved_state import State
 
 NORMAL = 1.4826  # the standard deviation of a normal law, in median deviations
 ROUNDING = 1e-9  # of its value: a channel that moves by less stands still
@@ -66,7 +67,7 @@ SMOOTH = 5  # rows whose scores are joined: the row's own and those before it
 LEAST_ROWS = 10
 CUT = 5.0  # deviations beyond which a row teaches no more
 FARTHEST = 1e4  # deviations; the square of more would say nothing more
-LEARNT = "learnt."
+KIND = "row baseline"
 BAND = 2.576  # deviations between which 99 % of a normal law lie
 
 
@@ -114,7 +115,7 @@ class RowBaseline:
         new = len(joint) - len(rows)
         return score[new:] / self.threshold, parts[new:]
 
-    # -- the face of a lesson
+    # -- as a FittedBaseline
 
     @property
     def known(self) -> Flags:
@@ -154,23 +155,22 @@ class RowBaseline:
         rows = values_of(frame)
         return self.judged(rows[:0], rows)[0]
 
-    def dump(self) -> tuple[dict[str, Any], Arrays]:
+    def to_state(self) -> State:
         """All of it."""
-        arrays: Arrays = {"centre": self.centre, "scale": self.scale}
-        for name, value in vars(self.baseline).items():
-            if name.endswith("_"):  # what was learned, in every baseline
-                arrays[LEARNT + name] = np.asarray(value)
-        return {"threshold": self.threshold}, arrays
+        arrays = {"centre": self.centre, "scale": self.scale}
+        own = vars(self.baseline).items()
+        learned = {name: np.asarray(one) for name, one in own if name.endswith("_")}
+        parts = {"baseline": State("fitted baseline", arrays=learned)}
+        return State(KIND, {"threshold": self.threshold}, arrays, parts)
 
     @classmethod
-    def restored(cls, name: str, facts: Mapping[str, Any], arrays: Arrays) -> Self:
-        """What `dump` gave."""
+    def from_state(cls, state: State, name: str) -> Self:
+        """What `to_state` of a baseline of that name gave. Raises ModelError."""
         baseline = baselines.make(name)
-        for key, array in arrays.items():
-            if key.startswith(LEARNT):
-                learnt = array if array.ndim else array.item()
-                setattr(baseline, key.removeprefix(LEARNT), learnt)
-        return cls(arrays["centre"], arrays["scale"], baseline, facts["threshold"])
+        centre, scale = (state.check(KIND).array(n, np.float64) for n in ("centre", "scale"))
+        for key, array in state.part("baseline").check("fitted baseline").arrays.items():
+            setattr(baseline, key, array.copy() if array.ndim else array.item())
+        return cls(centre, scale, baseline, state.fact("threshold"))
 
 
 def values_of(frame: Frame) -> Floats:

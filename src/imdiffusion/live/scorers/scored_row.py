@@ -12,15 +12,17 @@ Only channels that the detector was fitted on count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
 from imdiffusion.arrays import Flags, Reals
 from imdiffusion.data.frame import Frame
+from imdiffusion.live.store.checkpoint import SCORER
 from imdiffusion.records import STATES
+from imdiffusion.saved_state import State
 from imdiffusion.scoring.finding import Finding
 
 
@@ -53,7 +55,7 @@ class ScoredRow:
 
 
 class Scorer(Protocol):
-    """Scores one entity row by row. `dump` and `restore` carry its state over a restart."""
+    """Scores one entity row by row. Its state (`saved_state`) carries it over a restart."""
 
     detector: str  # the name of the scorer: a preset or a baseline
     model: str  # its version: a digest of what was fitted
@@ -65,18 +67,57 @@ class Scorer(Protocol):
     def push(self, frame: Frame) -> list[ScoredRow]:
         """Take the next rows (the model's channels, on its grid): what can be said now."""
 
-    def dump(self) -> bytes:
-        """The state between two rows, without pickle; the model itself is apart."""
+    @property
+    def note(self) -> str:
+        """What is to be known of it, in a sentence; empty = nothing."""
 
-    def restore(self, state: bytes) -> None:
-        """Go on as the scorer that was dumped would: same rows, same scores."""
+    def to_state(self) -> State:
+        """The state between two rows; the model itself is apart."""
+
+    @classmethod
+    def from_state(cls, state: State, like: Self) -> Self:
+        """A scorer as `like`, which goes on from a state: same rows, same scores. ModelError."""
 
 
 class EndingScorer(Scorer, Protocol):
-    """A scorer that can be told that the rows to come do not follow those so far."""
+    """A scorer behind an alignment, which says when rows do not follow those so far."""
 
     def finish(self) -> list[ScoredRow]:
         """What is still to be said of the rows so far; then it starts afresh."""
+
+    def widen(self, channels: Sequence[str]) -> None:
+        """The entity has these channels from now on; a fitted model keeps its own."""
+
+
+class EngineScorer(Scorer, Protocol):
+    """A scorer that takes rows as a source sends them: of any channels, in any order."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was passed over or put in so far, by reason."""
+
+
+SomeScorer = TypeVar("SomeScorer", bound=Scorer)
+
+
+def signed(scorer: Scorer) -> State:
+    """The state of an entity's scorer, with the detector and the version that it is of."""
+    owner = {"detector": scorer.detector, "model": scorer.model}
+    return State(SCORER, owner, parts={SCORER: scorer.to_state()})
+
+
+def owner_of(state: State) -> tuple[str, str]:
+    """Detector and version of the scorer whose signed state it is. Raises ModelError."""
+    return state.check(SCORER).fact("detector"), state.fact("model")
+
+
+def resumed(scorer: SomeScorer, state: State | None) -> SomeScorer:
+    """The scorer as it goes on from a signed state; itself, where that is of another detector or
+    model, or there is none. ModelError where the state does not fit.
+    """
+    if state is None or owner_of(state) != (scorer.detector, scorer.model):
+        return scorer
+    return scorer.from_state(state.part(SCORER), scorer)
 
 
 WARMING, READY, DEGRADED, _ = STATES

@@ -17,7 +17,7 @@ from imdiffusion.live.connection.exposition import CONTENT_TYPE
 from imdiffusion.live.service import routes_read, routes_write, schemas
 from imdiffusion.live.service.auth import Access
 from imdiffusion.live.service.context import Health, Ingest, ServiceContext
-from imdiffusion.live.service.dependencies import ONLY_KNOWN, Problems, desk_of
+from imdiffusion.live.service.dependencies import ONLY_KNOWN, Problems, context_of
 from imdiffusion.live.service.health import MOST, metrics_text, readiness
 from imdiffusion.live.service.limits import Limits
 from imdiffusion.live.service.middleware import OPEN, ServiceMiddleware
@@ -94,12 +94,12 @@ def make_app(
     """
     limits, access = limits or Limits(), access or Access()
     access.check()
-    desk = ServiceContext(store, ingest=ingest, metrics=metrics, health=health, limits=limits)
+    context = ServiceContext(store, ingest=ingest, metrics=metrics, health=health, limits=limits)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        context.close()
 
     app = FastAPI(
         title="imdiffusion",
@@ -110,7 +110,7 @@ def make_app(
         lifespan=life,
         redirect_slashes=False,
     )
-    app.state.desk, app.state.following = desk, ChangeStream(desk)
+    app.state.context, app.state.following = context, ChangeStream(context)
     app.state.access, app.state.assets = access, assets()
     app.include_router(routes_read.routes)
     app.include_router(routes_write.routes)
@@ -120,7 +120,7 @@ def make_app(
     for kind, handler in _HANDLERS:
         app.add_exception_handler(kind, handler)
     app.openapi = _described(app, access)  # type: ignore[method-assign]
-    app.add_middleware(ServiceMiddleware, access=access, limits=limits, tally=desk.tally)
+    app.add_middleware(ServiceMiddleware, access=access, limits=limits, tally=context.tally)
     return app
 
 
@@ -162,19 +162,20 @@ async def healthz() -> schemas.Alive:
 @routes.get("/readyz", responses={503: {"model": schemas.Ready, "description": "not ready"}})
 async def readyz(request: Request) -> JSONResponse:
     """Whether detection goes on: false when the last score is older than two intervals."""
-    desk = desk_of(request)
-    entities = await desk.ask(desk.reader.entities, limit=MOST)
-    found = readiness(entities, desk.now(), desk.health() if desk.health else {})
+    context = context_of(request)
+    entities = await context.ask(context.reader.entities, limit=MOST)
+    found = readiness(entities, context.now(), context.health() if context.health else {})
     return JSONResponse(found.model_dump(), status_code=200 if found.ready else 503)
 
 
 @routes.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Everything that Prometheus scrapes."""
-    desk = desk_of(request)
-    health = desk.health() if desk.health else {}
-    text = await desk.ask(metrics_text, desk.reader, desk.now(), health, desk.tally.counts())
-    before = desk.metrics.text() if desk.metrics else ""
+    context = context_of(request)
+    health = context.health() if context.health else {}
+    counts = context.tally.counts()
+    text = await context.ask(metrics_text, context.reader, context.now(), health, counts)
+    before = context.metrics.text() if context.metrics else ""
     return Response(before + text, media_type=CONTENT_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""What the routes have in common: the desk, spans of time, the answers that are no success."""
+"""What the routes have in common: the context, spans of time, the answers that are no success."""
 
 from __future__ import annotations
 
@@ -55,14 +55,16 @@ async def only_known(request: Request) -> None:
 ONLY_KNOWN = [Depends(only_known)]
 
 
-def desk_of(request: Request) -> ServiceContext:
-    """The desk of the application that was asked."""
-    desk: ServiceContext = request.app.state.desk
-    return desk
+def context_of(request: Request) -> ServiceContext:
+    """The context of the application that was asked."""
+    context: ServiceContext = request.app.state.context
+    return context
 
 
-def span(desk: ServiceContext, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+def span(
+    context: ServiceContext, since: datetime | None, until: datetime | None
+) -> tuple[int, int]:
     """[since, until) in ns; without them the last hour, up to and with this very moment."""
-    hi = desk.now() + 1 if until is None else nanoseconds(until)
+    hi = context.now() + 1 if until is None else nanoseconds(until)
     lo = hi - USUAL if since is None else nanoseconds(since)
     return lo, max(lo + 1, hi)

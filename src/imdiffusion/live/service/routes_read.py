@@ -19,7 +19,7 @@ from imdiffusion.live.service.dependencies import (
     Problems,
     State,
     Until,
-    desk_of,
+    context_of,
     span,
 )
 from imdiffusion.live.service.serializers import (
@@ -53,9 +53,11 @@ async def entities(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
 ) -> schemas.Entities:
     """Entities as they stand, by name; text: part of the name."""
-    desk = desk_of(request)
-    found = await desk.ask(desk.reader.entities, text=text, state=state, after=after, limit=limit)
-    now = desk.now()
+    context = context_of(request)
+    found = await context.ask(
+        context.reader.entities, text=text, state=state, after=after, limit=limit
+    )
+    now = context.now()
     return schemas.Entities(
         entities=[entity_out(one, now) for one in found],
         next=found[-1].name if len(found) == limit else None,
@@ -73,10 +75,10 @@ async def scores(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> schemas.Scores:
     """Scores of an entity, the oldest first; without `since` those of the last hour."""
-    desk = desk_of(request)
-    lo, hi = span(desk, since, until)
+    context = context_of(request)
+    lo, hi = span(context, since, until)
     lo = max(lo, bounded(after) + 1) if after.strip("-") else lo
-    found = await desk.ask(desk.reader.scores, entity, lo, hi, mode=mode, limit=limit)
+    found = await context.ask(context.reader.scores, entity, lo, hi, mode=mode, limit=limit)
     return schemas.Scores(
         entity=entity,
         scores=[score_out(one) for one in found],
@@ -95,14 +97,14 @@ async def lanes(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
 ) -> Response:
     """The highest scores by bucket of many entities, by name; text: part of the name."""
-    desk = desk_of(request)
-    lo, hi = span(desk, since, until)
+    context = context_of(request)
+    lo, hi = span(context, since, until)
 
     def work() -> str:
-        found = desk.reader.lanes(lo, hi, buckets=buckets, text=text, after=after, limit=limit)
+        found = context.reader.lanes(lo, hi, buckets=buckets, text=text, after=after, limit=limit)
         return _lanes_of(found, lo, hi, buckets, limit).model_dump_json()
 
-    return Response(await desk.ask(work), media_type="application/json")
+    return Response(await context.ask(work), media_type="application/json")
 
 
 def _lanes_of(
@@ -137,14 +139,14 @@ async def series(
 
     channel: these alone, in this order; without it the `top` that depart most from their bands.
     """
-    desk = desk_of(request)
-    lo, hi = span(desk, since, until)
+    context = context_of(request)
+    lo, hi = span(context, since, until)
 
     def work() -> str:
-        found = desk.reader.details(entity, lo, hi, limit=rows)
+        found = context.reader.details(entity, lo, hi, limit=rows)
         return _series_of(entity, found, channel, top, rows).model_dump_json()
 
-    return Response(await desk.ask(work), media_type="application/json")
+    return Response(await context.ask(work), media_type="application/json")
 
 
 def _series_of(
@@ -194,11 +196,11 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> schemas.Events:
     """Events that touch the span, the latest onset first; text: part of an entity or channel."""
-    desk = desk_of(request)
+    context = context_of(request)
     start, _, key = before.partition(".")
 
     def work() -> tuple[list[schemas.EventOut], str | None]:
-        found = desk.reader.events(
+        found = context.reader.events(
             status=status or "",
             entity=entity,
             since=0 if since is None else nanoseconds(since),
@@ -208,35 +210,35 @@ async def events(
             limit=limit,
         )
         last = f"{found[-1].start}.{found[-1].id}" if len(found) == limit else None
-        said = [event_out(one, verdict=_verdict(desk, one.id), channels=LISTED) for one in found]
+        said = [event_out(one, verdict=_verdict(context, one.id), channels=LISTED) for one in found]
         return said, last
 
-    said, last = await desk.ask(work)
+    said, last = await context.ask(work)
     return schemas.Events(events=said, next=last)
 
 
-def _verdict(desk: ServiceContext, event: str) -> str | None:
+def _verdict(context: ServiceContext, event: str) -> str | None:
     """What was said of an event last."""
-    said = desk.reader.feedback(event)
+    said = context.reader.feedback(event)
     return said[-1].verdict if said else None
 
 
 @routes.get("/events/{event}", responses=GONE)
 async def explain(request: Request, event: EventId) -> schemas.Explanation:
     """One event: what, when, which channels, how sure, what was expected, what people said."""
-    desk = desk_of(request)
-    return await desk.ask(_explain, desk, event)
+    context = context_of(request)
+    return await context.ask(_explain, context, event)
 
 
-def _explain(desk: ServiceContext, event: str) -> schemas.Explanation:
-    turns = desk.reader.event(event)
-    if not turns:
+def _explain(context: ServiceContext, event: str) -> schemas.Explanation:
+    updates = context.reader.event(event)
+    if not updates:
         raise HTTPException(404, f"there is no event {event!r}")
-    last, now = turns[-1], desk.now()
-    said = desk.reader.feedback(event)
+    last, now = updates[-1], context.now()
+    said = context.reader.feedback(event)
     verdict = said[-1].verdict if said else None
     end = now if last.end is None else last.end
-    rows = desk.reader.scores(last.entity, last.start, max(end, last.start + 1))
+    rows = context.reader.scores(last.entity, last.start, max(end, last.start + 1))
     peak = [one.state for one in rows if one.timestamp == last.peak]
     return schemas.Explanation(
         event=event_out(last, verdict=verdict),
@@ -248,7 +250,7 @@ def _explain(desk: ServiceContext, event: str) -> schemas.Explanation:
             anomalous=int(np.sum([one.score > 1.0 for one in rows])),
             state=peak[0] if peak else None,
         ),
-        turns=[event_out(one, channels=LISTED) for one in turns],
+        updates=[event_out(one, channels=LISTED) for one in updates],
         feedback=[feedback_out(one) for one in said],
     )
 
@@ -261,8 +263,8 @@ async def feedback(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
 ) -> schemas.Feedbacks:
     """What people said of an event, or of all, the oldest first."""
-    desk = desk_of(request)
-    found = await desk.ask(desk.reader.feedback, event, after=after, limit=limit)
+    context = context_of(request)
+    found = await context.ask(context.reader.feedback, event, after=after, limit=limit)
     return schemas.Feedbacks(
         feedback=[feedback_out(one) for one in found],
         next=found[-1].id if len(found) == limit else None,
@@ -272,6 +274,6 @@ async def feedback(
 @routes.get("/models")
 async def versions(request: Request, entity: Text = "") -> schemas.Models:
     """Models of an entity, or of all, the newest first, with the one that is live."""
-    desk = desk_of(request)
-    found = await desk.ask(desk.reader.models, entity)
-    return schemas.Models(models=[model_out(one, desk.now()) for one in found])
+    context = context_of(request)
+    found = await context.ask(context.reader.models, entity)
+    return schemas.Models(models=[model_out(one, context.now()) for one in found])

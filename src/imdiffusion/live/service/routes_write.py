@@ -8,7 +8,7 @@ from typing import Any
 
 from imdiffusion.live.service import schemas
 from imdiffusion.live.service.context import ServiceContext
-from imdiffusion.live.service.dependencies import GONE, ONLY_KNOWN, Changes, desk_of
+from imdiffusion.live.service.dependencies import GONE, ONLY_KNOWN, Changes, context_of
 from imdiffusion.live.service.routes_read import EventId
 from imdiffusion.live.service.serializers import feedback_out
 from imdiffusion.live.service.web import APIRouter, HTTPException, JSONResponse, Request, Response
@@ -46,14 +46,14 @@ async def ingest(request: Request) -> Response:
     202: taken, to be scored. 429: too much waits, send all of it again later; what was taken of it
     already changes nothing the second time.
     """
-    desk = desk_of(request)
+    context = context_of(request)
     body = await request.body()
     lines = request.headers.get("content-type", "").startswith("application/x-ndjson")
-    status, taken = await desk.ask(_ingest, desk, body, lines)
+    status, taken = await context.ask(_ingest, context, body, lines)
     return JSONResponse(taken.model_dump(), status_code=status)
 
 
-def _ingest(desk: ServiceContext, body: bytes, lines: bool) -> tuple[int, schemas.Taken]:
+def _ingest(context: ServiceContext, body: bytes, lines: bool) -> tuple[int, schemas.Taken]:
     gathering = Gathering(RowForm())
     if lines:
         for number, line in enumerate(body.splitlines(), 1):
@@ -69,25 +69,25 @@ def _ingest(desk: ServiceContext, body: bytes, lines: bool) -> tuple[int, schema
     why = [] if batch is None else list(batch.rejected)
     taken = values = 0
     for frame in () if batch is None else batch.frames:
-        if frame.width > desk.limits.channels:
-            why.append(f"{_quoted(frame.entity)}: more than {desk.limits.channels} channels")
-        elif not desk.admits(frame.entity or ""):
-            why.append(f"{_quoted(frame.entity)}: more than {desk.limits.entities} entities")
+        if frame.width > context.limits.channels:
+            why.append(f"{_quoted(frame.entity)}: more than {context.limits.channels} channels")
+        elif not context.admits(frame.entity or ""):
+            why.append(f"{_quoted(frame.entity)}: more than {context.limits.entities} entities")
         else:
-            _push(desk, frame)
+            _push(context, frame)
             taken, values = taken + len(frame), values + int(frame.observed.sum())
-    desk.tally.add("rows", "taken", taken)
-    desk.tally.add("rows", "rejected", len(why))
+    context.tally.add("rows", "taken", taken)
+    context.tally.add("rows", "rejected", len(why))
     said = schemas.Taken(rows=taken, values=values, rejected=len(why), why=why[:MOST_WHY])
     return (202 if taken else 422), said
 
 
-def _push(desk: ServiceContext, frame: Any) -> None:
-    assert desk.ingest is not None  # noqa: S101  the route is there only if it is
+def _push(context: ServiceContext, frame: Any) -> None:
+    assert context.ingest is not None  # noqa: S101  the route is there only if it is
     try:
-        desk.ingest(frame)
+        context.ingest(frame)
     except queue.Full as error:
-        desk.tally.add("rows", "full")
+        context.tally.add("rows", "full")
         raise HTTPException(
             429, "too much waits to be scored: send all of it again later", {"Retry-After": "1"}
         ) from error
@@ -113,29 +113,36 @@ async def add_feedback(
     request: Request, event: EventId, said: schemas.FeedbackIn
 ) -> schemas.FeedbackOut:
     """Say of an event that it is confirmed, expected, a false alarm, the new normal, not over."""
-    desk = desk_of(request)
-    if not await desk.ask(desk.reader.event, event):
+    context = context_of(request)
+    if not await context.ask(context.reader.event, event):
         raise HTTPException(404, f"there is no event {event!r}")
-    kept = await desk.ask(
-        desk.store.add_feedback, event, said.verdict, who=said.who, text=said.text, now=desk.now()
+    kept = await context.ask(
+        context.store.add_feedback,
+        event,
+        said.verdict,
+        who=said.who,
+        text=said.text,
+        now=context.now(),
     )
-    desk.tally.add("feedback", said.verdict)
+    context.tally.add("feedback", said.verdict)
     return feedback_out(kept)
 
 
 @routes.post("/models/rollback", responses=GONE)
 async def roll_back(request: Request, asked: schemas.RollbackIn) -> schemas.Live:
     """Make the model live that was before the live one."""
-    desk = desk_of(request)
-    digest = await desk.ask(desk.store.roll_back, asked.entity, reason=asked.reason, now=desk.now())
+    context = context_of(request)
+    digest = await context.ask(
+        context.store.roll_back, asked.entity, reason=asked.reason, now=context.now()
+    )
     return schemas.Live(entity=asked.entity, digest=digest)
 
 
 @routes.post("/models/live", responses=GONE)
 async def promote(request: Request, asked: schemas.PromoteIn) -> schemas.Live:
     """Make one of an entity's models the live one."""
-    desk = desk_of(request)
-    await desk.ask(
-        desk.store.promote, asked.entity, asked.digest, reason=asked.reason, now=desk.now()
+    context = context_of(request)
+    await context.ask(
+        context.store.promote, asked.entity, asked.digest, reason=asked.reason, now=context.now()
     )
     return schemas.Live(entity=asked.entity, digest=asked.digest)

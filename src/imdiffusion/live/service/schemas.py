@@ -171,7 +171,7 @@ class EventOut(BaseModel):
     id: str
     entity: str
     status: StatusSaid
-    turn: int
+    update: int
     start: str
     end: str | None
     peak: str
@@ -226,7 +226,7 @@ class Explanation(BaseModel):
     event: EventOut
     summary: str
     sure: Sureness
-    turns: list[EventOut]
+    updates: list[EventOut]
     feedback: list[FeedbackOut]
 
 

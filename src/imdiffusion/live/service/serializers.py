@@ -86,7 +86,7 @@ def event_out(record: EventRecord, *, verdict: str | None = None, channels: int 
         for (name, part, seen, expected), kind in zip(cells, kinds, strict=True)
     ]
     return EventOut(
-        id=record.id, entity=record.entity, status=record.status, turn=record.turn,
+        id=record.id, entity=record.entity, status=record.status, update=record.update,
         start=instant(record.start), end=instant_or_none(record.end), peak=instant(record.peak),
         score=cell(record.score), detector=record.detector, model=record.model,
         reason=record.reason, channels=said[:channels] if channels else said, verdict=verdict,

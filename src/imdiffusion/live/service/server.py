@@ -82,7 +82,7 @@ class ServiceThread:
             http="h11",
             loop="asyncio",
             lifespan="on",
-            limit_concurrency=app.state.desk.limits.connections,
+            limit_concurrency=app.state.context.limits.connections,
             timeout_keep_alive=10,
             timeout_graceful_shutdown=GRACE,
             h11_max_incomplete_event_size=32 * 1024,
@@ -111,7 +111,7 @@ class ServiceThread:
 
     def stop(self) -> None:
         """Answer what was asked, then end. May be called twice."""
-        self._app.state.desk.closing = True
+        self._app.state.context.closing = True
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()

@@ -31,27 +31,27 @@ MOST_WAITING = 50  # changes that wait for one follower
 class ChangeStream:
     """Looks at the feed for everybody who follows."""
 
-    def __init__(self, desk: ServiceContext) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
         self._queues: set[asyncio.Queue[str]] = set()
         self._looking: asyncio.Task[None] | None = None
 
     @property
     def full(self) -> bool:
         """Whether as many follow as may."""
-        return len(self._queues) >= self._desk.limits.streams
+        return len(self._queues) >= self._context.limits.streams
 
     async def follow(self) -> AsyncIterator[str]:
         """Server-sent events, until the follower goes away or the service ends."""
         waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
         self._queues.add(waiting)
         try:
-            last = await self._desk.ask(self._desk.reader.last)
+            last = await self._context.ask(self._context.reader.last)
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look(last))
             yield _sent("hello", {"last": last}, last)
             quiet = 0.0
-            while not self._desk.closing:
+            while not self._context.closing:
                 try:
                     async with asyncio.timeout(TICK):
                         text = await waiting.get()
@@ -66,8 +66,8 @@ class ChangeStream:
             self._queues.discard(waiting)
 
     async def _look(self, last: int) -> None:
-        ask, reader = self._desk.ask, self._desk.reader
-        while self._queues and not self._desk.closing:
+        ask, reader = self._context.ask, self._context.reader
+        while self._queues and not self._context.closing:
             await asyncio.sleep(LOOK)
             try:
                 newest = await ask(reader.last)

@@ -27,7 +27,7 @@ from imdiffusion.records import EventRecord, Record
 
 __all__ = ["AlertmanagerSink"]
 
-_REMEMBERED = 10_000  # events: an older turn of one of these does not raise it anew
+_REMEMBERED = 10_000  # events: an older update of one of these does not raise it anew
 _OWN = ("alertname", "entity", "detector", "severity", "event")
 
 
@@ -94,7 +94,7 @@ class AlertmanagerSink(Closing, HttpOptions):
     def send(self, records: Sequence[Record]) -> None:
         """Hold events until `flush`."""
         for record in records:
-            if isinstance(record, EventRecord) and record.turn > self._told.get(record.id, -1):
+            if isinstance(record, EventRecord) and record.update > self._told.get(record.id, -1):
                 self._outbox.put(record.key, record)
 
     def recall(self, ongoing: Sequence[EventRecord]) -> None:
@@ -127,7 +127,7 @@ class AlertmanagerSink(Closing, HttpOptions):
             raise UsageError("the sink is not open", remedy="Call open first.")
         newest: dict[str, EventRecord] = {}
         for event in events:
-            if event.id not in newest or event.turn >= newest[event.id].turn:
+            if event.id not in newest or event.update >= newest[event.id].update:
                 newest[event.id] = event
         now = time.time_ns()
         alerts = [self._alert(event, now) for event in newest.values()]
@@ -144,7 +144,7 @@ class AlertmanagerSink(Closing, HttpOptions):
 
     def _settle(self, event: EventRecord, *, alive: bool) -> None:
         self._told.pop(event.id, None)
-        self._told[event.id] = event.turn  # to the end: the one longest untouched goes first
+        self._told[event.id] = event.update  # to the end: the one longest untouched goes first
         if len(self._told) > _REMEMBERED:
             del self._told[next(iter(self._told))]
         if alive:
@@ -155,7 +155,7 @@ class AlertmanagerSink(Closing, HttpOptions):
             self._again_at.pop(event.id, None)
 
     def _labels(self, event: EventRecord) -> dict[str, str]:
-        """The labels of the event's first turn: other ones would be another alert."""
+        """The labels of the event's first update: other ones would be another alert."""
         if event.id in self._open:
             return self._open[event.id][1]
         return {

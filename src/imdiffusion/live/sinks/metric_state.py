@@ -76,7 +76,7 @@ class Latest:
         self._lags: dict[str, float] = {}
         self._gaps: dict[str, deque[int]] = {}
         self._ongoing: dict[str, set[str]] = {}
-        self._turns: dict[str, int] = {}
+        self._updates: dict[str, int] = {}
         self._counts: dict[tuple[str, Labels], int] = {}
 
     def take(self, record: Record, now: float) -> None:
@@ -106,8 +106,8 @@ class Latest:
 
     def recall(self, event: EventRecord) -> None:
         """An event that began before this process did: it is ongoing, and is not counted."""
-        if event.id not in self._turns:
-            self._turns[event.id] = event.turn
+        if event.id not in self._updates:
+            self._updates[event.id] = event.update
             self._ongoing.setdefault(event.entity, set()).add(event.id)
 
     def forget(self, entity: str) -> None:
@@ -149,14 +149,14 @@ class Latest:
         return list(told.items())
 
     def _take_event(self, event: EventRecord) -> None:
-        known = self._turns.get(event.id)
-        if known is not None and known >= event.turn:
+        known = self._updates.get(event.id)
+        if known is not None and known >= event.update:
             return
-        self._turns.pop(event.id, None)
-        self._turns[event.id] = event.turn  # to the end: the one longest untouched goes first
-        if len(self._turns) > _REMEMBERED:
-            del self._turns[next(iter(self._turns))]
-        if known is None and event.turn == 0:
+        self._updates.pop(event.id, None)
+        self._updates[event.id] = event.update  # to the end: the one longest untouched goes first
+        if len(self._updates) > _REMEMBERED:
+            del self._updates[next(iter(self._updates))]
+        if known is None and event.update == 0:
             self._count(EVENTS, (("entity", event.entity),))
         ongoing = self._ongoing.setdefault(event.entity, set())
         if event.status == "ongoing":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ _COLUMNS = {
     },
     "event": {
         "id": "TEXT NOT NULL",
-        "turn": "INTEGER NOT NULL",
+        "update": "INTEGER NOT NULL",
         "entity": "TEXT NOT NULL",
         "status": "TEXT NOT NULL",
         "start": "INTEGER NOT NULL",
@@ -56,7 +56,7 @@ _COLUMNS = {
         "reason": "TEXT NOT NULL DEFAULT ''",
     },
 }
-_KEYS = {"score": ("entity", "timestamp", "mode", "model"), "event": ("id", "turn")}
+_KEYS = {"score": ("entity", "timestamp", "mode", "model"), "event": ("id", "update")}
 _UNFIT = (UnicodeError, OverflowError, sqlite3.IntegrityError, sqlite3.InterfaceError)
 
 
@@ -148,7 +148,7 @@ class SqliteSink(Closing):
             listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
             database.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} ({listed}, "
-                f"PRIMARY KEY ({', '.join(_KEYS[table])})) WITHOUT ROWID"
+                f"PRIMARY KEY ({_quoted(_KEYS[table])})) WITHOUT ROWID"
             )
             there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
             if "moment" in there:
@@ -156,6 +156,9 @@ class SqliteSink(Closing):
                 words = "CASE mode WHEN 'arrival' THEN 'online' ELSE 'offline' END"
                 database.execute(f"UPDATE {table} SET mode = {words}")  # noqa: S608
                 there.add("mode")
+            if "turn" in there:
+                database.execute(f'ALTER TABLE {table} RENAME COLUMN turn TO "update"')
+                there.add("update")
             for name in [name for name in columns if name not in there]:
                 database.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {columns[name]}')
         database.execute(f"PRAGMA application_id = {_MARK}")
@@ -181,12 +184,16 @@ def _cell(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
 def _upsert(table: str) -> str:
     names = [f'"{name}"' for name in _COLUMNS[table]]
     changes = ", ".join(f"{name} = excluded.{name}" for name in names)
     return (
         f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608
-        f"ON CONFLICT ({', '.join(_KEYS[table])}) DO UPDATE SET {changes}"
+        f"ON CONFLICT ({_quoted(_KEYS[table])}) DO UPDATE SET {changes}"
     )
 
 

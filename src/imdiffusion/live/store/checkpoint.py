@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.records import EventRecord, ScoreRecord
+from imdiffusion.saved_state import State
 
 # What a person says of an event.
+SCORER, TRACKER = "scorer", "tracker"  # parts of an entity that have a state
 VERDICTS = ("confirmed", "expected", "false_alarm", "new_normal", "not_resolved")
 
 
@@ -45,16 +47,16 @@ class Standing:
 class Checkpoint:
     """Everything that became true since the last one.
 
-    forgotten: entities whose states are dropped first, for they are watched no more. states:
-    (entity, part) -> bytes, parts being "scorer" and "tracker". offsets: source -> where
-    it stands after these rows. counts: (name, label) -> how much to add.
+    forgotten: entities whose states are dropped first, for they are watched no more. states: by
+    (entity, part), parts being SCORER and TRACKER. offsets: source -> where it stands after these
+    rows. counts: (name, label) -> how much to add.
     """
 
     told: Sequence[Told] = ()
-    turns: Sequence[EventRecord] = ()
+    updates: Sequence[EventRecord] = ()
     standing: Mapping[str, Standing] = field(default_factory=dict)
     forgotten: Sequence[str] = ()
-    states: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+    states: Mapping[tuple[str, str], State] = field(default_factory=dict)
     offsets: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 

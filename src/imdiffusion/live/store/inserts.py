@@ -74,13 +74,13 @@ class Inserts:
         )
         return again
 
-    def add_turns(self, turns: Iterable[EventRecord], now: int) -> int:
+    def add_updates(self, updates: Iterable[EventRecord], now: int) -> int:
         """Insert updates and bring the list of events up to them; how many were there already."""
         again = 0
-        for record in turns:
+        for record in updates:
             new = self._run(
-                "INSERT INTO turns VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (record.id, record.turn, record_text(record), now),
+                "INSERT INTO updates VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (record.id, record.update, record_text(record), now),
             ).rowcount
             if not new:
                 again += 1
@@ -89,9 +89,9 @@ class Inserts:
             words = " ".join((record.entity, *record.channels, *found)).lower()
             self._run(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "turn = excluded.turn, status = excluded.status, start = excluded.start, "
-                "end = excluded.end, words = excluded.words WHERE excluded.turn > turn",
-                (record.id, record.turn, record.entity, record.status, record.start, record.end,
+                "number = excluded.number, status = excluded.status, start = excluded.start, "
+                "end = excluded.end, words = excluded.words WHERE excluded.number > number",
+                (record.id, record.update, record.entity, record.status, record.start, record.end,
                  words),
             )  # fmt: skip
             self._feed(record)

@@ -21,6 +21,7 @@ from imdiffusion.live.store.database import lock, open_state, storage
 from imdiffusion.live.store.inserts import Inserts
 from imdiffusion.live.store.retention import Retention, Thinning
 from imdiffusion.records import EventRecord, Record
+from imdiffusion.saved_state import State
 from imdiffusion.schema import nearest
 
 
@@ -34,7 +35,7 @@ class Store(Closing):
 
     def __init__(self, path: str | Path, *, retention: Retention | None = None) -> None:
         self.path = Path(path)
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._held = lock(self.path)
         try:
             self._connection = open_state(self.path)
@@ -49,18 +50,22 @@ class Store(Closing):
     def write(self, checkpoint: Checkpoint, *, now: int) -> int:
         """Make a checkpoint true; the number of the last record in the feed. now: ns, UTC.
 
-        A score or a turn that is there already stays as it is: it is counted ("again") and not
+        A score or an update that is there already stays as it is: it is counted ("again") and not
         fed a second time.
         """
         with self._transaction():
             inserts = self._inserts
-            again = inserts.tell(checkpoint.told, now) + inserts.add_turns(checkpoint.turns, now)
+            again = inserts.tell(checkpoint.told, now)
+            again += inserts.add_updates(checkpoint.updates, now)
             inserts.stand(checkpoint.standing, now)
             run = self._connection.executemany
             run("DELETE FROM states WHERE entity = ?", [(name,) for name in checkpoint.forgotten])
             run(
                 "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
-                ((entity, part, kept, now) for (entity, part), kept in checkpoint.states.items()),
+                (
+                    (entity, part, state.to_bytes(), now)
+                    for (entity, part), state in checkpoint.states.items()
+                ),
             )
             run(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
@@ -76,19 +81,19 @@ class Store(Closing):
 
     # -- what a start goes on from
 
-    def states(self) -> Iterator[tuple[str, str, bytes]]:
-        """Every (entity, part, state) of the last checkpoint."""
-        with self._turn, storage(self.path):
-            rows = self._connection.execute("SELECT entity, part, state FROM states").fetchall()
-        yield from rows
+    def entities(self) -> list[str]:
+        """The entities of which the last checkpoint has states."""
+        with self._lock, storage(self.path):
+            rows = self._connection.execute("SELECT DISTINCT entity FROM states").fetchall()
+        return [str(name) for (name,) in rows]
 
-    def state(self, entity: str, part: str) -> bytes | None:
-        """One state of the last checkpoint."""
-        with self._turn, storage(self.path):
+    def state(self, entity: str, part: str) -> State | None:
+        """One state of the last checkpoint. ModelError for one that cannot be read."""
+        with self._lock, storage(self.path):
             row = self._connection.execute(
                 "SELECT state FROM states WHERE entity = ? AND part = ?", (entity, part)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else State.from_bytes(row[0])
 
     def adopt(self, entity: str, states: Mapping[str, bytes], *, recorded: int) -> bool:
         """Take these states of an entity for its own, unless those here are as new; whether so."""
@@ -107,7 +112,7 @@ class Store(Closing):
 
     def offset(self, source: str) -> str | None:
         """Where a source stood at the last checkpoint; None = at its beginning."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             row = self._connection.execute(
                 "SELECT offset FROM offsets WHERE source = ?", (source,)
             ).fetchone()
@@ -134,13 +139,13 @@ class Store(Closing):
 
     def cursor(self, sink: str) -> int:
         """The number up to which a sink has taken, or was not there to take, everything."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             found = self._connection.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,))
             return int(found.fetchone()[0])
 
     def behind(self, sink: str, *, limit: int) -> list[tuple[int, Record]]:
         """The next records for a sink, oldest first, each with its number."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             seq, takes = self._connection.execute(
                 "SELECT seq, takes FROM cursors WHERE sink = ?", (sink,)
             ).fetchone()
@@ -153,10 +158,10 @@ class Store(Closing):
 
     def ongoing(self) -> list[EventRecord]:
         """The newest update of every event that is ongoing, the earliest onset first."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             rows = self._connection.execute(
-                "SELECT record FROM events JOIN turns USING (id, turn) WHERE status = 'ongoing' "
-                "ORDER BY start, id"
+                "SELECT record FROM events JOIN updates USING (id, number) "
+                "WHERE status = 'ongoing' ORDER BY start, id"
             ).fetchall()
         return [event_of(row[0]) for row in rows]
 
@@ -170,7 +175,7 @@ class Store(Closing):
 
     def last(self) -> int:
         """The number of the newest record; 0 = none yet."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             return self._last()
 
     def _last(self) -> int:
@@ -199,16 +204,16 @@ class Store(Closing):
 
     def last_feedback(self) -> int:
         """The id of the last that was said; 0 = nothing yet."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             row = self._connection.execute("SELECT max(id) FROM feedback").fetchone()
         return int(row[0] or 0)
 
     def unresolved(self) -> list[EventRecord]:
         """The newest update of every event of which it was said last that it is not resolved."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             rows = self._connection.execute(
                 "SELECT record FROM feedback JOIN events ON events.id = event "
-                "JOIN turns ON turns.id = event AND turns.turn = events.turn "
+                "JOIN updates ON updates.id = event AND updates.number = events.number "
                 "WHERE verdict = 'not_resolved' AND feedback.id IN "
                 "(SELECT max(id) FROM feedback GROUP BY event) ORDER BY start, event"
             ).fetchall()
@@ -257,7 +262,7 @@ class Store(Closing):
 
     def retain(self, retention: Retention) -> None:
         """From the next step of retention on these spans hold."""
-        with self._turn:
+        with self._lock:
             self._thinning = Thinning(retention, self.path)
 
     def thin(self, *, now: int, rows: int = 2_000) -> int:
@@ -271,7 +276,7 @@ class Store(Closing):
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""
-        with self._turn:
+        with self._lock:
             self._connection.close()
             self._held.close()
 
@@ -280,7 +285,7 @@ class Store(Closing):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; numbers given to names in a transaction that failed are forgotten."""
-        with self._turn, storage(self.path):
+        with self._lock, storage(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield

@@ -247,7 +247,7 @@ class Reader(Closing):
         """
         at, key = before or (FAR, "")
         rows = self._rows(
-            "SELECT record FROM events JOIN turns USING (id, turn) WHERE start < ? "
+            "SELECT record FROM events JOIN updates USING (id, number) WHERE start < ? "
             "AND coalesce(end, ?) > ? AND (? = '' OR status = ?) AND (? = '' OR entity = ?) "
             "AND (? = '' OR instr(words, ?) > 0) AND (start, id) < (?, ?) "
             "ORDER BY start DESC, id DESC LIMIT ?",
@@ -257,7 +257,7 @@ class Reader(Closing):
 
     def event(self, event: str) -> list[EventRecord]:
         """Every update of an event, its onset first."""
-        rows = self._rows("SELECT record FROM turns WHERE id = ? ORDER BY turn", (event,))
+        rows = self._rows("SELECT record FROM updates WHERE id = ? ORDER BY number", (event,))
         return [event_of(row[0]) for row in rows]
 
     def feedback(self, event: str = "", *, after: int = 0, limit: int = 1_000) -> list[Feedback]:

@@ -31,14 +31,14 @@ _KEEP = """
 INSERT OR IGNORE INTO kept
 SELECT details.* FROM events
 JOIN entities ON entities.name = events.entity
-JOIN turns ON turns.id = events.id AND turns.turn = events.turn
+JOIN updates ON updates.id = events.id AND updates.number = events.number
 JOIN details ON details.entity = entities.id AND details.timestamp >= {first}
     AND details.timestamp < {last}
 WHERE entities.id = :entity AND details.timestamp < :cutoff
     AND coalesce(events.end, :far) >= :least - :margin * coalesce(entities.interval, :interval)
 """
 _STEP = "coalesce(entities.interval, :interval)"
-_PEAK = "json_extract(turns.record, '$.peak')"
+_PEAK = "json_extract(updates.record, '$.peak')"
 _AROUND_START = _KEEP.format(
     first=f"events.start - :margin * {_STEP}",
     last=f"min(coalesce(events.end, :far), events.start + :most * {_STEP}) + :margin * {_STEP}",
@@ -182,7 +182,7 @@ class Thinning:
             "AND NOT EXISTS (SELECT 1 FROM feedback WHERE event = events.id) LIMIT ?",
             (self._cutoff("events", now), self._cutoff("events", now), max(1, rows // 100)),
         ).fetchall()
-        connection.executemany("DELETE FROM turns WHERE id = ?", old)
+        connection.executemany("DELETE FROM updates WHERE id = ?", old)
         connection.executemany("DELETE FROM events WHERE id = ?", old)
         return len(old)
 

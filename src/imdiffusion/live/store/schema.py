@@ -129,7 +129,21 @@ UPDATE feed SET record = json_remove(json_set(record, '$.mode',
 WHERE json_extract(record, '$.moment') IS NOT NULL;
 """
 
-STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# What is told of an event after its onset is an update of it. States that were saved before are of
+# another layout (`saved_state`): they are refused by name, and what they were of begins afresh.
+_SIXTH = """
+ALTER TABLE turns RENAME TO updates;
+ALTER TABLE updates RENAME COLUMN turn TO number;
+ALTER TABLE events RENAME COLUMN turn TO number;
+UPDATE updates SET record = json_remove(
+    json_set(record, '$.update', json_extract(record, '$.turn')), '$.turn')
+WHERE json_extract(record, '$.turn') IS NOT NULL;
+UPDATE feed SET record = json_remove(
+    json_set(record, '$.update', json_extract(record, '$.turn')), '$.turn')
+WHERE json_extract(record, '$.turn') IS NOT NULL;
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 NEWEST = len(STEPS)
 
 

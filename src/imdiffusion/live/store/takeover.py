@@ -29,7 +29,7 @@ class PeerState:
     folder: Path
 
 
-class Estate:
+class PeerStates:
     """The live states in the folders beside this process's own.
 
     folder: its subfolders are state folders, each of one process of the group. own: the one of
@@ -55,7 +55,7 @@ class Estate:
 
         A live state that cannot be read is logged and skipped.
         """
-        found = [legacy for path in self._others() if (legacy := _left(path, entity)) is not None]
+        found = [left for path in self._others() if (left := _left(path, entity)) is not None]
         return max(found, key=lambda one: one.recorded, default=None)
 
     def model(self, entity: str, digest: str) -> tuple[ModelVersion, Path] | None:

@@ -44,7 +44,7 @@ function drawCards() {
 function cardOf(event) {
   const held = listed.cards.get(event.id);
   const chosen = event.id === state.chosen;
-  const says = JSON.stringify([event.turn, event.status, event.verdict, chosen, chosen ? event.why : null, event.channels.length]);
+  const says = JSON.stringify([event.update, event.status, event.verdict, chosen, chosen ? event.why : null, event.channels.length]);
   if (held?.says === says) return held;
   const card = element("li", "card");
   card.says = says;
