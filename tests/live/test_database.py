@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from live_story import START, rows, told
+from live_story import START, rows, told, turn
 
 from imdiffusion.durations import DAY_NS
-from imdiffusion.errors import OutputError, StateWarning
+from imdiffusion.errors import ModelError, OutputError, StateWarning
 from imdiffusion.live.connection.record_json import record_of, record_text
 from imdiffusion.live.store.checkpoint import Checkpoint
 from imdiffusion.live.store.database import connect
@@ -103,6 +103,14 @@ def test_a_file_of_version_1_is_brought_up(tmp_path):
     record = json.loads(record_text(scores[0]))
     record["moment"] = {"online": "arrival", "offline": "hindsight"}[record.pop("mode")]
     old.execute("INSERT INTO feed (kind, record) VALUES ('score', ?)", (json.dumps(record),))
+    event = turn("e1", "a", 3, "ongoing")
+    record = json.loads(record_text(event))
+    record["turn"] = record.pop("update")
+    text = json.dumps(record)
+    old.execute("INSERT INTO feed (kind, record) VALUES ('event', ?)", (text,))
+    old.execute("INSERT INTO turns VALUES ('e1', 3, ?, 7)", (text,))
+    old.execute("INSERT INTO events VALUES ('e1', 3, 'a', 'ongoing', 0, NULL, '')")
+    old.execute("INSERT INTO states VALUES ('a', 'scorer', ?, 7)", (b"imd2 of a version before",))
     old.close()
     with Store(tmp_path / "new.db") as new:
         new.write(rows(["a"], 0, 300), now=START)
@@ -113,8 +121,12 @@ def test_a_file_of_version_1_is_brought_up(tmp_path):
         assert migrated == fresh._rows("SELECT * FROM peaks", ())
         assert len(reader.scores("a", 0, START + DAY_NS)) == 300
         assert reader.promotions("a") == [("m1", "it won")]
-        ((text,),) = reader._rows("SELECT record FROM feed", ())
-        assert record_of(text) == scores[0]
+        found = [record_of(text) for (text,) in reader._rows("SELECT record FROM feed", ())]
+        assert found[0] == scores[0]
+        for one in (found[1], *reader.event("e1"), *reader.events(until=2**62)):
+            assert record_text(one) == record_text(event)
+    with Store(path) as store, pytest.raises(ModelError, match=r"another version.*starts afresh"):
+        store.state("a", "scorer")
 
 
 def test_a_step_that_fails_leaves_the_version_before(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ class LinearStream:
     def __init__(
         self, views: LinearViews, checks: RowChecks, *, rate: float, offline: bool = True
     ) -> None:
-        self.views, self._fitted, self._hindsight = views, checks, offline
+        self.views, self._fitted, self._offline = views, checks, offline
         self._rate = rate
         self._checks = CheckStream(checks, rate=rate)
         channels, judged = len(views.low), int(views.measured.sum())
@@ -54,7 +54,7 @@ class LinearStream:
             near, final = self._memory.push(
                 context[:, views.measured], rows.observed[:, views.measured]
             )
-            if self._hindsight:
+            if self._offline:
                 self._far = self._far.join(final)
             early, apart = self._beside(early, near)
         online = replace(
@@ -63,7 +63,7 @@ class LinearStream:
             apart=apart,
             sparse=where_known(views.sparse.online_scores(thin).max(axis=1), run.known),
         )
-        if not self._hindsight:
+        if not self._offline:
             return online, self._none()
         self._thick = np.concatenate([self._thick, thick])
         self._thin = np.concatenate([self._thin, thin])
@@ -72,7 +72,7 @@ class LinearStream:
 
     def finish(self) -> LinearRun:
         """The series has ended: the rows that are left."""
-        if not self._hindsight:
+        if not self._offline:
             return self._none()
         if self._memory is not None:
             self._far = self._far.join(self._memory.finish())
@@ -160,7 +160,7 @@ class LinearStream:
     @classmethod
     def from_state(cls, state: State, like: LinearStream) -> LinearStream:
         """Go on from a state; see `saved_state`. Raises ModelError."""
-        stream = cls(like.views, like._fitted, rate=like._rate, offline=like._hindsight)
+        stream = cls(like.views, like._fitted, rate=like._rate, offline=like._offline)
         state.check("linear stream")
         stream._checks = CheckStream.from_state(state.part("checks"), stream._checks)
         stream._rows = state.array("rows", np.float32, stream._rows.shape)

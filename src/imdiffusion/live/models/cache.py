@@ -51,7 +51,7 @@ class ModelCache:
 
     def __init__(self, read: Callable[[str], ImDiffusion], *, offline: bool) -> None:
         """read: the detector in a folder, as its path is noted in the live state."""
-        self._read, self._hindsight = read, offline
+        self._read, self._offline = read, offline
         self._loaded: WeakValueDictionary[tuple[str, str], Entity] = WeakValueDictionary()
         self._lock = threading.Lock()
 
@@ -70,5 +70,5 @@ class ModelCache:
                 entity = entity_of(self._read(model.path), model.digest, likely)
                 self._loaded[place] = entity
         return EntityScorer(
-            entity, detector=model.detector, offline=self._hindsight, model=model.digest
+            entity, detector=model.detector, offline=self._offline, model=model.digest
         )
