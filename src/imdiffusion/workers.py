@@ -38,7 +38,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 Message = dict[str, Any]
 
 
-class WorkerEnded(Exception):
+class WorkerEndedError(Exception):
     """A process ended, by its exit code (negative: the signal), and what its stderr ends with."""
 
     def __init__(self, code: int, stderr: str) -> None:
@@ -77,7 +77,11 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        self._stderr = tempfile.TemporaryFile() if self._log is None else self._log.open("w+b")
+        self._stderr = (
+            tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+            if self._log is None
+            else self._log.open("w+b")
+        )
         self._process = subprocess.Popen(
             (sys.executable, *self._program),
             stdin=subprocess.PIPE,
@@ -99,8 +103,8 @@ class WorkerProcess:
     def receive(self, seconds: float | None = None) -> Message | None:
         """The next message of the process; None if none came in so many seconds (None = no limit).
 
-        Raises WorkerEnded once there are no more, because the process has ended. One that has only
-        closed its output is killed after GRACE seconds.
+        Raises WorkerEndedError once there are no more, because the process has ended. One that has
+        only closed its output is killed after GRACE seconds.
         """
         until = None if seconds is None else time.monotonic() + seconds
         while not self._messages:
@@ -108,7 +112,7 @@ class WorkerProcess:
                 return None
             piece = os.read(self.fileno(), 1 << 16)
             if not piece:
-                raise WorkerEnded(self.end(), self._quoted())
+                raise WorkerEndedError(self.end(), self._quoted())
             self._messages.extend(self._lines.feed(piece))
         return self._messages.popleft()
 

@@ -17,9 +17,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """mark: a digest of everything a result hangs on but threads. files: sha256 of each it became.
+    """mark: a digest of all that decides a result but threads. files: sha256 of each it became.
 
-    threads: of one tensor operation, 0 = unknown. Sums hang on it, in their last bits.
+    threads: of one tensor operation, 0 = unknown. It decides the last bits of sums.
     """
 
     mark: str

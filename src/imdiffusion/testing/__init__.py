@@ -20,7 +20,7 @@ from imdiffusion import masks, registry
 from imdiffusion.diffusion.noise import counter_normal
 from imdiffusion.diffusion.schedule import Schedule, quadratic
 from imdiffusion.presets import Settings
-from imdiffusion.testing.engines import check_engine
+from imdiffusion.testing.backends import check_backend
 from imdiffusion.testing.live import check_sink, check_source
 from imdiffusion.testing.rigs import SinkRig, SourceRig
 
@@ -206,7 +206,7 @@ def check_ensemble(name: str) -> None:
 
 
 CHECKS: dict[str, Callable[[str], None]] = {
-    "engines": check_engine,
+    "backends": check_backend,
     "masks": check_mask,
     "schedules": check_schedule,
     "samplers": check_sampler,
