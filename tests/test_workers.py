@@ -78,6 +78,7 @@ def gone(process: psutil.Process) -> None:
 def test_each_message_is_answered_in_its_order_and_prints_are_no_answers():
     with child() as process:
         assert process.pid == 0
+        assert process.end() == 0
         for message in ({"do": "notes"}, {"do": "print"}, {"text": "\ud800\n", "x": "y" * 200_000}):
             process.send(message)
         assert [process.receive() for _ in range(3)] == [{"number": n} for n in range(3)]

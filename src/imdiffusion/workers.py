@@ -132,14 +132,15 @@ class WorkerProcess:
 
     def end(self, seconds: float | None = None) -> int:
         """Wait for the end so many seconds (None = GRACE), then kill; the exit code, or minus the
-        signal. May be called while another thread receives.
+        signal; 0 without a process. May be called while another thread receives.
         """
-        process = self._running()
+        if self._process is None:
+            return 0
         try:
-            return process.wait(GRACE if seconds is None else seconds)
+            return self._process.wait(GRACE if seconds is None else seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+            self._process.kill()
+            return self._process.wait()
 
     def close(self, seconds: float | None = None) -> None:
         """`end`, and let go of the pipes; without a process nothing."""
