@@ -1,8 +1,8 @@
-"""What Ray costs beside a process pool: 60 entities fitted and scored by each engine in turn.
+"""What Ray costs beside a process pool: 60 entities fitted and scored by each backend in turn.
 
 Both have one worker a core with one thread each, begun anew in each call as a user's call does, so
 the start of Ray's own processes is in its numbers. Fits are a tenth of the default's length, so
-that what comes on top shows. Goal: at most 15 % over `local`. Besides: taking apart one Parquet
+that what comes on top shows. Goal: at most 15 % over `local`. Besides: splitting one Parquet
 file of these entities, by one process and by Ray Data. Leave it all cores.
 """
 
@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from imdiffusion import batch
-from imdiffusion.batch import ray as ray_engine
+from imdiffusion.batch import ray as ray_backend
 from imdiffusion.data.layout import FileOptions
 
-CHANNELS, ENGINES = 10, ("local", "ray")
+CHANNELS, BACKENDS = 10, ("local", "ray")
 START = np.datetime64("2026-01-01", "ns")
-TURNS = 3  # each engine so often, in turn: the median counts
+TURNS = 3  # each backend so often, in turn: the median counts
 
 
 def series(rows: int, seed: int) -> pa.Table:
@@ -60,10 +60,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def call(on: str, data: Path, out: Path, **settings: Any) -> dict[str, float]:
-    """Seconds to fit and to score all entities with one engine, in folders of this call."""
+def call(backend: str, data: Path, out: Path, **settings: Any) -> dict[str, float]:
+    """Seconds to fit and to score all entities with one backend, in folders of this call."""
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    crew: dict[str, Any] = {"on": on, "jobs": jobs, "threads": 1}
+    crew: dict[str, Any] = {"backend": backend, "jobs": jobs, "threads": 1}
 
     def fit() -> None:
         found = batch.fit(data, out / "models", **crew, **settings)
@@ -77,20 +77,20 @@ def call(on: str, data: Path, out: Path, **settings: Any) -> dict[str, float]:
 
 
 def apart(folder: Path) -> list[dict[str, object]]:
-    """Seconds to take one file of all entities apart; Ray Data on a cluster that runs already."""
-    engine = ray_engine.RayBackend("", jobs=1, threads=1, gpus=0.0)
+    """Seconds to split one file of all entities; Ray Data on a cluster that runs already."""
+    backend = ray_backend.RayBackend("", jobs=1, threads=1, gpus=0.0)
     rows: list[dict[str, object]] = []
     try:
         for name, least in (("by one process", 1 << 60), ("by Ray Data", 0)):
-            ray_engine.RAY_DATA_BYTES = least
+            ray_backend.RAY_DATA_BYTES = least
             into = folder / f"parts {name}"
             into.mkdir()
             path = folder / "all.parquet"
-            taken = seconds(lambda: engine.split(path, into, FileOptions()))  # noqa: B023
+            taken = seconds(lambda: backend.split(path, into, FileOptions()))  # noqa: B023
             size = (folder / "all.parquet").stat().st_size / 1e6
-            rows.append({"what": f"taken apart {name}", "megabytes": size, "seconds": taken})
+            rows.append({"what": f"split {name}", "megabytes": size, "seconds": taken})
     finally:
-        engine.close()
+        backend.close()
     return rows
 
 
@@ -101,17 +101,18 @@ def main() -> None:
     settings = (
         {"max_steps": 5, "validate_every": 5} if small else {"max_steps": 60, "validate_every": 20}
     )
-    taken: dict[str, list[dict[str, float]]] = {on: [] for on in ENGINES}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in BACKENDS}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(name)
         data = make(folder, entities, rows)
         for turn in range(turns):
-            for on in ENGINES:
-                taken[on].append(call(on, data, folder / f"{on} {turn}", **settings))
+            for backend in BACKENDS:
+                place = folder / f"{backend} {turn}"
+                taken[backend].append(call(backend, data, place, **settings))
         kept: list[dict[str, object]] = []
         for what in ("fit_s", "detect_s"):
-            middle = {on: float(np.median([one[what] for one in taken[on]])) for on in ENGINES}
+            middle = {on: float(np.median([one[what] for one in taken[on]])) for on in BACKENDS}
             kept.append(
                 {
                     "what": f"{entities} entities, {what.removesuffix('_s')}",

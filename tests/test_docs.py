@@ -170,7 +170,7 @@ def test_every_choice_made_by_name_is_in_the_method():
     live = "".join(path.read_text() for path in CONNECTORS if path.exists())
     for table, members in registry.TABLES.items():
         text = live if table in ("sources", "sinks") else METHOD.read_text()
-        text = (ROOT / "docs" / "many-entities.md").read_text() if table == "engines" else text
+        text = (ROOT / "docs" / "many-entities.md").read_text() if table == "backends" else text
         for member in members:
             assert f"`{member}`" in text, f"{table}: {member} is missing in the docs"
 

@@ -34,9 +34,9 @@ class ImDiffusion:
     """Anomaly detector for multivariate time series by diffusion imputation.
 
     preset: "fast" (default), "linear" (closed form alone, no torch) or "paper" (every constant of
-    the released code). seed: same seed,
-    same machine, same scores. device: "auto", "cpu" or "cuda". Every field of
-    `settings.Settings` is a further keyword and overrides the preset (None = as in the preset).
+    the released code). seed: same seed, same machine, same scores. device: "auto", "cpu" or "cuda".
+    Every field of `settings.Settings` is a further keyword and overrides the preset (None = as in
+    the preset).
 
     Input x of every method: numpy (T, K), pandas, polars, pyarrow, `Frame`, a dict of those (one
     independent detector an entity; a dict comes back), or a path (scored in pieces). NaN is a
@@ -439,13 +439,10 @@ class ImDiffusion:
 
     def _entity(self, name: str | None) -> Entity:
         entities = self._need_fit()
-        if name in entities:
-            return entities[name]
         if len(entities) == 1 and (name is None or None in entities):
             return next(iter(entities.values()))
-        if self._settings.scope == "shared":
-            return self._guest(name)
-        return self.entity(name)
+        guest = self._settings.scope == "shared" and name not in entities
+        return self._guest(name) if guest else self.entity(name)
 
     def _guest(self, name: str | None) -> Entity:
         warnings.warn(

@@ -86,7 +86,7 @@ TABLES: dict[str, dict[str, str]] = {
         "webhook": "imdiffusion.live.sinks.webhook:WebhookSink",
         "alertmanager": "imdiffusion.live.sinks.alertmanager:AlertmanagerSink",
     },
-    "engines": {
+    "backends": {
         "local": "imdiffusion.batch.local:LocalBackend",
         "ray": "imdiffusion.batch.ray:RayBackend",
     },

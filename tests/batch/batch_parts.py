@@ -1,4 +1,4 @@
-"""Tiny entities, the smallest network, and what a fleet left, byte for byte."""
+"""Tiny entities, the smallest network, and what a batch left, byte for byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from imdiffusion.batch.progress import Summary
+from imdiffusion.batch import Summary
 
 TINY = {
     "window": 20,
@@ -72,7 +72,7 @@ def statuses(summary: Summary) -> dict[str, str]:
 
 
 def workers(of: int | None = None) -> list[psutil.Process]:
-    """The worker processes that a process (this one) has begun."""
+    """The worker processes that a process (this one) has started."""
     found = psutil.Process(of).children(recursive=True)
     return [one for one in found if WORKER in " ".join(_command(one))]
 

@@ -1,4 +1,4 @@
-"""A fleet on this machine: each entity by itself, once, whatever breaks or dies."""
+"""A batch on this machine: each entity by itself, once, whatever breaks or dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from batch_parts import TINY, left, services, statuses, table
 
 from imdiffusion import ImDiffusion, batch
-from imdiffusion.batch.paths import Places
+from imdiffusion.batch.folder import OutputFolder
 from imdiffusion.errors import ConfigError, DataError, OutputError, UsageError
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def test_a_number_of_threads_that_is_asked_for_is_kept(data, fitted, tmp_path):
     assert sorted(call(2).values()) == ["done", "found", "found"]
 
 
-def test_files_of_several_entities_are_taken_apart(data, fitted, tmp_path):
+def test_files_of_several_entities_are_split(data, fitted, tmp_path):
     parts = [pd.read_parquet(data / f"e{n}.parquet").assign(entity=f"e{n}") for n in range(3)]
     pd.concat(parts).to_parquet(tmp_path / "all.parquet", index=False)
     found = batch.fit(tmp_path / "all.parquet", tmp_path / "models", jobs=1, threads=1, **TINY)
@@ -113,7 +113,7 @@ def test_one_model_folder_scores_all(data, tmp_path):
 
 
 def test_two_calls_do_not_write_to_one_folder(data, tmp_path):
-    with Places(tmp_path / "out").alone(), pytest.raises(UsageError, match="another call"):
+    with OutputFolder(tmp_path / "out").lock(), pytest.raises(UsageError, match="another call"):
         batch.fit(data, tmp_path / "out", jobs=1, threads=1, **TINY)
 
 
@@ -135,14 +135,14 @@ def test_what_cannot_work_is_refused_before_the_work(data, tmp_path):
         batch.fit(data, tmp_path / "full", **TINY)
     with pytest.raises(ConfigError, match="'window'"):
         batch.fit(data, tmp_path / "out", windw=5)
-    with pytest.raises(ConfigError, match="unknown engine"):
-        batch.fit(data, tmp_path / "out", on="rey", **TINY)
+    with pytest.raises(ConfigError, match="unknown backend"):
+        batch.fit(data, tmp_path / "out", backend="rey", **TINY)
     with pytest.raises(UsageError, match="jobs = 0"):
         batch.fit(data, tmp_path / "out", jobs=0, **TINY)
     with pytest.raises(UsageError, match="gpus = nan"):
         batch.fit(data, tmp_path / "out", gpus=float("nan"), **TINY)
     with pytest.raises(UsageError, match="'ray://' names no host"):
-        batch.fit(data, tmp_path / "out", on="ray://", **TINY)
+        batch.fit(data, tmp_path / "out", backend="ray://", **TINY)
     with pytest.raises(DataError, match="no folder"):
         batch.fit(tmp_path / "absent", tmp_path / "out", **TINY)
     assert not (tmp_path / "out").exists()

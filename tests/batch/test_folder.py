@@ -9,8 +9,7 @@ import pytest
 from batch_parts import table
 
 from imdiffusion import read
-from imdiffusion.batch.folder import Series, distinct, file_name, find
-from imdiffusion.batch.split import split
+from imdiffusion.batch.folder import Series, distinct, file_name, find, split
 from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import DataError
 

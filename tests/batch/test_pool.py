@@ -1,4 +1,4 @@
-"""The pool over workers that do not begin: tried again as long as the engine has patience."""
+"""The pool over workers that do not start: tried again as long as the backend has patience."""
 
 from __future__ import annotations
 
@@ -12,61 +12,58 @@ import pytest
 
 from imdiffusion import __version__
 from imdiffusion.batch import pool
-from imdiffusion.batch.backend import Said
-from imdiffusion.batch.folder import Series
-from imdiffusion.batch.messages import FAILED, Order
-from imdiffusion.batch.pool import Pool
-from imdiffusion.batch.split import split
-from imdiffusion.batch.task import answer
+from imdiffusion.batch.folder import Series, split
+from imdiffusion.batch.pool import FAILED, Pool, TaskMessage, WorkerEvent
+from imdiffusion.batch.worker import answer
 from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import ConfigError
 
 
 class Threads:
-    """An engine of threads; those in `fail`, counted as they are begun, end at once."""
+    """A backend of threads; those in `fail`, counted as they are started, end at once."""
 
     threads = 1
-    remedy = "Look into the engine room."
+    remedy = "Look into the thread pool."
 
     def __init__(self, fail: range | set[int], *, slots: int = 2, patience: float = 60.0) -> None:
         self.fail, self.slots, self.patience = fail, slots, patience
-        self.begun: list[int] = []
-        self.most = 0  # workers that began at the same time
-        self._beginning = 0
-        self._said: queue.SimpleQueue[Said] = queue.SimpleQueue()
-        self._orders: dict[int, queue.SimpleQueue[str | None]] = {}
+        self.started: list[int] = []
+        self.most = 0  # workers that started at the same time
+        self._starting = 0
+        self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
+        self._tasks: dict[int, queue.SimpleQueue[TaskMessage | None]] = {}
 
     def start(self, worker: int) -> None:
-        self.begun.append(worker)
-        self._beginning += 1
-        self.most = max(self.most, self._beginning)
+        self.started.append(worker)
+        self._starting += 1
+        self.most = max(self.most, self._starting)
         if worker in self.fail:
-            self._said.put(Said(worker, ended="it was cancelled before it began"))
+            self._events.put(WorkerEvent(worker, ended="it was cancelled before it began"))
             return
-        self._orders[worker] = queue.SimpleQueue()
+        self._tasks[worker] = queue.SimpleQueue()
         threading.Thread(target=self._serve, args=(worker,), daemon=True).start()
 
     def _serve(self, worker: int) -> None:
-        self._said.put(Said(worker, ready=__version__))
-        while (order := self._orders[worker].get()) is not None:
-            self._said.put(Said(worker, answer=answer(Order.of_json(order)).to_json()))
+        self._events.put(WorkerEvent(worker, ready=__version__))
+        while (task := self._tasks[worker].get()) is not None:
+            self._events.put(WorkerEvent(worker, answer=answer(task)))
 
-    def hand(self, worker: int, order: str) -> None:
-        self._orders[worker].put(order)
+    def submit(self, worker: int, task: TaskMessage) -> None:
+        self._tasks[worker].put(task)
 
-    def wait(self, seconds: float) -> Sequence[Said]:
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
         try:
-            said = self._said.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
         except queue.Empty:
             return []
-        self._beginning -= bool(said.ready or said.ended)
-        return [said]
+        self._starting -= bool(event.ready or event.ended)
+        return [event]
 
     def stop(self, worker: int) -> None:
-        self._orders.pop(worker).put(None)
+        self._tasks.pop(worker).put(None)
 
     def close(self) -> None:
-        for worker in list(self._orders):
+        for worker in list(self._tasks):
             self.stop(worker)
 
     def split(self, path: Path, into: Path, options: FileOptions) -> list[Series]:
@@ -77,14 +74,14 @@ class Threads:
 def quick(monkeypatch):
     """Pauses as long as a test can wait for them."""
     monkeypatch.setattr(pool, "PAUSE", 0.001)
-    monkeypatch.setattr(pool, "LONGEST", 0.01)
+    monkeypatch.setattr(pool, "LONGEST_PAUSE", 0.01)
 
 
 @pytest.fixture
-def orders(tmp_path) -> list[Order]:
+def tasks(tmp_path) -> list[TaskMessage]:
     """Entities without a file, which are answered at once."""
     return [
-        Order(
+        TaskMessage(
             "fit",
             f"e{number}",
             str(tmp_path / f"e{number}.csv"),
@@ -97,38 +94,38 @@ def orders(tmp_path) -> list[Order]:
     ]
 
 
-def test_workers_that_end_before_they_begin_are_begun_again(orders):
-    engine = Threads(range(9))
-    found = dict(Pool(engine, retries=0).work(orders))
+def test_workers_that_end_before_they_start_are_started_again(tasks):
+    backend = Threads(range(9))
+    found = dict(Pool(backend, retries=0).work(tasks))
     assert sorted(found) == [0, 1, 2, 3]
     assert {one.status for one in found.values()} == {FAILED}
     assert all("e" in one.reason and one.attempts == 1 for one in found.values())
-    assert engine.begun[:10] == list(range(10))
+    assert backend.started[:10] == list(range(10))
 
 
-def test_where_none_begins_the_call_ends_with_what_was_said(orders):
-    engine = Threads(range(10_000), patience=0.3)
-    with pytest.raises(ConfigError, match=r"workers in a row .* cancelled before .* engine room"):
-        list(Pool(engine, retries=0).work(orders))
-    assert len(engine.begun) > 10  # with patience
+def test_where_none_starts_the_call_ends_with_the_last_reason(tasks):
+    backend = Threads(range(10_000), patience=0.3)
+    with pytest.raises(ConfigError, match=r"workers in a row .* cancelled before .* thread pool"):
+        list(Pool(backend, retries=0).work(tasks))
+    assert len(backend.started) > 10  # with patience
 
 
-def test_an_engine_without_patience_tries_three(orders):
-    engine = Threads(range(10_000), patience=0.0)
+def test_a_backend_without_patience_tries_three(tasks):
+    backend = Threads(range(10_000), patience=0.0)
     with pytest.raises(ConfigError, match="3 workers in a row"):
-        list(Pool(engine, retries=0).work(orders))
-    assert len(engine.begun) == 3
+        list(Pool(backend, retries=0).work(tasks))
+    assert len(backend.started) == 3
 
 
-def test_while_they_end_one_is_begun_at_a_time(orders):
-    engine = Threads(range(4), slots=4)
-    assert len(list(Pool(engine, retries=0).work(orders))) == 4
-    # The first four together, then one alone until one begins, then as many as are wanted.
-    assert engine.most == 4
-    assert engine.begun[4] == 4
+def test_while_they_end_one_is_started_at_a_time(tasks):
+    backend = Threads(range(4), slots=4)
+    assert len(list(Pool(backend, retries=0).work(tasks))) == 4
+    # The first four together, then one alone until one is ready, then as many as are wanted.
+    assert backend.most == 4
+    assert backend.started[4] == 4
 
 
-def test_where_some_began_patience_is_that_of_a_node_that_goes(orders):
-    # Without an engine's own: the second worker and the nine after it end at once.
-    engine = Threads(range(1, 11), patience=0.0)
-    assert len(list(Pool(engine, retries=0).work(orders))) == 4
+def test_where_some_started_patience_is_that_of_a_node_that_goes(tasks):
+    # Without a backend's own: the second worker and the nine after it end at once.
+    backend = Threads(range(1, 11), patience=0.0)
+    assert len(list(Pool(backend, retries=0).work(tasks))) == 4

@@ -1,4 +1,4 @@
-"""The engine `ray`, on a real cluster of two nodes: the same bits, and nothing lost in deaths."""
+"""The backend `ray`, on a real cluster of two nodes: the same bits, and nothing lost in deaths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 from batch_parts import TINY, left, services, table
 
 from imdiffusion import __version__, batch
-from imdiffusion.batch.backend import Said
+from imdiffusion.batch.folder import split
+from imdiffusion.batch.pool import WorkerEvent
 from imdiffusion.errors import ConfigError, UsageError
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from imdiffusion.batch import ray as ray_engine  # noqa: E402
+from imdiffusion.batch import ray as ray_backend  # noqa: E402
 
 # What Ray itself does and warns of in this process: files and processes it lets go of late.
 pytestmark = [
@@ -35,7 +36,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two nodes of one CPU each, one with a GPU by name; this process is joined to it."""
-    settings = {**ray_engine.SETTINGS, "RAY_AUTH_MODE": "disabled"}
+    settings = {**ray_backend.SETTINGS, "RAY_AUTH_MODE": "disabled"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
@@ -55,30 +56,30 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_a_cluster_of_the_call_s_own_leaves_the_process_as_it_was():
-    # Ray makes it ask for a token. Were that left on, no worker of the tests below would begin.
+    # Ray makes it ask for a token. Were that left on, no worker of the tests below would start.
     before = dict(os.environ)
-    engine = ray_engine.RayBackend("", jobs=1, threads=1, gpus=0.0)
-    engine.close()
+    backend = ray_backend.RayBackend("", jobs=1, threads=1, gpus=0.0)
+    backend.close()
     assert not ray.is_initialized()
     assert {k: os.environ.get(k) for k in before | os.environ if "RAY_" in k} == {
         k: v for k, v in before.items() if "RAY_" in k
     }
 
 
-def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "RAY_DATA_BYTES", 0)
+def test_ray_data_splits_as_one_process_does(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_backend, "RAY_DATA_BYTES", 0)
     whole = pd.concat([table(30, seed=n).assign(entity=f"e{n}") for n in range(3)])
     # Long: rows that share a time say by their order which channel is the first.
     whole = whole.melt(["timestamp", "entity"], var_name="channel", value_name="value")
     whole = whole.sort_values("timestamp", kind="stable")
     path = tmp_path / "all.parquet"
     whole.to_parquet(path, index=False, row_group_size=150)
-    engine = ray_engine.RayBackend("", jobs=1, threads=1, gpus=0.0)
+    backend = ray_backend.RayBackend("", jobs=1, threads=1, gpus=0.0)
     parts = {}
-    for name, split in (("ray", engine.split), ("local", ray_engine.split.split)):
+    for name, divide in (("ray", backend.split), ("local", split)):
         into = tmp_path / name
         into.mkdir()
-        made = split(path, into, batch.run.FileOptions())
+        made = divide(path, into, batch.run.FileOptions())
         parts[name] = {one.entity: one.path.read_bytes() for one in made}
         assert list(parts[name]) == ["e0", "e1", "e2"]
     assert parts["ray"] == parts["local"]
@@ -86,9 +87,9 @@ def test_ray_data_takes_apart_as_one_process_does(cluster, tmp_path, monkeypatch
 
 def test_workers_are_as_many_as_nodes_have_room_for(cluster):
     def slots(threads: int = 1, gpus: float = 0.0) -> int:
-        engine = ray_engine.RayBackend("", jobs=None, threads=threads, gpus=gpus)
-        engine.close()
-        return engine.slots
+        backend = ray_backend.RayBackend("", jobs=None, threads=threads, gpus=gpus)
+        backend.close()
+        return backend.slots
 
     assert slots() == 2
     assert slots(gpus=0.25) == 1  # four fit into the GPU, one into the CPUs beside it
@@ -100,20 +101,20 @@ def test_workers_are_as_many_as_nodes_have_room_for(cluster):
 
 
 def test_a_worker_has_its_share_of_a_gpu(cluster, tmp_path):
-    with closing(ray_engine.RayBackend("", jobs=1, threads=1, gpus=0.25)) as engine:
-        engine.start(0)
-        assert [one.ready for one in heard(engine)] == [__version__]
+    with closing(ray_backend.RayBackend("", jobs=1, threads=1, gpus=0.25)) as backend:
+        backend.start(0)
+        assert [one.ready for one in events(backend)] == [__version__]
         until = time.monotonic() + 60
         while ray.available_resources()["GPU"] != 0.75:  # nodes report what they have in a while
             assert time.monotonic() < until, ray.available_resources()
             time.sleep(0.05)
 
 
-def heard(engine: ray_engine.RayBackend) -> Sequence[Said]:
-    """What is said first."""
-    while not (said := engine.wait(1.0)):
+def events(backend: ray_backend.RayBackend) -> Sequence[WorkerEvent]:
+    """The first ones."""
+    while not (found := backend.wait(1.0)):
         pass
-    return said
+    return found
 
 
 def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
@@ -132,7 +133,7 @@ def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
         if len(whole) == 2:
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
 
-    found = batch.fit(data, out, on="ray", jobs=2, threads=1, retries=5, watch=watch, **TINY)
+    found = batch.fit(data, out, backend="ray", jobs=2, threads=1, retries=5, watch=watch, **TINY)
     names = [f"e{number}" for number in range(4)]
     assert sorted(ended) == ["bad", *names]
     assert found.failed.keys() == {"bad"}
@@ -141,8 +142,8 @@ def test_equal_bits_though_a_worker_and_a_node_die(cluster, tmp_path, fitted):
     ours = {name: bits for name, bits in left(out).items() if name.split("/")[0] in names[:3]}
     assert ours == left(fitted)
     assert ray.is_initialized()  # the connection was not the call's to end
-    scored = batch.detect(data, out, tmp_path / "ray", on="ray", jobs=1, threads=1)
-    batch.detect(data, out, tmp_path / "local", on="local", jobs=1, threads=1)
+    scored = batch.detect(data, out, tmp_path / "ray", backend="ray", jobs=1, threads=1)
+    batch.detect(data, out, tmp_path / "local", backend="local", jobs=1, threads=1)
     assert scored.failed.keys() == {"bad"}
     assert left(tmp_path / "ray") == left(tmp_path / "local")
 

@@ -78,7 +78,7 @@ def test_an_interrupted_batch_goes_on(call, start, services, tmp_path):
         (("fit", "a.csv"), "--model"),
         (("fit", "a.csv", "--model", "m", "--out", "o"), "--out"),
         (("fit", "a.csv", "--model", "m", "--jobs", "2"), "--jobs"),
-        (("detect", "a.csv", "--model", "m", "--on", "ray"), "--on"),
+        (("detect", "a.csv", "--model", "m", "--backend", "ray"), "--backend"),
         (("batch", "fit", "f"), "--out"),
         (("batch", "fit", "f", "--out", "m", "--model", "m"), "--model"),
         (("batch", "detect", "f", "--models", "m"), "--out"),

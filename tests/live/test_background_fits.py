@@ -17,7 +17,7 @@ from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.live.models.background_fits import Fitter
 from imdiffusion.live.models.feedback import Shape
 from imdiffusion.live.models.fit_job import JOB, RESUME, VERDICT, read_outcome, write_facts
-from imdiffusion.live.models.fit_worker import main
+from imdiffusion.live.models.fit_worker import answer
 from imdiffusion.live.models.paths import name_of
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.store.queries import Reader
@@ -52,7 +52,7 @@ def fitted_here(fitter, router):
     write_facts(folder / JOB, fitter._job("web", router.speaking()["web"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        assert main(folder) == 0
+        assert answer({"folder": str(folder)})["exit_code"] == 0
     assert fitter._due("web", router.speaking()["web"], Shape()) is False  # its verdict is there
     assert not (folder / JOB).exists()
     return read_outcome(folder)
@@ -86,13 +86,13 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
         fitter.tick(router.speaking())
         folder = places.fit("web")
         wait_for(lambda: (folder / "rows").exists())
-        fitter._process.kill()
+        fitter._process.end(0.0)  # killed
         fitter.close()
         assert (folder / JOB).exists()
         assert not (folder / VERDICT).exists()
         fitter = Fitter(store, places, made)
         fitter.tick(router.speaking())
-        fitter._process.wait()  # to its end, and then whoever started it ends before it looked
+        wait_for(lambda: (folder / VERDICT).exists())  # and then its parent ends unasked
         assert models(store) == []
         fitter.close()
         fitter = Fitter(store, places, made)
@@ -176,7 +176,7 @@ def test_a_file_to_fit_on(tmp_path):
         assert outcome.rows == 450
 
 
-def test_whoever_started_it_is_killed_and_so_it_ends(tmp_path):
+def test_a_fit_ends_when_its_parent_is_killed(tmp_path):
     with subprocess.Popen(
         [sys.executable, HERE / "fit_parts.py", tmp_path], stdout=subprocess.PIPE, text=True
     ) as parent:

@@ -1,6 +1,5 @@
 """Workers that die, are cut off or never start: what is lost, what is not, what is said."""
 
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -10,11 +9,12 @@ import pytest
 from tiny_data import write_set
 from tiny_detectors import TINY, ZSCORE
 
+from imdiffusion import workers as core
 from imdiffusion_bench import record, workers
 from imdiffusion_bench.measure import Group, fit_key
 from imdiffusion_bench.plan import Plan, Variant
 from imdiffusion_bench.runner import bench
-from imdiffusion_bench.workers import WorkerProcess
+from imdiffusion_bench.workers import GroupWorker
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def worker(monkeypatch, before: str) -> None:
     program = (
         f"import os, sys, time\nfrom imdiffusion_bench import workers\n{before}\nworkers.main()"
     )
-    monkeypatch.setattr(workers, "WORKER", (sys.executable, "-c", program))
+    monkeypatch.setattr(workers, "PROGRAM", ("-c", program))
 
 
 def measured(root, out, *variants):
@@ -81,14 +81,15 @@ def test_an_answer_cut_short_is_a_death_and_no_more(root, tmp_path, monkeypatch)
         f"open({str(starts)!r}, 'a').write('x')"
         """
 import json
-real = workers._say
-def say(answers, message):
+from imdiffusion import workers as core
+real = core._write
+def write(pipe, message):
     if message.get("record", {}).get("variant") == "zscore":
-        answers.write(json.dumps(message, default=float)[:200])
-        answers.flush()
+        pipe.write(json.dumps(message, default=float)[:200].encode())
+        pipe.flush()
         os.kill(os.getpid(), 9)
-    real(answers, message)
-workers._say = say""",
+    real(pipe, message)
+core._write = write""",
     )
     state, found = measured(root, tmp_path / "runs.jsonl", ZSCORE, PCA)
     assert (state.done, state.failed) == (1, 1)
@@ -107,8 +108,8 @@ def test_workers_that_never_take_up_a_group_do_not_try_for_ever(
     starts, out = tmp_path / "starts", tmp_path / "runs.jsonl"
     ends = "os.close(0); os.close(1)"  # whatever is sent to it, now or before, nobody reads
     program = f"import os, sys, time\nopen({str(starts)!r}, 'a').write('x')\n{ends}\n{fate}"
-    monkeypatch.setattr(workers, "WORKER", (sys.executable, "-c", program))
-    monkeypatch.setattr(workers, "GRACE", 1.0)
+    monkeypatch.setattr(workers, "PROGRAM", ("-c", program))
+    monkeypatch.setattr(core, "GRACE", 1.0)
     state, found = measured(root, out, FIRST, SECOND)
     assert (state.done, state.failed, state.left) == (0, 2, 0)
     for one in found.values():
@@ -137,7 +138,7 @@ def children():
 
 
 def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
-    line = WorkerProcess(root, "cpu", 1, tmp_path / "work", None)
+    line = GroupWorker(root, "cpu", 1, tmp_path / "work", None)
     group = Group("p", "SMD", "machine-1-1", 0, (ZSCORE,))
     before = children()
     try:
@@ -154,7 +155,7 @@ def test_a_worker_that_died_while_idle_is_replaced(root, tmp_path):
 
 
 def test_no_worker_is_started_once_all_was_stopped(root, tmp_path):
-    line = WorkerProcess(root, "cpu", 1, tmp_path / "work", None)
+    line = GroupWorker(root, "cpu", 1, tmp_path / "work", None)
     before = children()
     line.stop()
     assert list(line.measure(Group("p", "SMD", "machine-1-1", 0, (ZSCORE,)))) == []

@@ -1,8 +1,8 @@
-"""The engine `ray`: workers as actors on a Ray cluster, or on one that this process starts.
+"""The backend `ray`: workers as actors on a Ray cluster, or on one that this process starts.
 
-Actors hold nothing but code. Orders and answers are lines of JSON; rows, models and scores are read
+Actors hold nothing but code. Messages and answers are plain JSON; rows, models and scores are read
 and written under paths that every node must share. Ray restarts and retries nothing here: what
-becomes of an order whose actor died is decided in `pool.py`, as for every engine.
+becomes of a task whose actor died is decided in `pool.py`, as for every backend.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from imdiffusion import __version__
-from imdiffusion.batch import split
-from imdiffusion.batch.backend import Said
-from imdiffusion.batch.folder import Series, file_name
-from imdiffusion.batch.messages import Order
+from imdiffusion.batch.folder import Series, file_name, split, write_part
+from imdiffusion.batch.pool import TaskMessage, WorkerEvent
 from imdiffusion.data.layout import FileOptions, layout_of
 from imdiffusion.data.long_layout import codes_of
 from imdiffusion.data.parquet_source import ParquetSource
@@ -34,6 +31,7 @@ from imdiffusion.errors import (
     MissingExtraError,
     UsageError,
 )
+from imdiffusion.workers import STDERR_QUOTED, Message
 
 try:
     import ray
@@ -41,10 +39,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("ray", extra="ray") from error
 
-# A Parquet file of several entities from this many bytes on is taken apart by Ray Data, on all
-# nodes and beyond one's memory. Below, its start alone takes longer: see docs/log.md.
+# A Parquet file of several entities from this many bytes on is split by Ray Data, on all nodes
+# and beyond one's memory. Below, its start alone takes longer: see docs/log.md.
 RAY_DATA_BYTES = 256 << 20
-LAST_WORDS = 400  # characters of Ray's account of a death
 # Ours to decide only for a cluster that we start. Nothing is reported to Ray's makers, and a
 # worker without a share of a GPU sees what the machine has, as with `local`.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -52,15 +49,12 @@ AUTH_MODE = "RAY_AUTH_MODE"
 
 
 class _Actor:
-    """A worker: what it knows it is told with each order."""
+    """A worker, which keeps nothing of one message for the next."""
 
-    def version(self) -> str:
-        return __version__
+    def reply(self, message: Message) -> Message:
+        from imdiffusion.batch.worker import reply
 
-    def answer(self, order: str) -> str:
-        from imdiffusion.batch.task import answer
-
-        return answer(Order.of_json(order)).to_json()
+        return reply(message)
 
 
 class RayBackend:
@@ -90,34 +84,36 @@ class RayBackend:
         kind: Any = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         self._kind = kind.options(num_cpus=self.threads, num_gpus=gpus)
         self._actors: dict[int, Any] = {}
-        self._pending: dict[Any, tuple[int, bool]] = {}  # what is asked: the worker, the first?
+        self._pending: dict[Any, int] = {}  # call without an answer: its worker
 
     def start(self, worker: int) -> None:
-        """Ask for an actor, which Ray begins where there is room."""
+        """Ask for an actor, which Ray starts where there is room, and for its version."""
         self._actors[worker] = self._kind.remote()
-        self._pending[self._actors[worker].version.remote()] = worker, True
+        self._send(worker, {})
 
-    def hand(self, worker: int, order: str) -> None:
+    def submit(self, worker: int, task: TaskMessage) -> None:
         """Call the actor."""
-        self._pending[self._actors[worker].answer.remote(order)] = worker, False
+        self._send(worker, asdict(task))
 
-    def wait(self, seconds: float) -> Sequence[Said]:
+    def _send(self, worker: int, message: Message) -> None:
+        self._pending[self._actors[worker].reply.remote(message)] = worker
+
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
         """Results of calls, and actors that died."""
         if not self._pending:
             return []
         ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=seconds)
         more, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
-        return [self._told(one) for one in {*ready, *more}]
+        return [self._event(one) for one in {*ready, *more}]
 
-    def _told(self, one: Any) -> Said:
-        worker, first = self._pending.pop(one)
+    def _event(self, call: Any) -> WorkerEvent:
+        worker = self._pending.pop(call)
         try:
-            text = ray.get(one)
+            return WorkerEvent.from_message(worker, ray.get(call))
         except ray.exceptions.RayError as error:
             self.stop(worker)  # one that is out of reach must not work on beside its successor
-            words = " ".join(str(error).split())[:LAST_WORDS]
-            return Said(worker, ended=f"{type(error).__name__}: {words}")
-        return Said(worker, ready=text) if first else Said(worker, answer=text)
+            words = " ".join(str(error).split())[:STDERR_QUOTED]
+            return WorkerEvent(worker, ended=f"{type(error).__name__}: {words}")
 
     def stop(self, worker: int) -> None:
         """End the actor."""
@@ -134,18 +130,18 @@ class RayBackend:
     def split(self, path: Path, into: Path, options: FileOptions) -> list[Series]:
         """By Ray Data where the file is Parquet and large, else as `local` does."""
         if not path.name.lower().endswith(".parquet") or path.stat().st_size < RAY_DATA_BYTES:
-            return split.split(path, into, options)
+            return split(path, into, options)
         task: Any = ray.remote(num_cpus=0, max_retries=2)(_group)
         try:
             names = ray.get(task.remote(str(path), str(into), asdict(options)))
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, DataError) else None
-            raise cause or DataError(f"{path} cannot be taken apart: {error.cause}") from error
+            raise cause or DataError(f"{path} cannot be split: {error.cause}") from error
         return [Series(name, into / f"{file_name(name)}.parquet") for name in names]
 
 
 def _connect(where: str, *, cpus: int) -> None:
-    """Join the cluster, or begin one with room for at least so many CPUs."""
+    """Join the cluster, or start one with room for at least so many CPUs."""
     settings: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     try:
         if where:
@@ -247,7 +243,7 @@ def _group(path: str, into: str, options: dict[str, Any]) -> list[str]:
 
     def write(rows: pa.Table) -> pa.Table:
         entity = rows[column][0].as_py()
-        split.write_part(rows.sort_by(order).drop_columns([column, order]), entity, Path(into))
+        write_part(rows.sort_by(order).drop_columns([column, order]), entity, Path(into))
         return pa.table({"entity": [entity]})
 
     context = ray.data.DataContext.get_current()

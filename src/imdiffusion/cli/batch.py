@@ -29,13 +29,13 @@ from imdiffusion.cli.terminal import Terminal, resumable
 
 if TYPE_CHECKING:
     from imdiffusion.batch import Outcome, Summary
-    from imdiffusion.batch.progress import Watch
+    from imdiffusion.batch.run import Watch
     from imdiffusion.progress import Progress
 
 FIT_EXAMPLES = "imdiffusion batch fit services/ --out models/ --jobs 8"
 DETECT_EXAMPLES = """imdiffusion batch detect services/ --models models/ --out results/
 
-imdiffusion batch detect services/ --models models/ --out results/ --on ray://head:10001"""
+imdiffusion batch detect services/ --models models/ --out results/ --backend ray://head:10001"""
 
 app = typer.Typer(help="Many entities, each with a model of its own, here or on a Ray cluster.")
 
@@ -51,10 +51,11 @@ Folder = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """Who does the work; every field is an option, and a keyword of `imdiffusion.batch.fit`."""
+    """The workers; every field is an option, and a keyword of `imdiffusion.batch.fit`."""
 
-    on: Annotated[
-        str, typer.Option(metavar="BACKEND", help="Who works: local, ray, or ray://HOST:PORT.")
+    backend: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Where workers are: local, ray, or ray://HOST:PORT."),
     ] = "local"
     jobs: Annotated[
         int | None, typer.Option(help="Workers at once.", show_default="as many as fit")
@@ -159,7 +160,7 @@ def detect(
 
 @contextmanager
 def _watching(terminal: Terminal, out: Path) -> Iterator[Watch]:
-    """Shows entities done and the time left; tells each failure and warning as a line."""
+    """Shows entities done and the time left; shows each failure and warning as a line."""
     how = f"{out} keeps what is done: the same command continues."
     with resumable(how), terminal.progress("entities") as show:
 
@@ -175,7 +176,7 @@ def _watching(terminal: Terminal, out: Path) -> Iterator[Watch]:
 
 
 def _finish(terminal: Terminal, found: Summary) -> None:
-    terminal.notice(found.told())
+    terminal.notice(found.describe())
     if found.failed:
         end_with_failures(terminal, len(found.failed), len(found.outcomes), found.exit_code)
 

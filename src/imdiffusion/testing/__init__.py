@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from imdiffusion.testing.backends import check_backend
 from imdiffusion.testing.connectors import SinkRig, SourceRig, check_sink, check_source, keys_of
-from imdiffusion.testing.engines import check_engine
 from imdiffusion.testing.imputing import check_denoiser, check_mask, check_sampler, check_schedule
 from imdiffusion.testing.scoring import check_ensemble, check_error_scale, check_threshold
 
@@ -23,7 +23,7 @@ __all__ = [
     "SinkRig",
     "SourceRig",
     "check_denoiser",
-    "check_engine",
+    "check_backend",
     "check_ensemble",
     "check_error_scale",
     "check_mask",
@@ -37,6 +37,7 @@ __all__ = [
 
 # Table -> its check.
 CHECKS: dict[str, Callable[[str], None]] = {
+    "backends": check_backend,
     "masks": check_mask,
     "schedules": check_schedule,
     "samplers": check_sampler,
@@ -46,5 +47,4 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "thresholds": check_threshold,
     "sources": check_source,
     "sinks": check_sink,
-    "engines": check_engine,
 }

@@ -26,7 +26,7 @@ from imdiffusion_bench.detectors import drawn
 from imdiffusion_bench.measure import Group, failure, fit_key, question_id
 from imdiffusion_bench.plan import Plan
 from imdiffusion_bench.record import Record
-from imdiffusion_bench.workers import WorkerProcess, states_of
+from imdiffusion_bench.workers import GroupWorker, states_of
 
 UNDRAWN_SEED = 0  # of what no seed changes: one question has one id, whatever seeds a call has
 
@@ -244,9 +244,7 @@ class WorkerPool:
         # With each group, how many workers in a row died before they took it up.
         self.waiting = deque((group, 0) for group in todo)
         self.told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self.links = [
-            WorkerProcess(root, device, self.threads, work, keep) for _ in range(self.jobs)
-        ]
+        self.links = [GroupWorker(root, device, self.threads, work, keep) for _ in range(self.jobs)]
         self.stopping = False
 
     def work(self, minutes: float | None) -> None:
@@ -348,7 +346,7 @@ class WorkerPool:
         deaths = 0 if link.began else deaths + 1
         if link.began or deaths == UNTRIED_DEATHS:
             died = failure(
-                group, rest[0], "process", link.last_words, device=self.device, threads=self.threads
+                group, rest[0], "process", link.death, device=self.device, threads=self.threads
             )
             self.told.put((number, died))
             rest, deaths = rest[1:], 0

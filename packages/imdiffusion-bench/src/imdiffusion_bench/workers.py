@@ -11,34 +11,26 @@ It has a process to itself so that one run's memory is its own and its death is 
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from imdiffusion.progress import Progress
+from imdiffusion.workers import Message, WorkerEndedError, WorkerProcess, serve
 from imdiffusion_bench.measure import Group, measure
 from imdiffusion_bench.plan import Variant
 from imdiffusion_bench.record import Record
 from imdiffusion_bench.split import Split
 
-WORKER = (sys.executable, "-m", "imdiffusion_bench.workers")
-POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-LAST_WORDS = 400  # characters of stderr that a failure quotes
-GRACE = 20  # seconds an interrupted worker has to save its fit, and one at its end to be gone
-SILENT = "the worker ended the group without an answer for this run"
+PROGRAM = ("-m", "imdiffusion_bench.workers")
+SILENT = "the worker ended the group without a word about this run"
+PROGRESS_EVERY = 0.5  # seconds between two notes of progress
 
 
-class WorkerProcess:
-    """Starts a worker when it is first needed, and a new one after a death."""
+class GroupWorker:
+    """Measures groups in a worker process, which a new one follows after a death."""
 
     def __init__(
         self, root: Path | None, device: str, threads: int, work: Path, keep: Path | None
@@ -47,9 +39,8 @@ class WorkerProcess:
             None if one is None else str(one.resolve()) for one in (root, keep)
         )
         self._device, self._threads, self._work = device, threads, str(work.resolve())
-        self._process: subprocess.Popen[str] | None = None
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self.last_words = ""
+        self._process = WorkerProcess(*PROGRAM, threads=threads)
+        self.death = ""
         self.began = False
         self._stopped = False
         self._starting = threading.Lock()
@@ -57,39 +48,29 @@ class WorkerProcess:
     def measure(self, group: Group) -> Iterator[Record | str]:
         """Records of a group as they come, and in between how far it is, in words.
 
-        Ends early where the process dies, and at once after `stop`. Then `last_words` says how it
+        Ends early where the process dies, and at once after `stop`. Then `death` says how it
         died, and `began` whether it had taken up the group: if not, nothing was tried.
         """
-        process = self._alive()
-        self.began, self.last_words = False, SILENT
-        if process is None:
-            return
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the worker has no pipes")
+        self.began, self.death = False, SILENT
         what = f"{group.dataset} {group.entity} {group.variants[0].name}"
+        with self._starting:
+            if self._stopped:
+                return
+            self._process.send(self._message(group))
         yield what
         try:
-            process.stdin.write(json.dumps(self._order(group)) + "\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            self._bury(process)
-            return
-        for line in process.stdout:
-            message = _message(line)
-            if message is None:
-                break
-            self.began = True
-            if "record" in message:
-                yield message["record"]
-            elif "progress" in message:
-                step = message["progress"]
-                far = f" {step['done']:,}/{step['total']:,}" if step["total"] else ""
-                yield f"{what}: {step['phase']}{far}"
-            else:
-                return
-        self._bury(process)
+            while (message := self._process.receive()) is not None and "end" not in message:
+                self.began = True
+                if "record" in message:
+                    yield message["record"]
+                else:
+                    step = message["progress"]
+                    far = f" {step['done']:,}/{step['total']:,}" if step["total"] else ""
+                    yield f"{what}: {step['phase']}{far}"
+        except WorkerEndedError as error:
+            self.death = f"the worker ended with {error}"
 
-    def _order(self, group: Group) -> dict[str, Any]:
+    def _message(self, group: Group) -> Message:
         return {
             "group": group_to_dict(group),
             "root": self._root,
@@ -106,81 +87,12 @@ class WorkerProcess:
         """
         with self._starting:
             self._stopped = True
-            process = self._process
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGINT)
-        _end(process)
+        self._process.interrupt()
+        self._process.end()
 
     def close(self) -> None:
-        """Let go of the pipes; after `stop`, and when the reader of answers is gone."""
-        if self._process is not None:
-            _close_pipes(self._process)
-        self._process = None
-        self._errors.close()
-
-    def _alive(self) -> subprocess.Popen[str] | None:
-        """The process, a new one where there is none or it died while idle; None after `stop`."""
-        if self._process is not None and self._process.poll() is not None:
-            self._bury(self._process)
-        with self._starting:
-            if self._stopped:
-                return None
-            if self._process is None:
-                pools = dict.fromkeys(POOLS, str(self._threads))
-                self._process = subprocess.Popen(
-                    WORKER,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=self._errors,
-                    encoding="utf-8",
-                    errors="replace",
-                    env={**os.environ, **pools},
-                    start_new_session=True,  # Ctrl-C reaches it through `stop`, once
-                )
-            return self._process
-
-    def _bury(self, process: subprocess.Popen[str]) -> None:
-        """Wait for the end of a process whose answers are over, and keep its last words."""
-        code = _end(process)
-        if self._stopped:
-            return
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._errors.seek(0)
-        said = self._errors.read()[-LAST_WORDS:].strip()
-        self._errors.seek(0)
-        self._errors.truncate()
-        _close_pipes(process)
-        self.last_words = f"the worker ended with {how}" + (f": {said}" if said else "")
-        self._process = None
-
-
-def _message(line: str) -> dict[str, Any] | None:
-    """What the worker says in this line; None where a kill cut it, which is its last."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None
-
-
-def _end(process: subprocess.Popen[str]) -> int:
-    """Wait for a process that should end by itself, and make it; its exit code."""
-    try:
-        return process.wait(timeout=GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _close_pipes(process: subprocess.Popen[str]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # its reader is gone
-                pipe.close()
-
-
-TELL_EVERY = 0.5  # seconds between two lines of progress
+        """Let go of the pipes; after `stop`, and once no thread reads answers."""
+        self._process.close()
 
 
 def group_to_dict(group: Group) -> dict[str, Any]:
@@ -211,30 +123,28 @@ def states_of(work: Path, group: Group) -> Path:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Serve the runner; the rows of the last entity are kept for the next group."""
     held: dict[tuple[str, str, str], Split] = {}
-    for line in sys.stdin:
-        order = json.loads(line)
-        # The runner must know whether a group was begun: what died before has tried nothing.
-        _say(answers, {"progress": {"phase": "load", "done": 0, "total": 0}})
-        _serve(order, answers, held)
-        _say(answers, {"end": True})
+    serve(lambda message, note: _answer(message, note, held))
 
 
-def _serve(order: dict[str, Any], answers: TextIO, held: dict[tuple[str, str, str], Split]) -> None:
+def _answer(
+    message: Message,
+    note: Callable[[Message], None],
+    held: dict[tuple[str, str, str], Split],
+) -> Message:
     from imdiffusion_bench.datasets import open_source
 
-    group, threads = group_from_dict(order["group"]), int(order["threads"])
+    # The runner must know whether a group was begun: what died before has tried nothing.
+    note({"progress": {"phase": "load", "done": 0, "total": 0}})
+    group, threads = group_from_dict(message["group"]), int(message["threads"])
     _set_threads(threads)
-    place = (order["root"], group.dataset, group.entity)
+    place = (message["root"], group.dataset, group.entity)
 
     def load() -> Split:
         if place not in held:
             held.clear()
-            root = None if order["root"] is None else Path(order["root"])
+            root = None if message["root"] is None else Path(message["root"])
             held[place] = open_source(group.dataset, root).load(group.entity)
         return held[place]
 
@@ -242,32 +152,22 @@ def _serve(order: dict[str, Any], answers: TextIO, held: dict[tuple[str, str, st
 
     def show(step: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last > TELL_EVERY:
+        if time.monotonic() - last > PROGRESS_EVERY:
             last = time.monotonic()
-            _say(
-                answers, {"progress": {"phase": step.phase, "done": step.done, "total": step.total}}
-            )
+            note({"progress": {"phase": step.phase, "done": step.done, "total": step.total}})
 
-    work, keep = (None if order[name] is None else Path(order[name]) for name in ("work", "keep"))
-    states = None if work is None else states_of(work, group)
+    keep = None if message["keep"] is None else Path(message["keep"])
     for record in measure(
         group,
         load,
-        device=order["device"],
+        device=message["device"],
         threads=threads,
-        work=states,
+        work=states_of(Path(message["work"]), group),
         keep=keep,
         on_progress=show,
     ):
-        _say(answers, {"record": record})
-
-
-def _end_with_parent() -> None:
-    """An orphan would measure on for hours, and nothing would record it."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+        note({"record": record})
+    return {"end": True}
 
 
 def _set_threads(threads: int) -> None:
@@ -277,13 +177,5 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _say(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message, default=float) + "\n")
-    answers.flush()
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:  # the runner asked it to stop; its fit is saved
-        sys.exit(130)
+    main()

@@ -1,7 +1,8 @@
 """Fits models in the background, one at a time, and puts forward those that win.
 
-A fit is a child process in a folder of its own (`job.py`, `fit_child.py`). If it ends without a
-verdict it is started again and goes on where it was; if it fails, it is tried again with patience.
+A fit is the work of a child process in a folder of its own (`fit_job.py`, `fit_worker.py`). If the
+process ends without a verdict, the fit is started again and goes on where it was; one that fails is
+tried again, after a pause that grows.
 What has won is noted and made live in the live state; the active scorer follows from that alone
 (`router.py`).
 """
@@ -9,14 +10,9 @@ What has won is noted and made live in the live state; the active scorer follows
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -41,12 +37,13 @@ from imdiffusion.live.models.router import cold_rate
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
+from imdiffusion.workers import INTERRUPTED, WorkerEndedError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 GROWTH = 1.5  # while no model is live, one that lost is followed by the next at so many rows
+PROGRAM = ("-m", "imdiffusion.live.models.fit_worker")
 ENDING = 10.0  # seconds that a process has to save its state
-LOUDEST = 4_000  # bytes of what a process said that are passed on when it fails
 
 
 class Fitter:
@@ -54,8 +51,7 @@ class Fitter:
 
     def __init__(self, store: Store, places: Places, configuration: Configuration) -> None:
         self.store, self.places, self.configuration = store, places, configuration
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._process: WorkerProcess | None = None
         self._entity = ""
         self._patience: dict[str, Backoff] = {}
         self._outcomes: dict[str, Outcome | None] = {}
@@ -69,10 +65,16 @@ class Fitter:
     def tick(self, router: Mapping[str, ActiveScorer]) -> None:
         """Start a fit that is due, or see whether the one that runs is over."""
         if self._process is not None:
-            code = self._process.poll()
-            if code is None:
+            try:
+                answer = self._process.receive(0.0)
+            except WorkerEndedError as error:
+                answer = {"exit_code": error.code, "error": str(error)}
+            if answer is None:
                 return
-            self._over(code)
+            self._process.release()
+            self._process.close(ENDING)
+            self._process = None
+            self._over(**answer)
         entity = self._next(router)
         if entity is not None:
             self._start(entity, router[entity])
@@ -171,16 +173,9 @@ class Fitter:
             (folder / VERDICT).unlink(missing_ok=True)
             write_facts(folder / JOB, job)
         log.info("a model of %s is being fitted", entity)
-        self._log = (folder / LOG).open("wb")
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "imdiffusion.live.models.fit_worker", str(folder)],
-            stdin=subprocess.PIPE,  # closes when this process ends, however it ends
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            env={**threads, **os.environ},
-            start_new_session=True,  # Ctrl-C is for this process, which then ends the other
-        )
+        nice = self.configuration.fit.nice
+        self._process = WorkerProcess(*PROGRAM, nice=nice, log=folder / LOG)
+        self._process.send({"folder": str(folder)})
         self._entity = entity
 
     def _job(self, entity: str, active: ActiveScorer) -> Job:
@@ -200,7 +195,6 @@ class Fitter:
             rows=fit.rows,
             most_rows=fit.most_rows,
             holdout=fit.holdout,
-            nice=fit.nice,
             keywords=self.configuration.keywords,
             baseline=self.configuration.stream.baseline,
             alarm_rate=cold_rate(self.configuration, period),
@@ -211,27 +205,27 @@ class Fitter:
             since=shape.since,
         )
 
-    def _over(self, code: int) -> None:
-        """The process has ended: act on its verdict, or wait and try again."""
+    def _over(self, exit_code: int, error: str) -> None:
+        """The fit has ended: act on its verdict, or wait and try again."""
         entity, folder = self._entity, self.places.fit(self._entity)
-        self._let_go()
         self._interrupted.discard(entity)
         try:
-            outcome = read_outcome(folder) if code == 0 else None
+            outcome = read_outcome(folder) if exit_code == 0 else None
             if outcome is not None:
                 self._act(entity, outcome)
                 clear(folder)
                 self._patience.pop(entity, None)
                 self._outcomes[entity] = outcome
                 return
-        except ImDiffusionError as error:
-            log.error("the model of %s cannot be noted: %s", entity, error)
+        except ImDiffusionError as problem:
+            log.error("the model of %s cannot be noted: %s", entity, problem)
         patience = self._patience.setdefault(entity, Backoff(np.random.default_rng(), most=3600.0))
         wait = patience.failed(time.monotonic())
-        said = _tail(folder / LOG)
-        log.error("no model of %s (exit %d), next try in %.0f s: %s", entity, code, wait, said)
+        log.error(
+            "no model of %s (exit %d), next try in %.0f s: %s", entity, exit_code, wait, error
+        )
         self.store.count({("fits_failed", entity): 1})
-        if code > 0 and code != 130:  # what it stood on may be the cause
+        if exit_code > 0 and exit_code != INTERRUPTED:  # its rows or state may be the cause
             clear(folder)
         else:
             self._interrupted.add(entity)
@@ -260,31 +254,8 @@ class Fitter:
                 shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
-        """End the process that runs; it saves its state, and goes on at the next start."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(ENDING)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        assert self._process is not None  # noqa: S101  asked only while there is one
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        if self._log is not None:
-            self._log.close()
-        self._process, self._log = None, None
-
-
-def _tail(path: Path) -> str:
-    """The last that a process said, on one line."""
-    try:
-        text = path.read_bytes()[-LOUDEST:].decode(errors="replace")
-    except OSError:
-        return "no output"
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+        """Interrupt a fit that is under way: it saves its state, and goes on at the next start."""
+        if self._process is not None:
+            self._process.interrupt()
+            self._process.close(ENDING)
+            self._process = None

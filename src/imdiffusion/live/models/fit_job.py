@@ -4,7 +4,7 @@ job.json       what is asked; while it is there without a verdict, the fit is un
 rows           the rows that it is fitted on, as they were when it began
 resume/        where an interrupted training goes on
 verdict.json   what came of it
-log.txt        what the process said
+log.txt        stderr of the process
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Job:
 
     train: "state", or a file. details: days that the live state keeps every row. incumbent: path
     of the active model, from the state folder; empty = the baseline. period: ns between
-    rows, of the baseline. excluded, since: as of `judging.Shape`.
+    rows, of the baseline. excluded, since: as of `feedback.Shape`.
     """
 
     state: str
@@ -42,7 +42,6 @@ class Job:
     rows: int
     most_rows: int
     holdout: float
-    nice: int
     keywords: Mapping[str, Any]
     baseline: str
     alarm_rate: float

@@ -1,23 +1,17 @@
-"""The process that fits a model in the background.
+"""The process that fits a model in the background, and goes on where it was when started again.
 
-    python -m imdiffusion.live.models.fit_worker FOLDER
-
-It stands back for others (nice), ends with its parent (its standard input closes), and
-goes on where it was when it is started again.
+in   {"folder": "STATE/fits/NAME"}
+out  {"exit_code": 0, "error": ""}, and the verdict in the folder; or why there is none
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -31,7 +25,6 @@ from imdiffusion.live.models.cache import speaker_of
 from imdiffusion.live.models.champion_challenger import Contestant, Verdict, contest
 from imdiffusion.live.models.feedback import blanked, within
 from imdiffusion.live.models.fit_job import (
-    JOB,
     LOCK,
     RESUME,
     ROWS,
@@ -46,6 +39,7 @@ from imdiffusion.live.scorers.cold_start import ColdStartScorer
 from imdiffusion.live.scorers.scored_row import Scorer
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.saved_state import State
+from imdiffusion.workers import Message, serve
 
 KIND = "training rows"
 MOST_HELD = 1_500  # held-out rows that the models are compared on
@@ -103,7 +97,7 @@ def _from_file(job: Job) -> Frame:
 
 def fit(job: Job, folder: Path) -> Outcome:
     """Fit, compare, save: what came of it."""
-    rows = rows_of(job, folder)  # first, so that too few of them are said without much ado
+    rows = rows_of(job, folder)  # first: too few of them are an error before torch is loaded
     from imdiffusion import ImDiffusion
     from imdiffusion.live.scorers.fitted import EntityScorer
 
@@ -181,42 +175,18 @@ def _incumbent(job: Job, channels: tuple[str, ...]) -> Scorer:
 # -- the process
 
 
-def main(folder: Path) -> int:
-    """Fit what the folder asks; 0 = there is a verdict, else the error's exit code."""
-    job = read_job(folder)
-    os.nice(job.nice)
+def answer(message: Message) -> Message:
+    """Fit what the folder asks; the exit code is 0 where there is a verdict, else the error's."""
+    folder = Path(message["folder"])
     with (folder / LOCK).open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # of one that is just being ended
         try:
-            outcome = fit(job, folder)
-            write_facts(folder / VERDICT, outcome)
+            write_facts(folder / VERDICT, fit(read_job(folder), folder))
         except ImDiffusionError as error:
             sys.stderr.write(f"{error}\n")
-            return error.exit_code
-    return 0
-
-
-def _end_with_parent() -> None:
-    """End at once when standard input closes: the parent has ended or was killed."""
-
-    def wait() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # the training saves its state
+            return {"exit_code": error.exit_code, "error": str(error)}
+    return {"exit_code": 0, "error": ""}
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not (Path(sys.argv[1]) / JOB).exists():
-        sys.exit(2)
-    _end_with_parent()
-    try:
-        sys.exit(main(Path(sys.argv[1])))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    serve(lambda message, note: answer(message))
