@@ -42,11 +42,11 @@ from imdiffusion.errors import ConvergenceWarning, SourceEnded
 from imdiffusion.live.config.parser import parse
 from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.engine.entity_state import EngineOptions
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
 
 WARM = 300  # rows that every entity has behind it

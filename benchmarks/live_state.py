@@ -26,9 +26,9 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.live.connection.protocols import Batch, Closing, Sink
 from imdiffusion.live.connection.record_json import record_text
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.live.store.checkpoint import Checkpoint, Told
+from imdiffusion.live.engine.entity_state import EngineOptions
+from imdiffusion.live.scorers.fitted import ScoredRow
+from imdiffusion.live.store.inserts import Checkpoint, Told
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import ScoreRecord

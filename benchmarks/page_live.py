@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "live" / "service")
 from chromium import PROGRAM, Chromium
 from page_story import Story
 
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.store.live_state import Store
 
 WARM = 12  # rows of each entity after which the baseline speaks

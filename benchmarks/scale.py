@@ -30,7 +30,7 @@ from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.saved_state import State

@@ -17,7 +17,7 @@ from test_training import TINY, series
 
 import imdiffusion.series_imputer as imputer_module
 from imdiffusion import ImDiffusion
-from imdiffusion.data.files import write_table
+from imdiffusion.data.writing import write_table
 from imdiffusion.diffusion.networks import build
 from imdiffusion.errors import (
     ConfigError,

@@ -17,7 +17,7 @@ from imdiffusion.checks import FURTHER, CheckStream, RowChecks
 from imdiffusion.data.windows import Rows
 from imdiffusion.errors import DataWarning
 from imdiffusion.results import Analysis, event_table
-from imdiffusion.scoring.absence import KINDS, MISSING
+from imdiffusion.scoring.absence_fit import KINDS, MISSING
 from imdiffusion.scoring.changes import KINDS as CHANGED
 from imdiffusion.wording import number
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from imdiffusion.data.files import write_table
+from imdiffusion.data.writing import write_table
 
 HEAVY = """
 import sys

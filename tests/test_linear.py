@@ -10,8 +10,7 @@ from imdiffusion import ImDiffusion
 from imdiffusion.data.windows import Rows
 from imdiffusion.errors import ConfigError
 from imdiffusion.linear import LinearViews
-from imdiffusion.linear.fitting import VIEWS, lags_for, measured_channels
-from imdiffusion.linear.residuals import as_if_whole, residuals_of
+from imdiffusion.linear.fitting import VIEWS, as_if_whole, lags_for, measured_channels, residuals_of
 from imdiffusion.linear.views import LEAST_RESIDUAL
 from imdiffusion.online import OnlineScorer
 from imdiffusion.scoring.joining import dense, sparse

@@ -34,7 +34,7 @@ CLASSES = (
         f"imdiffusion.live.config.schema:{name}Section"
         for name in ("State", "Alert", "Stream", "Fit", "Serve", "Model")
     ),
-    "imdiffusion.live.service.limits:Limits",
+    "imdiffusion.live.service.middleware:Limits",
     "imdiffusion_bench.generator.config:Dials",
     "imdiffusion_bench.behaviours.config:SystemDials",
 )

@@ -11,7 +11,7 @@ import torch
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.windows import Rows
-from imdiffusion.diffusion.shared_denoiser import NOBODY, EntityView, SharedDenoiser
+from imdiffusion.diffusion.networks import NOBODY, EntityView, SharedDenoiser
 from imdiffusion.errors import (
     ConfigError,
     ConvergenceWarning,

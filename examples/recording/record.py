@@ -30,7 +30,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imdiffusion.live.sources.host_metrics import record
+from imdiffusion.live.sources.host import record
 
 HERE = Path(__file__).resolve().parent
 BEFORE = 180.0  # the workload's schedule starts this long before the train part

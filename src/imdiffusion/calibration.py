@@ -22,9 +22,7 @@ from imdiffusion.linear import LinearFit, LinearViews
 from imdiffusion.online import rows_after, score_online
 from imdiffusion.progress import History
 from imdiffusion.promise.record import FitNotes, LeftOut, PromiseRecord
-from imdiffusion.scoring.absence_kinds import KINDS
-from imdiffusion.scoring.budget import rate_within
-from imdiffusion.scoring.critical import NEVER, blocks_apart, held_out_rates
+from imdiffusion.scoring.absence_fit import KINDS
 from imdiffusion.scoring.error import (
     NormalScale,
     pasts,
@@ -33,8 +31,9 @@ from imdiffusion.scoring.error import (
     smoothed_errors,
     stood,
 )
-from imdiffusion.scoring.hard_hours import HardHours
-from imdiffusion.scoring.joining import Join, eased
+from imdiffusion.scoring.hours import HardHours
+from imdiffusion.scoring.joining import NEVER, Join, blocks_apart, eased, held_out_rates
+from imdiffusion.scoring.threshold import rate_within
 from imdiffusion.scoring.units import fit_units, needs_trained_rows, recipe_of
 from imdiffusion.series_imputer import SeriesImputer
 from imdiffusion.settings import MEMORY, NETWORK

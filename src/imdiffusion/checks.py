@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from imdiffusion.arrays import Flags, Floats, Singles
 from imdiffusion.data.windows import Rows
 from imdiffusion.saved_state import State
-from imdiffusion.scoring.absence import KINDS, MISSING, AbsenceModel, AbsenceMonitor, describe
+from imdiffusion.scoring.absence import AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence_fit import KINDS, MISSING, describe
 from imdiffusion.scoring.changes import KINDS as CHANGED
 from imdiffusion.scoring.changes import ChangeModel, ChangeStream
-from imdiffusion.scoring.finding import Finding
-from imdiffusion.scoring.hard_hours import HardHours
-from imdiffusion.scoring.hours import HourStream, HourTest
+from imdiffusion.scoring.event import Finding
+from imdiffusion.scoring.hours import HardHours, HourStream, HourTest
 from imdiffusion.scoring.news import NewsFilter
 from imdiffusion.scoring.scan import trailing_means
 from imdiffusion.settings import Settings

@@ -26,7 +26,7 @@ from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import RowQueue, Rows
-from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.noise import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
 from imdiffusion.progress import History
@@ -464,7 +464,7 @@ _digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 def _digest(network: nn.Module) -> str:
     """sha256 of the weights; that of a shared network is worked out once for all its entities."""
-    from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+    from imdiffusion.diffusion.networks import SharedDenoiser
 
     if isinstance(network, SharedDenoiser) and network in _digests:
         return _digests[network]

@@ -16,12 +16,11 @@ import numpy as np
 
 from imdiffusion.arrays import Flags
 from imdiffusion.calibration import MOST_TOLD, calibrate
-from imdiffusion.data.absurd import absurd_values, note_absurd
+from imdiffusion.data.calendar import in_words, rhythm_of
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
-from imdiffusion.data.rhythm import in_words, rhythm_of
-from imdiffusion.data.scaling import Scaler
-from imdiffusion.data.spans import span_positions
+from imdiffusion.data.grid import span_positions
+from imdiffusion.data.scaling import Scaler, absurd_values, note_absurd
 from imdiffusion.data.windows import Rows, held_out_from
 from imdiffusion.entity import Entity, ScaledEntity
 from imdiffusion.errors import ConfigError, DataError, DataWarning

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from imdiffusion.arrays import Flags, Floats
-from imdiffusion.data.files import FileOptions, read, read_pieces
+from imdiffusion.data.files import read, read_pieces
 from imdiffusion.data.frame import Frame, concat, frame_from
 from imdiffusion.data.grid import regularize
-from imdiffusion.data.named_columns import warn_of_labels
+from imdiffusion.data.layout import FileOptions
+from imdiffusion.data.tables import warn_of_labels
 from imdiffusion.data.windows import Rows
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning, UsageError

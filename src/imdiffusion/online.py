@@ -36,8 +36,7 @@ from imdiffusion.scoring.error import (
     smoothed_errors,
     stood,
 )
-from imdiffusion.scoring.recent import RecentQuantile
-from imdiffusion.scoring.smoothing import reach
+from imdiffusion.scoring.smoothing import RecentQuantile, reach
 from imdiffusion.series_imputer import SeriesImputer
 
 

@@ -47,7 +47,7 @@ TABLES: dict[str, dict[str, str]] = {
         "imtransformer": "imdiffusion.diffusion.denoisers.imtransformer:ImTransformer",
         "mixer": "imdiffusion.diffusion.denoisers.mixer:Mixer",
         "rows": "imdiffusion.diffusion.denoisers.row_mlp:RowMLP",
-        "relay": "imdiffusion.diffusion.denoisers.two_stage:TwoStage",
+        "relay": "imdiffusion.diffusion.denoisers.row_mlp:TwoStage",
         "gaussian": "imdiffusion.diffusion.denoisers.closed_form:Gaussian",
         "memory": "imdiffusion.diffusion.denoisers.closed_form:Memory",
     },

@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Floats, Reals, Singles
 from imdiffusion.data.frame import Frame, table_like
-from imdiffusion.scoring.event import Event, find_events
-from imdiffusion.scoring.finding import Finding, Findings
-from imdiffusion.scoring.unalarmed import Unalarmed, find_unalarmed
+from imdiffusion.scoring.event import (
+    Event,
+    Finding,
+    Findings,
+    Unalarmed,
+    find_events,
+    find_unalarmed,
+)
 
 if TYPE_CHECKING:
     from imdiffusion.entity import Entity

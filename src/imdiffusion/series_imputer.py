@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from imdiffusion.diffusion.imputer import Imputer
-    from imdiffusion.diffusion.loss import Denoiser
+    from imdiffusion.diffusion.schedule import Denoiser
 
 NOBODY = 0  # the number in a shared model of an entity that joined it later
 BATCH_TOKENS = 20_000  # windows scored at once are chosen so that this many points are in flight
@@ -72,7 +72,7 @@ class SeriesImputer:
         import torch
 
         from imdiffusion.diffusion.imputer import imputer_of
-        from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+        from imdiffusion.diffusion.networks import SharedDenoiser
 
         denoiser: Denoiser = network
         if isinstance(network, SharedDenoiser):

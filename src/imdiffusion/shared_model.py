@@ -20,8 +20,7 @@ import torch
 
 from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
-from imdiffusion.diffusion.networks import new_shared
-from imdiffusion.diffusion.shared_denoiser import SharedDenoiser
+from imdiffusion.diffusion.networks import SharedDenoiser, new_shared
 from imdiffusion.entity import Entity
 from imdiffusion.errors import ConfigError, DataError, DataWarning
 from imdiffusion.fitting import check, find_counters, prepare, without

@@ -12,8 +12,14 @@ from hypothesis.extra.numpy import arrays
 
 from imdiffusion import baselines
 from imdiffusion.baselines.linear import Mahalanobis, Pca, least_filled, moments
-from imdiffusion.baselines.rows import carried, rows_of_windows, smoothed
-from imdiffusion.baselines.simple import MovingVariance, SquaredDifference, ZScore
+from imdiffusion.baselines.simple import (
+    MovingVariance,
+    SquaredDifference,
+    ZScore,
+    carried,
+    rows_of_windows,
+    smoothed,
+)
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.errors import ConfigError, DataError, MissingExtraError, NotFittedError
 
@@ -317,7 +323,7 @@ def test_lstm_ad_learns_and_leaves_the_generator_alone():
     x[3, 0] = NAN
     test = x.copy()
     test[120] += 4
-    from imdiffusion.baselines.pyod import LstmAd
+    from imdiffusion.baselines.learned import LstmAd
 
     before = torch.get_rng_state()
     first = LstmAd(window=20, epochs=2, seed=7).fit(x).decision_function(test)

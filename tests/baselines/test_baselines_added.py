@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion import baselines
-from imdiffusion.baselines.logs import BEST, JoinedLogs
+from imdiffusion.baselines.linear import FLOOR, LinearForecast, OtherChannels
 from imdiffusion.baselines.neighbours import FLAT, PatchNeighbours
-from imdiffusion.baselines.residuals import FLOOR, LinearForecast, OtherChannels
+from imdiffusion.baselines.simple import BEST, JoinedLogs
 from imdiffusion.errors import DataError, NotFittedError
 
 NAN = np.nan

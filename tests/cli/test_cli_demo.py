@@ -6,7 +6,7 @@ import re
 
 from tiny import TINY
 
-from imdiffusion.data.recording import recording
+from imdiffusion.data.files import recording
 
 
 def test_the_recording_is_whole():

@@ -24,7 +24,7 @@ from live_far import TINY, Said, circle, get, put, wait_for
 from imdiffusion import ImDiffusion
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
 

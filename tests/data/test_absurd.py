@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.absurd import MOST, absurd_values, note_absurd
 from imdiffusion.data.frame import Frame
+from imdiffusion.data.scaling import MOST, absurd_values, note_absurd
 from imdiffusion.errors import DataWarning
 
 quick = settings(max_examples=40, deadline=None)

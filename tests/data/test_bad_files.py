@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imdiffusion.data.files import FileOptions, read, read_pieces
+from imdiffusion.data.files import read, read_pieces
+from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import DataError
 
 

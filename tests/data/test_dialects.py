@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.dialects import decimal_mark, dialect_of
-from imdiffusion.data.files import FileOptions, read, read_pieces
+from imdiffusion.data.columns import decimal_mark, dialect_of
+from imdiffusion.data.files import read, read_pieces
 from imdiffusion.data.frame import concat
+from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import DataError
 
 TIME = "2026-01-01T00:00:00Z"

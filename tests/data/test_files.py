@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.files import FileOptions, read, read_pieces, write_table
+from imdiffusion.data.files import read, read_pieces
 from imdiffusion.data.frame import Frame
+from imdiffusion.data.layout import FileOptions
+from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 NAN = float("nan")

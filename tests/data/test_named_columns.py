@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imdiffusion.data.files import FileOptions, read, read_pieces, write_table
+from imdiffusion.data.files import read, read_pieces
 from imdiffusion.data.frame import concat, frame_from
-from imdiffusion.data.named_columns import warn_of_labels
+from imdiffusion.data.layout import FileOptions
+from imdiffusion.data.tables import warn_of_labels
+from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, DataWarning
 
 NEW_YEAR = 1_767_225_600  # 2026-01-01T00:00:00Z

@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from imdiffusion.data import csv_source, json_source
-from imdiffusion.data.files import FileOptions, read, read_pieces, write_table
+from imdiffusion.data.files import read, read_pieces
 from imdiffusion.data.frame import concat
+from imdiffusion.data.layout import FileOptions
+from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, UsageError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.data.rhythm import LEAST_ROWS, Rhythm, in_words, rhythm_of
+from imdiffusion.data.calendar import LEAST_ROWS, Rhythm, in_words, rhythm_of
 
 
 def walk(rows, memory, seed):

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from imdiffusion.data.frame import frame_from
-from imdiffusion.data.grid import regularize
-from imdiffusion.data.spans import span_positions
+from imdiffusion.data.grid import regularize, span_positions
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 HOURS = pd.date_range("2024-01-31T00:00", periods=6, freq="h", tz="UTC")

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imdiffusion.data.epochs import Counted
+from imdiffusion.data.columns import Place
 from imdiffusion.data.frame import frame_from
-from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import check_order, parse_times, text_of
+from imdiffusion.data.timestamps import Counted, check_order, parse_times, text_of
 from imdiffusion.errors import DataError, DataWarning, UsageError
 
 PLACE = Place("x.csv")

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imdiffusion.data.files import write_table
 from imdiffusion.data.frame import table_like
+from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, OutputError, UsageError
 
 EVENTS = {
@@ -100,7 +100,7 @@ def test_what_cannot_be_written(tmp_path):
 PROGRAM = """
 import resource, sys
 import numpy as np, pyarrow as pa
-from imdiffusion.data.files import write_table
+from imdiffusion.data.writing import write_table
 from imdiffusion.errors import OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 x = np.random.default_rng(0).normal(size=9000)

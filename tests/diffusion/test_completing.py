@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from imdiffusion.diffusion.denoisers.completing import RIDGE, completed, cost_of
-from imdiffusion.diffusion.denoisers.gaussian import LagMoments, toeplitz
+from imdiffusion.diffusion.denoisers.gaussian import RIDGE, LagMoments, completed, cost_of, toeplitz
 
 
 def driven(rows, seed, channels=4):

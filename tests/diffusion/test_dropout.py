@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imdiffusion.diffusion.denoisers.dropout import dropout
-from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer
+from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer, dropout
 from imdiffusion.diffusion.noise import private_rng
 
 CPU = torch.device("cpu")

@@ -8,9 +8,8 @@ from torch import Tensor
 from imdiffusion import ImDiffusion
 from imdiffusion.diffusion.denoisers.mixer import Mixer
 from imdiffusion.diffusion.imputer import Imputer
-from imdiffusion.diffusion.loss import target_loss
 from imdiffusion.diffusion.noise import counter_normal, private_rng
-from imdiffusion.diffusion.schedule import quadratic
+from imdiffusion.diffusion.schedule import quadratic, target_loss
 from imdiffusion.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")

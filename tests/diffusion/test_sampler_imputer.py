@@ -8,10 +8,9 @@ from torch import Tensor
 
 from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer, ImTransformer
 from imdiffusion.diffusion.imputer import Imputer
-from imdiffusion.diffusion.loss import shown, target_loss
 from imdiffusion.diffusion.noise import counter_normal, mask_stream, private_rng
 from imdiffusion.diffusion.sampler import ddim, ddpm, timesteps
-from imdiffusion.diffusion.schedule import quadratic
+from imdiffusion.diffusion.schedule import quadratic, shown, target_loss
 
 
 def keys(batch: int, length: int) -> Tensor:

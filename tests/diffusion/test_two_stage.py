@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from imdiffusion import ImDiffusion
-from imdiffusion.diffusion.denoisers.row_mlp import RowMLP
-from imdiffusion.diffusion.denoisers.two_stage import TwoStage
+from imdiffusion.diffusion.denoisers.row_mlp import RowMLP, TwoStage
 from imdiffusion.diffusion.noise import counter_normal, private_rng
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")

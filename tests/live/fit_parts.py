@@ -10,10 +10,10 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.live.config.configuration import Configuration
 from imdiffusion.live.config.parser import parse
 from imdiffusion.live.models.background_fits import Fitter
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.models.router import ModelRouter
-from imdiffusion.live.scorers.scored_row import signed
-from imdiffusion.live.store.checkpoint import SCORER, Checkpoint, Told
+from imdiffusion.live.scorers.fitted import signed
+from imdiffusion.live.store.inserts import SCORER, Checkpoint, Told
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.records import ScoreRecord
 

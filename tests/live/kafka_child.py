@@ -6,7 +6,7 @@ from pathlib import Path
 
 from real_child import watch
 
-from imdiffusion.live.engine.threads import stopped_by_signals
+from imdiffusion.live.engine.engine import stopped_by_signals
 from imdiffusion.live.sinks.sqlite import SqliteSink
 from imdiffusion.live.sources.kafka import KafkaSource
 

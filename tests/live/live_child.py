@@ -16,9 +16,8 @@ from pathlib import Path
 from live_parts import LineSink, LineSource, ZScorer, zscorer
 
 from imdiffusion.errors import SourceEnded
-from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.engine.threads import run
+from imdiffusion.live.engine.engine import Engine, run
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.store import inserts, live_state
 from imdiffusion.live.store.live_state import Store

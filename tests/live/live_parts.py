@@ -16,7 +16,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConnectionLost, DataError
 from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.connection.record_json import record_text
-from imdiffusion.live.scorers.scored_row import ScoredRow, resumed
+from imdiffusion.live.scorers.fitted import ScoredRow, resumed
 from imdiffusion.saved_state import State
 
 CHANNELS = ("cpu", "memory", "disk")

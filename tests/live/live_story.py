@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.live.store.inserts import Checkpoint, Standing, Told
 from imdiffusion.records import EventRecord, ScoreRecord
 
 MINUTE = 60 * 1_000_000_000

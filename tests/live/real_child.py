@@ -14,9 +14,8 @@ from live_child import FOREVER, die_at
 from live_parts import ZScorer, zscorer
 
 from imdiffusion.errors import SourceEnded
-from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.engine.threads import run
+from imdiffusion.live.engine.engine import Engine, run
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.sinks.files import FilesSink
 from imdiffusion.live.sinks.kafka import KafkaSink

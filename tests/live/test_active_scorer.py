@@ -7,7 +7,7 @@ from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, line, series
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ModelError
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.rows.alignment import Alignment
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.scorers.cold_start import ColdStartScorer

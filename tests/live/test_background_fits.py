@@ -15,10 +15,10 @@ from fit_parts import circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.live.models.background_fits import Fitter
-from imdiffusion.live.models.feedback import Shape
+from imdiffusion.live.models.champion_challenger import Shape
 from imdiffusion.live.models.fit_job import JOB, RESUME, VERDICT, read_outcome, write_facts
 from imdiffusion.live.models.fit_worker import answer
-from imdiffusion.live.models.paths import name_of
+from imdiffusion.live.models.pinned import name_of
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.store.queries import Reader
 
@@ -160,7 +160,7 @@ def test_rows_that_are_too_few_are_said_and_tried_again_later(tmp_path):
 def test_a_file_to_fit_on(tmp_path):
     import pyarrow as pa
 
-    from imdiffusion.data.files import write_table
+    from imdiffusion.data.writing import write_table
 
     values = circle(450)
     rows = frame(values)

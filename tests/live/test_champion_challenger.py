@@ -9,7 +9,7 @@ import numpy as np
 from imdiffusion.data.frame import Frame
 from imdiffusion.live.models.champion_challenger import Contestant, contest
 from imdiffusion.live.scorers.fault_injection import APART, FIRST, KINDS, LENGTHS, plant
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.fitted import ScoredRow
 from imdiffusion.saved_state import State
 
 START = np.datetime64("2026-01-01T00:00", "ns")

@@ -11,7 +11,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.errors import SourceEnded
 from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.rows.alignment import Alignment
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
 from imdiffusion.live.scorers.cold_start import ColdStartScorer

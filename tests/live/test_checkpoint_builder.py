@@ -2,8 +2,7 @@
 
 from live_parts import ZScorer
 
-from imdiffusion.live.engine.checkpoint_builder import CheckpointBuilder
-from imdiffusion.live.engine.entity_state import EntityState
+from imdiffusion.live.engine.entity_state import CheckpointBuilder, EntityState
 from imdiffusion.live.events.open_event import EventRules
 
 

@@ -15,8 +15,8 @@ from live_series import live, series
 
 from imdiffusion.errors import ConfigError, DataError, ModelError
 from imdiffusion.live.scorers.cold_start import COLD_BASELINES, MOST_ROWS, SMOOTH, ColdStartScorer
+from imdiffusion.live.scorers.fitted import ScoredRow
 from imdiffusion.live.scorers.row_baseline import ROW_BASELINES
-from imdiffusion.live.scorers.scored_row import ScoredRow
 from imdiffusion.saved_state import State
 
 SECOND = 10**9

@@ -15,11 +15,10 @@ from live_story import START, rows, told, turn
 from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ModelError, OutputError, StateWarning
 from imdiffusion.live.connection.record_json import record_of, record_text
-from imdiffusion.live.store.checkpoint import Checkpoint
-from imdiffusion.live.store.database import connect
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.schema import NEWEST, STEPS, migrate, version_of
+from imdiffusion.live.store.schema import NEWEST, STEPS, connect, migrate, version_of
 
 
 def filled(path, count=400):

@@ -13,7 +13,7 @@ import pytest
 from imdiffusion.errors import ConfigError, OutputError
 from imdiffusion.live.config.parser import parse
 from imdiffusion.live.detection import Detection
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.store.queries import Reader
 
 START = 1_700_000_400

@@ -27,11 +27,10 @@ from live_parts import (
 
 from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError, OutputError, SourceEnded
-from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.engine.threads import run, stopped_by_signals
+from imdiffusion.live.engine.engine import Engine, run, stopped_by_signals
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
-from imdiffusion.live.scorers.scored_row import owner_of
+from imdiffusion.live.scorers.fitted import owner_of
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.retention import Retention

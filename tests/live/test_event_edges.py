@@ -18,22 +18,19 @@ from imdiffusion.entity import Entity
 from imdiffusion.errors import DataWarning
 from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.entity_state import EntityState
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.events.evidence_log import MOST
-from imdiffusion.live.events.open_event import EventRules
+from imdiffusion.live.engine.entity_state import EngineOptions, EntityState
+from imdiffusion.live.events.open_event import MOST, EventRules
 from imdiffusion.live.events.tracker import EventTracker
 from imdiffusion.live.rows.alignment import Alignment
 from imdiffusion.live.scorers.active_scorer import ActiveScorer
-from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.live.scorers.scored_row import ScoredRow, resumed
+from imdiffusion.live.scorers.fitted import EntityScorer, ScoredRow, resumed
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord
 from imdiffusion.results import Analysis
 from imdiffusion.saved_state import State
 from imdiffusion.scoring.edges import AROUND
-from imdiffusion.scoring.finding import Finding
+from imdiffusion.scoring.event import Finding
 from imdiffusion.wording import number
 
 STEP = 60 * 1_000_000_000

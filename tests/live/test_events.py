@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.fitted import ScoredRow
 from imdiffusion.saved_state import State
 from imdiffusion.scoring.event import find_events
 

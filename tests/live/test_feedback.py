@@ -11,10 +11,10 @@ import pytest
 from fit_parts import NAMES, SECOND, START, circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
-from imdiffusion.live.models.cache import speaker_of
-from imdiffusion.live.models.feedback import Shape, shape_of
+from imdiffusion.live.models.champion_challenger import Shape, shape_of
 from imdiffusion.live.models.fit_worker import fit
-from imdiffusion.live.store.checkpoint import Checkpoint, Judgement, Told
+from imdiffusion.live.models.pinned import speaker_of
+from imdiffusion.live.store.inserts import Checkpoint, Judgement, Told
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord, ScoreRecord
 

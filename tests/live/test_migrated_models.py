@@ -15,15 +15,14 @@ from fit_parts import circle, configuration, frame
 from imdiffusion.errors import ConvergenceWarning, SourceEnded
 from imdiffusion.live.connection.protocols import Batch
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.models.background_fits import Fitter
-from imdiffusion.live.models.migrated import CAME
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import CAME, Places
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.live.store.retention import PeerStates
 
 VALUES = circle(160)
 FAR = 2**62

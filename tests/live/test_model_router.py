@@ -12,7 +12,7 @@ from fit_parts import circle, configuration, frame, parts
 
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.live.models.background_fits import Fitter
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.models.router import ModelRouter, cold_rate
 from imdiffusion.live.scorers.fitted import EntityScorer
 

@@ -7,10 +7,10 @@ import pytest
 from live_parts import MINUTE, START, Hands, LineSource, line, zscorer
 
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.fitted import ScoredRow
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import EventRecord

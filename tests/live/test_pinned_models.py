@@ -22,8 +22,7 @@ from imdiffusion.live.config.errors import ProblemsError
 from imdiffusion.live.config.parser import parse, read_configuration
 from imdiffusion.live.detection import Detection
 from imdiffusion.live.dry_run import rehearse
-from imdiffusion.live.models.paths import Places
-from imdiffusion.live.models.pinned import NAMED, copied
+from imdiffusion.live.models.pinned import NAMED, Places, copied
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.scorers.fitted import EntityScorer
 from imdiffusion.live.store.live_state import Store

@@ -6,7 +6,7 @@ import pytest
 from live_story import MINUTE, START, rows, turn
 
 from imdiffusion.durations import DAY_NS
-from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import FAR, Reader
 from imdiffusion.live.store.retention import MARGIN, MOST, Retention

@@ -17,8 +17,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, ModelError, UsageError
 from imdiffusion.live.rows.reorder_buffer import RowBuffer
-from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.fitted import EntityScorer, ScoredRow
 from imdiffusion.online import (
     DelayedScorer,
     Standing,

@@ -10,11 +10,11 @@ from live_story import CHANNELS, MINUTE, START, rows, score_of, told, turn
 
 from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import OutputError, UsageError
-from imdiffusion.live.store.checkpoint import Checkpoint
-from imdiffusion.live.store.database import size_of
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.live.store.retention import MARGIN, MOST, Retention
+from imdiffusion.live.store.schema import size_of
 from imdiffusion.saved_state import State
 
 

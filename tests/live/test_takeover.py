@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.live.store.retention import PeerStates
 from imdiffusion.saved_state import State
 
 

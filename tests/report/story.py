@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imdiffusion.report.page import Fault
+from imdiffusion.report.cards import Fault
 from imdiffusion.scoring.event import Event, find_events
 
 # name, usual level, swing of the daily load, noise

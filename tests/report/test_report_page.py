@@ -14,8 +14,9 @@ from imdiffusion.errors import OutputError, UsageError
 from imdiffusion.promise.record import PromiseRecord
 from imdiffusion.promise.report import promise_report
 from imdiffusion.report import page
-from imdiffusion.report.page import Fault, overall_shares, write_report
-from imdiffusion.scoring.unalarmed import Unalarmed
+from imdiffusion.report.cards import Fault
+from imdiffusion.report.page import overall_shares, write_report
+from imdiffusion.scoring.event import Unalarmed
 from imdiffusion.settings import Settings
 
 EVIL = '</script><img src=x onerror="alert(1)">'

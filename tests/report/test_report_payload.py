@@ -18,8 +18,8 @@ from imdiffusion.report.payload import (
     packed_timeline,
     quantise,
     restore,
+    thinning,
 )
-from imdiffusion.report.thinning import thinning
 
 SANE = st.floats(-1e300, 1e300).filter(lambda value: value == 0 or abs(value) > 1e-280)
 VALUES = st.one_of(SANE, st.just(np.nan), st.floats(-5, 5).map(lambda value: round(value, 3)))

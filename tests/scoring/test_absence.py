@@ -8,15 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imdiffusion.errors import ConfigError, DataError, ModelError
-from imdiffusion.scoring.absence import (
+from imdiffusion.scoring.absence import AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence_fit import (
     FROZEN,
     KINDS,
     LEFT_CONSTANT,
     MISSING,
     NOTHING,
     QUIET,
-    AbsenceModel,
-    AbsenceMonitor,
     describe,
 )
 

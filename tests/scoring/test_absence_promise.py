@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from imdiffusion.scoring.absence import FROZEN, MISSING, AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence import AbsenceModel, AbsenceMonitor
+from imdiffusion.scoring.absence_fit import FROZEN, MISSING
 
 TRAIN, FRESH = 3000, 8000
 

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.scoring import quiet, run_tail
-from imdiffusion.scoring.constant import elsewhere, find_constants
-from imdiffusion.scoring.habit import is_habit
-from imdiffusion.scoring.run_length import (
+from imdiffusion.scoring import quiet
+from imdiffusion.scoring.constant import elsewhere, find_constants, is_habit
+from imdiffusion.scoring.tail import (
+    RunTail,
     count_since,
+    fit_tail,
     last_known,
     rows_since,
     runs_of,
     runs_of_values,
 )
-from imdiffusion.scoring.run_tail import RunTail, fit_tail
 
 flags = st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=30)
 
@@ -65,7 +65,7 @@ def test_many_runs_without_memory_have_the_limit_of_their_law(chance, rate):
     fit, aside = fit_tail(lengths, np.ones(len(lengths), bool), rows, margin=2)
     share = lengths.sum() / rows
     exact = math.log(rate / share) / math.log(chance)
-    got = run_tail.stack([fit]).limit(rate)[0]
+    got = tail.stack([fit]).limit(rate)[0]
     assert aside == []
     assert got >= lengths.max() + 2
     assert got == pytest.approx(max(exact, fit[-1]), rel=0.15)
@@ -86,7 +86,7 @@ def test_the_limit_is_where_the_predicted_share_is_the_rate():
 def limit(lengths, rows, rate, *, held=False, margin=2):
     lengths = np.array(lengths)
     fit, _ = fit_tail(lengths, np.ones(len(lengths), bool), rows, margin=margin, held=held)
-    return run_tail.stack([fit]).limit(rate)[0]
+    return tail.stack([fit]).limit(rate)[0]
 
 
 def test_golden_limits():
@@ -105,7 +105,7 @@ def test_golden_limits():
 def test_no_limit_is_within_what_training_had_nor_falls_with_a_stricter_promise(lengths, rate):
     rows = 20 * sum(lengths)
     fit, aside = fit_tail(np.array(lengths), np.ones(len(lengths), bool), rows, margin=2)
-    tail = run_tail.stack([fit])
+    tail = tail.stack([fit])
     left = np.delete(lengths, aside)
     assert tail.limit(rate)[0] >= (left.max() if len(left) else 0) + 2
     assert tail.limit(rate)[0] <= tail.limit(rate / 10)[0] < 1e7

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from imdiffusion import ImDiffusion
 from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import ConfigError
-from imdiffusion.scoring.budget import level_within, rate_within
 from imdiffusion.scoring.event import spans
+from imdiffusion.scoring.threshold import level_within, rate_within
 
 pytestmark = pytest.mark.filterwarnings("ignore::imdiffusion.errors.ConvergenceWarning")
 

@@ -9,7 +9,7 @@ from imdiffusion import ImDiffusion
 from imdiffusion.checks import CheckStream, RowChecks
 from imdiffusion.data.windows import Rows
 from imdiffusion.errors import ConfigError, ModelError
-from imdiffusion.scoring.change_rules import Counts, fit_rules, lists_of
+from imdiffusion.scoring.change_rows import Counts, fit_rules, lists_of
 from imdiffusion.scoring.changes import (
     CHANGED,
     KINDS,

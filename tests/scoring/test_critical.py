@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imdiffusion.scoring.critical import LEAST_OTHERS, blocks_apart, critical_rates, held_out_rates
-from imdiffusion.scoring.joining import Join
-from imdiffusion.scoring.share import alarm_share
+from imdiffusion.scoring.joining import (
+    LEAST_OTHERS,
+    Join,
+    alarm_share,
+    blocks_apart,
+    critical_rates,
+    held_out_rates,
+)
 
 WEIGHT = np.array([1.0, 1.0, 0.25])
 

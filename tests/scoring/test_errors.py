@@ -19,8 +19,15 @@ from imdiffusion.scoring.error import (
     scored,
     smoothed_errors,
 )
-from imdiffusion.scoring.recent import EVERY, KNOTS, RECENT_QUANTILE, RECENT_ROWS, RecentQuantile
-from imdiffusion.scoring.smoothing import CentredMean, centred_mean
+from imdiffusion.scoring.smoothing import (
+    EVERY,
+    KNOTS,
+    RECENT_QUANTILE,
+    RECENT_ROWS,
+    CentredMean,
+    RecentQuantile,
+    centred_mean,
+)
 from imdiffusion.scoring.units import fit_units, needs_trained_rows, recipe_of
 
 NAN = np.float32(np.nan)

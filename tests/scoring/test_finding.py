@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from imdiffusion.scoring.event import find_events
-from imdiffusion.scoring.finding import Finding, Findings, findings_of, sentence
+from imdiffusion.scoring.event import Finding, Findings, find_events, findings_of, sentence
 
 GONE = Finding("missing", "missing for 5 rows (5 min)", lasting=True)
 NAN = math.nan

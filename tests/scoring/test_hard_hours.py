@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from imdiffusion import ImDiffusion
-from imdiffusion.scoring.hard_hours import LEAST_DAYS, MOST, HardHours
+from imdiffusion.scoring.hours import LEAST_DAYS, MOST, HardHours
 
 MINUTES = 1_440
 

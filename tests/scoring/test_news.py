@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT
+from imdiffusion.scoring.absence_fit import FROZEN, LEFT_CONSTANT
 from imdiffusion.scoring.news import INCIDENTS, MARGIN, MEMORY, NEWS, NewsFilter
 
 BEFORE = 8  # rows a channel repeats its value before that is one of the kinds

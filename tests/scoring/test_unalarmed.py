@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imdiffusion.scoring.event import Event
-from imdiffusion.scoring.unalarmed import Unalarmed, find_unalarmed
+from imdiffusion.scoring.event import Event, Unalarmed, find_unalarmed
 
 BAND = np.ones((200, 2))
 

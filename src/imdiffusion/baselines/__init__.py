@@ -35,9 +35,9 @@ class Baseline(Protocol):
 
 _SIMPLE = "imdiffusion.baselines.simple"
 _LINEAR = "imdiffusion.baselines.linear"
-_RESIDUALS = "imdiffusion.baselines.residuals"
+_RESIDUALS = "imdiffusion.baselines.linear"
 _LEARNED = "imdiffusion.baselines.learned"
-_PYOD = "imdiffusion.baselines.pyod"
+_PYOD = "imdiffusion.baselines.learned"
 
 # name -> ("module:attribute", keywords)
 BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -55,8 +55,8 @@ BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "neighbours_32": ("imdiffusion.baselines.neighbours:PatchNeighbours", {}),
     "kmeans": (f"{_LEARNED}:KMeansWindows", {}),
     "isolation_forest": (f"{_LEARNED}:IsolationForestRows", {}),
-    "joined_logs": ("imdiffusion.baselines.logs:JoinedLogs", {}),
-    "standardised_mean": ("imdiffusion.baselines.joined:StandardisedMean", {}),
+    "joined_logs": ("imdiffusion.baselines.simple:JoinedLogs", {}),
+    "standardised_mean": ("imdiffusion.baselines.simple:StandardisedMean", {}),
     "lstm_ad": (f"{_PYOD}:LstmAd", {}),
     "matrix_profile": (f"{_PYOD}:MatrixProfileRows", {}),
 }

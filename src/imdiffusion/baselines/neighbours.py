@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from imdiffusion.arrays import Flags, Floats, Ints, Singles
-from imdiffusion.baselines.rows import checked_rows, fitted, unobserved
+from imdiffusion.baselines.simple import checked_rows, fitted, unobserved
 
 _CHUNK = 512  # patches at a time: 512 x 32 x 93 float32 are 6 MB, their distances 5 MB
 FLAT = 0.5  # of a training deviation, added to a patch's own: the noise of flat parts stays small

@@ -31,10 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from imdiffusion.data.atomic import atomic_path
+from imdiffusion.data.columns import Place
 from imdiffusion.data.csv_source import CsvSource
-from imdiffusion.data.layout import FileOptions, layout_of, open_source, suffix_of
-from imdiffusion.data.long_layout import codes_of
-from imdiffusion.data.place import Place
+from imdiffusion.data.layout import FileOptions, codes_of, layout_of, open_source, suffix_of
 from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, OutputError, UsageError
 

@@ -19,10 +19,9 @@ import pyarrow as pa
 
 from imdiffusion.batch.folder import Series, file_name, split, write_part
 from imdiffusion.batch.pool import TaskMessage, WorkerEvent
-from imdiffusion.data.layout import FileOptions, layout_of
-from imdiffusion.data.long_layout import codes_of
+from imdiffusion.data.columns import Place
+from imdiffusion.data.layout import FileOptions, codes_of, layout_of
 from imdiffusion.data.parquet_source import ParquetSource
-from imdiffusion.data.place import Place
 from imdiffusion.devices import core_count
 from imdiffusion.errors import (
     ConfigError,

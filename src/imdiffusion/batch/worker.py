@@ -23,8 +23,9 @@ from imdiffusion import __version__, presets
 from imdiffusion.batch.pool import DONE, FAILED, FOUND, Answer, TaskMessage
 from imdiffusion.batch.provenance import Receipt, digests, mark_of, read_receipt, write_receipt
 from imdiffusion.data.atomic import atomic_folder
-from imdiffusion.data.files import FileOptions, read
+from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
+from imdiffusion.data.layout import FileOptions
 from imdiffusion.data.writing import write_table
 from imdiffusion.errors import DataError, ImDiffusionError, ImDiffusionWarning, ModelError
 from imdiffusion.results import event_table, score_table

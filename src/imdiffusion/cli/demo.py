@@ -13,8 +13,8 @@ from imdiffusion.cli.options import Overrides, Seed, TrainDevice
 from imdiffusion.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from imdiffusion.data.recording import Recording
-    from imdiffusion.report.truth import Found, Known
+    from imdiffusion.data.files import Recording
+    from imdiffusion.report.cards import Found, Known
     from imdiffusion.results import Analysis
 
 EXAMPLES = "imdiffusion demo --out report.html"
@@ -39,7 +39,7 @@ def demo(
     check_output(out, (".html", ".htm"))
     given = {"alarm_rate": ALARM_RATE, **keywords(None, overrides, seed=seed, device=device)}
 
-    from imdiffusion.data.recording import recording
+    from imdiffusion.data.files import recording
 
     real = recording()
     terminal.notice(_told_recording(real))
@@ -48,9 +48,9 @@ def demo(
     )
     detector, analysis = _fitted(terminal, real, given)
 
-    from imdiffusion.cli.scoring import about, promises_of
-    from imdiffusion.report.page import Fault, write_report
-    from imdiffusion.report.truth import found_events, known_faults
+    from imdiffusion.cli.input_options import about, promises_of
+    from imdiffusion.report.cards import Fault, found_events, known_faults
+    from imdiffusion.report.page import write_report
 
     faults = [Fault(one.start, one.end, one.kind, one.description) for one in real.faults]
     events = found_events([analysis])
@@ -117,7 +117,7 @@ def _events(
     analysis: Analysis, known: Sequence[Known]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The table of events, each with the faults that were on at the time."""
-    from imdiffusion.cli.events import event_cells
+    from imdiffusion.cli.outputs import event_cells
 
     columns, rows = event_cells([analysis])
     met = [
@@ -151,7 +151,7 @@ def _counts(analysis: Analysis, events: Sequence[Found], known: Sequence[Known])
     """
     import numpy as np
 
-    from imdiffusion.report.truth import Axis
+    from imdiffusion.report.cards import Axis
     from imdiffusion.scoring.event import rows_in
 
     found = sum(bool(one.met) for one in known)

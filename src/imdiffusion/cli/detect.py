@@ -74,8 +74,8 @@ def _detected(
     ignore_extra: bool,
 ) -> int:
     """Score files with one model, and tell; the number of events."""
+    from imdiffusion.cli.input_options import analyses_of, load, matched
     from imdiffusion.cli.outputs import check_output
-    from imdiffusion.cli.scoring import analyses_of, load, matched
 
     for path in (outputs.events, outputs.scores):
         if path is not None:
@@ -87,8 +87,8 @@ def _detected(
             detector.analyze(frames, ignore_extra=ignore_extra, on_progress=show)
         )
 
-    from imdiffusion.cli.events import event_cells, event_records, summary
-    from imdiffusion.data.files import write_table
+    from imdiffusion.cli.outputs import event_cells, event_records, summary
+    from imdiffusion.data.writing import write_table
     from imdiffusion.results import event_table, score_table
 
     if outputs.scores is not None:

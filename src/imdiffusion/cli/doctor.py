@@ -17,7 +17,7 @@ from imdiffusion.cli.terminal import Terminal
 from imdiffusion.devices import core_count
 
 if TYPE_CHECKING:
-    from imdiffusion.cli.bars import Step
+    from imdiffusion.cli.terminal import Step
 
 EXAMPLES = "imdiffusion doctor --json"
 

@@ -53,8 +53,8 @@ def enroll(
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
     """Add entities to a model of scope=shared by their first rows; no other scores change."""
+    from imdiffusion.cli.input_options import load
     from imdiffusion.cli.outputs import check_model_output
-    from imdiffusion.cli.scoring import load
 
     terminal: Terminal = ctx.obj
     spans, target = [span(text) for text in exclude or ()], out or model

@@ -27,7 +27,7 @@ from imdiffusion.cli.options import (
 from imdiffusion.cli.terminal import Terminal, resumable
 
 if TYPE_CHECKING:
-    from imdiffusion.cli.bars import Step
+    from imdiffusion.cli.terminal import Step
 
 EXAMPLES = """imdiffusion fit train.csv --model m/
 

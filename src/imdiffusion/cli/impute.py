@@ -34,8 +34,8 @@ def impute(
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
     """Write the expected value, its band, and whether it was missing, for every point."""
+    from imdiffusion.cli.input_options import analyses_of, load, matched
     from imdiffusion.cli.outputs import check_output
-    from imdiffusion.cli.scoring import analyses_of, load, matched
 
     terminal: Terminal = ctx.obj
     check_output(out, inputs=files)
@@ -47,7 +47,7 @@ def impute(
             detector.analyze(frames, ignore_extra=ignore_extra, on_progress=show)
         )
 
-    from imdiffusion.data.files import write_table
+    from imdiffusion.data.writing import write_table
     from imdiffusion.results import imputation_table
 
     table = imputation_table(analyses, "pyarrow")

@@ -50,7 +50,7 @@ def record(
 ) -> None:
     """Record the metrics of this host: processor, memory, disk, network, scheduler."""
     from imdiffusion.cli.outputs import check_output
-    from imdiffusion.live.sources.host_metrics import record as sample_host
+    from imdiffusion.live.sources.host import record as sample_host
 
     terminal: Terminal = ctx.obj
     seconds = None if duration is None else parse_duration(duration)

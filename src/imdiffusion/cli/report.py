@@ -30,8 +30,8 @@ def report(
     reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> None:
     """Detect, and write one offline HTML page: scores, events, channels seen and expected."""
+    from imdiffusion.cli.input_options import about, analyses_of, load, matched, promises_of
     from imdiffusion.cli.outputs import check_output
-    from imdiffusion.cli.scoring import about, analyses_of, load, matched, promises_of
 
     terminal: Terminal = ctx.obj
     check_output(out, (".html", ".htm"))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imdiffusion.live.config.configuration import Configuration
     from imdiffusion.live.config.schema import ServeSection
     from imdiffusion.live.detection import Detection
-    from imdiffusion.live.models.paths import Places
+    from imdiffusion.live.models.pinned import Places
     from imdiffusion.live.sinks.metrics import MetricsSink
     from imdiffusion.live.sources.push import PushedSource
 
@@ -55,7 +55,7 @@ def serve(
 ) -> None:
     """Watch what a configuration says and serve it. SIGHUP reloads, SIGTERM ends gracefully."""
     from imdiffusion.live.config.parser import read_configuration
-    from imdiffusion.live.models.paths import Places, state_folder
+    from imdiffusion.live.models.pinned import Places, state_folder
 
     terminal: Terminal = ctx.obj
 

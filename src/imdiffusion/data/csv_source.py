@@ -19,9 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from imdiffusion.data.columns import IGNORE, no_numbers, not_a_number
-from imdiffusion.data.dialects import NUMBER, decimal_mark, dialect_of, holds_values
-from imdiffusion.data.place import Place
+from imdiffusion.data.columns import (
+    IGNORE,
+    NUMBER,
+    Place,
+    decimal_mark,
+    dialect_of,
+    holds_values,
+    no_numbers,
+    not_a_number,
+)
 from imdiffusion.errors import DataError
 
 MISSING = frozenset({"", "NaN", "nan", "NAN", "-nan", "NA", "N/A", "null", "NULL", "None"})

@@ -6,8 +6,11 @@ The parts: `layout` (what the columns are for), one file a form (`csv_source`, `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +19,24 @@ import numpy as np
 import pyarrow as pa
 
 from imdiffusion.arrays import Ints
-from imdiffusion.data.columns import numbers_of_series
-from imdiffusion.data.epochs import Counted
+from imdiffusion.data.columns import Place, numbers_of_series
 from imdiffusion.data.frame import Frame, frame_of_columns
 from imdiffusion.data.layout import (
     CHANNEL,
     VALUE,
     FileOptions,
     Layout,
+    LongRows,
     Source,
+    check_long,
+    codes_of,
     layout_of,
+    long_pieces,
     open_source,
+    pivot,
 )
-from imdiffusion.data.long_layout import LongRows, check_long, codes_of, long_pieces, pivot
-from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import Times, mixed_zones, parse_times
-from imdiffusion.data.writing import write_table
-from imdiffusion.errors import UsageError
-
-__all__ = ["FileOptions", "read", "read_pieces", "write_table"]
+from imdiffusion.data.timestamps import Counted, Times, mixed_zones, parse_times
+from imdiffusion.errors import DataError, UsageError
 
 _DEFAULT = FileOptions()
 
@@ -237,3 +239,80 @@ def _slices(found: Frame | dict[str, Frame], rows: int) -> Iterator[Frame]:
     frame = next(iter(found.values())) if isinstance(found, dict) else found
     for start in range(0, len(frame), rows):
         yield replace(frame.slice(start, start + rows), rows=None)
+
+
+# -- the recording that ships with the package: a real host under load, with injected faults
+#
+# `examples/recording` holds the programs that made it; `about` says on what machine and when.
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedFault:
+    """A fault injected while recording: UTC times, what was run, which channels it should move."""
+
+    start: np.datetime64
+    end: np.datetime64
+    kind: str
+    description: str
+    command: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Normal rows to train on, rows with faults to test on, the faults, facts on the machine."""
+
+    train: Frame
+    test: Frame
+    faults: list[InjectedFault]
+    about: dict[str, Any]
+
+
+def recording() -> Recording:
+    """Read the bundled recording; DataError if the installation lacks a file of it."""
+    return Recording(
+        train=_part_of_recording("train.parquet"),
+        test=_part_of_recording("test.parquet"),
+        faults=[_fault(label) for label in json.loads(_text("faults.json"))],
+        about=json.loads(_text("about.json")),
+    )
+
+
+def _fault(label: dict[str, Any]) -> InjectedFault:
+    return InjectedFault(
+        start=_utc(label["start"]),
+        end=_utc(label["end"]),
+        kind=label["kind"],
+        description=label["description"],
+        command=label["command"],
+        channels=tuple(label["channels"]),
+    )
+
+
+def _utc(text: str) -> np.datetime64:
+    moment = datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(moment, "ns")
+
+
+def _part_of_recording(name: str) -> Frame:
+    with as_file(files("imdiffusion") / "assets" / "recording" / name) as path:
+        if not path.is_file():
+            raise _absent(name)
+        frame = read(path)
+    if isinstance(frame, dict):
+        raise DataError(f"{name} of the bundled recording holds several series")
+    return frame
+
+
+def _text(name: str) -> str:
+    file = files("imdiffusion") / "assets" / "recording" / name
+    if not file.is_file():
+        raise _absent(name)
+    return file.read_text(encoding="utf-8")
+
+
+def _absent(name: str) -> DataError:
+    return DataError(
+        f"this installation lacks {name} of the bundled recording",
+        remedy="Reinstall with: pip install --force-reinstall --no-deps imdiffusion.",
+    )

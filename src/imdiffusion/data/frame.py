@@ -15,6 +15,7 @@ import numpy as np
 
 from imdiffusion.arrays import Flags, Floats, Instants, Ints, Reals
 from imdiffusion.data.columns import (
+    Place,
     check_channels,
     check_finite,
     check_ignored,
@@ -24,7 +25,6 @@ from imdiffusion.data.columns import (
     no_numbers,
     numbers_of_series,
 )
-from imdiffusion.data.place import Place
 from imdiffusion.data.tables import kind_of, table_like, table_of, times_column
 from imdiffusion.data.timestamps import Times, check_order, parse_times, sorted_rows
 from imdiffusion.errors import UsageError

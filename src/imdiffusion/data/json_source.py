@@ -17,9 +17,8 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from imdiffusion.data.columns import not_a_number, numbers_of_objects
+from imdiffusion.data.columns import Place, not_a_number, numbers_of_objects
 from imdiffusion.data.csv_source import MISSING
-from imdiffusion.data.place import Place
 from imdiffusion.errors import DataError
 
 _BLOCK = 4 << 20  # bytes parsed at once

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from imdiffusion import registry
-from imdiffusion.diffusion.loss import Denoiser, shown
 from imdiffusion.diffusion.networks import MASK_IDS
-from imdiffusion.diffusion.noise import counter_normal, mask_stream
+from imdiffusion.diffusion.noise import counter_normal, mask_stream, seed_from
 from imdiffusion.diffusion.sampler import timesteps
-from imdiffusion.diffusion.schedule import Schedule
-from imdiffusion.diffusion.seeds import seed_from
+from imdiffusion.diffusion.schedule import Denoiser, Schedule, shown
 from imdiffusion.masks import draw
 from imdiffusion.settings import Settings
 

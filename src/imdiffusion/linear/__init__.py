@@ -13,8 +13,7 @@ row.
 
 from __future__ import annotations
 
-from imdiffusion.linear.run import LinearRun
-from imdiffusion.linear.stream import LinearStream
+from imdiffusion.linear.stream import LinearRun, LinearStream
 from imdiffusion.linear.views import MEMORY_ROWS, LinearFit, LinearViews
 
 __all__ = ["MEMORY_ROWS", "LinearFit", "LinearRun", "LinearStream", "LinearViews"]

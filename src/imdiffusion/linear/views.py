@@ -16,13 +16,15 @@ from imdiffusion.linear.fitting import (
     VIEWS,
     completed_blocks,
     cross_fitted,
+    evidence_of,
+    joined_means,
     lags_for,
     measured_channels,
     moments_of_blocks,
     summed,
     usual_range,
+    where_known,
 )
-from imdiffusion.linear.residuals import evidence_of, joined_means, where_known
 from imdiffusion.scoring.scan import ScanUnits
 from imdiffusion.scoring.tail import TailLaws
 from imdiffusion.settings import MEMORY

@@ -19,15 +19,13 @@ from imdiffusion.errors import ConfigError, ImDiffusionError, OutputError
 from imdiffusion.live.config.configuration import Configuration
 from imdiffusion.live.config.errors import ProblemsError
 from imdiffusion.live.connection.protocols import Sink, Source
-from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.threads import run
-from imdiffusion.live.models.background_fits import Fitter
-from imdiffusion.live.models.maintenance import Maintenance
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.engine.engine import Engine, run
+from imdiffusion.live.models.background_fits import Fitter, Maintenance
+from imdiffusion.live.models.pinned import Places
 from imdiffusion.live.models.router import ModelRouter
 from imdiffusion.live.sources.persistent import Kept
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.live.store.retention import PeerStates
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 
 from imdiffusion.errors import ConnectionLost, ImDiffusionError, SourceEnded
 from imdiffusion.live.config.configuration import Configuration, Connector
-from imdiffusion.live.connection.credentials import secret
+from imdiffusion.live.connection.http import secret
 from imdiffusion.live.connection.protocols import Looking
-from imdiffusion.live.models.paths import Places
-from imdiffusion.live.models.pinned import fit_of, known_channels
+from imdiffusion.live.models.pinned import Places, fit_of, known_channels
 from imdiffusion.live.store.queries import Reader
 
 PORTS = {"http": 80, "https": 443}

@@ -11,7 +11,7 @@ import numpy as np
 from imdiffusion.durations import DAY_NS
 from imdiffusion.promise.record import HOURS, FitNotes, LeftOut, PromiseRecord
 from imdiffusion.scoring.edges import flag_runs
-from imdiffusion.scoring.share import alarm_share
+from imdiffusion.scoring.joining import alarm_share
 from imdiffusion.settings import Settings
 
 Moment = np.datetime64 | int

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imdiffusion import wording
 from imdiffusion.errors import MissingExtraError, UsageError
-from imdiffusion.report.truth import Axis, Fault
+from imdiffusion.report.cards import Axis, Fault
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,13 +8,35 @@ from typing import NamedTuple
 import numpy as np
 
 from imdiffusion.arrays import Flags, Floats, Ints
-from imdiffusion.scoring import quiet, run_tail
-from imdiffusion.scoring.absence_kinds import FROZEN, LEFT_CONSTANT, MISSING, QUIET
-from imdiffusion.scoring.constant import find_constants
-from imdiffusion.scoring.habit import is_habit
+from imdiffusion.data.calendar import in_words
+from imdiffusion.scoring import quiet, tail
+from imdiffusion.scoring.constant import find_constants, is_habit
 from imdiffusion.scoring.quiet import RangeTail
-from imdiffusion.scoring.run_length import runs_of, runs_of_values
-from imdiffusion.scoring.run_tail import LEAST_RUNS, RunTail, fit_tail
+from imdiffusion.scoring.tail import LEAST_RUNS, RunTail, fit_tail, runs_of, runs_of_values
+
+NOTHING, MISSING, FROZEN, QUIET, LEFT_CONSTANT = range(5)
+# Name and words of every kind, by its code.
+KINDS: dict[int, tuple[str, str]] = {
+    NOTHING: ("nothing", "as normal for"),
+    MISSING: ("missing", "missing for"),
+    FROZEN: ("frozen", "frozen at one value for"),
+    QUIET: ("quiet", "far quieter than normal for"),
+    LEFT_CONSTANT: ("left_constant", "away from its constant value for"),
+}
+
+
+def describe(kind: int, since_rows: int, period: float | None) -> str:
+    """Words for an event: what a channel is, and for how long as of a row of it.
+
+    since_rows: `since` of that row. period: seconds from row to row, None where unknown.
+
+    >>> describe(MISSING, 33, 60.0)
+    'missing for 34 rows (34 min)'
+    """
+    rows = since_rows + 1
+    text = f"{KINDS[kind][1]} {rows} row{'' if rows == 1 else 's'}"
+    return text if period is None else f"{text} ({in_words(rows * period)})"
+
 
 MANY_GAPS = 60  # from so many on, a channel says enough about its gaps by itself
 ALIKE = 1.5  # two groups of channels have one law of gaps if no one's are so many times as long
@@ -86,16 +108,16 @@ def learn(values: Floats, observed: Flags) -> Habits:
         constant,
         constants.left,
         rest,
-        run_tail.stack(missing),
-        run_tail.stack(frozen),
-        run_tail.stack(resting),
+        tail.stack(missing),
+        tail.stack(frozen),
+        tail.stack(resting),
         quiet.stack(still),
-        run_tail.stack(whole),
+        tail.stack(whole),
         tuple(sorted(aside, key=lambda one: one[:2])),
     )
 
 
-def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
+def _missing(observed: Flags) -> tuple[list[tail.Fit], list[SetAside]]:
     """The tail of each channel's gaps, observed (T, K), and the gaps set aside.
 
     Channels of no or few gaps are taken together where gaps now and then are a habit among them.
@@ -106,7 +128,7 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
     few = [one for one in gaps if one.rows and len(one.first) < LEAST_RUNS]
     some = [one for one in gaps if LEAST_RUNS <= len(one.first) < MANY_GAPS]
     usual = _usual_length(some)
-    fits: dict[int, run_tail.Fit] = {}
+    fits: dict[int, tail.Fit] = {}
     aside: list[SetAside] = []
     if is_habit([one.first for one in few], len(observed)):
         alike = usual / ALIKE <= _usual_length(few) <= usual * ALIKE
@@ -124,8 +146,8 @@ def _missing(observed: Flags) -> tuple[list[run_tail.Fit], list[SetAside]]:
         for one in some:
             alike = one.length.mean() <= (1.0 + 2.0 / len(one.length) ** 0.5) * usual
             own = fits[one.channel]
-            fits[one.channel] = shared if alike else run_tail.longer(shared, own, one.rows)
-    return [fits.get(one.channel, run_tail.NEVER) for one in gaps], aside
+            fits[one.channel] = shared if alike else tail.longer(shared, own, one.rows)
+    return [fits.get(one.channel, tail.NEVER) for one in gaps], aside
 
 
 def _usual_length(group: list[_Gaps]) -> float:
@@ -134,7 +156,7 @@ def _usual_length(group: list[_Gaps]) -> float:
     return float(sum(one.length.sum() for one in group)) / max(count, 1)
 
 
-def _fit_gaps(group: list[_Gaps], rows: int | None = None) -> tuple[run_tail.Fit, list[SetAside]]:
+def _fit_gaps(group: list[_Gaps], rows: int | None = None) -> tuple[tail.Fit, list[SetAside]]:
     """The tail of the gaps of some channels together, and those set aside. rows: else their own."""
     length = np.concatenate([one.length for one in group])
     ended = np.concatenate([one.ended for one in group])
@@ -173,7 +195,7 @@ class _Moves:
     """
 
     def __init__(self, channel: int, values: Floats, observed: Flags) -> None:
-        self.rest, self.resting = float("nan"), run_tail.NEVER
+        self.rest, self.resting = float("nan"), tail.NEVER
         self.aside: list[SetAside] = []
         self._channel, self._rows = channel, np.flatnonzero(observed)
         self._values = values[self._rows]
@@ -194,10 +216,10 @@ class _Moves:
         """Of a channel that never moves, or never came: neither frozen nor quiet is ever news."""
         one = cls.__new__(cls)
         one.rest, one.aside = float("nan"), []
-        one.frozen, one.resting, one.quiet = run_tail.NEVER, run_tail.NEVER, quiet.UNSEEN
+        one.frozen, one.resting, one.quiet = tail.NEVER, tail.NEVER, quiet.UNSEEN
         return one
 
-    def _repeats(self, first: Ints, length: Ints, *, held: bool) -> run_tail.Fit:
+    def _repeats(self, first: Ints, length: Ints, *, held: bool) -> tail.Fit:
         count = len(self._values)
         ended = first + length < count
         fit, far = fit_tail(length, ended, count, margin=FROZEN_MARGIN, held=held)

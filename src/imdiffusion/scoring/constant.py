@@ -7,10 +7,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imdiffusion.arrays import Flags, Floats, Ints
-from imdiffusion.scoring import run_tail
-from imdiffusion.scoring.habit import is_habit
-from imdiffusion.scoring.run_length import runs_of
-from imdiffusion.scoring.run_tail import LEAST_RUNS, RunTail, fit_tail
+from imdiffusion.scoring import tail
+from imdiffusion.scoring.tail import LEAST_RUNS, RunTail, fit_tail, runs_of
+
+MOST_INCIDENTS = 3  # at so many times in the training rows something may have been at fault
+HABIT_SHARE = 0.2  # of the channels do it: then the others will
+_TIMES = 50  # into which the training rows are divided
+
+
+def is_habit(starts: list[Ints], rows: int) -> bool:
+    """Whether runs that begin at `starts`, one array for each channel, are a habit of them all.
+
+    rows: of training. What begins in many channels at one time is one incident.
+    """
+    some = [first for first in starts if len(first)]
+    if not some or len(some) < HABIT_SHARE * len(starts):
+        return False
+    times = np.concatenate(some) * _TIMES // max(rows, 1)
+    return len(np.unique(times)) > MOST_INCIDENTS
+
 
 LEAST_VALUES = 30  # fewer equal values do not make a constant
 # What arithmetic in float64 does to the last bits of a number. Beside zero there is no size to
@@ -63,16 +78,16 @@ def find_constants(values: Floats, observed: Flags) -> Constants:
     own = {k: one for k in range(values.shape[1]) if (one := _Own.of(values, observed, k))}
     found = Constants(
         np.array([own[k].constant if k in own else np.nan for k in range(values.shape[1])]),
-        RunTail.from_array(np.zeros((len(run_tail.FIELDS), 0))),
+        RunTail.from_array(np.zeros((len(tail.FIELDS), 0))),
     )
     all_leave = is_habit([one.rows[one.first] for one in own.values()], len(values))
     habit = [k for k, one in own.items() if all_leave or len(one.first) > 1]
     usual = _usual([own[k] for k in habit])
     once = [own[k] for k in own if k not in set(habit)]
     found.aside = [stretch for one in once for stretch in one.stretches()]
-    at_once = dict.fromkeys(own, run_tail.AT_ONCE)
+    at_once = dict.fromkeys(own, tail.AT_ONCE)
     fits = {**at_once, **dict.fromkeys(habit, usual)}
-    found.left = run_tail.stack([fits.get(k, run_tail.NEVER) for k in range(values.shape[1])])
+    found.left = tail.stack([fits.get(k, tail.NEVER) for k in range(values.shape[1])])
     return found
 
 
@@ -108,10 +123,10 @@ class _Own:
         ]
 
 
-def _usual(channels: list[_Own]) -> run_tail.Fit:
+def _usual(channels: list[_Own]) -> tail.Fit:
     """How long channels that leave now and then stay away, from all of them together."""
     if not channels:
-        return run_tail.AT_ONCE
+        return tail.AT_ONCE
     length = np.concatenate([one.length for one in channels])
     ended = np.concatenate([one.first + one.length < len(one.rows) for one in channels])
     rows = sum(len(one.rows) for one in channels)

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.arrays import Singles
-from imdiffusion.scoring.recent import KNOTS, RecentQuantile
-from imdiffusion.scoring.smoothing import CentredMean, last_means, reach
+from imdiffusion.scoring.smoothing import KNOTS, CentredMean, RecentQuantile, last_means, reach
 
 
 @dataclass(frozen=True, slots=True)

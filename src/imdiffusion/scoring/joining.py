@@ -14,15 +14,17 @@ Where the sparse evidence alone is beyond doubt, it lifts the row just above 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import registry
-from imdiffusion.arrays import Floats
+from imdiffusion.arrays import Flags, Floats
+from imdiffusion.scoring.edges import flag_runs
 from imdiffusion.scoring.scan import UNIT_QUANTILE
 from imdiffusion.scoring.threshold import thresholds_at
 
@@ -207,3 +209,150 @@ def _unit(scores: Floats) -> float:
     known = scores[np.isfinite(scores)]
     high = float(np.quantile(known, UNIT_QUANTILE)) if len(known) else 1.0
     return max(high, LEAST_UNIT)
+
+
+# -- the share of rows in alarm, and how well it is known: rows depend on their neighbours
+#
+# Alarms come in runs, so n rows say less than n independent ones would. They are cut into blocks of
+# at least `LEAST_BLOCK` rows; the variance of the count in a block, over that of independent rows,
+# is the design effect, and n over it is how many independent rows they are worth. Of that many the
+# interval is Wilson's (Journal of the American Statistical Association 22, 1927), which has a width
+# even where no row was in alarm.
+
+LEAST_BLOCK = 2 * APART
+MOST_BLOCKS = 100  # at most
+NORMAL_95 = 1.959964  # standard deviations on either side: 95 %
+
+
+class Share(NamedTuple):
+    """A share with its 95 % interval; worth: how many independent rows say so."""
+
+    share: float
+    low: float
+    high: float
+    worth: float
+
+
+def alarm_share(alarm: NDArray[np.bool_], rows: int) -> Share:
+    """The share of `rows` rows with a score that is in alarm; alarm (T,) of all rows in order.
+
+    The effect is at least what the lengths of runs say; where there is no alarm at all, rows that
+    are `APART` rows apart are taken for independent.
+
+    >>> alarm = np.zeros(1000, bool)
+    >>> alarm[100:110] = True
+    >>> found = alarm_share(alarm, 1000)
+    >>> found.share, round(found.low, 4), round(found.high, 4), round(found.worth)
+    (0.01, 0.0018, 0.0549, 99)
+    """
+    count = int(alarm.sum())
+    share = count / max(rows, 1)
+    effect = max(_design_effect(alarm), _run(alarm)) if count else float(APART)
+    worth = max(rows / effect, 1.0)
+    square = NORMAL_95**2
+    middle = (share + square / (2 * worth)) / (1 + square / worth)
+    spread = (share * (1 - share) / worth + square / (4 * worth**2)) ** 0.5
+    half = NORMAL_95 * spread / (1 + square / worth)
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half), worth)
+
+
+def _run(alarm: NDArray[np.bool_]) -> float:
+    """The mean length of the run that a row in alarm lies in: the design effect of rare runs."""
+    lengths = np.array([stop - start for start, stop in flag_runs(alarm)], np.float64)
+    return float(np.square(lengths).sum() / lengths.sum())
+
+
+def _design_effect(alarm: NDArray[np.bool_]) -> float:
+    """Variance of the alarms in a block of rows over that of independent rows, 1 at least."""
+    size = max(LEAST_BLOCK, len(alarm) // MOST_BLOCKS)
+    blocks = len(alarm) // size
+    if blocks < 2:
+        return 1.0
+    counts = alarm[: blocks * size].reshape(blocks, size).sum(axis=1)
+    share = float(counts.mean()) / size
+    if not 0.0 < share < 1.0:
+        return 1.0
+    return float(np.clip(counts.var(ddof=1) / (size * share * (1 - share)), 1.0, size))
+
+
+# -- under which promise each normal row would be in alarm, by thresholds that had no part of it
+#
+# A threshold falls as the promise of alarms rises, so a row has one critical rate: the smallest
+# `alarm_rate` under which it is in alarm. Kept instead of scores, critical rates say how any
+# promise was kept, and need no second fit. The share of rows whose critical rate is at most p is
+# what was achieved of a promise p.
+#
+# Thresholds read off rows are kept by those rows, whatever they are; so each block of rows is
+# judged by the join of the others, less the neighbours whose windows reach into it.
+
+BLOCKS = 5
+LEAST_OTHERS = 20  # rows with a score that thresholds are read off, at least
+ENOUGH_VALUES = 6_000  # of them
+NEVER = np.inf  # the critical rate of a row that no promise puts in alarm
+
+
+def critical_rates(
+    join: Join, views: Floats, evidence: Floats, ease: NDArray[np.floating] | None = None
+) -> Floats:
+    """The smallest promise (n,) under which `Join.score` of a row is above 1; NaN: no score.
+
+    views (n, V), evidence (n,), ease (n, 2). 0: in alarm under any; `NEVER`: under none.
+    """
+    joined, evidence = eased(join.join(views, evidence), evidence, ease)
+    sure = np.maximum(np.nan_to_num(evidence), 0.0)
+    rates = np.minimum(
+        _rates(join.joined, joined) / JOINED,
+        _rates(join.alone, sure) / SURE,
+    )
+    return np.where(np.isfinite(evidence), rates, np.nan)
+
+
+def _rates(table: PromiseTable, values: Floats) -> Floats:
+    """The share of normal rows that a threshold at each value (n,) stands for."""
+    logs = np.log(RATES)
+    return np.asarray(np.exp(np.interp(values, table.thresholds, logs, left=NEVER, right=-np.inf)))
+
+
+def held_out_rates(
+    views: Floats,
+    evidence: Floats,
+    weight: Floats,
+    *,
+    rule: str,
+    apart: tuple[Floats, Floats] | None = None,
+    louder: float = 1.0,
+    ease: NDArray[np.floating] | None = None,
+) -> Floats:
+    """Critical rates (n,) of normal rows, each block of them by the join of the other blocks.
+
+    views (n, V), evidence (n,), weight, rule, ease: as of `Join.fit`. apart: what views and
+    evidence are where units and tails had no part of a row either. NaN where a row has no score, or
+    the others are too few. louder: how many times as high the thresholds of the join are.
+    """
+    rates = np.full(len(evidence), np.nan)
+    said = (views, evidence) if apart is None else apart
+    for start, stop, others in blocks_apart(np.isfinite(evidence)):
+        # Scores depend on their neighbours: of many rows every second says nearly as much.
+        every = slice(None, None, max(1, int(others.sum()) // ENOUGH_VALUES))
+        easy = None if ease is None else ease[others][every]
+        join = Join.fit(views[others][every], evidence[others][every], weight, rule=rule, ease=easy)
+        join = join.scaled(louder)
+        own = None if ease is None else ease[start:stop]
+        near, far = (part[start:stop] for part in said)
+        rates[start:stop] = critical_rates(join, near, far, own)
+    return rates
+
+
+def blocks_apart(known: Flags) -> Iterator[tuple[int, int, Flags]]:
+    """Blocks [start, stop) of rows (n,), with the known rows (n,) out of their reach.
+
+    A block is left out where these are too few.
+    """
+    count = len(known)
+    near = min(APART, count // (4 * BLOCKS))
+    edges = np.linspace(0, count, min(BLOCKS, max(count, 1)) + 1).astype(int)
+    for start, stop in pairwise(edges.tolist()):
+        others = known.copy()
+        others[max(0, start - near) : stop + near] = False
+        if others.sum() >= LEAST_OTHERS:
+            yield start, stop, others

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Flags, Ints
 from imdiffusion.saved_state import State
-from imdiffusion.scoring.absence_kinds import FROZEN, KINDS
+from imdiffusion.scoring.absence_fit import FROZEN, KINDS
 
 NEWS = 64  # rows
 INCIDENTS = 3

@@ -15,21 +15,19 @@ from imdiffusion.arrays import Flags, Floats, Ints
 from imdiffusion.scoring.cycles import (
     DAY,
     NONE,
+    SURE,
+    WEEK,
     Layout,
+    bounded,
+    choose_depths,
+    choose_levels,
     clearly_less,
     coarser,
     columns,
     folds,
+    mean_known,
     quantile_of_last,
     usual,
-)
-from imdiffusion.scoring.profile_choice import (
-    SURE,
-    WEEK,
-    bounded,
-    choose_depths,
-    choose_levels,
-    mean_known,
 )
 
 RESIDUAL_FOLDS = 14  # half as many from four weeks on, when each leaves enough days

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imdiffusion.arrays import Floats
-from imdiffusion.scoring.run_tail import LEAST_RUNS, MOST_ASIDE
+from imdiffusion.scoring.tail import LEAST_RUNS, MOST_ASIDE
 
 WIDTH = 32  # values; a power of two
 LEAST_VALUES = 10 * WIDTH

@@ -18,7 +18,7 @@ import numpy as np
 from imdiffusion import registry
 from imdiffusion.arrays import Floats, Singles
 from imdiffusion.scoring.error import ErrorConfig, ErrorView, NormalScale, evidence, reduce_channels
-from imdiffusion.scoring.recent import KNOTS
+from imdiffusion.scoring.smoothing import KNOTS
 from imdiffusion.settings import Settings
 
 Floor = Callable[[float], float]

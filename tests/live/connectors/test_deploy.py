@@ -15,8 +15,7 @@ import pytest
 from live_records import event, score
 from programs import Prometheus, call, wait_until
 
-from imdiffusion.live.sinks.metric_state import FAMILIES
-from imdiffusion.live.sinks.metrics import MetricsSink
+from imdiffusion.live.sinks.metrics import FAMILIES, MetricsSink
 from imdiffusion.live.sinks.remote_write import RemoteWriteSink
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

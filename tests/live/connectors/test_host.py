@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from imdiffusion.errors import ConfigError, DataError, OutputError
-from imdiffusion.live.sources import host_metrics as host
-from imdiffusion.live.sources.host_metrics import HostSource, record
-from imdiffusion.live.sources.procfs import read_procfs
+from imdiffusion.live.sources import host as host
+from imdiffusion.live.sources.host import HostSource, read_procfs, record
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
 

@@ -15,7 +15,7 @@ from odd_server import Answer, Asked, OddServer
 
 from imdiffusion.errors import ConfigError, ConnectionLost, UsageError
 from imdiffusion.live.sources.prometheus import PrometheusSource
-from imdiffusion.live.sources.promql import Naming, Query, parse_queries
+from imdiffusion.live.sources.prometheus_response import Naming, Query, parse_queries
 
 NOW = 1_800_000_000.0  # the odd server's clock
 

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows_read import cells
 
-from imdiffusion.data.epochs import unit_of
-from imdiffusion.data.place import Place
-from imdiffusion.data.timestamps import parse_times
+from imdiffusion.data.columns import Place
+from imdiffusion.data.timestamps import parse_times, unit_of
 from imdiffusion.errors import ConfigError, DataError
-from imdiffusion.live.connection.instants import instant_of
+from imdiffusion.live.connection.record_json import instant_of
 from imdiffusion.live.sources.text_rows import Gathering, RowForm, number_of
 
 TIMES = [

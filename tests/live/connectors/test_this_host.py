@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.sources.host import ThisHost
-from imdiffusion.live.sources.host_metrics import HostSource
+from imdiffusion.live.sources.host import HostSource, ThisHost
 
 
 def test_rows_of_this_host_come_on_schedule():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.live.store.inserts import Checkpoint, Standing, Told
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.records import EventRecord, ScoreRecord
 

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from live_story import MINUTE, START, rows, told, turn
 
 from imdiffusion.live.service.app import make_app
-from imdiffusion.live.service.limits import Limits
+from imdiffusion.live.service.middleware import Limits
 from imdiffusion.live.service.server import ServiceThread
 from imdiffusion.live.sources.push import PushedSource
-from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.live_state import Store
 
 SPAN = "since=2023-11-14T22:20:00Z&until=2023-11-14T23:20:00Z"  # the story's first hour

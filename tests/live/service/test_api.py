@@ -13,7 +13,7 @@ from live_story import CHANNELS, MINUTE, START, rows, score_of, turn
 from served import SPAN, follow, served, story
 
 from imdiffusion.live.sinks.metrics import MetricsSink
-from imdiffusion.live.store.checkpoint import Checkpoint, Standing, Told
+from imdiffusion.live.store.inserts import Checkpoint, Standing, Told
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.records import ScoreRecord
 

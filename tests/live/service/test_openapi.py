@@ -12,7 +12,7 @@ from served import CHANGE, READ, Client, served, story
 
 from imdiffusion.durations import DAY_NS
 from imdiffusion.live.service.auth import Access
-from imdiffusion.live.store.checkpoint import Checkpoint, Standing
+from imdiffusion.live.store.inserts import Checkpoint, Standing
 
 ENDLESS = "/api/stream"  # a fuzzer would wait for its end; see test_api.py
 ROUTES = {

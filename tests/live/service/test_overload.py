@@ -13,7 +13,7 @@ from live_parts import CHANNELS, MINUTE, START, Hands, LineSource, series, write
 from served import FAST, Client
 
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.service.app import make_app
 from imdiffusion.live.service.server import ServiceThread
 from imdiffusion.live.sources.push import PushedSource

@@ -11,7 +11,7 @@ from page_story import BAD, SHORT, Story
 from served import CHANGE, READ, served
 
 from imdiffusion.live.service.auth import Access
-from imdiffusion.live.store.checkpoint import Checkpoint
+from imdiffusion.live.store.inserts import Checkpoint
 from imdiffusion.live.store.queries import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]

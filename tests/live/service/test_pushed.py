@@ -12,9 +12,8 @@ from served import FAST, Client, follow
 
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.engine.options import EngineOptions
-from imdiffusion.live.engine.threads import run
+from imdiffusion.live.engine.engine import Engine, run
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.service.app import make_app
 from imdiffusion.live.service.server import ServiceThread
 from imdiffusion.live.sinks.metrics import MetricsSink

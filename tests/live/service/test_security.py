@@ -16,7 +16,7 @@ from served import CHANGE, READ, Client, served, story, trusting
 
 from imdiffusion.errors import ConfigError
 from imdiffusion.live.service.auth import Access
-from imdiffusion.live.service.limits import Limits, Pace
+from imdiffusion.live.service.middleware import Limits, Pace
 
 SAID = {"verdict": "confirmed"}
 FEEDBACK = "/api/events/e1/feedback"

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion import baselines, presets, registry
-from imdiffusion.baselines.rows import scores_of_training
+from imdiffusion.baselines.simple import scores_of_training
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import held_out_from

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imdiffusion.diffusion.denoisers.dropout import dropout
-from imdiffusion.diffusion.denoisers.imtransformer import entity_projection, sinusoidal
+from imdiffusion.diffusion.denoisers.imtransformer import dropout, entity_projection, sinusoidal
 
 
 class MixerBlock(nn.Module):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from imdiffusion.durations import DAY_S
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import EngineOptions
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.scorers.cold_start import COLD_BASELINES
 from imdiffusion.live.service.auth import Access

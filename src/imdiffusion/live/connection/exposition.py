@@ -6,6 +6,25 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from imdiffusion.errors import ConfigError
+from imdiffusion.schema import pairs_of
+
+
+def parse_pairs(option: str, text: str, form: re.Pattern[str]) -> tuple[tuple[str, str], ...]:
+    """(name, value) pairs of "name=value, name=value", each name of the given form.
+
+    ConfigError for anything else and for a name that is there twice; it names the option.
+    """
+    pairs = pairs_of(text, f"{option}: ")
+    for name in pairs:
+        if not form.fullmatch(name):
+            raise ConfigError(
+                f"{option}: {name!r} is no name with a value",
+                remedy="Write name=value, name=value.",
+            )
+    return tuple(pairs.items())
+
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")

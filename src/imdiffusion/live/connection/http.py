@@ -7,20 +7,166 @@ that was configured, or nowhere. A failed connection, a time-out or an answer th
 
 from __future__ import annotations
 
+import base64
 import http.client
+import io
 import math
+import os
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 from imdiffusion.errors import ConfigError, ConnectionLost
-from imdiffusion.live.connection.credentials import authorization, secret
-from imdiffusion.live.connection.deadline_socket import DeadlineSocket
 from imdiffusion.schema import positive
+
+
+class DeadlineSocket:
+    """A socket that gives up at `deadline` (monotonic seconds), however slowly bytes come.
+
+    A plain socket's time-out counts from byte to byte, so one byte now and then holds its reader
+    for ever. This has what http.client asks of a socket; past the deadline that is a TimeoutError.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self.deadline = sock, math.inf
+
+    @classmethod
+    def connect(cls, host: str, port: int, tls: ssl.SSLContext | None, deadline: float) -> Self:
+        """Connect by `deadline`; OSError if that fails."""
+        plain = socket.create_connection((host, port), max(0.01, deadline - time.monotonic()))
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is None:
+                return cls(plain)
+            plain.settimeout(max(0.01, deadline - time.monotonic()))
+            return cls(tls.wrap_socket(plain, server_hostname=host))
+        except BaseException:
+            plain.close()
+            raise
+
+    def armed(self) -> socket.socket:
+        """The socket, with the time that is left."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._sock
+
+    def sendall(self, data: Any) -> None:
+        """Send everything by the deadline."""
+        self.armed().sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What comes, as a stream."""
+        return io.BufferedReader(_Reader(self))
+
+    def close(self) -> None:
+        """Nothing: http.client closes while the body is still to be read, see `hang_up`."""
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, wire: DeadlineSocket) -> None:
+        self._wire = wire
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._wire.armed().recv_into(buffer)
+
+
+# -- secrets of a connection: read from the environment or a file when needed, never an option
+#
+# A secret read from a file is read again for every request, so that one that was exchanged is used
+# without a restart. No error text holds one.
+
+_MOST_BYTES = 64 * 1024  # a longer "secret" is some other file
+
+
+def secret(what: str, *, env: str, file: str) -> str:
+    """The secret called `what`: of environment variable `env` or of `file`; "" if neither is given.
+
+    White space at its ends does not count. ConfigError if both are given, if it cannot be read, or
+    if it is empty.
+    """
+    if env and file:
+        raise ConfigError(
+            f"{what}_env and {what}_file are both given", remedy="Leave one of them out."
+        )
+    if env:
+        found, where = os.environ.get(env), f"the environment variable {env}"
+        if found is None:
+            raise ConfigError(f"{where}, which {what}_env names, is not set", remedy="Set it.")
+    elif file:
+        found, where = _read(what, file), f"the file {file}"
+    else:
+        return ""
+    if not found.strip():
+        raise ConfigError(
+            f"{where}, which should hold the {what}, is empty", remedy="Put the secret there."
+        )
+    return found.strip()
+
+
+def authorization(*, token: str, user: str, password: str) -> str:
+    """The header's text: Bearer for a token, Basic for a user, "" for neither.
+
+    ConfigError for both, and for what no header can hold; it does not repeat the secret.
+    """
+    if token and user:
+        raise ConfigError(
+            "a token and a user are both given", remedy="Leave out token_env/token_file or user."
+        )
+    if token:
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise ConfigError(
+                "the token holds spaces or characters that no HTTP header can hold",
+                remedy="Look whether token_env or token_file names the right thing.",
+            )
+        return f"Bearer {token}"
+    if not user:
+        return ""
+    if ":" in user:
+        raise ConfigError(
+            "user holds a colon, which basic authentication cannot send",
+            remedy="Give the password by password_env or password_file.",
+        )
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _read(what: str, file: str) -> str:
+    try:
+        with Path(file).open("rb") as stream:
+            held = stream.read(_MOST_BYTES + 1)
+        if len(held) > _MOST_BYTES:
+            raise ConfigError(
+                f"the file {file}, which {what}_file names, is longer than 64 KiB",
+                remedy="Name a file that holds the secret and nothing else.",
+            )
+        return held.decode()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the file {file}, which {what}_file names: {error.strerror}",
+            remedy="Make it readable for this process.",
+        ) from error
+    except UnicodeDecodeError:
+        # Without its cause: that would carry the bytes of the secret.
+        raise ConfigError(
+            f"the file {file}, which {what}_file names, is no UTF-8 text",
+            remedy="Name a file that holds the secret and nothing else.",
+        ) from None
+
 
 _LONGEST_PAUSE = 600.0  # seconds that an answer's Retry-After can keep us away
 _PIECE = 64 * 1024

@@ -9,16 +9,19 @@ from dataclasses import replace
 from imdiffusion.data.frame import Frame
 from imdiffusion.errors import OutputError
 from imdiffusion.live.connection.protocols import Batch
-from imdiffusion.live.engine.checkpoint_builder import CheckpointBuilder
-from imdiffusion.live.engine.clock import Clock
-from imdiffusion.live.engine.entity_state import EntityState, ScorerFor
-from imdiffusion.live.engine.options import EngineOptions
+from imdiffusion.live.engine.entity_state import (
+    CheckpointBuilder,
+    Clock,
+    EngineOptions,
+    EntityState,
+    ScorerFor,
+)
 from imdiffusion.live.events.open_event import EventRules
 from imdiffusion.live.events.tracker import EventTracker
-from imdiffusion.live.scorers.scored_row import EngineScorer, owner_of
-from imdiffusion.live.store.checkpoint import SCORER, TRACKER
+from imdiffusion.live.scorers.fitted import EngineScorer, owner_of
+from imdiffusion.live.store.inserts import SCORER, TRACKER
 from imdiffusion.live.store.live_state import Store
-from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.live.store.retention import PeerStates
 from imdiffusion.records import EventRecord
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from imdiffusion.arrays import Floats
 from imdiffusion.live.connection.record_json import number, plain
-from imdiffusion.live.scorers.scored_row import ScoredRow
-from imdiffusion.scoring.finding import Finding, often
+from imdiffusion.live.scorers.fitted import ScoredRow
+from imdiffusion.scoring.event import Finding, often
 
 MOST_WAITING = 10_000  # rows of a run that wait for their offline score; the oldest are given up
 

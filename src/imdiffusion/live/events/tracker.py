@@ -41,12 +41,11 @@ import numpy as np
 from imdiffusion.data.frame import places_of
 from imdiffusion.durations import SECOND_NS
 from imdiffusion.live.events.anomalous_run import AnomalousRun
-from imdiffusion.live.events.evidence_log import Edges, EvidenceLog
-from imdiffusion.live.events.open_event import EventRules, OpenEvent
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.events.open_event import Edges, EventRules, EvidenceLog, OpenEvent
+from imdiffusion.live.scorers.fitted import ScoredRow
 from imdiffusion.records import EventRecord
 from imdiffusion.saved_state import State
-from imdiffusion.scoring.channels import leading
+from imdiffusion.scoring.event import leading
 
 MOST_DONE = 256  # events that are over and wait for their offline scores; the oldest are given up
 STEPS_KEPT = 15  # steps of time whose median is the interval

@@ -21,9 +21,13 @@ from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame
 from imdiffusion.durations import DAY_NS
 from imdiffusion.errors import DataError, ImDiffusionError
-from imdiffusion.live.models.cache import speaker_of
-from imdiffusion.live.models.champion_challenger import Contestant, Verdict, contest
-from imdiffusion.live.models.feedback import blanked, within
+from imdiffusion.live.models.champion_challenger import (
+    Contestant,
+    Verdict,
+    blanked,
+    contest,
+    within,
+)
 from imdiffusion.live.models.fit_job import (
     LOCK,
     RESUME,
@@ -34,9 +38,9 @@ from imdiffusion.live.models.fit_job import (
     read_job,
     write_facts,
 )
-from imdiffusion.live.models.paths import Places
+from imdiffusion.live.models.pinned import Places, speaker_of
 from imdiffusion.live.scorers.cold_start import ColdStartScorer
-from imdiffusion.live.scorers.scored_row import Scorer
+from imdiffusion.live.scorers.fitted import Scorer
 from imdiffusion.live.store.queries import Reader
 from imdiffusion.saved_state import State
 from imdiffusion.workers import Message, serve

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import re
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,13 +20,69 @@ from imdiffusion.data.atomic import atomic_folder
 from imdiffusion.errors import ImDiffusionError, ModelError
 from imdiffusion.live.config.configuration import Configuration
 from imdiffusion.live.config.schema import ModelSection
-from imdiffusion.live.models.paths import Places
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
 
 if TYPE_CHECKING:
     from imdiffusion.detector import ImDiffusion
     from imdiffusion.entity import Entity
+import threading
+from collections.abc import Callable, Iterable
+from weakref import WeakValueDictionary
+
+from imdiffusion.live.scorers.fitted import owner_of
+from imdiffusion.live.store.inserts import ModelVersion
+from imdiffusion.live.store.retention import PeerStates
+from imdiffusion.saved_state import State
+
+if TYPE_CHECKING:
+    from imdiffusion.detector import ImDiffusion
+    from imdiffusion.entity import Entity
+    from imdiffusion.live.scorers.fitted import EntityScorer
+
+
+def state_folder(name: str) -> Path:
+    """The user's state folder for one verb, by the XDG convention."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "imdiffusion" / name
+
+
+def name_of(entity: str) -> str:
+    """A name for files of an entity: readable, of plain letters, and never another entity's."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", entity)[:40].strip("_")
+    digest = hashlib.sha256(entity.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{plain}-{digest}" if plain else digest
+
+
+class Places:
+    """The paths in a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.live = folder / "live.db"
+
+    def make(self) -> None:
+        """Make the folders. OSError where that is impossible."""
+        for path in (self.folder, self.folder / "models", self.folder / "fits"):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def models(self, entity: str) -> Path:
+        """The folder with the models of an entity."""
+        return self.folder / "models" / name_of(entity)
+
+    @property
+    def given(self) -> Path:
+        """The folder with the models that the configuration names."""
+        return self.folder / "models" / "given"
+
+    def fit(self, entity: str) -> Path:
+        """The folder of the fit of an entity."""
+        return self.folder / "fits" / name_of(entity)
+
+    def model(self, path: str) -> Path:
+        """The folder of a model, whose path is noted as seen from the state folder."""
+        return self.folder / path
+
 
 log = logging.getLogger(__name__)
 
@@ -174,3 +232,126 @@ def fit_of(
     told += f", not {', '.join(missing)}" if missing else ""
     told += f", and others: {', '.join(new)}" if new else ""
     return bool(there), told
+
+
+# -- fitted models that come with an entity from another process of its group
+#
+# What comes is a copy in the own state folder: the other process, where it lives, takes its models
+# away as newer ones come. One that is torn, or gone by then, is refused, and the baseline goes on.
+
+CAME = "it came with the entity"
+
+
+class MigratedModels:
+    """The models of entities that come to this process. Belongs to the engine's thread."""
+
+    def __init__(self, store: Store, places: Places, peers: PeerStates, *, baseline: str) -> None:
+        self.store, self.places, self.peers, self.baseline = store, places, peers, baseline
+
+    def adopt(self, entity: str, reader: Reader, state: State | None) -> None:
+        """Make the fitted model live that an entity's scorer had last, as its state says, wherever
+        that was.
+
+        One that is noted here already is made live only where the entity has just come: else
+        another has won since. One that cannot be had is said and counted.
+        """
+        came = entity in self.peers.taken
+        detector, digest = ("", "") if state is None else owner_of(state)
+        try:
+            if digest and detector != self.baseline:
+                self._make_live(entity, digest, reader, came=came)
+        except ImDiffusionError as error:
+            log.error("the model %s of %s does not come with it: %s", digest, entity, error)
+            self.store.count({("models_refused", entity): 1})
+        finally:
+            self.peers.taken.pop(entity, None)
+
+    def _make_live(self, entity: str, digest: str, reader: Reader, *, came: bool) -> None:
+        noted = {one.digest: one for one in reader.models(entity)}
+        if digest in noted:
+            if came and not noted[digest].live:
+                self.store.promote(entity, digest, reason=CAME, now=time.time_ns())
+            return
+        found = self.peers.model(entity, digest)
+        if found is None:
+            raise ModelError(
+                "no other process of the group has noted it", remedy="Another will be fitted."
+            )
+        model, theirs = found
+        folder = (theirs / model.path).resolve()
+        if not folder.is_relative_to(theirs.resolve()):
+            raise ModelError(f"it is noted as {model.path}, outside of {theirs}")
+        path = self._copied(entity, digest, folder)
+        # As old as it is: the next fit is due when it would have been.
+        self.store.add_model(entity, digest, detector=model.detector, path=path, now=model.made)
+        self.store.promote(entity, digest, reason=CAME, now=time.time_ns())
+        log.info("the model %s of %s has come from %s", digest, entity, folder)
+
+    def _copied(self, entity: str, digest: str, folder: Path) -> str:
+        """Take a folder in; its path as seen from the state folder."""
+        if folder.parent.name == self.places.given.name:  # it may score others as well
+            path = copied(folder, self.places.given)
+        else:
+            path = copied(folder, self.places.models(entity), name=digest)
+        return str(path.relative_to(self.places.folder))
+
+
+# -- fitted models by their folder: in memory once, however many entities one of them scores
+
+
+def entity_of(detector: ImDiffusion, digest: str, likely: Iterable[str] = ()) -> Entity:
+    """The entity whose version is `digest`; ModelError where there is none.
+
+    likely: names of entities to look at first.
+    """
+    names = detector.entities_
+    first = [one for one in likely if one in names]
+    for name in dict.fromkeys([*first, *names]):
+        entity = detector.entity(name)
+        if entity.version == digest:
+            return entity
+    raise ModelError(
+        f"the model folder holds no {digest}, which it is noted as",
+        remedy="Restore it, or let another be fitted.",
+    )
+
+
+def speaker_of(
+    detector: ImDiffusion, digest: str, *, name: str, likely: Iterable[str] = ()
+) -> EntityScorer:
+    """The scorer of that entity, under the name `name`; raises as `entity_of` does."""
+    from imdiffusion.live.scorers.fitted import EntityScorer
+
+    return EntityScorer(entity_of(detector, digest, likely), detector=name, model=digest)
+
+
+class ModelCache:
+    """Makes scorers of models on the disk. From any thread.
+
+    Scorers of one folder and digest share its weights, which nothing changes; what each holds of
+    its own entity's rows is its own. A model leaves memory with the last scorer that uses it.
+    """
+
+    def __init__(self, read: Callable[[str], ImDiffusion], *, offline: bool) -> None:
+        """read: the detector in a folder, as its path is noted in the live state."""
+        self._read, self._offline = read, offline
+        self._loaded: WeakValueDictionary[tuple[str, str], Entity] = WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def scorer(self, model: ModelVersion, likely: Iterable[str] = ()) -> EntityScorer:
+        """A scorer for one more entity. ModelError: the model is torn, or another than was noted.
+
+        One that is in memory was whole when it was read, and is not read again. likely: names of
+        entities that the folder may have fitted it as.
+        """
+        from imdiffusion.live.scorers.fitted import EntityScorer
+
+        place = (model.path, model.digest)
+        with self._lock:
+            entity = self._loaded.get(place)
+            if entity is None:
+                entity = entity_of(self._read(model.path), model.digest, likely)
+                self._loaded[place] = entity
+        return EntityScorer(
+            entity, detector=model.detector, offline=self._offline, model=model.digest
+        )

@@ -22,18 +22,15 @@ from imdiffusion.errors import (
 )
 from imdiffusion.live.config.configuration import Configuration
 from imdiffusion.live.engine.engine import Engine
-from imdiffusion.live.models.cache import ModelCache
-from imdiffusion.live.models.migrated import MigratedModels
-from imdiffusion.live.models.paths import Places
-from imdiffusion.live.models.pinned import PinnedModels
+from imdiffusion.live.models.pinned import MigratedModels, ModelCache, PinnedModels, Places
 from imdiffusion.live.rows.alignment import Alignment, rows_known
 from imdiffusion.live.scorers.active_scorer import ActiveScorer, alignment_in
 from imdiffusion.live.scorers.cold_start import SMOOTH, ColdStartScorer
-from imdiffusion.live.scorers.scored_row import EndingScorer, owner_of, resumed
-from imdiffusion.live.store.checkpoint import SCORER, ModelVersion
+from imdiffusion.live.scorers.fitted import EndingScorer, owner_of, resumed
+from imdiffusion.live.store.inserts import SCORER, ModelVersion
 from imdiffusion.live.store.live_state import Store
 from imdiffusion.live.store.queries import Reader
-from imdiffusion.live.store.takeover import PeerStates
+from imdiffusion.live.store.retention import PeerStates
 from imdiffusion.saved_state import State
 
 if TYPE_CHECKING:

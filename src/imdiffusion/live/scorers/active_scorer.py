@@ -8,7 +8,7 @@ from dataclasses import replace
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.live.rows.alignment import Alignment
 from imdiffusion.live.rows.reorder_buffer import Run
-from imdiffusion.live.scorers.scored_row import EndingScorer, ScoredRow
+from imdiffusion.live.scorers.fitted import EndingScorer, ScoredRow
 from imdiffusion.saved_state import State
 
 KIND = "active scorer"

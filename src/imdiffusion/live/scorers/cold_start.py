@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from imdiffusion.arrays import Floats
 from imdiffusion.data.frame import Frame, moved, places_of
 from imdiffusion.errors import ConfigError, ModelError
-from imdiffusion.live.rows.channel_matching import checked_times
+from imdiffusion.live.rows.reorder_buffer import checked_times
 from imdiffusion.live.scorers import linear_baseline, row_baseline
-from imdiffusion.live.scorers.baseline import FittedBaseline
 from imdiffusion.live.scorers.fault_injection import InjectionResult, injection_result
+from imdiffusion.live.scorers.fitted import DEGRADED, READY, WARMING, ScoredRow, degraded
 from imdiffusion.live.scorers.linear_baseline import LINEAR, LinearBaseline
-from imdiffusion.live.scorers.row_baseline import ROW_BASELINES, SMOOTH, RowBaseline
-from imdiffusion.live.scorers.scored_row import DEGRADED, READY, WARMING, ScoredRow, degraded
+from imdiffusion.live.scorers.row_baseline import ROW_BASELINES, SMOOTH, FittedBaseline, RowBaseline
 from imdiffusion.saved_state import REMEDY, State
 from imdiffusion.schema import one_of
 

@@ -23,8 +23,7 @@ from imdiffusion.data.frame import Frame
 from imdiffusion.entity import Entity
 from imdiffusion.errors import DataError, DataWarning
 from imdiffusion.fitting import fit_entity
-from imdiffusion.live.scorers.fitted import EntityScorer
-from imdiffusion.live.scorers.scored_row import ScoredRow
+from imdiffusion.live.scorers.fitted import EntityScorer, ScoredRow
 from imdiffusion.progress import FitJob
 from imdiffusion.saved_state import State
 from imdiffusion.settings import LAW, Settings

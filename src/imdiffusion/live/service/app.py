@@ -14,14 +14,18 @@ from typing import Any
 import imdiffusion
 from imdiffusion.errors import ImDiffusionError, UsageError
 from imdiffusion.live.connection.exposition import CONTENT_TYPE
-from imdiffusion.live.service import routes_read, routes_write, schemas
+from imdiffusion.live.service import routes_read, routes_write, serializers
 from imdiffusion.live.service.auth import Access
-from imdiffusion.live.service.context import Health, Ingest, ServiceContext
-from imdiffusion.live.service.dependencies import ONLY_KNOWN, Problems, context_of
+from imdiffusion.live.service.dependencies import ONLY_KNOWN, ChangeStream, Problems, context_of
 from imdiffusion.live.service.health import MOST, metrics_text, readiness
-from imdiffusion.live.service.limits import Limits
-from imdiffusion.live.service.middleware import OPEN, ServiceMiddleware
-from imdiffusion.live.service.sse import ChangeStream
+from imdiffusion.live.service.middleware import (
+    OPEN,
+    Health,
+    Ingest,
+    Limits,
+    ServiceContext,
+    ServiceMiddleware,
+)
 from imdiffusion.live.service.web import (
     APIRouter,
     FastAPI,
@@ -131,7 +135,7 @@ def _described(app: FastAPI, access: Access) -> Any:
     def openapi() -> dict[str, Any]:
         text = plain()
         parts = text["components"]
-        schema = schemas.Rows.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = serializers.Rows.model_json_schema(ref_template="#/components/schemas/{model}")
         parts["schemas"].update(schema.pop("$defs", {}), Rows=schema)
         if access.demands_a_token():
             parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -154,12 +158,12 @@ async def stream(request: Request) -> Response:
 
 
 @routes.get("/healthz")
-async def healthz() -> schemas.Alive:
+async def healthz() -> serializers.Alive:
     """The service answers."""
-    return schemas.Alive(status="alive")
+    return serializers.Alive(status="alive")
 
 
-@routes.get("/readyz", responses={503: {"model": schemas.Ready, "description": "not ready"}})
+@routes.get("/readyz", responses={503: {"model": serializers.Ready, "description": "not ready"}})
 async def readyz(request: Request) -> JSONResponse:
     """Whether detection goes on: false when the last score is older than two intervals."""
     context = context_of(request)

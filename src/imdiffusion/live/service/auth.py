@@ -14,7 +14,7 @@ from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from imdiffusion.errors import ConfigError
-from imdiffusion.live.connection.credentials import secret
+from imdiffusion.live.connection.http import secret
 from imdiffusion.schema import Fields, field
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from imdiffusion.durations import MINUTE_NS, SECOND_NS
 from imdiffusion.live.connection.exposition import Labels, family_text
-from imdiffusion.live.service.schemas import Ready
+from imdiffusion.live.service.serializers import Ready
 from imdiffusion.live.store.queries import EntityNow, Reader
 
 UNKNOWN = 5 * MINUTE_NS  # the interval of an entity of which only one row was seen

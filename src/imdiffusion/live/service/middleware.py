@@ -9,13 +9,155 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
+from imdiffusion.data.frame import Frame
 from imdiffusion.errors import ConfigError
 from imdiffusion.live.service.auth import CHANGE, Access, same_origin
-from imdiffusion.live.service.context import Counters
-from imdiffusion.live.service.limits import Limits, Pace
+from imdiffusion.live.sinks.metrics import MetricsSink
+from imdiffusion.live.store.live_state import Store
+from imdiffusion.live.store.queries import Reader
+from imdiffusion.schema import Fields, field
+
+MIB = 1024 * 1024
+MOST_CALLERS = 10_000  # addresses whose pace is remembered; the one that was silent longest goes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(Fields):
+    """Bounds of one service."""
+
+    called = "limit"
+
+    body: int = field(16 * MIB, "bytes of one request", above=0)
+    held: int = field(64 * MIB, "bytes of all requests that are being read", above=0)
+    patience: float = field(20.0, "seconds in which a body must have come", above=0)
+    rate: float = field(50.0, "requests a second of one address", above=0)
+    burst: int = field(200, "requests of one address at once", above=0)
+    entities: int = field(10_000, "names that rows pushed over HTTP may speak of", above=0)
+    channels: int = field(2_000, "channels of one of them", above=0)
+    streams: int = field(64, "pages that follow at a time", above=0)
+    connections: int = field(512, "connections open at a time", above=0)
+
+
+class Pace:
+    """How fast each address may ask: `burst` at once, then `rate` a second."""
+
+    def __init__(
+        self, rate: float, burst: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._clock = rate, float(burst), clock
+        self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, address: str) -> float:
+        """Count one request; 0 = it may pass, else the seconds after which the next one may."""
+        caller, now = _network(address), self._clock()
+        left, then = self._callers.pop(caller, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        passes = left >= 1.0
+        self._callers[caller] = (left - 1.0 if passes else left, now)
+        while len(self._callers) > MOST_CALLERS:
+            self._callers.popitem(last=False)
+        return 0.0 if passes else (1.0 - left) / self._rate
+
+
+def _network(address: str) -> str:
+    """An address of IPv6 stands for the 2^64 that its owner has."""
+    if ":" not in address:
+        return address
+    head = address.partition("%")[0].partition("::")[0].split(":")
+    return ":".join(head[:4])
+
+
+# -- what the routes work with: the live state, a few threads to ask it, the service's counters
+#
+# SQLite is asked in threads of the service's own, few and lasting: each holds one connection.
+
+
+class Counters:
+    """Counters by (name, label), from any thread. Labels are the service's own words."""
+
+    def __init__(self) -> None:
+        self._lock, self._counts = threading.Lock(), Counter[tuple[str, str]]()
+
+    def add(self, name: str, label: str, count: int = 1) -> None:
+        """Count."""
+        with self._lock:
+            self._counts[name, label] += count
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Every counter."""
+        with self._lock:
+            return dict(self._counts)
+
+
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
+
+THREADS = 8
+LOOK_AGAIN = 60.0  # seconds after which a full list of entities is compared with the live state
+
+Ingest = Callable[[Frame], None]
+Health = Callable[[], dict[str, Any]]
+
+
+class ServiceContext:
+    """Shared by all routes. `reader` reads; `store` writes feedback and models."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ingest: Ingest | None,
+        metrics: MetricsSink | None,
+        health: Health | None,
+        limits: Limits,
+    ) -> None:
+        self.store, self.ingest, self.metrics, self.health = store, ingest, metrics, health
+        self.limits, self.tally = limits, Counters()
+        self.reader = Reader(store.path)
+        self.closing = False
+        self._names: set[str] = set()
+        self._looked = 0.0
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="service")
+
+    async def ask(
+        self, work: Callable[Asked, Found], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> Found:
+        """Do what may wait for the disk in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    def admits(self, entity: str) -> bool:
+        """Whether rows of an entity may be pushed: those that are known, up to a limit of names."""
+        if entity in self._names:
+            return True
+        full = len(self._names) >= self.limits.entities
+        if not self._names or (full and time.monotonic() - self._looked > LOOK_AGAIN):
+            # Entities that are watched no more make room for others.
+            self._names = {one.name for one in self.reader.entities(limit=self.limits.entities)}
+            self._looked = time.monotonic()
+        if entity not in self._names and len(self._names) >= self.limits.entities:
+            return False
+        self._names.add(entity)
+        return True
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        return time.time_ns()
+
+    def close(self) -> None:
+        """Let go of the threads and their connections. May be called twice."""
+        self.closing = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.reader.close()
+
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imdiffusion.durations import SECOND_NS
-from imdiffusion.live.service import schemas
-from imdiffusion.live.service.context import ServiceContext
+from imdiffusion.live.service import serializers
 from imdiffusion.live.service.dependencies import (
     GONE,
     ONLY_KNOWN,
@@ -22,6 +21,7 @@ from imdiffusion.live.service.dependencies import (
     context_of,
     span,
 )
+from imdiffusion.live.service.middleware import ServiceContext
 from imdiffusion.live.service.serializers import (
     bounded,
     entity_out,
@@ -51,14 +51,14 @@ async def entities(
     state: State = "",
     after: Text = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
-) -> schemas.Entities:
+) -> serializers.Entities:
     """Entities as they stand, by name; text: part of the name."""
     context = context_of(request)
     found = await context.ask(
         context.reader.entities, text=text, state=state, after=after, limit=limit
     )
     now = context.now()
-    return schemas.Entities(
+    return serializers.Entities(
         entities=[entity_out(one, now) for one in found],
         next=found[-1].name if len(found) == limit else None,
     )
@@ -70,23 +70,23 @@ async def scores(
     entity: Name,
     since: datetime | None = None,
     until: Until = None,
-    mode: schemas.Mode = "online",
+    mode: serializers.Mode = "online",
     after: Number = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
-) -> schemas.Scores:
+) -> serializers.Scores:
     """Scores of an entity, the oldest first; without `since` those of the last hour."""
     context = context_of(request)
     lo, hi = span(context, since, until)
     lo = max(lo, bounded(after) + 1) if after.strip("-") else lo
     found = await context.ask(context.reader.scores, entity, lo, hi, mode=mode, limit=limit)
-    return schemas.Scores(
+    return serializers.Scores(
         entity=entity,
         scores=[score_out(one) for one in found],
         next=str(found[-1].timestamp) if len(found) == limit else None,
     )
 
 
-@routes.get("/lanes", response_model=schemas.Lanes)
+@routes.get("/lanes", response_model=serializers.Lanes)
 async def lanes(
     request: Request,
     since: datetime | None = None,
@@ -109,7 +109,7 @@ async def lanes(
 
 def _lanes_of(
     found: dict[str, LaneFound], lo: int, hi: int, buckets: int, limit: int
-) -> schemas.Lanes:
+) -> serializers.Lanes:
     width = next((lane.width for lane in found.values()), max(1, -(-(hi - lo) // buckets)))
     first = lo // width * width
     count = -(-(hi - first) // width)
@@ -118,14 +118,14 @@ def _lanes_of(
         row: list[float | None] = [None] * count
         for at, score in zip((lane.start - first) // width, _short(lane.score), strict=True):
             row[at] = score
-        laid.append(schemas.Lane(entity=name, scores=row))
-    return schemas.Lanes(
+        laid.append(serializers.Lane(entity=name, scores=row))
+    return serializers.Lanes(
         start=first / SECOND_NS, width=width / SECOND_NS, buckets=count, lanes=laid,
         next=laid[-1].entity if len(laid) == limit else None,
     )  # fmt: skip
 
 
-@routes.get("/series", response_model=schemas.Series)
+@routes.get("/series", response_model=serializers.Series)
 async def series(
     request: Request,
     entity: Name,
@@ -151,7 +151,7 @@ async def series(
 
 def _series_of(
     entity: str, found: Details, wanted: list[str] | None, top: int, rows: int
-) -> schemas.Series:
+) -> serializers.Series:
     departed = _departures(found)
     order = np.argsort(-departed, kind="stable").tolist()
     if wanted is not None:
@@ -162,7 +162,7 @@ def _series_of(
         part: [_short(found.cells[:, number, k]) for k in order]
         for number, part in enumerate(("seen", "expected", "lower", "upper"))
     }
-    return schemas.Series(
+    return serializers.Series(
         entity=entity, cut=len(found.timestamps) == rows, of=len(found.channels),
         parts=departed[order].tolist(), channels=[found.channels[k] for k in order],
         times=(found.timestamps / SECOND_NS).tolist(), **cells,
@@ -187,19 +187,19 @@ def _short(values: NDArray[Any]) -> list[float | None]:
 @routes.get("/events")
 async def events(
     request: Request,
-    status: Annotated[schemas.Status | None, Query()] = None,
+    status: Annotated[serializers.Status | None, Query()] = None,
     entity: Text = "",
     since: datetime | None = None,
     until: datetime | None = None,
     text: Text = "",
     before: Annotated[str, Query(pattern=r"^(-?[0-9]{1,19}\.[A-Za-z0-9_-]{1,64})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> schemas.Events:
+) -> serializers.Events:
     """Events that touch the span, the latest onset first; text: part of an entity or channel."""
     context = context_of(request)
     start, _, key = before.partition(".")
 
-    def work() -> tuple[list[schemas.EventOut], str | None]:
+    def work() -> tuple[list[serializers.EventOut], str | None]:
         found = context.reader.events(
             status=status or "",
             entity=entity,
@@ -214,7 +214,7 @@ async def events(
         return said, last
 
     said, last = await context.ask(work)
-    return schemas.Events(events=said, next=last)
+    return serializers.Events(events=said, next=last)
 
 
 def _verdict(context: ServiceContext, event: str) -> str | None:
@@ -224,13 +224,13 @@ def _verdict(context: ServiceContext, event: str) -> str | None:
 
 
 @routes.get("/events/{event}", responses=GONE)
-async def explain(request: Request, event: EventId) -> schemas.Explanation:
+async def explain(request: Request, event: EventId) -> serializers.Explanation:
     """One event: what, when, which channels, how sure, what was expected, what people said."""
     context = context_of(request)
     return await context.ask(_explain, context, event)
 
 
-def _explain(context: ServiceContext, event: str) -> schemas.Explanation:
+def _explain(context: ServiceContext, event: str) -> serializers.Explanation:
     updates = context.reader.event(event)
     if not updates:
         raise HTTPException(404, f"there is no event {event!r}")
@@ -240,11 +240,11 @@ def _explain(context: ServiceContext, event: str) -> schemas.Explanation:
     end = now if last.end is None else last.end
     rows = context.reader.scores(last.entity, last.start, max(end, last.start + 1))
     peak = [one.state for one in rows if one.timestamp == last.peak]
-    return schemas.Explanation(
+    return serializers.Explanation(
         event=event_out(last, verdict=verdict),
         # While it lasts, it lasts up to the newest row: a replay of the past is not years long.
         summary=summary(last, rows[-1].timestamp if rows else last.start),
-        sure=schemas.Sureness(
+        sure=serializers.Sureness(
             score=event_out(last).score,
             rows=len(rows),
             anomalous=int(np.sum([one.score > 1.0 for one in rows])),
@@ -261,19 +261,19 @@ async def feedback(
     event: Text = "",
     after: Annotated[int, Query(ge=0, le=FAR)] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
-) -> schemas.Feedbacks:
+) -> serializers.Feedbacks:
     """What people said of an event, or of all, the oldest first."""
     context = context_of(request)
     found = await context.ask(context.reader.feedback, event, after=after, limit=limit)
-    return schemas.Feedbacks(
+    return serializers.Feedbacks(
         feedback=[feedback_out(one) for one in found],
         next=found[-1].id if len(found) == limit else None,
     )
 
 
 @routes.get("/models")
-async def versions(request: Request, entity: Text = "") -> schemas.Models:
+async def versions(request: Request, entity: Text = "") -> serializers.Models:
     """Models of an entity, or of all, the newest first, with the one that is live."""
     context = context_of(request)
     found = await context.ask(context.reader.models, entity)
-    return schemas.Models(models=[model_out(one, context.now()) for one in found])
+    return serializers.Models(models=[model_out(one, context.now()) for one in found])

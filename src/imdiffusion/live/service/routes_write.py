@@ -6,9 +6,9 @@ import json
 import queue
 from typing import Any
 
-from imdiffusion.live.service import schemas
-from imdiffusion.live.service.context import ServiceContext
+from imdiffusion.live.service import serializers
 from imdiffusion.live.service.dependencies import GONE, ONLY_KNOWN, Changes, context_of
+from imdiffusion.live.service.middleware import ServiceContext
 from imdiffusion.live.service.routes_read import EventId
 from imdiffusion.live.service.serializers import feedback_out
 from imdiffusion.live.service.web import APIRouter, HTTPException, JSONResponse, Request, Response
@@ -26,9 +26,9 @@ _LINES = {"type": "string", "description": "a row a line"}
 @rows.post(
     "/ingest",
     status_code=202,
-    response_model=schemas.Taken,
+    response_model=serializers.Taken,
     responses={
-        422: {"model": schemas.Taken | schemas.Problem, "description": "no row can be used"}
+        422: {"model": serializers.Taken | serializers.Problem, "description": "no row can be used"}
     },
     openapi_extra={
         "requestBody": {
@@ -53,7 +53,7 @@ async def ingest(request: Request) -> Response:
     return JSONResponse(taken.model_dump(), status_code=status)
 
 
-def _ingest(context: ServiceContext, body: bytes, lines: bool) -> tuple[int, schemas.Taken]:
+def _ingest(context: ServiceContext, body: bytes, lines: bool) -> tuple[int, serializers.Taken]:
     gathering = Gathering(RowForm())
     if lines:
         for number, line in enumerate(body.splitlines(), 1):
@@ -78,7 +78,7 @@ def _ingest(context: ServiceContext, body: bytes, lines: bool) -> tuple[int, sch
             taken, values = taken + len(frame), values + int(frame.observed.sum())
     context.tally.add("rows", "taken", taken)
     context.tally.add("rows", "rejected", len(why))
-    said = schemas.Taken(rows=taken, values=values, rejected=len(why), why=why[:MOST_WHY])
+    said = serializers.Taken(rows=taken, values=values, rejected=len(why), why=why[:MOST_WHY])
     return (202 if taken else 422), said
 
 
@@ -110,8 +110,8 @@ def _quoted(name: str | None) -> str:
 
 @routes.post("/events/{event}/feedback", status_code=201, responses=GONE)
 async def add_feedback(
-    request: Request, event: EventId, said: schemas.FeedbackIn
-) -> schemas.FeedbackOut:
+    request: Request, event: EventId, said: serializers.FeedbackIn
+) -> serializers.FeedbackOut:
     """Say of an event that it is confirmed, expected, a false alarm, the new normal, not over."""
     context = context_of(request)
     if not await context.ask(context.reader.event, event):
@@ -129,20 +129,20 @@ async def add_feedback(
 
 
 @routes.post("/models/rollback", responses=GONE)
-async def roll_back(request: Request, asked: schemas.RollbackIn) -> schemas.Live:
+async def roll_back(request: Request, asked: serializers.RollbackIn) -> serializers.Live:
     """Make the model live that was before the live one."""
     context = context_of(request)
     digest = await context.ask(
         context.store.roll_back, asked.entity, reason=asked.reason, now=context.now()
     )
-    return schemas.Live(entity=asked.entity, digest=digest)
+    return serializers.Live(entity=asked.entity, digest=digest)
 
 
 @routes.post("/models/live", responses=GONE)
-async def promote(request: Request, asked: schemas.PromoteIn) -> schemas.Live:
+async def promote(request: Request, asked: serializers.PromoteIn) -> serializers.Live:
     """Make one of an entity's models the live one."""
     context = context_of(request)
     await context.ask(
         context.store.promote, asked.entity, asked.digest, reason=asked.reason, now=context.now()
     )
-    return schemas.Live(entity=asked.entity, digest=asked.digest)
+    return serializers.Live(entity=asked.entity, digest=asked.digest)

@@ -18,9 +18,8 @@ from urllib.parse import quote
 
 from imdiffusion.durations import MILLISECOND_NS, SECOND_NS
 from imdiffusion.errors import ConfigError, UsageError
-from imdiffusion.live.connection.exposition import LABEL_NAME
+from imdiffusion.live.connection.exposition import LABEL_NAME, parse_pairs
 from imdiffusion.live.connection.http import Client, HttpOptions, split_url
-from imdiffusion.live.connection.labels import parse_pairs
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.sinks.delivery import Outbox
 from imdiffusion.records import EventRecord, Record

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from imdiffusion.durations import MILLISECOND_NS
 from imdiffusion.errors import ConfigError, MissingExtraError, UsageError
-from imdiffusion.live.connection.exposition import LABEL_NAME, Labels
+from imdiffusion.live.connection.exposition import LABEL_NAME, Labels, parse_pairs
 from imdiffusion.live.connection.http import Client, HttpOptions
-from imdiffusion.live.connection.labels import parse_pairs
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.sinks.delivery import Outbox
-from imdiffusion.live.sinks.metric_state import SCORE, SHARE, Latest, score_labels, share_labels
+from imdiffusion.live.sinks.metrics import SCORE, SHARE, Latest, score_labels, share_labels
 from imdiffusion.records import EventRecord, Record, ScoreRecord
 
 __all__ = ["RemoteWriteSink", "write_request"]

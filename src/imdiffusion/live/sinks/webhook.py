@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imdiffusion.errors import ConfigError, UsageError
-from imdiffusion.live.connection.credentials import secret
-from imdiffusion.live.connection.http import Client, HttpOptions, split_url
+from imdiffusion.live.connection.http import Client, HttpOptions, secret, split_url
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import json_of
 from imdiffusion.live.sinks.delivery import Outbox

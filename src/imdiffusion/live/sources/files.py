@@ -15,8 +15,7 @@ from pathlib import Path
 
 from imdiffusion.errors import ConfigError, ConnectionLost
 from imdiffusion.live.connection.protocols import Batch, Closing
-from imdiffusion.live.sources.growing_file import Position, holds, next_lines
-from imdiffusion.live.sources.line_rows import Sheet
+from imdiffusion.live.sources.growing_file import Position, Sheet, holds, next_lines
 from imdiffusion.live.sources.text_rows import Gathering, RowForm
 from imdiffusion.schema import positive
 

@@ -20,12 +20,15 @@ from imdiffusion.live.connection.protocols import Batch, Closing
 from imdiffusion.live.sources.prometheus_response import (
     Gathering,
     Grid,
+    Naming,
+    Query,
     RubbishError,
     Series,
+    check_labels,
     parse_matrix,
+    parse_queries,
     parse_time,
 )
-from imdiffusion.live.sources.promql import Naming, Query, check_labels, parse_queries
 
 __all__ = ["PrometheusSource"]
 

@@ -21,8 +21,8 @@ from imdiffusion.data.csv_source import MISSING
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.layout import CHANNEL, VALUE
 from imdiffusion.errors import ConfigError, DataError
-from imdiffusion.live.connection.instants import UNITS, instant_of
 from imdiffusion.live.connection.protocols import Batch
+from imdiffusion.live.connection.record_json import UNITS, instant_of
 from imdiffusion.schema import one_of
 
 _LONGEST = 1_000  # characters of a name

@@ -16,10 +16,9 @@ from pathlib import Path
 from imdiffusion.errors import UsageError
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import event_of, record_of
-from imdiffusion.live.store.checkpoint import VERDICTS, Checkpoint, Feedback
-from imdiffusion.live.store.database import lock, open_state, storage
-from imdiffusion.live.store.inserts import Inserts
+from imdiffusion.live.store.inserts import VERDICTS, Checkpoint, Feedback, Inserts
 from imdiffusion.live.store.retention import Retention, Thinning
+from imdiffusion.live.store.schema import lock, open_state, storage
 from imdiffusion.records import EventRecord, Record
 from imdiffusion.saved_state import State
 from imdiffusion.schema import nearest

@@ -22,9 +22,8 @@ from imdiffusion.data.frame import moved, places_of
 from imdiffusion.errors import OutputError
 from imdiffusion.live.connection.protocols import Closing
 from imdiffusion.live.connection.record_json import event_of, number, record_of, score_of
-from imdiffusion.live.store.checkpoint import Feedback, Judgement, ModelVersion
-from imdiffusion.live.store.database import connect, size_of, storage
-from imdiffusion.live.store.schema import PEAK_NS
+from imdiffusion.live.store.inserts import Feedback, Judgement, ModelVersion
+from imdiffusion.live.store.schema import PEAK_NS, connect, size_of, storage
 from imdiffusion.records import MODES, EventRecord, Record, ScoreRecord
 
 

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from imdiffusion.data.files import FileOptions, read
+from imdiffusion.data.files import read
 from imdiffusion.data.frame import Frame, concat
+from imdiffusion.data.layout import FileOptions
 from imdiffusion.errors import DataError
 from imdiffusion.schema import nearest
 from imdiffusion_bench.datasets.known import DATASETS, Known, SegmentEnd, check_file
