@@ -55,7 +55,7 @@ def fleet() -> ImDiffusion:
 
 
 def state(detector: ImDiffusion) -> dict[str, torch.Tensor]:
-    network = detector.entity().imputer.network
+    network = detector.entity(detector.entities_[0]).imputer.network
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 

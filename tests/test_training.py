@@ -125,7 +125,7 @@ def test_a_damaged_state_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "0" / "training.safetensors"
     path.parent.mkdir()
     path.write_bytes(b"not safetensors")
-    with pytest.raises(ModelError, match="Delete it to start"):
+    with pytest.raises(ModelError, match="Delete it to restart"):
         ImDiffusion(**TINY).fit(series(), checkpoint=tmp_path)
 
 

@@ -26,7 +26,7 @@ from imdiffusion.data.counters import Counters
 from imdiffusion.data.frame import Frame
 from imdiffusion.data.scaling import Scaler
 from imdiffusion.data.windows import RowQueue, Rows
-from imdiffusion.diffusion.noise import seed_from
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import DataWarning
 from imdiffusion.linear import LinearRun, LinearStream, LinearViews
 from imdiffusion.progress import History

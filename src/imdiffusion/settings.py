@@ -305,7 +305,7 @@ def _check_views(settings: Settings) -> None:
         raise ConfigError(
             "absence, changes and calendar need the views forecast and channel, which are not "
             "selected",
-            remedy="Use views='forecast,channel' or views='forecast,channel,network'.",
+            remedy="Use views=['forecast', 'channel'] or ['forecast', 'channel', 'network'].",
         )
     if settings.denoiser in registry.CLOSED_FORM and settings.scope == "shared":
         raise ConfigError(

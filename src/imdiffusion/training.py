@@ -26,8 +26,9 @@ from imdiffusion.data.windows import Rows, starts, window_batches
 from imdiffusion.diffusion.denoisers.closed_form import ClosedForm
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.networks import NOBODY, SharedDenoiser
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.schedule import Denoiser, target_loss
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import ConvergenceWarning
 from imdiffusion.progress import FitJob, History, Progress
 from imdiffusion.settings import Settings

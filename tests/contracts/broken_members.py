@@ -355,13 +355,13 @@ class Silent(FilesSource):
         return batch and replace(batch, rejected=())
 
 
-@breaks("sources", "TypeError: source 'files': 'path' has to be a keyword-only option")
+@breaks("sources", "got Positional: 'path' has to be a keyword-only option")
 class Positional(FilesSource):
     def __init__(self, path: str) -> None:
         super().__init__(path=path)
 
 
-@breaks("sources", r"expected the option 'path' to be a scalar or a string, got list\[str\]")
+@breaks("sources", r"'path' has the type list\[str\], which no field has")
 class Listed(FilesSource):
     def __init__(self, *, path: list[str]) -> None:
         super().__init__(path=path[0])

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imdiffusion.diffusion.noise import counter_normal, private_rng, seed_from
+from imdiffusion.diffusion.noise import counter_normal, private_rng
 from imdiffusion.diffusion.schedule import cosine, linear, quadratic
+from imdiffusion.diffusion.seeds import seed_from
 
 MASK = (1 << 64) - 1
 

@@ -131,7 +131,7 @@ def test_an_interrupted_fit_goes_on_and_what_wins_takes_over(tmp_path):
 
 def test_who_loses_is_noted_and_does_not_speak(tmp_path):
     # A network of one step by itself, against a distance to the mean.
-    made = configuration(steps=1, detector='views = "network"', more="nice = 0")
+    made = configuration(steps=1, detector='views = ["network"]', more="nice = 0")
     store, _, router, fitter = parts(tmp_path, made, np.random.default_rng(0).normal(size=(420, 4)))
     with store:
         outcome = fitted_here(fitter, router)

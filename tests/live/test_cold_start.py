@@ -176,7 +176,7 @@ def test_after_finish_rows_of_another_place_are_scored_by_what_was_learned() -> 
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'moving_variance' cannot score rows as they come"):
+    with pytest.raises(ConfigError, match=r"unknown baseline of live rows 'moving_variance'"):
         cold(baseline="moving_variance")
     with pytest.raises(ConfigError, match="period"):
         cold(period=0)

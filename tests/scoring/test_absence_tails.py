@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imdiffusion.scoring import quiet
+from imdiffusion.scoring import tail as tails
 from imdiffusion.scoring.constant import elsewhere, find_constants, is_habit
 from imdiffusion.scoring.tail import (
     RunTail,
@@ -65,7 +66,7 @@ def test_many_runs_without_memory_have_the_limit_of_their_law(chance, rate):
     fit, aside = fit_tail(lengths, np.ones(len(lengths), bool), rows, margin=2)
     share = lengths.sum() / rows
     exact = math.log(rate / share) / math.log(chance)
-    got = tail.stack([fit]).limit(rate)[0]
+    got = tails.stack([fit]).limit(rate)[0]
     assert aside == []
     assert got >= lengths.max() + 2
     assert got == pytest.approx(max(exact, fit[-1]), rel=0.15)
@@ -86,7 +87,7 @@ def test_the_limit_is_where_the_predicted_share_is_the_rate():
 def limit(lengths, rows, rate, *, held=False, margin=2):
     lengths = np.array(lengths)
     fit, _ = fit_tail(lengths, np.ones(len(lengths), bool), rows, margin=margin, held=held)
-    return tail.stack([fit]).limit(rate)[0]
+    return tails.stack([fit]).limit(rate)[0]
 
 
 def test_golden_limits():
@@ -105,7 +106,7 @@ def test_golden_limits():
 def test_no_limit_is_within_what_training_had_nor_falls_with_a_stricter_promise(lengths, rate):
     rows = 20 * sum(lengths)
     fit, aside = fit_tail(np.array(lengths), np.ones(len(lengths), bool), rows, margin=2)
-    tail = tail.stack([fit])
+    tail = tails.stack([fit])
     left = np.delete(lengths, aside)
     assert tail.limit(rate)[0] >= (left.max() if len(left) else 0) + 2
     assert tail.limit(rate)[0] <= tail.limit(rate / 10)[0] < 1e7

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from imdiffusion import registry
 from imdiffusion.diffusion.networks import MASK_IDS
-from imdiffusion.diffusion.noise import counter_normal, mask_stream, seed_from
+from imdiffusion.diffusion.noise import counter_normal, mask_stream
 from imdiffusion.diffusion.sampler import timesteps
 from imdiffusion.diffusion.schedule import Denoiser, Schedule, shown
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.masks import draw
 from imdiffusion.settings import Settings
 

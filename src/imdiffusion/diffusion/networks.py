@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from imdiffusion import registry
-from imdiffusion.diffusion.noise import private_rng, seed_from
+from imdiffusion.diffusion.noise import private_rng
 from imdiffusion.diffusion.schedule import Schedule
+from imdiffusion.diffusion.seeds import seed_from
 from imdiffusion.errors import ConfigError
 from imdiffusion.settings import Settings
 

@@ -8,19 +8,12 @@ is computed in. `private_rng` lends torch's own generator, seeded, to code that 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-
-
-def seed_from(*parts: str | int) -> int:
-    """A non-negative 63-bit seed from any words and numbers; stable over machines and versions."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _signed(value: int) -> int:

@@ -65,7 +65,7 @@ class EntityPool:
             if state is not None:
                 entity.tracker = EventTracker.from_state(state, entity.tracker)
         except Exception:  # better a fresh one than no detection at all
-            log.exception("the events of %s cannot be gone on with: begun afresh", name)
+            log.exception("the events of %s cannot be restored: starting over", name)
 
     def _take_over(self, name: str) -> None:
         """Go on where another process was, which had the entity since this one had it last."""
@@ -181,7 +181,7 @@ class EntityPool:
             pending.count("states_refused", watched.name, 1)
             scorer, fresh = self._scorer_for(frame, None), False
         if fresh:
-            log.info("%s begins afresh with %s", watched.name, scorer.detector)
+            log.info("%s starts over with %s", watched.name, scorer.detector)
         watched.speak(scorer)
 
     def look_for_silence(self, behind: set[str], pending: CheckpointBuilder) -> bool:
