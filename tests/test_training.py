@@ -134,7 +134,7 @@ def test_training_lowers_the_held_out_error() -> None:
     detector = ImDiffusion(**{**TINY, **changes, "width": 16, "train_mask": "channel"})
     rmse = detector.fit(series(600)).history_["holdout_rmse"]
     assert len(rmse) == 4
-    assert min(rmse) < 0.8 * rmse[0] or rmse[0] < 0.5
+    assert min(rmse) < 0.9 * rmse[0]
 
 
 def test_patience_stops_early_and_keeps_the_best() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer, dropout
+from imdiffusion.diffusion.denoisers.attention import AttentionLayer, dropout
 from imdiffusion.diffusion.noise import private_rng
 
 CPU = torch.device("cpu")
@@ -53,11 +53,11 @@ def test_the_gradient_passes_through_what_was_kept_alone() -> None:
 
 def test_attention_under_dropout_is_attention_in_the_mean() -> None:
     torch_layer = AttentionLayer(16, 2, 32, dropout=0.2)
-    query, key, value = torch.randn(3, 4, 2, 9, 8, generator=torch.Generator().manual_seed(3))
-    wanted = torch_layer.eval()._attend(query, key, value)
+    split = torch.randn(4, 9, 3, 2, 8, generator=torch.Generator().manual_seed(3))
+    wanted = torch_layer.eval()._attend(split)
     torch_layer.train()
     with private_rng(5, CPU):
-        drawn = torch.stack([torch_layer._attend(query, key, value) for _ in range(4000)])
+        drawn = torch.stack([torch_layer._attend(split) for _ in range(4000)])
     # The spread of one draw is below 1, so that of the mean is below .016.
     assert (drawn.mean(0) - wanted).abs().max() < 0.08
     assert (drawn[0] - wanted).abs().max() > 0.01

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from imdiffusion.diffusion.denoisers.imtransformer import AttentionLayer, ImTransformer
+from imdiffusion.diffusion.denoisers.attention import AttentionLayer
+from imdiffusion.diffusion.denoisers.imtransformer import ImTransformer
 from imdiffusion.diffusion.imputer import Imputer
 from imdiffusion.diffusion.noise import counter_normal, mask_stream, private_rng
 from imdiffusion.diffusion.sampler import ddim, ddpm, timesteps

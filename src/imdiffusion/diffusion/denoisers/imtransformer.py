@@ -13,61 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_STEPS = 2**16
-
-
-def dropout(x: Tensor, share: float, training: bool) -> Tensor:
-    """x with `share` of its entries zero and the others scaled to keep the mean (Srivastava 2014).
-
-    The share is met to 2**-17. Four entries come from one 64-bit draw of torch's generator: a
-    third of the time of a training step on CPU went into one Bernoulli draw an entry and softmax's
-    care for fully masked rows, which the attention here has none of.
-    """
-    if not training or share == 0.0:
-        return x
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-    parts = draws.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
-    kept = parts >= round(share * _STEPS) - _STEPS // 2
-    return x * kept.to(x.dtype).mul_(1.0 / (1.0 - share))
-
-
-class AttentionLayer(nn.Module):
-    """A transformer encoder layer, norm after, GELU (Vaswani et al. 2017): (B, N, C) -> same."""
-
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.join = nn.Linear(width, width)
-        self.norm_attention = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, feedforward)
-        self.contract = nn.Linear(feedforward, width)
-        self.norm_feedforward = nn.LayerNorm(width)
-        nn.init.xavier_uniform_(self.qkv.weight)
-        nn.init.zeros_(self.qkv.bias)
-        nn.init.zeros_(self.join.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, C) -> tokens (B, N, C)."""
-        batch, tokens, width = x.shape
-        split = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        attended = self._attend(*split.permute(2, 0, 3, 1, 4))
-        attended = self.join(attended.transpose(1, 2).reshape(batch, tokens, width))
-        x = self.norm_attention(x + self._drop(attended))
-        hidden = self._drop(functional.gelu(self.expand(x)))
-        out: Tensor = self.norm_feedforward(x + self._drop(self.contract(hidden)))
-        return out
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Scaled dot-product attention (B, heads, N, C / heads), its weights under dropout."""
-        if not self.training or self.dropout == 0.0:
-            return functional.scaled_dot_product_attention(query, key, value)
-        scaled = query / math.sqrt(query.shape[-1])
-        return self._drop((scaled @ key.transpose(-1, -2)).softmax(-1)) @ value
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout, self.training)
+from imdiffusion.diffusion.denoisers.attention import AttentionLayer
 
 
 class ResidualBlock(nn.Module):
@@ -153,17 +99,14 @@ class ImTransformer(nn.Module):
         self.channel = nn.Embedding(channels, channel_embedding)
         self.entity = entity_projection(entity_embedding, step_embedding)
         centre = torch.arange(length // patch_length) * patch_length + (patch_length - 1) / 2
-        self.register_buffer(
-            "time", sinusoidal(centre, time_embedding, longest=10_000.0), persistent=False
-        )
+        self.register_buffer("time", time_table(centre, time_embedding), persistent=False)
         self.blocks = nn.ModuleList(
             ResidualBlock(width, heads, feedforward, dropout, step_embedding, side, attention)
             for _ in range(layers)
         )
         self.skip = _projection(width, width)
         self.output = nn.Linear(width, patch_length)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        nn.init.zeros_(self.output.weight)  # the bias keeps its draw from U(-1/8, 1/8) [code]
 
     def forward(
         self,
@@ -181,7 +124,7 @@ class ImTransformer(nn.Module):
             x = functional.relu(self.input(torch.cat(planes, dim=-1)))
         else:
             x = functional.relu(self.input(self._patches(x_t)))
-        step = self.step(sinusoidal(t, self.step_embedding, longest=10_000.0))
+        step = self.step(step_table(t, self.step_embedding))
         mask = self.mask(mask_id)
         if whose is not None:
             step = step + self.entity(whose)
@@ -209,6 +152,31 @@ class ImTransformer(nn.Module):
             return side
         mask = self._patches(visible.float())
         return torch.cat([side.expand(len(mask), -1, -1, -1), mask], dim=-1)
+
+
+def step_table(t: Tensor, width: int) -> Tensor:
+    """Embedding of diffusion steps t (B,): (B, width), sines, then cosines [code].
+
+    sin(t f_i) and cos(t f_i), f_i = 10^(4 i / (h - 1)), i = 0 ... h - 1, h = width / 2. The
+    frequencies grow to 10^4 radians a step, so all but the first few are as good as random numbers,
+    fixed for each step: the released code has this sign, and its weights depend on it. The other
+    denoisers embed steps by `sinusoidal`.
+    """
+    half = width // 2
+    frequency = 10.0 ** (torch.arange(half, device=t.device) / max(half - 1, 1) * 4.0)
+    angle = t[:, None] * frequency
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return functional.pad(wave, (0, width - 2 * half))
+
+
+def time_table(position: Tensor, width: int) -> Tensor:
+    """Embedding of places in the window (N,): (N, width), sines at even, cosines at odd columns.
+
+    sin(p f_i) and cos(p f_i), f_i = 10000^(-2 i / width) (Vaswani et al. 2017, section 3.5).
+    """
+    frequency = 1.0 / 10_000.0 ** (torch.arange(0, width, 2, device=position.device) / width)
+    angle = position.float()[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]
 
 
 def sinusoidal(position: Tensor, width: int, *, longest: float) -> Tensor:

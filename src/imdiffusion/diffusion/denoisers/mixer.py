@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imdiffusion.diffusion.denoisers.imtransformer import dropout, entity_projection, sinusoidal
+from imdiffusion.diffusion.denoisers.attention import dropout
+from imdiffusion.diffusion.denoisers.imtransformer import entity_projection, sinusoidal
 
 
 class MixerBlock(nn.Module):
