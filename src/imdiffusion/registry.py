@@ -50,6 +50,8 @@ TABLES: dict[str, dict[str, str]] = {
         "relay": "imdiffusion.diffusion.denoisers.row_mlp:TwoStage",
         "gaussian": "imdiffusion.diffusion.denoisers.closed_form:Gaussian",
         "memory": "imdiffusion.diffusion.denoisers.closed_form:Memory",
+        "interpolation": "imdiffusion.diffusion.denoisers.interpolation:Interpolation",
+        "visible_mean": "imdiffusion.diffusion.denoisers.interpolation:VisibleMean",
     },
     "error_scales": {
         "none": "imdiffusion.scoring.units:none",
@@ -96,9 +98,11 @@ TABLES: dict[str, dict[str, str]] = {
 PARTIAL_MASKS = frozenset({"forecast"})
 # Denoisers of this package without attention, of which the setting `attention` could leave a part
 # out; one of another package sees for itself.
-NO_ATTENTION = frozenset({"mixer", "rows", "relay", "gaussian", "memory"})
+NO_ATTENTION = frozenset(
+    {"mixer", "rows", "relay", "gaussian", "memory", "interpolation", "visible_mean"}
+)
 # Denoisers that are fitted to the rows of one entity, without gradient steps.
-CLOSED_FORM = frozenset({"gaussian", "memory"})
+CLOSED_FORM = frozenset({"gaussian", "memory", "interpolation", "visible_mean"})
 
 
 @cache

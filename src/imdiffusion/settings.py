@@ -123,8 +123,8 @@ class Settings(Fields):
     entity_embedding: int = field(16, "width of an entity's vector in a shared network", low=1)
     denoiser: str = field(
         "imtransformer",
-        "network; gaussian and memory are fitted in closed form instead of trained, and what "
-        "shapes or trains a network has no part in them",
+        "network; gaussian, memory, interpolation and visible_mean are fitted in closed form "
+        "instead of trained, and what shapes or trains a network has no part in them",
         choices=_in("denoisers"),
     )
     patch_length: int = field(1, "rows the network joins into one token; 1 = paper", low=1)

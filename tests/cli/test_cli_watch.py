@@ -13,7 +13,7 @@ from live_far import TINY, Said, wait_for
 from rich.console import Console
 from tiny import ended
 
-from imdiffusion.cli.watch import Lines, Pane, bars, event_line
+from imdiffusion.cli.live_view import Lines, Pane, bars, event_line
 from imdiffusion.records import EventRecord, ScoreRecord
 from imdiffusion.schema import spelled
 

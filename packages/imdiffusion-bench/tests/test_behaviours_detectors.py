@@ -116,7 +116,7 @@ def test_paper_is_capped_and_settings_that_none_has_are_refused():
     assert settings_of("paper", {})["max_steps"] > 0
     assert settings_of("paper", {"max_steps": 7})["max_steps"] == 7
     assert settings_of("random", {})["calibrate_on"] == "all"
-    with pytest.raises(ConfigError, match="no setting 'width'"):
+    with pytest.raises(ConfigError, match="unknown setting 'width'"):
         settings_of("random", {"width": 3})
     with pytest.raises(ConfigError, match=r"unknown detector 'mahalanobs'.*mahalanobis"):
         settings_of("mahalanobs", {})

@@ -62,7 +62,7 @@ def test_it_is_listed_and_has_the_settings_that_all_share():
     assert "distance" in detectors.names()
     assert detectors.description("distance") == "of the distribution (unknown)"
     assert set(detectors.settings_of("distance", {})) == set(detectors.SHARED_SETTINGS)
-    with pytest.raises(ConfigError, match="no setting 'window'"):
+    with pytest.raises(ConfigError, match="unknown setting 'window'"):
         detectors.settings_of("distance", {"window": 5})
 
 

@@ -95,7 +95,7 @@ def test_what_lacks_an_entity_is_not_chosen_and_is_named():
     assert "| c |" not in text
     with pytest.raises(DataError, match="c has no value on every entity of SMD"):
         domains_table(runs, among=("a", "c"))
-    with pytest.raises(ConfigError, match="no run of 'd'"):
+    with pytest.raises(ConfigError, match="unknown variant 'd'"):
         domains_table(runs, among=("d",))
     with pytest.raises(DataError, match="domain is known"):
         domains_table(runs[-1:])

@@ -108,7 +108,7 @@ def test_a_setting_reaches_the_rows_that_know_it():
 @pytest.mark.parametrize(
     ("rows", "pair", "told"),
     [
-        ("random,zscore", "window=50", "detector 'random' has no setting 'window'"),
+        ("random,zscore", "window=50", "detector 'random': unknown setting 'window'"),
         ("fast", "seed=2", "unknown setting 'seed'"),
         ("fast", "windw=2", "unknown setting 'windw'"),
         ("fst", "window=50", "unknown detector 'fst'"),

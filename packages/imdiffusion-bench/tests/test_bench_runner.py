@@ -272,7 +272,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tmp_path):
         bench(fine, out, root=root, device="gpu")
     with pytest.raises(DataError, match="needs the folder"):
         bench(fine, out)
-    with pytest.raises(ConfigError, match="no setting 'window'"):
+    with pytest.raises(ConfigError, match="unknown setting 'window'"):
         settings_of("zscore", {"window": 5})
     with pytest.raises(ConfigError, match="alarm_rate"):
         settings_of("zscore", {"alarm_rate": 7.0})

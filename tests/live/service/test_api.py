@@ -276,7 +276,7 @@ def test_promtool_has_nothing_against_the_metrics(tmp_path):
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("fastapi", "app"), ("pydantic", "schemas"), ("uvicorn", "server")],
+    [("fastapi", "app"), ("pydantic", "serializers"), ("uvicorn", "server")],
 )
 def test_an_absent_package_is_an_error_that_names_the_extra(package, module):
     program = (

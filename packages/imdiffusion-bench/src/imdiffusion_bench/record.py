@@ -300,7 +300,7 @@ def _runs_of(path: Path) -> list[Record]:
     if torn:
         lines = "1 line was" if len(torn) == 1 else f"{len(torn)} lines were"
         warnings.warn(
-            f"{path}: {lines} passed over, cut off by a kill (the first is line {torn[0]}); their "
+            f"{path}: {lines} skipped, cut off by a kill (the first is line {torn[0]}); their "
             "runs are measured again",
             DataWarning,
             stacklevel=4,

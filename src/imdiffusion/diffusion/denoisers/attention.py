@@ -67,7 +67,7 @@ class _PiecewiseAttention(torch.autograd.Function):
     """O = D(softmax(Q K^T / sqrt(d))) V over a few sequences at a time; see the module."""
 
     @staticmethod
-    def forward(ctx: Any, split: Tensor, share: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, split: Tensor, share: float) -> Tensor:
         """split (B, N, 3, heads, d) -> (B, N, heads, d)."""
         batch, tokens, _, heads, size = split.shape
         out = split.new_empty(batch, tokens, heads, size)
@@ -86,7 +86,7 @@ class _PiecewiseAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """dS = dA D(A) - A sum_c(G O), the sum over the d entries of a head, without scales.
 
         G is the gradient of O, and dA = G V^T, dV = D(A)^T G, dQ = dS K, dK = dS^T Q.

@@ -98,6 +98,21 @@ class ClosedForm(nn.Module):
         """Take the state from standardised rows (T, K), zero where not observed."""
         raise NotImplementedError
 
+    def window_mean(self, shown: Tensor, visible: Tensor, noise: Tensor) -> Tensor:
+        """Means (B, L, K) of windows given what they show: each row from the patch around it.
+
+        shown (B, L, K) is zero where it is not visible. All standardised.
+        """
+        batch, length, _ = shown.shape
+        sides = (0, 0, self.reach, self.reach)
+        patches, seen = (
+            # (B, L, K, width) -> (B L, width K), the oldest row first
+            functional.pad(part, sides).unfold(1, 2 * self.reach + 1, 1).transpose(2, 3)
+            .reshape(batch * length, self.size)
+            for part in (shown, visible)
+        )  # fmt: skip
+        return self.centre_row(patches, seen, noise).reshape(shown.shape)
+
     def centre_row(self, patches: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
         """Means (n, K) of the middle row of patches (n, size) given what is seen of them.
 
@@ -128,15 +143,7 @@ class ClosedForm(nn.Module):
             noise = ((1.0 - level) / level / spread.double().square()).to(x_t.dtype)
             shown = x_t / level.sqrt().to(x_t.dtype)
         own = torch.where(visible, (shown - self.centre) / spread, 0.0)
-        batch, length, _ = x_t.shape
-        sides = (0, 0, self.reach, self.reach)
-        patches, seen = (
-            # (B, L, K, width) -> (B L, width K), the oldest row first
-            functional.pad(part, sides).unfold(1, 2 * self.reach + 1, 1).transpose(2, 3)
-            .reshape(batch * length, self.size)
-            for part in (own, visible)
-        )  # fmt: skip
-        mean = self.centre_row(patches, seen, noise).reshape(x_t.shape)
+        mean = self.window_mean(own, visible, noise)
         x0 = self.centre + spread * mean
         if self.prediction == "x0":
             return x0
