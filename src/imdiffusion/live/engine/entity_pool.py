@@ -76,7 +76,7 @@ class EntityPool:
         if not self._store.adopt(name, left.states, recorded=left.recorded):
             return
         peers.taken[name] = left.folder
-        log.info("%s goes on where %s was", name, left.folder)
+        log.info("%s continues from the state of %s", name, left.folder)
         if TRACKER in left.states:
             self._restore_events(name)
 
