@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import ledger
 import numpy as np
@@ -43,7 +42,7 @@ class Scorer:
     """A z-score of rows that are scaled already; 200 rows of state."""
 
     detector, model, channels, note = "zscore", "benchmark", CHANNELS, ""
-    counts: Mapping[str, int] = MappingProxyType({})
+    counts: ClassVar[dict[str, int]] = {}
 
     def __init__(self) -> None:
         self._baseline = baselines.make("zscore").fit(np.zeros((2, len(CHANNELS))))

@@ -15,10 +15,9 @@ import sqlite3
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from types import MappingProxyType
+from typing import ClassVar
 
 import ledger
 import numpy as np
@@ -60,10 +59,10 @@ def full_state(like: Entity) -> State:
 class Whole(EntityScorer):
     """A scorer whose rows come whole and in order: there is nothing to count."""
 
-    counts: Mapping[str, int] = MappingProxyType({})
+    counts: ClassVar[dict[str, int]] = {}
 
 
-def scorer_at(like: Entity, state: State) -> EntityScorer:
+def scorer_at(like: Entity, state: State) -> Whole:
     """The scorer of one more entity, which goes on from a state."""
     return Whole.from_state(state, Whole(fallback_entity([like], "host")))
 
