@@ -77,12 +77,14 @@ def test_the_document_shows_one_file_a_member():
     ]
 
 
+@pytest.mark.slow
 def test_its_contract_test_passes(project):
     done = python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_contracts.py")
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_its_names_are_choices_everywhere(project):
     schema = json.loads(python(project, "-m", "imdiffusion", "config", "schema").stdout)
     assert "diagonal" in schema["properties"]["mask"]["enum"]
@@ -96,6 +98,7 @@ def test_its_names_are_choices_everywhere(project):
     assert "Did you mean 'diagonal'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_detector_is_fitted_with_it_and_its_events_reach_the_sink(project):
     done = python(project, "-m", "imdiffusion", "fit", "train.csv", "--model", "model", *WITH)
     assert done.returncode == 0, done.stderr
@@ -120,6 +123,7 @@ def test_a_detector_is_fitted_with_it_and_its_events_reach_the_sink(project):
     assert all(one["start_iso"].startswith("2026-01-05T00:01:") for one in told)
 
 
+@pytest.mark.slow
 def test_a_denoiser_that_is_not_told_whose_window_it_sees_is_not_shared(project):
     code = (
         "import numpy as np; from imdiffusion import ImDiffusion\n"
