@@ -3,6 +3,7 @@
 import itertools
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -288,7 +289,7 @@ def test_missing_values_are_unobserved_and_never_stop_it(plain: ImDiffusion) -> 
     assert long.loc[~long["observed"], "value"].isna().all()
 
 
-def test_a_missing_value_is_imputed_from_the_rest(
+def test_a_missing_value_is_imputed_from_the_rest_and_its_own_value_plays_no_part(
     plain: ImDiffusion,
 ) -> None:
     test = series(100)
@@ -296,6 +297,9 @@ def test_a_missing_value_is_imputed_from_the_rest(
     hidden[40:45, 0] = np.nan
     frame = plain.analyze(hidden).frame
     assert not frame.observed[40:45, 0].any()
+    filled = replace(frame, values=np.where(frame.observed, frame.values, 1e6))
+    alike = (plain.impute(one).to_pandas()["expected"] for one in (frame, filled))
+    assert np.array_equal(*alike)
     a = plain.impute(hidden).to_pandas()
     assert np.isfinite(a["expected"]).all()
     assert a["expected"].abs().max() < 100
@@ -366,6 +370,14 @@ def test_excluded_spans_play_no_part() -> None:
 
 
 # -- values that no network was made for
+
+
+def test_too_few_rows(plain: ImDiffusion) -> None:
+    with pytest.raises(DataError, match="10 rows, fewer than a window"):
+        ImDiffusion(**SETTINGS).fit(series(10))
+    for method in (plain.decision_function, plain.step_errors, plain.detect):
+        with pytest.raises(DataError, match="10 rows, fewer than a window"):
+            method(series(10))
 
 
 def test_one_huge_value_neither_hides_nor_invents_anomalies() -> None:

@@ -8,7 +8,7 @@ from linear_series import entity_of, rows_of, series, stream_of
 
 from imdiffusion import ImDiffusion
 from imdiffusion.data.windows import Rows
-from imdiffusion.errors import ConfigError
+from imdiffusion.errors import ConfigError, DataWarning
 from imdiffusion.linear import LinearViews
 from imdiffusion.linear.fitting import VIEWS, as_if_whole, lags_for, measured_channels, residuals_of
 from imdiffusion.linear.views import LEAST_RESIDUAL
@@ -223,7 +223,7 @@ def test_constant_channels(absence):
 # -- missing values
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
 def test_values_missing_at_random_are_no_alarm(trusted, share):
     clean = series(3000, 1)
     score = trusted.decision_function(thinned(clean, share))
@@ -241,13 +241,13 @@ def test_of_rows_that_were_thin_in_training_too(trusted):
     assert np.mean(score > 1) <= 3 * PROMISE
 
 
-@pytest.fixture(scope="module", params=[0.1, 0.5])
+@pytest.fixture(scope="module", params=[0.1, 0.3, 0.5])
 def thin(request):
     """Fitted on rows with so many values missing."""
     return detector(thinned(series(4000, 0), request.param, seed=5), absence=False)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
 def test_rows_of_any_share_after_thin_training_rows_are_no_alarm(thin, share):
     clean = series(3000, 1)
     assert np.mean(thin.decision_function(thinned(clean, share)) > 1) <= 3 * PROMISE
@@ -330,7 +330,7 @@ def test_all_rows_gone(trusted):
 
 
 @pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
-@pytest.mark.parametrize("channels", [1, 2, 300])
+@pytest.mark.parametrize("channels", [1, 2, 30, 300])
 def test_any_number_of_channels_quickly(channels):
     train, clean = series(900, 0, channels), series(400, 1, channels)
     start = time.process_time()
@@ -436,3 +436,31 @@ def test_a_perfectly_told_channel_speaks_in_units_of_the_least_residual():
     for tail in views.tails:
         assert isinstance(tail, TailLaws)
         assert (tail.excess >= 0.3 * LEAST_RESIDUAL * (1 - 1e-6)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*rows are few:imdiffusion.errors.DataWarning")
+@pytest.mark.filterwarnings("ignore:.*fewer than two patches:imdiffusion.errors.DataWarning")
+def test_more_channels_than_rows():
+    values = series(40, 0, channels=60)
+    model = detector(values)
+    fresh = series(40, 1, channels=60)
+    fault = fresh.copy()
+    fault[20:30, 33] += 40 * values[:, 33].std()
+    one, two = model.decision_function(fresh), model.decision_function(fault)
+    assert np.isfinite(one).all()
+    assert two[20:30].max() > max(1.0, one.max())
+    assert model.analyze(fault).channel_scores[20:30].sum(axis=0).argmax() == 33
+
+
+@pytest.mark.parametrize("sentinel", [-9999.0, 65535.0, 1e30])
+def test_a_sentinel_in_training_is_named_and_costs_nothing(sentinel):
+    train, test = series(1000, 0, 3), series(200, 1, 3)
+    test[100:110, 0] += 12.0
+    plain = detector(train).decision_function(test)
+    train[321, 0] = sentinel
+    with pytest.warns(DataWarning, match=rf"{sentinel:g} of 'c0' in row 321".replace("+", r"\+")):
+        model = detector(train)
+    score = model.decision_function(test)
+    assert score[100:110].max() > 1.5
+    assert score[100:110].max() == pytest.approx(plain[100:110].max(), rel=0.2)
+    assert np.abs(entity_of(model).scaler.centre).max() < 5

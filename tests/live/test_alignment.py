@@ -115,18 +115,18 @@ def test_a_state_of_other_channels_is_refused():
 
 
 def cold(*_):
-    return ColdStartScorer(NAMES, period=60 * SECOND, baseline="zscore")
+    return ColdStartScorer(NAMES, period=60 * SECOND)
 
 
 def active(own, **options):
-    return ActiveScorer(own, "zscore", "m", cold, **options)
+    return ActiveScorer(own, "linear", "m", cold, **options)
 
 
 def told(judged):
-    return [(one.timestamp, one.state, round(one.score, 6)) for one in judged]  # held as float32
+    return [(one.timestamp, one.state, round(one.score, 9)) for one in judged]
 
 
-@pytest.mark.parametrize("cut", [3, 30])
+@pytest.mark.parametrize("cut", [3, 8, 30, 70])
 def test_a_voice_goes_on_over_a_restart(cut):
     whole, first = active(feed(None)), active(feed(None))
     rows = [frame([row]) for row in range(80)]
