@@ -8,7 +8,6 @@ file of these entities, by one process and by Ray Data. Leave it all cores.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -24,6 +23,7 @@ import pyarrow.parquet as parquet
 from imdiffusion import batch
 from imdiffusion.batch import ray as ray_backend
 from imdiffusion.data.layout import FileOptions
+from imdiffusion.devices import core_count
 
 CHANNELS, BACKENDS = 10, ("local", "ray")
 START = np.datetime64("2026-01-01", "ns")
@@ -62,7 +62,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def call(backend: str, data: Path, out: Path, **settings: Any) -> dict[str, float]:
     """Seconds to fit and to score all entities with one backend, in folders of this call."""
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = core_count()
     crew: dict[str, Any] = {"backend": backend, "jobs": jobs, "threads": 1}
 
     def fit() -> None:

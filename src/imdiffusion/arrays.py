@@ -1,4 +1,4 @@
-"""Names of array types. Shapes and units stand in the docstring of whoever has such an array."""
+"""Names of array types. Each user states shapes and units in its docstring."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from imdiffusion.errors import ModelError
 
-Arrays = Mapping[str, NDArray[Any]]
+NamedArrays = Mapping[str, NDArray[Any]]
 Cell = TypeVar("Cell", bound=np.generic)
 
 MARK = b"imd3"  # its digit is the version of these bytes
@@ -46,7 +46,7 @@ class State:
 
     kind: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
+    arrays: NamedArrays = field(default_factory=dict)
     parts: Mapping[str, State] = field(default_factory=dict)
     version: int = 1
 
@@ -84,7 +84,7 @@ class State:
             )
         return np.array(found, dtype)
 
-    def like(self, own: Arrays) -> dict[str, NDArray[Any]]:
+    def like(self, own: NamedArrays) -> dict[str, NDArray[Any]]:
         """Copies of the arrays that have the names, shapes and types of these."""
         return {name: self.array(name, one.dtype.type, one.shape) for name, one in own.items()}
 

@@ -118,7 +118,7 @@ def _sklearn(part: str) -> Any:
     return getattr(sklearn, part)
 
 
-# -- baselines from pyod 3.6: LSTM-AD (Malhotra et al. 2015) and the matrix profile (Yeh et al. 2016
+# -- from pyod 3.6: LSTM-AD (Malhotra et al. 2015), the matrix profile (Yeh et al. 2016)
 #
 # pyod takes no missing values: they carry the last observed value forward, and the training mean
 # (0) before the first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -85,7 +84,3 @@ class LocalBackend:
     def split(self, path: Path, into: Path, options: FileOptions) -> list[Series]:
         """In this process."""
         return split(path, into, options)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

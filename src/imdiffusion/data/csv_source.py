@@ -1,4 +1,4 @@
-"""CSV files, plain or gzipped, as a stream of Arrow tables; `dialects` says how one is written.
+"""CSV files, plain or gzipped, as a stream of Arrow tables; `columns` says how one is written.
 
 Arrow parses, with the type of every column fixed beforehand, so that a column may be empty for a
 million rows before its first number. When Arrow fails, a slow second look with Python's own csv

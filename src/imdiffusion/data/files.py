@@ -1,7 +1,7 @@
 """Read series from files, whole or in pieces: CSV, Parquet, JSON lines; wide or long.
 
 The parts: `layout` (what the columns are for), one file a form (`csv_source`, `parquet_source`,
-`json_source`), `long_layout` (the pivot), `writing`.
+`json_source`), `layout` (names, and the pivot of long rows), `writing`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class FileOptions:
     """How to read a file.
 
     timestamp       the column of timestamps; a wide file may lack the usual "timestamp", and where
-                    it does, a column that shows itself as the time is taken (`named_columns`)
+                    it does, a column that shows itself as the time is taken (`tables.find_time`)
     layout          "wide", "long" (entity, timestamp, channel, value), or "auto": by the columns
     entity_column   the column that tells entities apart, where there is one
     unit            of timestamps given as numbers: s, ms, us, ns, or "auto": by their magnitude

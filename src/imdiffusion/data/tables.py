@@ -281,7 +281,7 @@ def times_column(
     """Name and pyarrow array of the timestamps of a table: its column, or a pandas index.
 
     others: columns of which it is said what they are for. Without the usual "timestamp", a column
-    that shows itself as the time is taken (`named_columns`). None if `timestamp` is None or there
+    that shows itself as the time is taken (`find_time`). None if `timestamp` is None or there
     are none. Raises DataError where another column was asked for and is absent, or two show.
     """
     if timestamp is None:

@@ -1,6 +1,6 @@
 """What a fit promises, and what its rows say of that: kept with a model, small whatever its rows.
 
-A model keeps critical rates (`scoring.critical`) of those training rows that come into alarm
+A model keeps critical rates (`scoring.joining`) of those training rows that come into alarm
 first: they say how any promise was kept, also after `set_alarm_rate`. Beside them, how many rows
 there were, in all, in each hour of the day and in each part of the training; and what the fit set
 aside. `promise.report` has what is reported of it.

@@ -1,7 +1,7 @@
 """Rows as the rules of changes see them: states of discrete channels, and what may explain them.
 
 A channel is discrete that has 2 to 8 values: a flag, an enumeration, a count near zero. What may
-explain its change (`scoring.change_rules`) are features of a row, yes or no: for each state of
+explain its change (`RuleLists`) are features of a row, yes or no: for each state of
 every discrete channel whether it was entered within the last 4 rows, and whether it stood in the
 row before; for each discrete channel whether it changed within 4, 16 or 64 rows before this one;
 and for each measurement whether within 4 rows before this one it moved far, and whether in the row
@@ -227,7 +227,7 @@ class Walk:
         return found
 
 
-# -- how likely a discrete channel is to change at a row: lists of rules, one for each state it is i
+# -- how likely a discrete channel is to change at a row: a list of rules for each state
 #
 # A rule is "where this holds, it changes in that share of the rows"; the first rule that holds
 # speaks, and where none does a base rate. What may hold: another channel entered a state or moved

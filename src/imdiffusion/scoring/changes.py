@@ -4,10 +4,10 @@ A discrete channel (a flag, an enumeration, a count near zero: 2 to 8 values) is
 at every row, each from the rows up to it alone:
 
     changed      more often than the rest explains: over the last w = 1, 4, 16, 64 rows
-                 N log(N / H) - (N - H), of N changes where rules (`change_rules`) expected H
+                 N log(N / H) - (N - H), of N changes where rules (`RuleLists`) expected H
     not changed  where they were sure that it would: - sum log(1 - h) over the last w rows, h the
                  chance of a change in each
-    state        hardly ever seen with that of another channel, or after its own (`change_states`)
+    state        hardly ever seen with that of another channel, or after its own (`StateSurprises`)
 
 Rules and states are learnt from the other blocks of rows, so what they say of normal rows is what
 they will say of rows to come: how often the largest over the channels comes so high there is the

@@ -281,7 +281,7 @@ class _Solutions:
     """Solved masks of laws, the newest MOST_SOLVED numbers of them; for all threads.
 
     They belong to the tensor that holds a law, not on a module: one module is lent many laws
-    (`filling.FrozenDenoiser`).
+    (`frozen.FrozenDenoiser`).
     """
 
     def __init__(self, most: int) -> None:

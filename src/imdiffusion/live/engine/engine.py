@@ -258,9 +258,9 @@ class Engine:
         self.close()
 
 
-# -- the engine in threads, until it is stopped: one for each source, one for each sink, one for all
+# -- the engine in threads: one for each source, one for each sink, one that scores and writes
 #
-# that is scored and written. A stop is graceful: what was read is scored, written and sent first.
+# A stop is graceful: what was read is scored, written and sent first.
 
 IDLE = 0.05  # seconds a thread rests when it had nothing to do
 

@@ -175,7 +175,7 @@ def rows_of(batch: Batch) -> int:
     return sum(len(frame) for frame in batch.frames)
 
 
-# -- one sink as the engine feeds it: from its cursor on, retried with patience, one apart from all
+# -- one sink as the engine feeds it: from its cursor on, retried with growing pauses
 #
 # What lies behind the cursor is the outbox, in the live state: a sink that is away costs no memory.
 # The cursor moves only after `flush`. After a kill in between the same records are sent again, and

@@ -24,8 +24,8 @@ A person may say that an event is not resolved: it stays open, or is open again,
 back (`hold`).
 
 Edges: where the scorer has evidence of single rows, an event begins and ends with the rows that
-carry it (`evidence_log.py`), not where the score crosses 1; found at every update, from the rows
-up to then.
+carry it (`open_event.py:EvidenceLog`), not where the score crosses 1; found at every update, from
+the rows up to then.
 
 All else depends on the order of arrival and of offline rows, however they are cut or restored.
 """

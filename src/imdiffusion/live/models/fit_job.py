@@ -30,7 +30,7 @@ class Job:
 
     train: "state", or a file. details: days that the live state keeps every row. incumbent: path
     of the active model, from the state folder; empty = the baseline. period: ns between
-    rows, of the baseline. excluded, since: as of `feedback.Shape`.
+    rows, of the baseline. excluded, since: as of `champion_challenger.Shape`.
     """
 
     state: str

@@ -15,7 +15,7 @@ KIND = "active scorer"
 
 
 class ActiveScorer:
-    """Keeps `live.scorers.scored_row.EngineScorer`: rows go through an alignment into a scorer.
+    """Keeps `live.scorers.fitted.EngineScorer`: rows go through an alignment into a scorer.
 
     make: the scorer, of the alignment and its period in ns, which the first rows show. ready: the
     scorer itself, where it was made beforehand and has read the rows up to the time `read` (ns);

@@ -45,7 +45,7 @@ LONG_AGO = -(2**63)
 
 
 class ColdStartScorer:
-    """Keeps `live.scorers.scored_row.Scorer` without anything fitted beforehand.
+    """Keeps `live.scorers.fitted.Scorer` without anything fitted beforehand.
 
     channels: the entity's. period: nanoseconds between rows. baseline: of COLD_BASELINES.
     alarm_rate: the share of normal rows above 1 that is aimed at. offline: judge every row a

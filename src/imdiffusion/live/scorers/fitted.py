@@ -167,7 +167,7 @@ class _Pending:
 
 
 class EntityScorer:
-    """Keeps `live.scorers.scored_row.Scorer` for one fitted entity.
+    """Keeps `Scorer` for one fitted entity.
 
     detector: its name. offline: judge every row a second time, once the rows
     after it are there. model: its version, where that is known already; None = looked up, which
