@@ -128,6 +128,7 @@ def test_two_runs_of_one_question_or_with_other_settings_are_refused():
     # A setting that came later was at its default before.
     before = run(f1=0.1, settings={"width": 64})
     summarise([before, run(f1=0.1, settings={"width": 64, "subset_share": 0.5}, seed=1)], **ask)
+    summarise([before, run(f1=0.1, settings={"width": 64, "smooth": "1"}, seed=1)], **ask)
     with pytest.raises(DataError, match="different subset_share"):
         summarise([before, run(f1=0.1, settings={"width": 64, "subset_share": 0.2}, seed=1)], **ask)
     # How long an answer might take was no part of the question.

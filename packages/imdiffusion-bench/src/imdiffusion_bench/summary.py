@@ -17,7 +17,7 @@ from imdiffusion.schema import nearest
 from imdiffusion.settings import Settings
 from imdiffusion_bench.columns import HEADLINE, LOWER_IS_BETTER
 from imdiffusion_bench.datasets.known import DATASETS
-from imdiffusion_bench.detectors import LIMITS
+from imdiffusion_bench.detectors import LIMITS, as_recorded
 from imdiffusion_bench.record import Record
 
 CAPS = ("max_steps", "max_epochs", "steps", "epochs")  # settings that end a training early
@@ -281,7 +281,7 @@ def mean_of(values: Iterable[float]) -> float:
     return math.fsum(listed) / len(listed) if listed else math.nan
 
 
-DEFAULT = Settings().to_dict()
+DEFAULT = as_recorded(Settings().to_dict())  # of a setting that a run does not know
 
 
 def expected_of_all(runs: list[Record]) -> list[tuple[str, int]]:
